@@ -1,0 +1,158 @@
+//! What may be set, with its defaults (DESIGN §6). The shell reads it from files; the core judges it.
+
+use crate::ids::Agent;
+use crate::time::Span;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// All that the core must know of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Connections and their limits.
+    pub server: Server,
+    /// What a token must say.
+    pub auth: Auth,
+    /// What is kept.
+    pub store: Store,
+    /// How runs are queued and executed.
+    pub runs: Runs,
+    /// How events reach devices.
+    pub delivery: Delivery,
+    /// What one connection may send.
+    pub limits: Limits,
+    /// Agents known without a worker.
+    pub agents: BTreeMap<Agent, AgentConfig>,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $kind,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// Section `server`.
+    Server {
+        /// Origins of pages that may connect, besides the daemon's own host.
+        origins: Vec<String> = Vec::new(),
+        /// Connections in all.
+        connections: usize = 20_000,
+        /// Connections of one user.
+        connections_per_user: usize = 16,
+        /// Connections from one address.
+        connections_per_address: usize = 256,
+        /// The longest message of a user, in bytes.
+        message: usize = 64 * 1024,
+        /// The longest message of a worker, in bytes.
+        worker_message: usize = 1024 * 1024,
+        /// Bytes that may wait for one connection's network, or one message.
+        output: usize = 256 * 1024,
+        /// Silence after which a heartbeat is sent; a peer silent for 2.5 × as long is closed.
+        heartbeat: Span = Span::secs(10),
+        /// Time for the request head, and again for `hello`.
+        hello_timeout: Span = Span::secs(10),
+        /// Time for which waiting output may not be taken.
+        stuck_after: Span = Span::secs(30),
+    }
+}
+
+section! {
+    /// Section `auth`, as far as the core judges it.
+    Auth {
+        /// The `iss` that is required.
+        issuer: Option<String> = None,
+        /// The `aud` that is required.
+        audience: Option<String> = None,
+        /// How far clocks may differ.
+        leeway: Span = Span::secs(5),
+    }
+}
+
+section! {
+    /// Section `store`, as far as the core decides.
+    Store {
+        /// Events kept of a user.
+        events_per_user: u64 = 10_000,
+        /// Bytes of events kept of a user.
+        bytes_per_user: u64 = 64 * 1024 * 1024,
+        /// Events one run may have.
+        events_per_run: u64 = 5_000,
+        /// Devices kept of a user.
+        devices_per_user: usize = 64,
+    }
+}
+
+section! {
+    /// Section `runs`.
+    Runs {
+        /// Runs executed at once, of all users.
+        active: usize = 10,
+        /// Runs executed at once, of one user.
+        active_per_user: usize = 3,
+        /// Runs queued, of all users.
+        queued: usize = 10_000,
+        /// Runs queued, of one user.
+        queued_per_user: usize = 20,
+        /// Time for one attempt, when nobody says otherwise.
+        timeout: Span = Span::secs(30),
+        /// The longest time that may be asked for.
+        timeout_max: Span = Span::secs(3600),
+        /// Time for a worker to take an offered run.
+        start: Span = Span::secs(5),
+        /// Time for a worker to end a cancelled run.
+        cancel_grace: Span = Span::secs(5),
+        /// Silence after which a worker is dead.
+        lease: Span = Span::secs(15),
+        /// Offers in a row that may be not taken.
+        attempts: u32 = 3,
+        /// Time for which an idempotency key is remembered.
+        key_keep: Span = Span::secs(24 * 3600),
+        /// Time for which a run may be queued (wall clock).
+        queued_for: Span = Span::secs(24 * 3600),
+    }
+}
+
+section! {
+    /// Section `delivery`.
+    Delivery {
+        /// Events of a stream unacknowledged at once on a connection.
+        window: u32 = 256,
+        /// Time for the first acknowledgement; doubles with each retry.
+        ack_timeout: Span = Span::secs(2),
+        /// Retries before the connection is closed.
+        retries: u32 = 3,
+        /// Time between two notices of one kind.
+        backlog_every: Span = Span::secs(5),
+        /// Time within which a queued run is first told of.
+        first_notice: Span = Span::millis(500),
+    }
+}
+
+section! {
+    /// Section `limits`.
+    Limits {
+        /// Messages a second, in the long run.
+        messages_per_second: u64 = 50,
+        /// Messages at once.
+        burst: u64 = 200,
+    }
+}
+
+section! {
+    /// Section `agents.NAME`.
+    AgentConfig {
+        /// Time for one attempt.
+        timeout: Option<Span> = None,
+    }
+}

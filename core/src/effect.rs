@@ -1,0 +1,134 @@
+//! Everything the core can ask of the outside. Run in the order emitted.
+
+use crate::ids::{AppendId, ConnId, LoadId};
+use crate::record::{Query, Record};
+use crate::wire::error::CloseCode;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
+
+/// The caller's buffer. The core only pushes to it.
+pub type Effects = Vec<Effect>;
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Answer the head with 101 and select `runcast.v1`.
+    Upgrade {
+        /// On which connection.
+        conn: ConnId,
+        /// The longest message to take, in bytes. A longer one is `Message::TooLarge`.
+        message_bytes: usize,
+    },
+    /// Answer the head and close the connection when the answer is out.
+    Respond {
+        /// On which connection.
+        conn: ConnId,
+        /// The answer.
+        response: Response,
+    },
+    /// Send a text message.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// The message; UTF-8.
+        text: Bytes,
+    },
+    /// Send a WebSocket ping. Not counted in `Flushed`.
+    Ping {
+        /// On which connection.
+        conn: ConnId,
+    },
+    /// Send a close frame after all that was sent before, and close. `Closed` comes when it is done or hopeless.
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// The code.
+        code: CloseCode,
+        /// In words, at most 123 bytes.
+        reason: String,
+    },
+    /// Read this connection, or let its bytes wait in the network.
+    Read {
+        /// Which connection.
+        conn: ConnId,
+        /// Whether to read it. Connections begin with `true`.
+        on: bool,
+    },
+    /// Look at a token's signature; answered by `Verified`.
+    Verify {
+        /// For which connection.
+        conn: ConnId,
+        /// The token.
+        token: Token,
+    },
+    /// Make these records durable; answered by `Appended` or `AppendFailed`.
+    Append {
+        /// Rises by one, or begins again at the one that failed.
+        id: AppendId,
+        /// In order.
+        records: Arc<[Record]>,
+    },
+    /// Read from the store; answered by `Loaded`.
+    Load {
+        /// Which question.
+        load: LoadId,
+        /// The question.
+        query: Query,
+    },
+}
+
+/// The answer to an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub content: Content,
+    /// `Retry-After`, in seconds.
+    pub retry_after_secs: Option<u64>,
+}
+
+/// The body of a [`Response`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// `text/plain`.
+    Text(String),
+    /// `application/json`.
+    Json(String),
+    /// `application/problem+json`.
+    Problem(String),
+    /// A page that the shell carries.
+    Page(Page),
+}
+
+/// The pages that the shell carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The demo chat, at `/`.
+    Chat,
+}
+
+/// A token. Shows itself to nobody who prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes a token in.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// For the one who looks at its signature.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}

@@ -1,0 +1,139 @@
+//! What is put on stable storage: the core's words to the store.
+//!
+//! The store knows rows and streams and nothing of what they mean. All records of one
+//! [`Effect::Append`](crate::effect::Effect::Append) become durable together or not at all, and appends become
+//! durable in the order in which they were emitted.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// One change of what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The next event of a stream. `seq` is always one more than the stream's last.
+    Event {
+        /// Whose stream.
+        stream: StreamKey,
+        /// Its place.
+        seq: u64,
+        /// The finished JSON text, as every device is sent it.
+        bytes: Bytes,
+    },
+    /// A row is written, or replaced.
+    Put {
+        /// Which.
+        key: RowKey,
+        /// Its new content.
+        value: Bytes,
+    },
+    /// A row is gone. A row that is not there is no error.
+    Delete {
+        /// Which.
+        key: RowKey,
+    },
+    /// Events of a stream below `floor` are no longer needed. May be carried out late.
+    Trim {
+        /// Whose stream.
+        stream: StreamKey,
+        /// The oldest seq still needed.
+        floor: u64,
+    },
+}
+
+/// Names a stream in the store: one incarnation of it, so that a stream that begins anew shares
+/// nothing with the one before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(pub Arc<str>);
+
+/// Names a row. `owner` is the user to whom it belongs, empty for the daemon's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// What kind of row.
+    pub table: Table,
+    /// Whose.
+    pub owner: Arc<str>,
+    /// Which of them.
+    pub name: Arc<str>,
+}
+
+/// The kinds of rows. The numbers are stored: they are never reused or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// The daemon's own facts, one row each.
+    Daemon = 1,
+    /// A run that has not ended: what was asked. In the image.
+    RunSpec = 2,
+    /// A run that has not ended: how far it is. In the image.
+    RunState = 3,
+    /// A user's stream: epoch, floor, head.
+    User = 4,
+    /// A device's position.
+    Device = 5,
+    /// A run that has ended, by id (owner is empty, the row names the user).
+    Ended = 6,
+    /// An idempotency key.
+    Key = 7,
+}
+
+impl Table {
+    /// All tables, in the order of their numbers.
+    pub const ALL: [Self; 7] =
+        [Self::Daemon, Self::RunSpec, Self::RunState, Self::User, Self::Device, Self::Ended, Self::Key];
+
+    /// The table with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
+
+    /// Whether all rows of this table are in the [`Image`].
+    pub const fn is_alive(self) -> bool {
+        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState)
+    }
+
+    /// Whether the rows of this table are what a user's context is made of ([`Query::Owner`]).
+    pub const fn is_context(self) -> bool {
+        matches!(self, Self::User | Self::Device)
+    }
+}
+
+/// What the store knows at start that the core must have before it takes the first connection:
+/// all rows of the alive tables, and of each owner named there all context rows. In the order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// The rows, ascending by key.
+    pub rows: Vec<(RowKey, Bytes)>,
+}
+
+/// A question to the store. It is answered from what is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// These rows; those that are not there are left out.
+    Rows(Vec<RowKey>),
+    /// All context rows of an owner.
+    Owner(Arc<str>),
+    /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least one
+    /// if there is one.
+    Events {
+        /// Whose stream.
+        stream: StreamKey,
+        /// The seq before the first.
+        after: u64,
+        /// At most so many.
+        events_max: usize,
+        /// At most so many bytes, or one event.
+        bytes_max: usize,
+    },
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// To [`Query::Rows`] and [`Query::Owner`]: ascending by key.
+    Rows(Vec<(RowKey, Bytes)>),
+    /// To [`Query::Events`]: seq and finished text, consecutive.
+    Events(Vec<(u64, Bytes)>),
+    /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by silence.
+    Damaged,
+}

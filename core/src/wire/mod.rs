@@ -1,0 +1,3 @@
+//! The protocol's messages.
+
+pub mod error;

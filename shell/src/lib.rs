@@ -1,0 +1,3 @@
+//! The Runcast daemon.
+
+pub mod storage;

@@ -1,6 +1,11 @@
 //! The hostile world in which Runcast proves its promises.
 
 pub mod dice;
+pub mod keys;
+pub mod link;
+pub mod oracles;
 pub mod pipe;
+pub mod said;
 pub mod schedule;
 pub mod tap;
+pub mod trace;

@@ -1,3 +1,5 @@
 //! The Runcast daemon.
 
+pub mod conn;
+pub mod pump;
 pub mod storage;

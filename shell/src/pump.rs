@@ -313,7 +313,10 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),
             Effect::Read { conn, on } => {
                 self.say(conn, |it| it.read(on));
-                self.busy.insert(conn);
+                if on {
+                    // What was buffered meanwhile brings no edge.
+                    self.busy.insert(conn);
+                }
             }
             Effect::Verify { conn, token } => {
                 if self.conns.get(&conn).is_some_and(|entry| !entry.told) {

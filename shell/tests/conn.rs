@@ -33,7 +33,7 @@ fn open() -> (Conn<Pipe>, Pipe) {
     assert!(matches!(receive(&mut conn)[..], [Incoming::Request(_)]));
     conn.upgrade(LIMIT);
     conn.flush();
-    let answer = String::from_utf8(client.take()).unwrap();
+    let answer = String::from_utf8(client.take()).expect("an answer in ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
     assert!(answer.ends_with("Sec-WebSocket-Protocol: runcast.v1\r\n\r\n"), "{answer}");
@@ -384,7 +384,7 @@ fn a_page_may_run_its_own_script_and_load_nothing() {
     receive(&mut conn);
     conn.respond(&response(200, Content::Page(Page::Chat)));
     conn.flush();
-    let answer = String::from_utf8(client.take()).unwrap();
+    let answer = String::from_utf8(client.take()).expect("an answer in ASCII");
     assert!(answer.contains("Content-Type: text/html; charset=utf-8\r\n"), "{answer}");
     assert!(answer.contains("Content-Security-Policy: default-src 'none';"), "{answer}");
     assert!(answer.contains("<title>Runcast</title>"), "{answer}");

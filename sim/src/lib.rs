@@ -1,11 +1,15 @@
 //! The hostile world in which Runcast proves its promises.
 
 pub mod dice;
+pub mod disk;
+pub mod faults;
 pub mod keys;
 pub mod link;
 pub mod oracles;
 pub mod pipe;
+pub mod plan;
 pub mod said;
 pub mod schedule;
+pub mod storage;
 pub mod tap;
 pub mod trace;

@@ -1,3 +1,5 @@
 //! The Runcast daemon.
 
+pub mod cli;
+pub mod config;
 pub mod storage;

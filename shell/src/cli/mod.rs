@@ -145,7 +145,7 @@ impl Start {
 }
 
 /// A value parser for one of the core's names.
-fn name<T>(
+fn name<T: 'static>(
     parse: fn(&str) -> Option<T>,
     rule: &'static str,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {

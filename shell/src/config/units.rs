@@ -21,7 +21,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     with_unit(text, &SIZE_UNITS).ok_or_else(|| format!("expected {SIZE}, found {text:?}"))
 }
 
-/// Writes a duration in the largest unit that keeps it whole.
+/// Writes a duration in the largest unit that keeps it whole; less than a millisecond is left out.
 pub fn show_duration(span: Span) -> String {
     show(span.0 - span.0 % 1_000, &DURATION_UNITS)
 }

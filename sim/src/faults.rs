@@ -96,14 +96,20 @@ impl Fault {
     }
 }
 
+/// Draws one fault of a family.
+type Draw = fn(&mut Dice) -> Fault;
+
 /// Draws what goes wrong before `until`. A family is on in half of the seeds.
 pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     let mut faults = Vec::new();
-    let families: [(Micros, fn(&mut Dice) -> Fault); 10] = [
+    let families: [(Micros, Draw); 10] = [
         (20, |dice| Fault::Reset { pick: dice.any() }),
         (40, |dice| Fault::Hole { pick: dice.any(), time: dice.log_uniform(SECOND, 60 * SECOND) }),
         (12, partition),
-        (30, |dice| Fault::Slowness { factor: dice.between(2, 10), time: dice.log_uniform(SECOND, 20 * SECOND) }),
+        (30, |dice| Fault::Slowness {
+            factor: dice.between(2, 10),
+            time: dice.log_uniform(SECOND, 20 * SECOND),
+        }),
         (30, |_| Fault::DropAll),
         (25, |dice| Fault::Kill { time: dice.log_uniform(50 * MS, 5 * SECOND) }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
@@ -125,7 +131,9 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     }
     if dice.chance(1, 20) {
         let at = dice.below(until);
-        faults.extend((0..3).map(|n| (at + n * 700 * MS, Fault::Kill { time: dice.log_uniform(MS, 600 * MS) })));
+        faults.extend(
+            (0..3).map(|n| (at + n * 700 * MS, Fault::Kill { time: dice.log_uniform(MS, 600 * MS) })),
+        );
     }
     faults.sort_by_key(|(at, _)| *at);
     faults
@@ -138,7 +146,11 @@ fn partition(dice: &mut Dice) -> Fault {
         _ => Way::BOTH.to_vec(),
     };
     let longest = if dice.chance(1, 10) { 120 * SECOND } else { 8 * SECOND };
-    Fault::Partition { zone: dice.below(ZONES as u64) as usize, ways, time: dice.log_uniform(10 * MS, longest) }
+    Fault::Partition {
+        zone: dice.below(ZONES as u64) as usize,
+        ways,
+        time: dice.log_uniform(10 * MS, longest),
+    }
 }
 
 fn disk(dice: &mut Dice) -> Fault {

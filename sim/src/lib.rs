@@ -1,5 +1,6 @@
 //! The hostile world in which Runcast proves its promises.
 
+pub mod actors;
 pub mod dice;
 pub mod disk;
 pub mod faults;

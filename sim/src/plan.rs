@@ -184,7 +184,8 @@ impl WorkerPlan {
 
     fn draw(dice: &mut Dice, index: usize, agents: &[&str], is_calm: bool) -> Self {
         let count = dice.between(1, agents.len() as u64) as usize;
-        let served: Vec<_> = (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
+        let served: Vec<_> =
+            (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
         let good = Self::good(&format!("worker-{index}"), &served);
         let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
         if is_calm {
@@ -194,9 +195,9 @@ impl WorkerPlan {
         Self {
             network,
             crash_every: dice.chance(1, 4).then(|| dice.log_uniform(5 * SECOND, 40 * SECOND)),
-            flap_every: dice
-                .chance(1, 3)
-                .then(|| (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))),
+            flap_every: dice.chance(1, 3).then(|| {
+                (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))
+            }),
             declines: percent(dice, 30),
             ignores: percent(dice, 10),
             repeats: percent(dice, 10),
@@ -232,9 +233,11 @@ impl Plan {
         let users = dice.log_uniform(1, 50) as usize;
         let deltas_max = dice.log_uniform(3, 2000);
         let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
-        let users = (0..users).map(|user| draw_user(&mut dice, user, users, all_ask_every, deltas_max)).collect();
+        let users =
+            (0..users).map(|user| draw_user(&mut dice, user, users, all_ask_every, deltas_max)).collect();
         let workers = dice.between(1, 5) as usize;
-        let workers = (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
+        let workers =
+            (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
         Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
@@ -272,10 +275,10 @@ fn draw_config(dice: &mut Dice) -> Config {
         config.runs.start = Span::secs(dice.between(1, 5));
     }
     for agent in AGENTS {
-        if dice.chance(1, 2) {
-            if let Some(agent) = runcast_core::ids::Agent::parse(agent) {
-                config.agents.insert(agent, runcast_core::config::AgentConfig::default());
-            }
+        if dice.chance(1, 2)
+            && let Some(agent) = runcast_core::ids::Agent::parse(agent)
+        {
+            config.agents.insert(agent, runcast_core::config::AgentConfig::default());
         }
     }
     config

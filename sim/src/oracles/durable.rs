@@ -4,29 +4,23 @@
 use super::truth::{RunTruth, Truth};
 use crate::said::Said;
 
-/// Whose connection it is, as far as it matters here.
-#[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
-    /// The user's number and name.
-    pub user: (usize, &'a str),
-    /// The incarnation that its `welcome` named.
-    pub epoch: &'a str,
-}
-
-/// Judges an event that is sent to (or was received by) a user.
+/// Judges an event that is sent to (or was received by) a user whose `welcome` named this incarnation.
 ///
 /// # Errors
 /// The oracle that is broken, and how.
-pub fn event(truth: &mut Truth, reader: Reader<'_>, said: &Said<'_>) -> Result<(), (&'static str, String)> {
+pub fn event(
+    truth: &mut Truth,
+    user: usize,
+    epoch: &str,
+    said: &Said<'_>,
+) -> Result<(), (&'static str, String)> {
     let seq = said.seq.unwrap_or(0);
-    let (user, name) = reader.user;
-    let durable = truth.stream(user, name, reader.epoch).and_then(|log| log.contents.get(seq as usize - 1));
+    let durable = truth.stream(user, epoch).and_then(|log| log.contents.get((seq as usize).wrapping_sub(1)));
     match durable {
-        None => Err(("O16", format!("seq {seq} of epoch {} is sent before it is durable", reader.epoch))),
-        Some(content) if *content != said.content() => Err((
-            "O2",
-            format!("seq {seq} of epoch {} says another thing than is stored: {said:?}", reader.epoch),
-        )),
+        None => Err(("O16", format!("seq {seq} of epoch {} is sent before it is durable", epoch))),
+        Some(content) if *content != said.content() => {
+            Err(("O2", format!("seq {seq} of epoch {} says another thing than is stored: {said:?}", epoch)))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -35,9 +29,8 @@ pub fn event(truth: &mut Truth, reader: Reader<'_>, said: &Said<'_>) -> Result<(
 ///
 /// # Errors
 /// It is not durable.
-pub fn head(truth: &mut Truth, reader: Reader<'_>, head: u64) -> Result<(), String> {
-    let (user, name) = reader.user;
-    let durable = truth.stream(user, name, reader.epoch).map_or(0, |log| log.head());
+pub fn head(truth: &mut Truth, user: usize, epoch: &str, head: u64) -> Result<(), String> {
+    let durable = truth.stream(user, epoch).map_or(0, |log| log.head());
     if head <= durable {
         return Ok(());
     }

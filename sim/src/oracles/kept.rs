@@ -74,7 +74,9 @@ fn stream(
         let events =
             match load(&query).map_err(|error| ("O3", format!("{key:?} is not readable: {error}")))? {
                 Found::Events(events) => events,
-                other @ (Found::Rows(_) | Found::Damaged) => return Err(("O3", format!("{key:?} after {at} is {other:?}"))),
+                other @ (Found::Rows(_) | Found::Damaged) => {
+                    return Err(("O3", format!("{key:?} after {at} is {other:?}")));
+                }
             };
         if events.is_empty() {
             break;

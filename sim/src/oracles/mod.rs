@@ -9,6 +9,7 @@ pub mod kept;
 pub mod limits;
 pub mod order;
 pub mod pairs;
+pub mod resume;
 pub mod silence;
 pub mod truth;
 
@@ -47,8 +48,8 @@ impl fmt::Display for Violation {
 /// Whose connection it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// A user's, by number and name.
-    User(usize, String),
+    /// A user's, by number.
+    User(usize),
     /// A worker's, by name.
     Worker(String),
     /// Of somebody without a good token.
@@ -209,7 +210,7 @@ impl Oracles {
 
     fn said(&mut self, conn: &mut Watched, said: &Said<'_>, text: &str) {
         match conn.who.clone() {
-            Who::User(user, name) => self.said_to_user(conn, user, &name, said, text),
+            Who::User(user) => self.said_to_user(conn, user, said, text),
             Who::Worker(name) => self.said_to_worker(&name, said),
             Who::Stranger => {
                 let refused = if said.kind == "error" { Ok(()) } else { Err(text.to_owned()) };
@@ -218,18 +219,17 @@ impl Oracles {
         }
     }
 
-    fn said_to_user(&mut self, conn: &mut Watched, user: usize, name: &str, said: &Said<'_>, text: &str) {
+    fn said_to_user(&mut self, conn: &mut Watched, user: usize, said: &Said<'_>, text: &str) {
         self.judge("O10", Some(user), isolation::judge(user, text));
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
-        let reader = durable::Reader { user: (user, name), epoch: &conn.epoch };
         match said.kind.as_ref() {
             "event" => {
                 self.delivered += 1;
-                if let Err((oracle, what)) = durable::event(&mut self.truth, reader, said) {
+                if let Err((oracle, what)) = durable::event(&mut self.truth, user, &conn.epoch, said) {
                     self.judge(oracle, Some(user), Err(what));
                 }
                 let seq = said.seq.unwrap_or(0);
@@ -237,7 +237,7 @@ impl Oracles {
                 self.judge("O1", Some(user), order);
             }
             "welcome" | "heartbeat" => {
-                let head = durable::head(&mut self.truth, reader, said.head.unwrap_or(u64::MAX));
+                let head = durable::head(&mut self.truth, user, &conn.epoch, said.head.unwrap_or(u64::MAX));
                 self.judge("O16", Some(user), head);
             }
             "accepted" => self.accepted(user, said),
@@ -325,7 +325,7 @@ impl Oracles {
         let now = self.schedule.now();
         let mut silent = None;
         for conn in self.conns.values() {
-            let Who::User(user, name) = &conn.who else { continue };
+            let Who::User(user) = &conn.who else { continue };
             if !self.truth.is_alive(*user) {
                 self.alive_since.remove(user);
                 continue;
@@ -336,7 +336,7 @@ impl Oracles {
                 && !conn.closed
                 && let Err(what) = silence::judge(now, conn.heard, since, calm_since)
             {
-                silent.get_or_insert((*user, format!("{name}: {what}")));
+                silent.get_or_insert((*user, what));
             }
         }
         if let Some((user, what)) = silent {
@@ -348,7 +348,7 @@ impl Oracles {
 impl Watched {
     fn user(&self) -> Option<usize> {
         match &self.who {
-            Who::User(user, _) => Some(*user),
+            Who::User(user) => Some(*user),
             Who::Worker(_) | Who::Stranger => None,
         }
     }

@@ -105,10 +105,10 @@ pub struct Truth {
 
 impl Truth {
     /// The log of a user in this incarnation, if anything of it is durable.
-    pub fn stream(&mut self, user: usize, name: &str, epoch: &str) -> Option<&StreamTruth> {
+    pub fn stream(&mut self, user: usize, epoch: &str) -> Option<&StreamTruth> {
         let at = (user, epoch.to_owned());
         if !self.epochs.contains_key(&at) {
-            let holds = |key: &&StreamKey| key.0.contains(epoch) && key.0.contains(name);
+            let holds = |key: &&StreamKey| key.0.contains(epoch);
             let key = self.streams.keys().find(holds)?.clone();
             self.epochs.insert(at.clone(), key);
         }

@@ -78,7 +78,8 @@ impl Model {
             Found::Damaged => damaged += 1,
             Found::Rows(_) | Found::Events(_) => assert_eq!(found, right),
         };
-        let keys: Vec<RowKey> = all_keys().chain([key(Table::Device, "u", "d")]).chain(self.rows.keys().cloned()).collect();
+        let keys: Vec<RowKey> =
+            all_keys().chain([key(Table::Device, "u", "d")]).chain(self.rows.keys().cloned()).collect();
         is(store.load(&Query::Rows(keys.clone())).unwrap(), self.rows_where(|key| keys.contains(key)));
         for owner in OWNERS.into_iter().chain(["nobody"]) {
             let right = self.rows_where(|key| key.table.is_context() && &*key.owner == owner);
@@ -103,7 +104,8 @@ impl Model {
     fn image(&self) -> Image {
         let alive: Vec<&RowKey> = self.rows.keys().filter(|key| key.table.is_alive()).collect();
         let named = |owner: &str| !owner.is_empty() && alive.iter().any(|key| &*key.owner == owner);
-        let rows = self.rows_where(|key| key.table.is_alive() || (key.table.is_context() && named(&key.owner)));
+        let rows =
+            self.rows_where(|key| key.table.is_alive() || (key.table.is_context() && named(&key.owner)));
         let Found::Rows(rows) = rows else { unreachable!() };
         Image { rows }
     }
@@ -114,7 +116,10 @@ impl Stream {
     fn check(&self, found: &[(u64, Bytes)]) {
         let missing = self.events.len().checked_sub(found.len()).expect("no more than was stored");
         assert_eq!(found, &self.events[missing..]);
-        assert!(self.events[..missing].iter().all(|event| event.0 < self.floor), "only what is below the floor");
+        assert!(
+            self.events[..missing].iter().all(|event| event.0 < self.floor),
+            "only what is below the floor"
+        );
     }
 }
 

@@ -307,8 +307,10 @@ impl<S: Read + Write> Conn<S> {
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         if let Phase::Open(socket) = &mut self.phase {
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].into();
+            let close = CloseFrame { code: (code as u16).into(), reason };
+            // A pong that waits inside would come after the close frame, where nothing may.
             let queued =
-                socket.close(&mut self.wire, Some(CloseFrame { code: (code as u16).into(), reason }));
+                socket.flush(&mut self.wire).and_then(|()| socket.close(&mut self.wire, Some(close)));
             debug_assert!(queued.is_ok(), "the wire takes all");
         }
         self.end();

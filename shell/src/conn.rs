@@ -1,7 +1,8 @@
 //! One connection, over any stream: an HTTP head, then an answer or a WebSocket.
 //!
-//! Knows no socket, no clock and no core. Bytes become [`Incoming`]; what is to be said is gathered and leaves with
-//! [`Conn::flush`], once a turn. Nothing a peer sends makes it panic, grow past its limits, or hold the loop.
+//! Knows no socket, no clock and no core. Bytes become [`Incoming`]; what is to be said is gathered and
+//! leaves with [`Conn::flush`], once a turn. Nothing a peer sends makes it panic, grow past its limits, or
+//! hold the loop.
 
 mod answer;
 mod head;
@@ -202,7 +203,8 @@ impl<S: Read + Write> Conn<S> {
                 Incoming::Alive
             }
             Ok(Message::Close(_)) => {
-                // The answer is waiting inside; this moves it to the output and reports the end, which we know.
+                // The answer is waiting inside; this moves it to the output and reports the end, which we
+                // know.
                 let _end = socket.flush(&mut self.wire);
                 self.phase = Phase::Ending;
                 Incoming::Gone
@@ -316,8 +318,8 @@ impl<S: Read + Write> Conn<S> {
         self.end();
     }
 
-    /// Writes what is queued, as far as the stream takes it. Tells how many payload bytes of messages that were
-    /// [sent](Self::send) are now gone, in whole messages.
+    /// Writes what is queued, as far as the stream takes it. Tells how many payload bytes of messages that
+    /// were [sent](Self::send) are now gone, in whole messages.
     pub fn flush(&mut self) -> usize {
         let gone = self.wire.send_off();
         if !self.wire.has_output() {

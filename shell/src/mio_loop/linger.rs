@@ -1,7 +1,7 @@
 //! Sockets to which all was said.
 //!
-//! Closed at once, with input unread, they would be reset, and the peer's system might drop the last words. So they
-//! are kept a little, and what still comes in is dropped.
+//! Closed at once, with input unread, they would be reset, and the peer's system might drop the last words.
+//! So they are kept a little, and what still comes in is dropped.
 
 use mio::net::TcpStream;
 use runcast_core::ids::ConnId;

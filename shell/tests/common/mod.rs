@@ -1,4 +1,5 @@
-//! What these tests stand on: a pipe in memory that blocks and takes bytes as the test wants, and a store that forgets.
+//! What these tests stand on: a pipe in memory that blocks and takes bytes as the test wants, and a store
+//! that forgets.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 

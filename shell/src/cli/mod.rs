@@ -97,13 +97,10 @@ impl ConfigOptions {
         flag("--listen", "server.listen", self.listen.map(|listen| listen.to_string()));
         flag("--data", "store.dir", self.data.as_ref().map(|data| data.to_string_lossy().into_owned()));
         let environment = std::env::vars_os();
-        let environment = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        Settings::load(&Sources {
-            file: self.config.clone(),
-            environment: environment.collect(),
-            overrides,
-            dev: self.dev,
-        })
+        let named = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut environment: Vec<_> = named.collect();
+        environment.sort();
+        Settings::load(&Sources { file: self.config.clone(), environment, overrides, dev: self.dev })
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Written<'a> {
     pub(crate) source: &'a Source<'a>,
     /// How it is written: as TOML, or as a bare word (the whole source) without.
     pub(crate) toml: Option<&'a Spanned<DeValue<'a>>>,
+    /// What the key is without it, as TOML: shows how such a value is written.
+    pub(crate) default: Option<&'a str>,
 }
 
 impl<'a> Written<'a> {
@@ -98,7 +100,8 @@ impl<'a> Written<'a> {
 
     /// The error of a value that is not what it must be.
     pub(crate) fn expected(&self, expected: &str) -> Problem {
-        self.wrong(format!("expected {expected}, found {}", self.found()), "write it so")
+        let fix = self.default.map_or("correct it".to_owned(), |value| format!("the default is {value}"));
+        self.wrong(format!("expected {expected}, found {}", self.found()), fix)
     }
 
     /// An error about this value.

@@ -1,5 +1,8 @@
 //! The Runcast daemon.
 
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod conn;
 pub mod disk;
 pub mod mio_loop;

@@ -1,3 +1,7 @@
 //! The Runcast daemon.
 
+pub mod line;
+#[cfg(test)]
+mod scripted;
 pub mod storage;
+pub mod worker;

@@ -1,5 +1,6 @@
 //! The Runcast daemon.
 
+pub mod agents;
 pub mod line;
 #[cfg(test)]
 mod scripted;

@@ -76,21 +76,19 @@ impl Peer {
     /// The client's next message.
     pub(crate) fn hear(&mut self) -> Value {
         loop {
-            match self.socket.read().expect("a message from the client") {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("expected a message, found {other:?}"),
+            let message = self.socket.read().expect("a message from the client");
+            if let Message::Text(text) = &message {
+                return serde_json::from_str(text).unwrap();
             }
+            assert!(message.is_ping() || message.is_pong(), "expected a message, found {message:?}");
         }
     }
 
     /// Returns when the client has heard everything that was said, and has answered nothing to it.
     pub(crate) fn ping(&mut self) {
         self.socket.send(Message::Ping("".into())).unwrap();
-        match self.socket.read().expect("a pong from the client") {
-            Message::Pong(_) => {}
-            other => panic!("expected a pong and nothing before it, found {other:?}"),
-        }
+        let answer = self.socket.read().expect("a pong from the client");
+        assert!(answer.is_pong(), "expected a pong and nothing before it, found {answer:?}");
     }
 
     /// Closes with a code.

@@ -66,10 +66,10 @@ impl Agent for Echo {
 
 impl Script {
     fn read(input: &Value) -> Result<Self, AgentError> {
-        let script = match input {
-            Value::String(text) => Ok(Self { text: text.clone(), ..Self::default() }),
-            object => Self::deserialize(object).map_err(|error| bad(&error.to_string())),
-        }?;
+        let script = match input.as_str() {
+            Some(text) => Self { text: text.to_owned(), ..Self::default() },
+            None => Self::deserialize(input).map_err(|error| bad(&error.to_string()))?,
+        };
         if script.words.unwrap_or(0) > WORDS_MAX {
             return Err(bad(&format!("`words` may be at most {WORDS_MAX}")));
         }
@@ -81,5 +81,51 @@ impl Script {
 }
 
 fn bad(why: &str) -> AgentError {
-    AgentError::failed("bad_input", format!("expected a string or {{\"text\", words?, delay_ms?, fail?}}: {why}"))
+    AgentError::failed(
+        "bad_input",
+        format!("expected a string or {{\"text\", words?, delay_ms?, fail?}}: {why}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::rehearsal::{rehearse, rehearse_cancelled};
+
+    fn deltas(messages: &[Value]) -> Vec<&str> {
+        let output = messages.iter().filter(|m| m["event"] == "agent_output");
+        output.map(|m| m["data"]["delta"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn it_thinks_uses_a_tool_and_repeats() {
+        let messages = rehearse(&Echo, json!("good  morning"));
+        let events: Vec<&str> = messages.iter().filter_map(|m| m["event"].as_str()).collect();
+        assert_eq!(events[..3], ["agent_thinking"; 3]);
+        assert_eq!(events[3..], ["tool_executing", "tool_completed", "agent_output", "agent_output"]);
+        assert_eq!(deltas(&messages), ["good", " morning"]);
+        let end = messages.last().unwrap();
+        assert_eq!(
+            (&end["status"], &end["output"]),
+            (&json!("ok"), &json!({"text": "good morning", "words": 2}))
+        );
+    }
+
+    #[test]
+    fn a_script_says_how_long_and_how_it_ends() {
+        let messages = rehearse(&Echo, json!({"text": "a b", "words": 5, "delay_ms": 1, "fail": "as told"}));
+        assert_eq!(deltas(&messages), ["a", " b", " a", " b", " a"]);
+        let end = messages.last().unwrap();
+        assert_eq!((&end["status"], &end["error"]["message"]), (&json!("error"), &json!("as told")));
+        assert_eq!(deltas(&rehearse(&Echo, json!({"text": "", "words": 5}))), [""; 0]);
+    }
+
+    #[test]
+    fn what_it_is_told_wrongly_and_cancels_end_it() {
+        for input in [json!(null), json!({}), json!({"text": 1}), json!({"text": "", "words": 1_000_000})] {
+            assert_eq!(rehearse(&Echo, input)[0]["error"]["code"], "bad_input");
+        }
+        let end = rehearse_cancelled(&Echo, json!({"text": "a", "delay_ms": 60_000}));
+        assert_eq!((&end[0]["status"], &end[0]["output"]["text"]), (&json!("cancelled"), &json!("")));
+    }
 }

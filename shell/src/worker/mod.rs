@@ -30,6 +30,8 @@
 mod desk;
 mod messages;
 mod out;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 mod session;
 #[cfg(test)]
 mod tests;

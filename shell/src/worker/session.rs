@@ -256,7 +256,7 @@ impl Session {
 }
 
 /// A run's thread.
-fn perform(agent: &dyn Agent, ask: &Ask, desk: Arc<Desk>) {
+pub(super) fn perform(agent: &dyn Agent, ask: &Ask, desk: Arc<Desk>) {
     let mut out = Out::new(Arc::clone(&desk), ask);
     let result = catch_unwind(AssertUnwindSafe(|| agent.run(ask, &mut out)));
     out.finish(result.ok());

@@ -85,6 +85,8 @@ pub enum Incoming {
     TooLarge,
     /// A breach of RFC 6455: which. Nothing more is read.
     Breach(&'static str),
+    /// Text that is not UTF-8. Nothing after it can be read.
+    NotUtf8,
     /// The peer is gone, or says that it goes (its close frame is answered). The last that is told.
     Gone,
 }
@@ -226,7 +228,7 @@ impl<S: Read + Write> Conn<S> {
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return self.lost(),
             Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
             Error::Protocol(breach) => Incoming::Breach(words(breach)),
-            Error::Utf8(_) => Incoming::Breach(NOT_UTF8),
+            Error::Utf8(_) => Incoming::NotUtf8,
             _ => Incoming::Breach("a frame as in RFC 6455 was expected"),
         };
         self.deaf = true;

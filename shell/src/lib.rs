@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod conn;
+pub mod daemon;
 pub mod disk;
 pub mod line;
 pub mod mio_loop;

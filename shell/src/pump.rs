@@ -129,7 +129,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// When to call [`turn`](Self::turn), should nothing else happen.
     pub fn deadline(&self) -> Option<Mono> {
         let given_up = self.ending.first().map(|(at, _)| *at);
-        [self.core.deadline(), given_up].into_iter().flatten().min()
+        [self.core.deadline().map(|(at, _)| at), given_up].into_iter().flatten().min()
     }
 
     /// The core, to look at.
@@ -154,7 +154,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     pub fn turn(&mut self, now: Now) -> Result<Turn<S>, StorageFailed> {
         self.run(now);
         self.give_up(now);
-        if self.core.deadline().is_some_and(|at| at <= now.mono) {
+        if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
             self.feed(now, Input::Timer);
         }
         while let Some(completion) = self.storage.completed() {
@@ -237,6 +237,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Binary => Message::Binary,
             Incoming::TooLarge => Message::TooLarge,
             Incoming::Breach(rule) => Message::Breach(rule),
+            Incoming::NotUtf8 => Message::NotUtf8,
         };
         self.feed(now, Input::Message { conn, message });
     }

@@ -207,7 +207,7 @@ fn what_breaks_the_rules_of_frames_is_told_once_and_nothing_more_is_read() {
     let cases = [
         (frame(1, &[b'x'; LIMIT + 1]), Incoming::TooLarge),
         ([raw_frame(1, mask, &[b'x'; 600]), frame(0, &[b'x'; 600])].concat(), Incoming::TooLarge),
-        (frame(1, b"\xff\xfe"), Incoming::Breach(NOT_UTF8)),
+        (frame(1, b"\xff\xfe"), Incoming::NotUtf8),
         (raw_frame(0x81, None, b"x"), Incoming::Breach("a masked frame was expected")),
         (frame(3, b"x"), Incoming::Breach("an opcode of RFC 6455 was expected")),
         (frame(0, b"x"), Incoming::Breach("a first frame was expected, not a continuation")),

@@ -7,9 +7,9 @@ use std::process::Command;
 fn runcast(dir: &Path, words: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runcast"));
     command.args(words).current_dir(dir).env_clear().env("RUNCAST_RUNS__ATTEMPTS", "4");
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    let output = command.output().expect("cargo has built it");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("nothing here prints anything but UTF-8");
+    (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
 }
 
 #[test]

@@ -58,10 +58,6 @@ pub enum Command {
     Check(CheckOptions),
     /// Print a token, signed with a secret of the configuration or with that of `serve --dev`.
     Token(TokenOptions),
-    /// Run an agent on a thread and print its events until it ends.
-    Run(RunOptions),
-    /// Print the events of a user as they come.
-    Tail(TailOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -289,8 +285,6 @@ pub fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Check(options) => check::check(&options),
         Command::Token(options) => token::token(&options),
-        // `run` and `tail` are wired where they are written.
-        Command::Run(_) | Command::Tail(_) => Exit::Failed,
     };
     exit.into()
 }

@@ -16,8 +16,8 @@ use std::fmt;
 /// The longest token, in bytes. (A request head of 16 KiB must hold it.)
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
-/// The last moment that a claim can name, in Unix seconds: the end of the year 9999. Later ones count as this, so
-/// that nobody need fear to add to them.
+/// The last moment that a claim can name, in Unix seconds: the end of the year 9999. Later ones count as
+/// this, so that nobody need fear to add to them.
 const LATEST: u64 = 253_402_300_799;
 
 /// The keys that tokens may be signed with.
@@ -62,8 +62,8 @@ impl Keys {
 
     /// Reads a token's claims, if one of the keys has signed it.
     ///
-    /// A key counts if its `kid` is the token's, or one of the two has none. `exp` and the other claims are read,
-    /// not judged.
+    /// A key counts if its `kid` is the token's, or one of the two has none. `exp` and the other claims are
+    /// read, not judged.
     ///
     /// # Errors
     /// What is wrong, without repeating anything of the token.
@@ -131,7 +131,7 @@ fn malformed<T>(what: impl Into<String>) -> Result<T, TokenProblem> {
     Err(TokenProblem::Malformed(what.into()))
 }
 
-/// One part of a token as a JSON object. (The library decodes the middle part of a token by itself, and only that.)
+/// One part of a token as a JSON object. (The library decodes only the middle part of a token by itself.)
 fn part(encoded: &str, name: &str) -> Result<Map<String, Value>, TokenProblem> {
     insecure_decode_claims(format!(".{encoded}."))
         .or_else(|_| malformed(format!("expected the {name} to be a JSON object in base64url")))

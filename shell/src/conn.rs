@@ -1,7 +1,8 @@
 //! One connection, over any stream: an HTTP head, then an answer or a WebSocket.
 //!
-//! Knows no socket, no clock and no core. Bytes become [`Incoming`]; what is to be said is gathered and leaves with
-//! [`Conn::flush`], once a turn. Nothing a peer sends makes it panic, grow past its limits, or hold the loop.
+//! Knows no socket, no clock and no core. Bytes become [`Incoming`]; what is to be said is gathered and
+//! leaves with [`Conn::flush`], once a turn. Nothing a peer sends makes it panic, grow past its limits, or
+//! hold the loop.
 
 mod answer;
 mod head;
@@ -84,6 +85,8 @@ pub enum Incoming {
     TooLarge,
     /// A breach of RFC 6455: which. Nothing more is read.
     Breach(&'static str),
+    /// Text that is not UTF-8. Nothing after it can be read.
+    NotUtf8,
     /// The peer is gone, or says that it goes (its close frame is answered). The last that is told.
     Gone,
 }
@@ -202,7 +205,8 @@ impl<S: Read + Write> Conn<S> {
                 Incoming::Alive
             }
             Ok(Message::Close(_)) => {
-                // The answer is waiting inside; this moves it to the output and reports the end, which we know.
+                // The answer is waiting inside; this moves it to the output and reports the end, which we
+                // know.
                 let _end = socket.flush(&mut self.wire);
                 self.phase = Phase::Ending;
                 Incoming::Gone
@@ -224,7 +228,7 @@ impl<S: Read + Write> Conn<S> {
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return self.lost(),
             Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
             Error::Protocol(breach) => Incoming::Breach(words(breach)),
-            Error::Utf8(_) => Incoming::Breach(NOT_UTF8),
+            Error::Utf8(_) => Incoming::NotUtf8,
             _ => Incoming::Breach("a frame as in RFC 6455 was expected"),
         };
         self.deaf = true;
@@ -307,15 +311,17 @@ impl<S: Read + Write> Conn<S> {
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         if let Phase::Open(socket) = &mut self.phase {
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].into();
+            let close = CloseFrame { code: (code as u16).into(), reason };
+            // A pong that waits inside would come after the close frame, where nothing may.
             let queued =
-                socket.close(&mut self.wire, Some(CloseFrame { code: (code as u16).into(), reason }));
+                socket.flush(&mut self.wire).and_then(|()| socket.close(&mut self.wire, Some(close)));
             debug_assert!(queued.is_ok(), "the wire takes all");
         }
         self.end();
     }
 
-    /// Writes what is queued, as far as the stream takes it. Tells how many payload bytes of messages that were
-    /// [sent](Self::send) are now gone, in whole messages.
+    /// Writes what is queued, as far as the stream takes it. Tells how many payload bytes of messages that
+    /// were [sent](Self::send) are now gone, in whole messages.
     pub fn flush(&mut self) -> usize {
         let gone = self.wire.send_off();
         if !self.wire.has_output() {

@@ -1,8 +1,8 @@
 //! Where the store's bytes lie: the few operations it needs of a disk, and the real file.
 //!
-//! The store is written against [`Disk`]; production brings [`FileDisk`], the simulator a disk that loses power.
-//! What was written is promised to survive a loss of power only after a [`Disk::sync`] that succeeded. Until then
-//! each sector may hold its old bytes, its new bytes, or neither.
+//! The store is written against [`Disk`]; production brings [`FileDisk`], the simulator a disk that loses
+//! power. What was written is promised to survive a loss of power only after a [`Disk::sync`] that succeeded.
+//! Until then each sector may hold its old bytes, its new bytes, or neither.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// A row of bytes that can be read, written, grown and made safe.
 ///
-/// A full disk is reported as [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`], by `write` or
-/// `set_len`; it leaves what is stored as it was, up to the bytes of that write itself.
+/// A full disk is reported as [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`], by `write`
+/// or `set_len`; it leaves what is stored as it was, up to the bytes of that write itself.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Its length in bytes.
     fn size(&self) -> io::Result<u64>;
@@ -93,13 +93,12 @@ impl DiskError {
         if is_full(kind) {
             return Self::Full(path);
         }
-        match kind {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound(path),
-            io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::IsADirectory => Self::Unwritable(path, error),
-            _ => Self::Io(path, error),
+        if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            return Self::NotFound(path);
         }
+        let rights =
+            [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::IsADirectory];
+        if rights.contains(&kind) { Self::Unwritable(path, error) } else { Self::Io(path, error) }
     }
 }
 

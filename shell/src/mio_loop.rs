@@ -1,5 +1,5 @@
-//! Production's drive of the [`Pump`]: real sockets, the real clock, signals. As thin as it can be, because nothing in
-//! here is simulated.
+//! Production's drive of the [`Pump`]: real sockets, the real clock, signals. As thin as it can be, because
+//! nothing in here is simulated.
 
 mod linger;
 

@@ -1,9 +1,10 @@
 //! The loop between streams, store and core: one for production and simulation.
 //!
 //! It has no socket, no clock and no thread. Whoever drives it hands in streams and their edges and calls
-//! [`Pump::turn`] with the time. In a turn come, in this order: due timers, completions of the store, connections (in
-//! the order of their ids, and only those that have something), one submission to the store, and one flush for each
-//! connection with output. Effects run in the order emitted; what they cause queues behind them.
+//! [`Pump::turn`] with the time. In a turn come, in this order: due timers, completions of the store,
+//! connections (in the order of their ids, and only those that have something), one submission to the store,
+//! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
+//! behind them.
 
 use crate::conn::{Conn, Incoming};
 use crate::storage::{Completion, Storage};
@@ -72,8 +73,8 @@ enum Cause {
 pub struct Turn<S> {
     /// Call [`Pump::turn`] again at once: somebody has more, whom fairness has cut short.
     pub more: bool,
-    /// Streams of connections that have ended, to be deregistered and dropped. All that was to be said was given
-    /// to them, or they take nothing.
+    /// Streams of connections that have ended, to be deregistered and dropped. All that was to be said was
+    /// given to them, or they take nothing.
     pub closed: Vec<(ConnId, S)>,
 }
 
@@ -102,8 +103,8 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
         }
     }
 
-    /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without an
-    /// edge. Ids are 1, 2, 3 …, and never used again.
+    /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
+    /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
         self.last = self.next();
         self.conns.insert(self.last, Box::new(Entry { conn: Conn::new(stream), told: false, ends: None }));
@@ -128,7 +129,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// When to call [`turn`](Self::turn), should nothing else happen.
     pub fn deadline(&self) -> Option<Mono> {
         let given_up = self.ending.first().map(|(at, _)| *at);
-        [self.core.deadline(), given_up].into_iter().flatten().min()
+        [self.core.deadline().map(|(at, _)| at), given_up].into_iter().flatten().min()
     }
 
     /// The core, to look at.
@@ -153,7 +154,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     pub fn turn(&mut self, now: Now) -> Result<Turn<S>, StorageFailed> {
         self.run(now);
         self.give_up(now);
-        if self.core.deadline().is_some_and(|at| at <= now.mono) {
+        if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
             self.feed(now, Input::Timer);
         }
         while let Some(completion) = self.storage.completed() {
@@ -236,6 +237,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Binary => Message::Binary,
             Incoming::TooLarge => Message::TooLarge,
             Incoming::Breach(rule) => Message::Breach(rule),
+            Incoming::NotUtf8 => Message::NotUtf8,
         };
         self.feed(now, Input::Message { conn, message });
     }

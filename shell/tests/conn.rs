@@ -4,6 +4,8 @@ mod common;
 
 use bytes::Bytes;
 use common::{Pipe, frame, raw_frame, upgrade_request};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use runcast::conn::{Conn, Incoming, NOT_UTF8};
 use runcast_core::effect::{Content, Page, Response};
 use runcast_core::input::{HeadProblem, UpgradeRequest};
@@ -205,7 +207,7 @@ fn what_breaks_the_rules_of_frames_is_told_once_and_nothing_more_is_read() {
     let cases = [
         (frame(1, &[b'x'; LIMIT + 1]), Incoming::TooLarge),
         ([raw_frame(1, mask, &[b'x'; 600]), frame(0, &[b'x'; 600])].concat(), Incoming::TooLarge),
-        (frame(1, b"\xff\xfe"), Incoming::Breach(NOT_UTF8)),
+        (frame(1, b"\xff\xfe"), Incoming::NotUtf8),
         (raw_frame(0x81, None, b"x"), Incoming::Breach("a masked frame was expected")),
         (frame(3, b"x"), Incoming::Breach("an opcode of RFC 6455 was expected")),
         (frame(0, b"x"), Incoming::Breach("a first frame was expected, not a continuation")),
@@ -294,6 +296,18 @@ fn what_is_queued_leaves_before_the_close_frame() {
     let Message::Close(Some(close)) = socket.read().unwrap() else { panic!("no close") };
     assert_eq!(u16::from(close.code), 4510);
     assert_eq!(close.reason.as_str(), "é".repeat(61), "cut between letters");
+}
+
+#[test]
+fn nothing_comes_after_the_close_frame() {
+    let (mut conn, mut client) = open();
+    client.put(&frame(9, b"?"));
+    conn.edge();
+    conn.begin();
+    assert_eq!(conn.receive(), Some(Incoming::Alive));
+    conn.close(CloseCode::Normal, "");
+    conn.flush();
+    assert_eq!(client.take(), [0x8a, 1, b'?', 0x88, 2, 0x03, 0xe8]);
 }
 
 #[test]
@@ -388,4 +402,57 @@ fn a_page_may_run_its_own_script_and_load_nothing() {
     assert!(answer.contains("Content-Type: text/html; charset=utf-8\r\n"), "{answer}");
     assert!(answer.contains("Content-Security-Policy: default-src 'none';"), "{answer}");
     assert!(answer.contains("<title>Runcast</title>"), "{answer}");
+}
+
+/// A request for a WebSocket and some frames, with a few bytes of it broken.
+fn conversation(dice: &mut StdRng) -> Vec<u8> {
+    let mut bytes = upgrade_request("").into_bytes();
+    for _ in 0..dice.random_range(0..8) {
+        let length = [0, 1, 2, 125, 126, LIMIT, LIMIT + 1][dice.random_range(0..7)];
+        let first = [0x81, 0x01, 0x00, 0x80, 0x89, 0x8a, 0x82, 0x88, dice.random()][dice.random_range(0..9)];
+        let mask = dice.random_bool(0.98).then_some(dice.random());
+        bytes.extend(raw_frame(first, mask, &vec![b'a'; length]));
+    }
+    for _ in 0..dice.random_range(0..3) {
+        let at = dice.random_range(0..bytes.len());
+        bytes[at] = dice.random();
+    }
+    bytes
+}
+
+/// What is heard of a conversation that comes in pieces of at most so many bytes.
+fn hear(bytes: &[u8], dice: &mut StdRng, longest: usize) -> Vec<Incoming> {
+    let (mut conn, mut client) = pair();
+    let (mut heard, mut rest) = (Vec::new(), bytes);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(dice.random_range(1..=longest.min(rest.len())));
+        client.put(piece);
+        rest = after;
+        loop {
+            heard.extend(receive(&mut conn));
+            let Some(Incoming::Request(request)) = heard.last() else { break };
+            if request.head().upgrade != UpgradeRequest::Valid {
+                break;
+            }
+            conn.upgrade(LIMIT);
+            heard.push(text("upgraded"));
+        }
+        conn.send(Bytes::from_static(b"an event"));
+        conn.flush();
+        client.take();
+    }
+    conn.close(CloseCode::Normal, "");
+    conn.flush();
+    assert!(conn.is_over());
+    heard
+}
+
+#[test]
+fn whatever_comes_says_the_same_however_it_is_cut() {
+    for seed in 0..500 {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let bytes = conversation(&mut dice);
+        let whole = hear(&bytes, &mut dice, usize::MAX);
+        assert_eq!(hear(&bytes, &mut dice, 40), whole, "seed {seed}");
+    }
 }

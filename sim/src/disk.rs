@@ -1,8 +1,9 @@
 //! A disk in memory that loses power, fills up and breaks, the same way each time for the same seed.
 //!
-//! What was not synced when the power goes is, sector by sector, old, new, zeros, garbage or torn; or the writes
-//! up to some moment are there and no later one; or, one time in ten, everything is. All clones of a disk are the
-//! same disk; [`SimDisk::crash`] and [`SimDisk::kill`] give what the next process finds, apart from it.
+//! What was not synced when the power goes is, sector by sector, old, new, zeros, garbage or torn; or the
+//! writes up to some moment are there and no later one; or, one time in ten, everything is. All clones of a
+//! disk are the same disk; [`SimDisk::crash`] and [`SimDisk::kill`] give what the next process finds, apart
+//! from it.
 
 use rand::{Rng, RngExt};
 use runcast::disk::Disk;
@@ -96,13 +97,14 @@ impl SimDisk {
         self.state().syncs
     }
 
-    /// From this operation on (the first is 0) everything fails, as if the process no longer ran. A write that is
-    /// this operation is still under way, and may be found in part.
+    /// From this operation on (the first is 0) everything fails, as if the process no longer ran. A write
+    /// that is this operation is still under way, and may be found in part.
     pub fn power_off_at(&self, operation: u64) {
         self.state().power_off_at = Some(operation);
     }
 
-    /// The disk takes no more new blocks than make so many bytes in all; what has a block may be written over.
+    /// The disk takes no more new blocks than make so many bytes in all; what has a block may be written
+    /// over.
     pub fn set_quota(&self, bytes: Option<u64>) {
         self.state().quota_bytes = bytes;
     }
@@ -133,8 +135,8 @@ impl SimDisk {
         })
     }
 
-    /// The disk as it is found after the process was killed now: all that was written is there, but what was not
-    /// synced can still be lost with the power.
+    /// The disk as it is found after the process was killed now: all that was written is there, but what was
+    /// not synced can still be lost with the power.
     pub fn kill(&self) -> Self {
         let state = self.state();
         let (durable, current, log) = (state.durable.clone(), state.current.clone(), state.log.clone());
@@ -283,7 +285,8 @@ impl State {
         content
     }
 
-    /// The sectors written since the last sync. Those that were only cut off come back as zeros or as they were.
+    /// The sectors written since the last sync. Those that were only cut off come back as zeros or as they
+    /// were.
     fn touched_sectors(&self) -> BTreeSet<u64> {
         let writes = self.log.iter().filter_map(|change| match change {
             Change::Write { offset, data } => Some((*offset, data.len() as u64)),

@@ -1,5 +1,5 @@
-//! From the configuration to keys that can verify: every file is read and every key tried at the start, not when
-//! the first token comes.
+//! From the configuration to keys that can verify: every file is read and every key tried at the start, not
+//! when the first token comes.
 
 use super::{Key, Keys, Secret};
 use crate::config::{ALGORITHMS, AuthConfig, KEYS_MOST, KeyConfig, KeyFile, Origin, Problem, Problems};
@@ -140,8 +140,8 @@ fn usual_algorithm(parameters: &AlgorithmParameters) -> Option<Algorithm> {
     }
 }
 
-/// The key, if it can verify what is signed with `alg`. The library itself would find out at the first token, and
-/// panic at an Ed25519 key that is too short.
+/// The key, if it can verify what is signed with `alg`. The library itself would find out at the first token,
+/// and panic at an Ed25519 key that is too short.
 fn usable(alg: Algorithm, key: DecodingKey) -> Result<DecodingKey, String> {
     let (what, lengths) = match alg.family() {
         AlgorithmFamily::Hmac => ("a secret of at least 32 bytes", SECRET_BYTES..=usize::MAX),

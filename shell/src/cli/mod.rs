@@ -58,10 +58,6 @@ pub enum Command {
     Check(CheckOptions),
     /// Print a token, signed with a secret of the configuration or with that of `serve --dev`.
     Token(TokenOptions),
-    /// Run an agent on a thread and print its events until it ends.
-    Run(RunOptions),
-    /// Print the events of a user as they come.
-    Tail(TailOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -97,13 +93,10 @@ impl ConfigOptions {
         flag("--listen", "server.listen", self.listen.map(|listen| listen.to_string()));
         flag("--data", "store.dir", self.data.as_ref().map(|data| data.to_string_lossy().into_owned()));
         let environment = std::env::vars_os();
-        let environment = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        Settings::load(&Sources {
-            file: self.config.clone(),
-            environment: environment.collect(),
-            overrides,
-            dev: self.dev,
-        })
+        let named = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        let mut environment: Vec<_> = named.collect();
+        environment.sort();
+        Settings::load(&Sources { file: self.config.clone(), environment, overrides, dev: self.dev })
     }
 }
 
@@ -292,8 +285,6 @@ pub fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Check(options) => check::check(&options),
         Command::Token(options) => token::token(&options),
-        // `run` and `tail` are wired where they are written.
-        Command::Run(_) | Command::Tail(_) => Exit::Failed,
     };
     exit.into()
 }

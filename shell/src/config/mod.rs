@@ -140,3 +140,6 @@ impl Settings {
         show::print(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

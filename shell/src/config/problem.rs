@@ -31,7 +31,7 @@ impl fmt::Display for Origin {
 
 /// Why the daemon cannot start as it is configured: where, what, and what to do. One line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: {reason}; {fix}")]
+#[error("{}: {reason}; {fix}", place(.origin))]
 pub struct Problem {
     /// Where the value stands that is wrong.
     pub origin: Origin,
@@ -45,6 +45,13 @@ impl Problem {
     /// A problem with something that stands at `origin`.
     pub fn new(origin: Origin, reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { origin, reason: reason.into(), fix: fix.into() }
+    }
+}
+
+fn place(origin: &Origin) -> String {
+    match origin {
+        Origin::Default => "configuration".to_owned(),
+        set @ (Origin::File(..) | Origin::Environment(_) | Origin::Flag(_)) => set.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::Settings;
 use super::problem::{Origin, Problem, Problems};
 use super::table::{AGENT, SETTINGS, find};
 use super::written::{Source, Written};
+use runcast_core::config::AgentConfig;
 use runcast_core::ids::Agent;
 use std::ffi::OsString;
 use std::io::Read;
@@ -88,15 +89,20 @@ impl Reader {
         if name == "agents" {
             for (agent, value) in entries {
                 let full = format!("agents.{agent}");
+                let written = Written { key: &full, toml: Some(value), source, default: None };
+                let known = self.agent(agent, &written).map(drop);
+                if self.problems.keep(known).is_none() {
+                    continue;
+                }
                 for (key, value) in self.entries(&full, value, source) {
                     let full = format!("{full}.{key}");
-                    self.set(&Written { key: &full, toml: Some(value), source });
+                    self.set(&Written { key: &full, toml: Some(value), source, default: None });
                 }
             }
         } else {
             for (key, value) in entries {
                 let full = format!("{name}.{key}");
-                self.set(&Written { key: &full, toml: Some(value), source });
+                self.set(&Written { key: &full, toml: Some(value), source, default: None });
             }
         }
     }
@@ -110,7 +116,9 @@ impl Reader {
     ) -> Vec<(&'a str, &'a Spanned<DeValue<'a>>)> {
         let Some(table) = value.get_ref().as_table() else {
             let (key, fix) = (name, format!("write it as a section, [{name}] with its keys below"));
-            self.problem(Written { key, toml: Some(value), source }.wrong("expected a section", fix));
+            self.problem(
+                Written { key, toml: Some(value), source, default: None }.wrong("expected a section", fix),
+            );
             return Vec::new();
         };
         let mut entries: Vec<_> = table.iter().collect();
@@ -130,7 +138,7 @@ impl Reader {
 
     fn word(&mut self, key: &str, text: &str, origin: Origin) {
         let source = Source { text, origin };
-        self.set(&Written { key, toml: None, source: &source });
+        self.set(&Written { key, toml: None, source: &source, default: None });
     }
 
     fn set(&mut self, written: &Written<'_>) {
@@ -148,6 +156,18 @@ impl Reader {
     }
 
     fn set_agent(&mut self, name: &str, key: &str, written: &Written<'_>) -> Result<(), Problem> {
+        let agent = self.agent(name, written)?;
+        match find(AGENT, key) {
+            Ok(key) => key.set(agent, written),
+            Err(nearest) => {
+                let nearest = nearest.map(|key| format!("agents.{name}.{key}"));
+                Err(unknown(written, nearest.as_deref()))
+            }
+        }
+    }
+
+    /// The agent of that name, known from here on even if nothing is said of it.
+    fn agent(&mut self, name: &str, written: &Written<'_>) -> Result<&mut AgentConfig, Problem> {
         let agents = &mut self.settings.core.agents;
         let agent = Agent::parse(name).ok_or_else(|| {
             written.wrong(format!("{name:?} is no agent's name"), format!("use {}", Agent::RULE))
@@ -156,13 +176,7 @@ impl Reader {
             let reason = format!("expected at most {AGENTS_MOST} agents");
             return Err(written.wrong(reason, "leave out those that need nothing said of them"));
         }
-        match find(AGENT, key) {
-            Ok(key) => key.set(agents.entry(agent).or_default(), written),
-            Err(nearest) => {
-                let nearest = nearest.map(|key| format!("agents.{name}.{key}"));
-                Err(unknown(written, nearest.as_deref()))
-            }
-        }
+        Ok(agents.entry(agent).or_default())
     }
 
     fn problem(&mut self, problem: Problem) {

@@ -37,7 +37,7 @@ struct Entry<S, T, K> {
     get_mut: fn(&mut S) -> &mut T,
 }
 
-impl<S, T, K: Kind<T>> Key<S> for Entry<S, T, K> {
+impl<S: Default, T, K: Kind<T>> Key<S> for Entry<S, T, K> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -51,7 +51,8 @@ impl<S, T, K: Kind<T>> Key<S> for Entry<S, T, K> {
     }
 
     fn set(&self, on: &mut S, written: &Written<'_>) -> Result<(), Problem> {
-        *(self.get_mut)(on) = self.kind.read(written)?;
+        let default = self.show(&S::default());
+        *(self.get_mut)(on) = self.kind.read(&Written { default: default.as_deref(), ..*written })?;
         Ok(())
     }
 
@@ -65,7 +66,8 @@ impl<S, T, K: Kind<T>> Key<S> for Entry<S, T, K> {
 }
 
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident: $owner:ty; $($key:literal, $($field:ident).+, $kind:expr, $text:literal;)*) => {
+    ($(#[$doc:meta])* $name:ident: $owner:ty;
+     $($key:literal, $($field:ident).+, $kind:expr, $text:literal;)*) => {
         $(#[$doc])*
         pub(crate) static $name: Table<$owner> = &[$(
             &Entry::<$owner, _, _> {
@@ -106,13 +108,17 @@ table! {
     "server.listen", listen, Address, "where to listen";
     "server.origins", core.server.origins, Origins, "origins of pages that may connect, besides the own host";
     "server.connections", core.server.connections, count(1, MILLION), "connections in all";
-    "server.connections_per_user", core.server.connections_per_user, count(1, MILLION), "connections of one user";
+    "server.connections_per_user", core.server.connections_per_user, count(1, MILLION),
+        "connections of one user";
     "server.connections_per_address", core.server.connections_per_address, count(1, MILLION),
         "connections from one address";
     "server.message", core.server.message, bytes(KIB, 16 * MIB), "the longest message of a user";
-    "server.worker_message", core.server.worker_message, bytes(KIB, 16 * MIB), "the longest message of a worker";
-    "server.output", core.server.output, bytes(16 * KIB, 64 * MIB), "what may wait for one connection's network";
-    "server.heartbeat", core.server.heartbeat, time(ms(100), minutes(5)), "silence after which a heartbeat is sent";
+    "server.worker_message", core.server.worker_message, bytes(KIB, 16 * MIB),
+        "the longest message of a worker";
+    "server.output", core.server.output, bytes(16 * KIB, 64 * MIB),
+        "what may wait for one connection's network";
+    "server.heartbeat", core.server.heartbeat, time(ms(100), minutes(5)),
+        "silence after which a heartbeat is sent";
     "server.hello_timeout", core.server.hello_timeout, time(ms(100), minutes(5)),
         "time for the request head, and again for hello";
     "server.stuck_after", core.server.stuck_after, time(ms(100), minutes(10)),
@@ -128,17 +134,21 @@ table! {
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
-    "runs.active_per_user", core.runs.active_per_user, count(1, 100_000), "runs executed at once, of one user";
+    "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),
+        "runs executed at once, of one user";
     "runs.queued", core.runs.queued, count(1, 10 * MILLION), "runs queued, of all users";
     "runs.queued_per_user", core.runs.queued_per_user, count(1, 10 * MILLION), "runs queued, of one user";
     "runs.timeout", core.runs.timeout, ATTEMPT, "time for one attempt, when nobody says otherwise";
     "runs.timeout_max", core.runs.timeout_max, ATTEMPT, "the longest time that may be asked for";
     "runs.start", core.runs.start, time(ms(100), minutes(10)), "time for a worker to take an offered run";
-    "runs.cancel_grace", core.runs.cancel_grace, time(ms(0), minutes(10)), "time for a worker to end a cancelled run";
+    "runs.cancel_grace", core.runs.cancel_grace, time(ms(0), minutes(10)),
+        "time for a worker to end a cancelled run";
     "runs.lease", core.runs.lease, time(ms(300), minutes(60)), "silence after which a worker is dead";
     "runs.attempts", core.runs.attempts, count(1, 100), "offers in a row that may be not taken";
-    "runs.key_keep", core.runs.key_keep, time(minutes(1), days(30)), "time for which a run's key is remembered";
-    "runs.queued_for", core.runs.queued_for, time(Span::secs(1), days(30)), "time for which a run may be queued";
+    "runs.key_keep", core.runs.key_keep, time(minutes(1), days(30)),
+        "time for which a run's key is remembered";
+    "runs.queued_for", core.runs.queued_for, time(Span::secs(1), days(30)),
+        "time for which a run may be queued";
     "delivery.window", core.delivery.window, count(1, 1024), "events unacknowledged at once on a connection";
     "delivery.ack_timeout", core.delivery.ack_timeout, time(ms(10), minutes(5)),
         "time for the first acknowledgement; doubles with each retry";

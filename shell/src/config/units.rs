@@ -5,11 +5,12 @@ use runcast_core::time::Span;
 /// What a duration must look like, in words for an error.
 pub const DURATION: &str = "a duration like 30s (ms, s, m, h or d)";
 /// What a size must look like, in words for an error.
-pub const SIZE: &str = "a size like 64KiB (B, KiB, MiB or GiB)";
+pub const SIZE: &str = "a size like 64KiB (B, KiB, MiB, GiB or TiB)";
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
-const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// Reads a duration like `30s`; fails with what was expected and found.
 pub fn duration(text: &str) -> Result<Span, String> {

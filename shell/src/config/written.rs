@@ -38,6 +38,8 @@ pub(crate) struct Written<'a> {
     pub(crate) source: &'a Source<'a>,
     /// How it is written: as TOML, or as a bare word (the whole source) without.
     pub(crate) toml: Option<&'a Spanned<DeValue<'a>>>,
+    /// What the key is without it, as TOML: shows how such a value is written.
+    pub(crate) default: Option<&'a str>,
 }
 
 impl<'a> Written<'a> {
@@ -64,11 +66,14 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// The value as a path: in a file it is relative to the file, elsewhere to the working directory.
+    /// The value as a path: in a file it is relative to the file and made absolute, so that it can be printed;
+    /// elsewhere it is relative to the working directory and stays as it is.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         let path = Path::new(self.text().filter(|text| !text.is_empty())?);
         match &self.source.origin {
-            Origin::File(file, _) => Some(file.parent().unwrap_or(Path::new("")).join(path)),
+            Origin::File(file, _) => {
+                std::path::absolute(file.parent().unwrap_or(Path::new("")).join(path)).ok()
+            }
             Origin::Default | Origin::Environment(_) | Origin::Flag(_) => Some(path.to_owned()),
         }
     }
@@ -98,7 +103,8 @@ impl<'a> Written<'a> {
 
     /// The error of a value that is not what it must be.
     pub(crate) fn expected(&self, expected: &str) -> Problem {
-        self.wrong(format!("expected {expected}, found {}", self.found()), "write it so")
+        let fix = self.default.map_or("correct it".to_owned(), |value| format!("the default is {value}"));
+        self.wrong(format!("expected {expected}, found {}", self.found()), fix)
     }
 
     /// An error about this value.

@@ -33,7 +33,8 @@ struct Asked {
 }
 
 impl Request {
-    /// Reads a head from the beginning of `bytes`: the request and the head's length, or `None` while it is not whole.
+    /// Reads a head from the beginning of `bytes`: the request and the head's length, or `None` while it is
+    /// not whole.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, HeadProblem> {
         let whole = &bytes[..bytes.len().min(HEAD_BYTES)];
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];

@@ -1,7 +1,7 @@
 //! A stream as tungstenite sees it: reads are metered, writes never wait.
 //!
-//! What is written is gathered here and leaves in one write a turn. So a frame is never half queued, the automatic
-//! pongs cost no system call of their own, and it is known to the byte which messages have left.
+//! What is written is gathered here and leaves in one write a turn. So a frame is never half queued, the
+//! automatic pongs cost no system call of their own, and it is known to the byte which messages have left.
 
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
@@ -112,7 +112,8 @@ impl<S> Wire<S> {
 }
 
 impl<S: Write> Wire<S> {
-    /// Writes what waits, as far as the stream takes it: the payload of the messages that are now wholly gone.
+    /// Writes what waits, as far as the stream takes it: the payload of the messages that are now wholly
+    /// gone.
     pub(super) fn send_off(&mut self) -> usize {
         while self.can_flush() {
             match self.stream.write(&self.out) {

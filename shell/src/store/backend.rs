@@ -1,19 +1,21 @@
 //! Gives a [`Disk`] to redb, and guards what redb cannot guard itself: its header.
 //!
-//! redb keeps its root in 320 bytes at the start of the file and writes them in place, twice in each commit; were
-//! that one sector damaged by a loss of power, everything would be gone. So the header lives in two slots of our
-//! own, each with a number and a checksum. A write always goes to the slot that is *not* the newest known
-//! to be durable; at start the valid slot with the highest number is the header. With that a header write is all
-//! or nothing, whatever a loss of power does to the sectors that were not synced.
+//! redb keeps its root in 320 bytes at the start of the file and writes them in place, twice in each commit;
+//! were that one sector damaged by a loss of power, everything would be gone. So the header lives in two
+//! slots of our own, each with a number and a checksum. A write always goes to the slot that is *not* the
+//! newest known to be durable; at start the valid slot with the highest number is the header. With that a
+//! header write is all or nothing, whatever a loss of power does to the sectors that were not synced. A slot
+//! holds the header twice, in two sectors: were the newest slot lost to one bad sector, the older one would
+//! quietly take the last commit back.
 //!
 //! ```text
-//! disk    0..512      slot A          magic 16, version 4, number 8, redb's header 320, CRC-32 4, zeros
-//!         4096..4608  slot B          the same
+//! disk    0..1024     slot A          2 x: magic 16, version 4, number 8, redb's header 320, CRC-32 4, zeros
+//!         4096..5120  slot B          the same
 //!         8192..      redb's pages    redb's offset 4096 and up
 //! ```
 //!
 //! The slots also carry the store's version, so that a file of another kind or of a newer version is
-//! recognised before anything is written.
+//! recognised before anything is written. Magic, version and checksum keep their places in every version.
 
 use super::OpenError;
 use crate::disk::Disk;
@@ -27,7 +29,9 @@ pub(super) const VERSION: u32 = 1;
 
 const BLOCK: u64 = 4096;
 const SLOTS_END: u64 = 2 * BLOCK;
-const SLOT_BYTES: usize = 512;
+/// A copy is one sector, a slot two copies.
+const COPY_BYTES: usize = 512;
+const SLOT_BYTES: usize = 2 * COPY_BYTES;
 /// What redb reads and writes of its first page; the rest of that page is never used.
 const HEADER_BYTES: usize = 320;
 const VERSION_AT: usize = MAGIC.len();
@@ -43,7 +47,7 @@ pub(super) struct Backend {
     faults: Faults,
 }
 
-/// The two copies of the header.
+/// The two slots of the header.
 #[derive(Debug)]
 struct Slots {
     header: [u8; HEADER_BYTES],
@@ -93,12 +97,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Backend {
-    /// Looks at what is there, and makes an empty disk a store. Another kind of file, or one of a newer version,
-    /// is left as it is.
+    /// Looks at what is there, and makes an empty disk a store. Another kind of file, or one of a newer
+    /// version, is left as it is.
     pub(super) fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let slots = match read_slots(disk.as_ref())? {
             Some(slots) => {
-                // What is read here may never have been synced. It must be, before the older slot is written over.
+                // What is read here may never have been synced. It must be, before the older slot is written
+                // over.
                 disk.sync()?;
                 slots
             }
@@ -129,32 +134,33 @@ impl Slots {
         slot[HEADER_AT..CHECKSUM_AT].copy_from_slice(&self.header);
         let checksum = crc32fast::hash(&slot[..CHECKSUM_AT]);
         slot[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        slot.copy_within(..COPY_BYTES, COPY_BYTES);
         slot
     }
 }
 
-/// What a slot's bytes say.
-enum Slot {
-    Valid { number: u64, header: [u8; HEADER_BYTES] },
+/// What a copy's bytes say.
+enum Copy {
+    Valid { number: u64, header: Box<[u8; HEADER_BYTES]> },
     OfVersion(u32),
     Broken,
     Foreign,
 }
 
-fn decode(slot: &[u8; SLOT_BYTES]) -> Slot {
-    if &slot[..VERSION_AT] != MAGIC {
-        return Slot::Foreign;
+fn decode(copy: &[u8]) -> Copy {
+    if &copy[..VERSION_AT] != MAGIC {
+        return Copy::Foreign;
     }
-    let version = u32::from_le_bytes(array(&slot[VERSION_AT..NUMBER_AT]));
+    let checksum = u32::from_le_bytes(array(&copy[CHECKSUM_AT..CHECKSUM_AT + 4]));
+    if checksum != crc32fast::hash(&copy[..CHECKSUM_AT]) {
+        return Copy::Broken;
+    }
+    let version = u32::from_le_bytes(array(&copy[VERSION_AT..NUMBER_AT]));
     if version > VERSION {
-        return Slot::OfVersion(version);
+        return Copy::OfVersion(version);
     }
-    let checksum = u32::from_le_bytes(array(&slot[CHECKSUM_AT..CHECKSUM_AT + 4]));
-    if checksum != crc32fast::hash(&slot[..CHECKSUM_AT]) {
-        return Slot::Broken;
-    }
-    let number = u64::from_le_bytes(array(&slot[NUMBER_AT..HEADER_AT]));
-    Slot::Valid { number, header: array(&slot[HEADER_AT..CHECKSUM_AT]) }
+    let number = u64::from_le_bytes(array(&copy[NUMBER_AT..HEADER_AT]));
+    Copy::Valid { number, header: Box::new(array(&copy[HEADER_AT..CHECKSUM_AT])) }
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -175,22 +181,24 @@ fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
     for index in 0..2 {
         let mut bytes = [0; SLOT_BYTES];
         disk.read(index * BLOCK, &mut bytes)?;
-        match decode(&bytes) {
-            Slot::Valid { number, header } => {
-                if newest.as_ref().is_none_or(|slots| slots.number < number) {
-                    newest = Some(Slots { header, number, durable: index, dirty: false });
+        for copy in bytes.chunks_exact(COPY_BYTES) {
+            match decode(copy) {
+                Copy::Valid { number, header } => {
+                    if newest.as_ref().is_none_or(|slots| slots.number < number) {
+                        newest = Some(Slots { header: *header, number, durable: index, dirty: false });
+                    }
                 }
+                Copy::OfVersion(version) => newer = newer.max(Some(version)),
+                Copy::Broken => broken = true,
+                Copy::Foreign => {}
             }
-            Slot::OfVersion(version) => newer = newer.max(Some(version)),
-            Slot::Broken => broken = true,
-            Slot::Foreign => {}
         }
     }
     match (newest, newer) {
         (Some(slots), None) => Ok(Some(slots)),
         (_, Some(found)) => Err(OpenError::Newer { found, known: VERSION }),
         (None, None) if size == SLOTS_END && nothing_but_slots(disk)? => Ok(None),
-        (None, None) if broken => Err(OpenError::Damaged("both copies of its header".into())),
+        (None, None) if broken => Err(OpenError::Damaged("all copies of its header".into())),
         (None, None) => Err(OpenError::NotAStore),
     }
 }
@@ -207,8 +215,8 @@ fn nothing_but_slots(disk: &dyn Disk) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes an empty disk a store without a database. Both slots are written, so that the disk has given their room
-/// for good: a full disk must never be in the way of a header.
+/// Makes an empty disk a store without a database. Both slots are written, so that the disk has given their
+/// room for good: a full disk must never be in the way of a header.
 fn format(disk: &dyn Disk) -> io::Result<Slots> {
     let slots = Slots { header: [0; HEADER_BYTES], number: 1, durable: 0, dirty: false };
     disk.set_len(SLOTS_END)?;

@@ -1,7 +1,8 @@
 //! How journal rows, rows and chunks look as bytes.
 //!
-//! Every stored value is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their length (4
-//! bytes) before them. The checksum covers the key too, so that a value in the wrong place is seen as well.
+//! Every stored value is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their length
+//! (4 bytes) before them. The checksum covers the key too, so that a value in the wrong place is seen as
+//! well.
 
 use bytes::Bytes;
 use runcast_core::record::{Record, RowKey, StreamKey, Table};

@@ -1,13 +1,13 @@
 //! Folding: journal rows become rows and chunks.
 //!
-//! One redb transaction takes whole journal rows: what they say is applied, and they are gone. So a crash finds
-//! each journal row either unfolded or folded, and folding again after a crash is the same as having folded
-//! once. The transaction need not be durable: the next durable commit makes it so, and until then the journal on
-//! the disk still says it all.
+//! One redb transaction takes whole journal rows: what they say is applied, and they are gone. So a crash
+//! finds each journal row either unfolded or folded, and folding again after a crash is the same as having
+//! folded once. The transaction need not be durable: the next durable commit makes it so, and until then the
+//! journal on the disk still says it all.
 
 use super::codec::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX};
+use super::engine::{CHUNKS, JOURNAL, ROWS, row_key};
 use super::overlay::JournalRow;
-use super::{CHUNKS, JOURNAL, ROWS, row_key};
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, Table};
 use runcast_core::record::{Record, RowKey, StreamKey};
@@ -85,7 +85,9 @@ fn trim(chunks: &mut Chunks<'_>, stream: &StreamKey, floor: u64) -> Result<(), r
     let Some(last) = firsts.pop() else { return Ok(()) };
     let next = match chunks.get((name, last))? {
         // Of a damaged chunk nobody knows where it ends. It stays, and is answered as damaged.
-        Some(value) => codec::decode_chunk(stream, last, value.value()).map(|events| last + events.len() as u64),
+        Some(value) => {
+            codec::decode_chunk(stream, last, value.value()).map(|events| last + events.len() as u64)
+        }
         None => None,
     };
     if next.is_some_and(|next| next <= floor) {

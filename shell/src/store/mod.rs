@@ -1,40 +1,32 @@
 //! The store: records become durable, and questions about them are answered.
 //!
-//! It knows rows and streams and nothing of what they mean. One group commit is one row of a journal, in one redb
-//! transaction. Little by little journal rows are folded into the tables from which most questions are answered;
-//! what is not folded yet is also kept in memory (`overlay`). Beneath redb lies a [`Disk`]; the
+//! It knows rows and streams and nothing of what they mean. One group commit is one row of a journal, in one
+//! redb transaction. Little by little journal rows are folded into the tables from which most questions are
+//! answered; what is not folded yet is also kept in memory (`overlay`). Beneath redb lies a [`Disk`]; the
 //! header is guarded by `backend`, everything else by checksums.
 //!
-//! Every commit is redb's "quick repair" (two syncs: first the pages, then the header that names them): after a
-//! loss of power nothing needs to be walked, however much is stored.
+//! Every commit is redb's "quick repair" (two syncs: first the pages, then the header that names them): after
+//! a loss of power nothing needs to be walked, however much is stored.
 
 mod backend;
 pub(crate) mod codec;
+mod engine;
 mod fold;
 mod overlay;
 mod query;
 
 use crate::disk::{Disk, is_full};
-use backend::{Backend, Fault, Faults, Operation};
+use backend::{Fault, Operation};
+use engine::{Engine, guarded};
 use overlay::{JournalRow, Overlay};
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
 use runcast_core::ids::AppendId;
-use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey};
+use runcast_core::record::{Found, Image, Query, Record, StreamKey};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Number of a group commit -> its records.
-const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
-/// (table, owner, name) -> value.
-const ROWS: TableDefinition<'_, (u8, &[u8], &[u8]), &[u8]> = TableDefinition::new("rows");
-/// (stream, first seq) -> events.
-const CHUNKS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinition::new("chunks");
-
-/// redb's cache, in bytes.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// So many streams' ends are remembered; the others are looked up.
 const ENDS_MAX: usize = 16 * 1024;
 /// A good number of journal rows for one call of [`Store::fold`]: some milliseconds.
@@ -53,14 +45,6 @@ pub struct Store {
     ends: BTreeMap<StreamKey, u64>,
     /// redb met damage while it answered a question, and may be of no use until it is opened again.
     suspect: Cell<bool>,
-}
-
-/// redb, open.
-#[derive(Debug)]
-struct Engine {
-    /// Only `Drop` takes it out.
-    db: Option<Database>,
-    faults: Faults,
 }
 
 /// Why a store cannot be opened. Each message is one line that says what to do.
@@ -140,8 +124,8 @@ impl Store {
         Ok((store, image))
     }
 
-    /// Makes these appends durable, in one piece: when this returns `Ok` all of them are, and after any error or
-    /// crash either all or none.
+    /// Makes these appends durable, in one piece: when this returns `Ok` all of them are, and after any error
+    /// or crash either all or none.
     ///
     /// # Errors
     /// [`CommitError::Full`]: none is stored, questions are still answered, and the commit may be tried
@@ -160,7 +144,7 @@ impl Store {
         }
         let row = JournalRow::new(self.next, appends.iter().map(|append| append.1.clone()).collect());
         let value = codec::encode_journal(row.number, &row.commits);
-        let written = guarded(|| write_journal(self.engine()?, row.number, &value));
+        let written = guarded(|| engine::write_journal(self.engine()?, row.number, &value));
         match self.settle(written) {
             Ok(()) => self.overlay.push(row),
             // redb failed after the commit was durable, and recovery has found it.
@@ -209,7 +193,10 @@ impl Store {
     }
 
     /// What the streams' ends will be with these appends.
-    fn ends_after(&self, appends: &[(AppendId, Arc<[Record]>)]) -> Result<BTreeMap<StreamKey, u64>, ReadError> {
+    fn ends_after(
+        &self,
+        appends: &[(AppendId, Arc<[Record]>)],
+    ) -> Result<BTreeMap<StreamKey, u64>, ReadError> {
         let mut ends: BTreeMap<StreamKey, u64> = BTreeMap::new();
         for record in appends.iter().flat_map(|append| append.1.iter()) {
             let Record::Event { stream, seq, .. } = record else { continue };
@@ -217,7 +204,10 @@ impl Store {
                 Some(end) => Some(*end),
                 None => self.end(stream)?,
             };
-            assert!(end.is_none_or(|end| end + 1 == *seq), "{stream:?} ends at {end:?}, its next event is {seq}");
+            assert!(
+                end.is_none_or(|end| end + 1 == *seq),
+                "{stream:?} ends at {end:?}, its next event is {seq}"
+            );
             ends.insert(stream.clone(), *seq);
         }
         Ok(ends)
@@ -237,7 +227,7 @@ impl Store {
     }
 
     fn engine(&self) -> Result<&Database, redb::Error> {
-        let engine = self.engine.as_ref().and_then(|engine| engine.db.as_ref());
+        let engine = self.engine.as_ref().and_then(Engine::db);
         engine.ok_or(redb::Error::DatabaseClosed)
     }
 
@@ -260,7 +250,7 @@ impl Store {
     /// Turns redb's outcome into ours, and makes the store usable again after a full disk.
     fn settle(&mut self, result: Result<(), redb::Error>) -> Result<(), CommitError> {
         let Err(error) = result else { return Ok(()) };
-        let fault = self.engine.as_ref().and_then(|engine| engine.faults.take());
+        let fault = self.engine.as_ref().and_then(|engine| engine.fault());
         if let Some(Fault { operation: Operation::Write, error }) = &fault
             && is_full(error.kind())
         {
@@ -284,40 +274,11 @@ impl Store {
     }
 
     fn words(&self, error: &redb::Error) -> String {
-        words(error, self.engine.as_ref().and_then(|engine| engine.faults.take()))
+        words(error, self.engine.as_ref().and_then(|engine| engine.fault()))
     }
 
     fn open_error(&self, error: redb::Error) -> OpenError {
-        OpenError::of(error, self.engine.as_ref().and_then(|engine| engine.faults.take()))
-    }
-}
-
-impl Engine {
-    /// Opens redb on this disk and reads the journal.
-    fn open(disk: Arc<dyn Disk>) -> Result<(Self, Overlay), OpenError> {
-        let backend = Backend::open(disk)?;
-        let faults = backend.faults();
-        let opened = guarded(|| {
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
-            let overlay = match read_journal(&db) {
-                Err(redb::Error::TableDoesNotExist(_)) => {
-                    create_tables(&db)?;
-                    Overlay::default()
-                }
-                read => read?,
-            };
-            Ok((db, overlay))
-        });
-        let (db, overlay) = opened.map_err(|error| OpenError::of(error, faults.take()))?;
-        Ok((Self { db: Some(db), faults }, overlay))
-    }
-}
-
-impl Drop for Engine {
-    /// Closing makes durable what was folded, where redb is whole. Where it is not, the journal still says it all.
-    fn drop(&mut self) {
-        let db = self.db.take();
-        drop(guarded(|| Ok(drop(db))));
+        OpenError::of(error, self.engine.as_ref().and_then(|engine| engine.fault()))
     }
 }
 
@@ -333,15 +294,6 @@ impl OpenError {
     }
 }
 
-/// Runs redb. Of bytes that nobody wrote it checks little and may panic; here that is damage, like any other.
-fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(redb::Error::Corrupted(format!("the database's pages: {}", text.unwrap_or("unreadable"))))
-    })
-}
-
 fn words(error: &redb::Error, fault: Option<Fault>) -> String {
     match fault {
         Some(Fault { operation: Operation::Read, error }) => format!("reading failed: {error}"),
@@ -349,39 +301,4 @@ fn words(error: &redb::Error, fault: Option<Fault>) -> String {
         Some(Fault { operation: Operation::Sync, error }) => format!("syncing failed: {error}"),
         None => error.to_string(),
     }
-}
-
-fn create_tables(db: &Database) -> Result<(), redb::Error> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(JOURNAL)?;
-    transaction.open_table(ROWS)?;
-    transaction.open_table(CHUNKS)?;
-    Ok(transaction.commit()?)
-}
-
-fn write_journal(db: &Database, number: u64, value: &[u8]) -> Result<(), redb::Error> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(JOURNAL)?.insert(number, value)?;
-    Ok(transaction.commit()?)
-}
-
-fn read_journal(db: &Database) -> Result<Overlay, redb::Error> {
-    let mut overlay = Overlay::default();
-    for entry in db.begin_read()?.open_table(JOURNAL)?.iter()? {
-        let (key, value) = entry?;
-        let number = key.value();
-        let records = codec::decode_journal(number, value.value());
-        let follows = overlay.last().is_none_or(|last| last.checked_add(1) == Some(number));
-        let records = records.filter(|_| follows);
-        let records = records.ok_or_else(|| redb::Error::Corrupted(format!("journal row {number}")))?;
-        overlay.push(JournalRow::new(number, vec![records]));
-    }
-    Ok(overlay)
-}
-
-/// A row's key as it is stored: tables, owners and names sort as [`RowKey`] does.
-fn row_key(key: &RowKey) -> (u8, &[u8], &[u8]) {
-    (key.table as u8, key.owner.as_bytes(), key.name.as_bytes())
 }

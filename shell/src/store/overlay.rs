@@ -1,7 +1,8 @@
 //! What is durable in the journal and not folded yet, kept in memory so that it can be asked for.
 //!
-//! It is exactly the content of the journal table, in order, with indexes by row and by stream. Its limits are the
-//! journal's limits: where it is too long, [`Store::commit`](super::Store::commit) folds before it writes.
+//! It is exactly the content of the journal table, in order, with indexes by row and by stream. Its limits
+//! are the journal's limits: where it is too long, [`Store::commit`](super::Store::commit) folds before it
+//! writes.
 
 use super::codec;
 use bytes::Bytes;

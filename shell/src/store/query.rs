@@ -1,14 +1,15 @@
 //! Answers: what is folded, with what is not folded yet laid over it.
 
+use super::codec;
+use super::engine::{CHUNKS, ROWS, RowKeyBytes, row_key};
 use super::overlay::Overlay;
-use super::{CHUNKS, ROWS, codec, row_key};
 use bytes::Bytes;
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 use runcast_core::record::{Found, Image, Query, RowKey, StreamKey, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-type Rows = ReadOnlyTable<(u8, &'static [u8], &'static [u8]), &'static [u8]>;
+type Rows = ReadOnlyTable<RowKeyBytes<'static>, &'static [u8]>;
 type Sorted = BTreeMap<RowKey, Bytes>;
 
 /// The answer to a question. Damage comes as [`redb::Error::Corrupted`].

@@ -1,11 +1,18 @@
-//! A pipe in memory that blocks and takes bytes as the test wants.
+//! What these tests stand on: a pipe in memory that blocks and takes bytes as the test wants, and a store
+//! that forgets.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use runcast::pump::Verify;
+use runcast::storage::{Completion, Storage};
+use runcast_core::ids::{AppendId, LoadId};
+use runcast_core::input::Claims;
+use runcast_core::record::{Found, Query, Record};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 
 #[derive(Debug, Default)]
 struct Way {
@@ -131,4 +138,48 @@ pub(crate) fn upgrade_request(more: &str) -> String {
          Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
+}
+
+/// A store that keeps nothing and completes each append when it is submitted.
+#[derive(Debug, Default)]
+pub(crate) struct Forgetful {
+    given: Option<AppendId>,
+    done: VecDeque<Completion>,
+    /// How often something was submitted.
+    pub(crate) submissions: usize,
+}
+
+impl Forgetful {
+    /// The next thing that it has done.
+    pub(crate) fn complete(&mut self, completion: Completion) {
+        self.done.push_back(completion);
+    }
+}
+
+impl Storage for Forgetful {
+    fn append(&mut self, id: AppendId, _records: Arc<[Record]>) {
+        self.given = Some(id);
+    }
+
+    fn load(&mut self, load: LoadId, query: Query) {
+        let found = match query {
+            Query::Rows(_) | Query::Owner(_) => Found::Rows(Vec::new()),
+            Query::Events { .. } => Found::Events(Vec::new()),
+        };
+        self.done.push_back(Completion::Loaded(load, found));
+    }
+
+    fn submit(&mut self) {
+        self.submissions += 1;
+        self.done.extend(self.given.take().map(Completion::Appended));
+    }
+
+    fn completed(&mut self) -> Option<Completion> {
+        self.done.pop_front()
+    }
+}
+
+/// A verifier for which every token is a user's name, and its signature good.
+pub(crate) fn trusting() -> Verify {
+    Box::new(|token| Ok(Claims { sub: token.into(), exp: u64::MAX / 1000, ..Claims::default() }))
 }

@@ -59,12 +59,12 @@ impl Model {
         let ends = STREAMS.iter().all(|name| {
             let mine = self.streams.get(&stream(name)).and_then(|stream| stream.events.last());
             let after = mine.map_or(0, |event| event.0 - 1);
-            let Found::Events(events) = store.load(&events_after(name, after)).unwrap() else { return false };
+            let Found::Events(events) = ask(store, &events_after(name, after)) else { return false };
             let trimmed = self.streams.get(&stream(name)).is_some_and(|stream| stream.floor > after + 1);
             events.last() == mine || (trimmed && events.is_empty())
         });
         let rows = all_keys().all(|key| {
-            let found = store.load(&Query::Rows(vec![key.clone()])).unwrap();
+            let found = ask(store, &Query::Rows(vec![key.clone()]));
             let mine = self.rows.get_key_value(&key).map(|(key, value)| (key.clone(), value.clone()));
             found == Found::Rows(mine.into_iter().collect())
         });
@@ -80,17 +80,17 @@ impl Model {
         };
         let keys: Vec<RowKey> =
             all_keys().chain([key(Table::Device, "u", "d")]).chain(self.rows.keys().cloned()).collect();
-        is(store.load(&Query::Rows(keys.clone())).unwrap(), self.rows_where(|key| keys.contains(key)));
+        is(ask(store, &Query::Rows(keys.clone())), self.rows_where(|key| keys.contains(key)));
         for owner in OWNERS.into_iter().chain(["nobody"]) {
             let right = self.rows_where(|key| key.table.is_context() && &*key.owner == owner);
-            is(store.load(&Query::Owner(owner.into())).unwrap(), right);
+            is(ask(store, &Query::Owner(owner.into())), right);
         }
         for name in STREAMS.into_iter().chain(["s"]) {
             let empty = Stream::default();
             let stream = self.streams.get(&stream(name)).unwrap_or(&empty);
-            match store.load(&events_after(name, 0)).unwrap() {
+            match ask(store, &events_after(name, 0)) {
                 Found::Events(events) => stream.check(&events),
-                other => is(other, Found::Events(stream.events.clone())),
+                found @ (Found::Rows(_) | Found::Damaged) => is(found, Found::Events(stream.events.clone())),
             }
         }
         damaged
@@ -197,6 +197,10 @@ fn record(model: &Model, rng: &mut impl Rng) -> Record {
 fn all_keys() -> impl Iterator<Item = RowKey> {
     let owners = OWNERS.into_iter().flat_map(|owner| NAMES.into_iter().map(move |name| (owner, name)));
     owners.flat_map(|(owner, name)| Table::ALL.into_iter().map(move |table| key(table, owner, name)))
+}
+
+fn ask(store: &Store, query: &Query) -> Found {
+    store.load(query).expect("the disk answers")
 }
 
 fn events_after(name: &str, after: u64) -> Query {

@@ -1,0 +1,371 @@
+//! A WebSocket line to a daemon, for whoever is its client: the built-in workers and the client commands.
+//!
+//! One thread owns a line and waits in one place, [`Line::next`], for the socket, for a bell that other threads
+//! ring, and for a deadline; nothing is polled in turns. What a message means is not known here.
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use serde_json::Value;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tungstenite::client::{ClientRequestBuilder, IntoClientRequest};
+use tungstenite::handshake::client::{ClientHandshake, Request};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
+use tungstenite::http::Uri;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode};
+use tungstenite::{Error, Message, WebSocket};
+
+/// The subprotocol that every daemon of this version speaks.
+const SUBPROTOCOL: &str = "runcast.v1";
+/// How long connecting and upgrading may take together.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// The longest message taken from a daemon, in bytes. An event is at most 1,052,672.
+const MESSAGE_MAX: usize = 4 << 20;
+/// Bytes read from the socket at once.
+const READ_BYTES: usize = 16 << 10;
+
+const SOCKET: Token = Token(0);
+const BELL: Token = Token(1);
+
+type Socket = WebSocket<TcpStream>;
+
+/// Rung from any thread, it makes [`Line::next`] return [`Heard::Rung`] soon.
+#[derive(Clone, Debug)]
+pub struct Bell(Arc<Waker>);
+
+impl Bell {
+    /// Rings. Ringing twice before it is heard is heard once.
+    pub fn ring(&self) {
+        if let Err(error) = self.0.wake() {
+            tracing::error!(%error, "cannot wake the thread of a connection");
+        }
+    }
+}
+
+/// What [`Line::next`] returns for.
+#[derive(Debug)]
+pub enum Heard {
+    /// A message.
+    Text(String),
+    /// A sign of life without content: a ping or a pong.
+    Alive,
+    /// The bell.
+    Rung,
+    /// The deadline has passed.
+    Late,
+}
+
+/// Why there is no line, or none any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// The address leads nowhere.
+    #[error("cannot reach {url}: {why}")]
+    Unreachable {
+        /// Where to.
+        url: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The URL cannot be used. Trying again is of no use.
+    #[error("{url} cannot be used: {why}")]
+    BadUrl {
+        /// As given.
+        url: String,
+        /// What was expected.
+        why: String,
+    },
+    /// The upgrade was answered with an HTTP status.
+    #[error("HTTP {status} {code}: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The code of PROTOCOL §5, or empty when the answer has none.
+        code: String,
+        /// What the answer says.
+        message: String,
+        /// When to try again, in milliseconds.
+        retry_ms: Option<u64>,
+    },
+    /// The daemon closed the connection.
+    #[error("closed with {code} {reason}")]
+    Closed {
+        /// The close code; 1005 when none was given.
+        code: u16,
+        /// The words that came with it.
+        reason: String,
+    },
+    /// The connection ended without a close, or broke the WebSocket protocol.
+    #[error("connection lost: {0}")]
+    Broken(String),
+}
+
+/// One connection at a time, and the waiting between two.
+pub struct Line {
+    poll: Poll,
+    events: Events,
+    bell: Bell,
+    socket: Option<Socket>,
+    clogged: bool,
+    heard_at: Instant,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("open", &self.socket.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// A line that leads nowhere yet.
+    ///
+    /// # Errors
+    /// When the system grants no poll or no waker (out of file descriptors).
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let bell = Bell(Arc::new(Waker::new(poll.registry(), BELL)?));
+        let heard_at = Instant::now();
+        Ok(Self { poll, events: Events::with_capacity(8), bell, socket: None, clogged: false, heard_at })
+    }
+
+    /// The bell of this line.
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Whether it is connected.
+    pub fn is_open(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Whether what was sent last still waits for the peer to read. Sending more would only fill memory.
+    pub fn is_clogged(&self) -> bool {
+        self.clogged
+    }
+
+    /// When the peer was last heard.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// Connects to `url` + `path` and upgrades, with the token as `Authorization: Bearer` (none when empty).
+    /// A line that was open is dropped first. Takes at most 10 s.
+    ///
+    /// # Errors
+    /// [`Lost`], for every way in which it fails.
+    pub fn open(&mut self, url: &str, path: &str, token: &str) -> Result<(), Lost> {
+        self.drop_socket();
+        let deadline = Instant::now() + OPEN_WITHIN;
+        let (request, authority) = request(url, path, token)?;
+        let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: error.to_string() };
+        let mut stream = connect(&authority, deadline).map_err(unreachable)?;
+        self.poll
+            .registry()
+            .register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)
+            .map_err(unreachable)?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MESSAGE_MAX))
+            .max_frame_size(Some(MESSAGE_MAX));
+        let start = ClientHandshake::start(stream, request, Some(config)).map_err(|e| refused(url, e))?;
+        self.socket = Some(self.upgrade(url, start, deadline)?);
+        self.clogged = false;
+        self.heard_at = Instant::now();
+        Ok(())
+    }
+
+    fn upgrade(
+        &mut self,
+        url: &str,
+        mut step: MidHandshake<ClientHandshake<TcpStream>>,
+        deadline: Instant,
+    ) -> Result<Socket, Lost> {
+        loop {
+            match step.handshake() {
+                Ok((socket, _response)) => return Ok(socket),
+                Err(HandshakeError::Interrupted(next)) => step = next,
+                Err(HandshakeError::Failure(error)) => return Err(refused(url, error)),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let why = format!("no answer to the upgrade within {} s", OPEN_WITHIN.as_secs());
+                return Err(Lost::Unreachable { url: url.into(), why });
+            }
+            self.poll_for(Some(left))?;
+        }
+    }
+
+    /// Sends one message. What the system does not take at once is kept and goes out in [`Line::next`].
+    ///
+    /// # Errors
+    /// [`Lost`] when the line is not open or breaks.
+    pub fn send(&mut self, text: String) -> Result<(), Lost> {
+        let Some(socket) = self.socket.as_mut() else { return Err(Lost::Broken("not connected".into())) };
+        let sent = socket.send(Message::text(text));
+        self.clogged = self.settle(sent)?.is_none();
+        Ok(())
+    }
+
+    /// Waits for a message, the bell, or the deadline. A line that is not open waits for the latter two.
+    ///
+    /// # Errors
+    /// [`Lost`] when the line breaks; it is closed then.
+    pub fn next(&mut self, deadline: Option<Instant>) -> Result<Heard, Lost> {
+        loop {
+            if let Some(heard) = self.take()? {
+                return Ok(heard);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Heard::Late);
+            }
+            if self.poll_for(left)? {
+                return Ok(Heard::Rung);
+            }
+        }
+    }
+
+    /// What has already arrived, without waiting.
+    ///
+    /// # Errors
+    /// [`Lost`] when the line breaks; it is closed then.
+    pub fn take(&mut self) -> Result<Option<Heard>, Lost> {
+        let Some(socket) = self.socket.as_mut() else { return Ok(None) };
+        let flushed = socket.flush();
+        self.clogged = self.settle(flushed)?.is_none();
+        let Some(socket) = self.socket.as_mut() else { return Ok(None) };
+        let read = socket.read();
+        let Some(message) = self.settle(read)? else { return Ok(None) };
+        self.heard_at = Instant::now();
+        match message {
+            Message::Text(text) => Ok(Some(Heard::Text(text.as_str().into()))),
+            Message::Ping(_) | Message::Pong(_) => Ok(Some(Heard::Alive)),
+            Message::Close(frame) => Err(self.closed(frame)),
+            Message::Binary(_) | Message::Frame(_) => {
+                self.drop_socket();
+                Err(Lost::Broken("a binary message, where only text is spoken".into()))
+            }
+        }
+    }
+
+    /// Says goodbye with 1000 and drops the connection without waiting for an answer.
+    pub fn hang_up(&mut self) {
+        if let Some(socket) = self.socket.as_mut() {
+            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            if let Err(error) = socket.close(Some(frame)) {
+                tracing::debug!(%error, "closing a connection");
+            }
+        }
+        self.drop_socket();
+    }
+
+    /// Sorts out "not now", which is `None`, from broken.
+    fn settle<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Lost> {
+        match result {
+            Ok(done) => Ok(Some(done)),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => {
+                self.drop_socket();
+                Err(Lost::Broken(error.to_string()))
+            }
+        }
+    }
+
+    fn closed(&mut self, frame: Option<CloseFrame>) -> Lost {
+        // Flushing sends the answer to the close; whether that arrives is the peer's affair.
+        if let Some(socket) = self.socket.as_mut() {
+            let _answered = socket.flush();
+        }
+        self.drop_socket();
+        match frame {
+            Some(frame) => Lost::Closed { code: frame.code.into(), reason: frame.reason.as_str().into() },
+            None => Lost::Closed { code: 1005, reason: String::new() },
+        }
+    }
+
+    fn drop_socket(&mut self) {
+        if let Some(mut socket) = self.socket.take()
+            && let Err(error) = self.poll.registry().deregister(socket.get_mut())
+        {
+            tracing::debug!(%error, "letting go of a socket");
+        }
+        self.clogged = false;
+    }
+
+    /// Waits once. True when the bell rang.
+    fn poll_for(&mut self, left: Option<Duration>) -> Result<bool, Lost> {
+        match self.poll.poll(&mut self.events, left) {
+            Ok(()) => Ok(self.events.iter().any(|event| event.token() == BELL)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(Lost::Broken(error.to_string())),
+        }
+    }
+}
+
+/// The upgrade request, and the host and port it goes to.
+fn request(url: &str, path: &str, token: &str) -> Result<(Request, String), Lost> {
+    let bad = |why: &str| Lost::BadUrl { url: url.into(), why: why.into() };
+    let whole = match url.split_once("://") {
+        Some(("http", rest)) => format!("ws://{}{path}", rest.trim_end_matches('/')),
+        Some(_) | None => format!("{}{path}", url.trim_end_matches('/')),
+    };
+    let uri: Uri = whole.parse().map_err(|_| bad("expected a URL like ws://127.0.0.1:8787"))?;
+    match uri.scheme_str() {
+        Some("ws") => {}
+        Some("wss" | "https") => {
+            return Err(bad("TLS is not spoken here; use a loopback address or a tunnel"));
+        }
+        Some(_) | None => return Err(bad("expected it to begin with ws:// or http://")),
+    }
+    let host = uri.host().ok_or_else(|| bad("it names no host"))?;
+    let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    let mut builder = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
+    if !token.is_empty() {
+        builder = builder.with_header("Authorization", format!("Bearer {token}"));
+    }
+    let request = builder.into_client_request().map_err(|_| Lost::Refused {
+        status: 401,
+        code: "token_malformed".into(),
+        message: "the token has characters that cannot stand in a header".into(),
+        retry_ms: None,
+    })?;
+    Ok((request, authority))
+}
+
+/// The first of the host's addresses that answers.
+fn connect(authority: &str, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in authority.to_socket_addrs()? {
+        match connect_one(address, deadline) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    let stream = std::net::TcpStream::connect_timeout(&address, left)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(TcpStream::from_std(stream))
+}
+
+/// What a failed upgrade says, in one value.
+fn refused(url: &str, error: Error) -> Lost {
+    let Error::Http(response) = error else {
+        return Lost::Unreachable { url: url.into(), why: error.to_string() };
+    };
+    let status = response.status().as_u16();
+    let after =
+        response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let body: Value =
+        response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+    let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let retry_ms =
+        body.get("retry_ms").and_then(Value::as_u64).or(after.map(|seconds| seconds.saturating_mul(1_000)));
+    Lost::Refused { status, code: text("code"), message: text("message"), retry_ms }
+}

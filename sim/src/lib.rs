@@ -1,6 +1,7 @@
 //! The hostile world in which Runcast proves its promises.
 
 pub mod actors;
+pub mod daemon;
 pub mod dice;
 pub mod disk;
 pub mod faults;
@@ -12,5 +13,7 @@ pub mod plan;
 pub mod said;
 pub mod schedule;
 pub mod storage;
+pub mod swarm;
 pub mod tap;
 pub mod trace;
+pub mod world;

@@ -97,8 +97,8 @@ impl SimStorage {
     }
 
     /// Records given of which nothing is known, in order: what a crash may or may not keep.
-    pub fn into_pending(self) -> Vec<Record> {
-        self.pending.iter().flat_map(|(_, records)| records.iter().cloned()).collect()
+    pub fn take_pending(&mut self) -> Vec<Record> {
+        self.pending.drain(..).flat_map(|(_, records)| records.to_vec()).collect()
     }
 
     /// How many commits there were.

@@ -143,7 +143,10 @@ impl Hostile {
                 (Some(token), vec![hello(from)])
             }
             Trick::BeforeHello => (Some(token), vec!["{\"type\":\"run\",\"agent\":\"write\"}".to_owned()]),
-            Trick::ManyEarly => (Some(token), vec!["{\"type\":\"ping\"}".to_owned(); 80]),
+            Trick::ManyEarly => {
+                let pings = std::iter::repeat_n("{\"type\":\"ping\"}".to_owned(), 80);
+                (Some(token), std::iter::once(hello("")).chain(pings).collect())
+            }
             Trick::TwiceHello
             | Trick::Binary
             | Trick::BadJson

@@ -27,22 +27,17 @@ impl Patience {
     ///
     /// # Errors
     /// It has not moved for too long.
-    pub fn look(
-        &mut self,
-        now: Micros,
-        measure: u64,
-        missing: &dyn Fn() -> String,
-    ) -> Result<(), (&'static str, String)> {
+    pub fn look(&mut self, now: Micros, measure: u64, missing: &str) -> Result<(), (&'static str, String)> {
         if measure != self.measure {
             self.measure = measure;
             self.moved = now;
         }
         if now - self.moved > PATIENCE {
             let seconds = (now - self.moved) / SECOND;
-            return Err(("O5", format!("healed, but nothing has moved for {seconds} s: {}", missing())));
+            return Err(("O5", format!("healed, but nothing has moved for {seconds} s: {}", missing)));
         }
         if now - self.healed > LONGEST {
-            return Err(("O19", format!("healed, but not at rest after hours: {}", missing())));
+            return Err(("O19", format!("healed, but not at rest after hours: {}", missing)));
         }
         Ok(())
     }

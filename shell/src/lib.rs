@@ -1,6 +1,9 @@
 //! The Runcast daemon.
 
 pub mod agents;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod line;
 #[cfg(test)]
 mod scripted;

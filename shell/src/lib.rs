@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod line;
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
 pub mod check;
+pub mod run;
+mod show;
+pub mod tail;
 pub mod token;
 
 use crate::config::{Override, Problems, Settings, Sources, units};
@@ -289,8 +292,8 @@ pub fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Check(options) => check::check(&options),
         Command::Token(options) => token::token(&options),
-        // `run` and `tail` are wired where they are written.
-        Command::Run(_) | Command::Tail(_) => Exit::Failed,
+        Command::Run(options) => run::run(&options),
+        Command::Tail(options) => tail::tail(&options),
     };
     exit.into()
 }

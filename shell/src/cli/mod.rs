@@ -1,6 +1,9 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
 pub mod check;
+pub mod run;
+mod show;
+pub mod tail;
 pub mod token;
 
 use crate::config::{Override, Problems, Settings, Sources, units};
@@ -63,6 +66,10 @@ pub enum Command {
     Check(CheckOptions),
     /// Print a token, signed with a secret of the configuration or with that of `serve --dev`.
     Token(TokenOptions),
+    /// Run an agent on a thread and print its events until it ends.
+    Run(RunOptions),
+    /// Print the events of a user as they come.
+    Tail(TailOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -292,6 +299,8 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => with(options.config.load(), |it| daemon::serve(it, false)),
         Command::Check(options) => check::check(&options),
         Command::Token(options) => token::token(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Tail(options) => tail::tail(&options),
     };
     exit.into()
 }

@@ -214,7 +214,7 @@ impl Conn {
     /// whether a window is overrun.
     pub(crate) fn pace(&mut self, is_over: bool, out: &mut Effects) {
         let is_full = self.inbox.len() >= INBOX_MESSAGES || self.inbox_bytes >= INBOX_BYTES;
-        let on = !is_over && !(is_full && self.is_welcome());
+        let on = !(is_over || is_full && self.is_welcome());
         if on != self.is_read && !self.is_closing {
             self.is_read = on;
             out.push(Effect::Read { conn: self.id, on });

@@ -69,8 +69,8 @@ use effect::{Effect, Effects};
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
 use queue::Queue;
-use rand::rngs::ChaCha8Rng;
 use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
 use record::{Found, Image};
 use time::{Mono, Now, Span};
 use worker::Worker;
@@ -265,7 +265,7 @@ impl Core {
                 Timer::Queued(run) => self.on_queued_check(&run),
                 Timer::Lease(worker) => self.on_lease_over(&worker, out),
                 Timer::Queue => self.on_notice_queue(out),
-                Timer::Dispatch => self.queue.has_changed = true,
+                Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
                 Timer::StoreRetry => self.durable.retry(out),
             }

@@ -319,7 +319,7 @@ impl Core {
         let envelope = Envelope { seq, ts: now.wall, thread, run: &of.run, attempt: run.attempt, kind };
         let bytes = encode(envelope, data);
         let mut records: Vec<Record> = Vec::new();
-        stream.push(&of.user, now.wall, bytes, &mut records);
+        stream.push(&of.user, bytes, &mut records);
         if run.first_seq == 0 {
             run.first_seq = seq;
         }

@@ -2,7 +2,6 @@
 
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
-use crate::time::WallMs;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -40,8 +39,6 @@ pub(crate) struct Stream {
 pub(crate) struct Entry {
     /// Its place.
     pub(crate) seq: u64,
-    /// When it was written.
-    pub(crate) ts: WallMs,
     /// Its one encoding.
     pub(crate) bytes: Bytes,
 }
@@ -108,6 +105,10 @@ impl Stream {
         stream.bytes = row.bytes;
         if let Some(marks) = marks {
             stream.marks = serde_json::from_slice(marks).expect("a stored row is what was stored");
+            // Stored with the last mark, perhaps before the floor rose: what lies below it is over.
+            while stream.marks.get(1).is_some_and(|second| second.seq <= stream.floor) {
+                stream.marks.pop_front();
+            }
         }
         stream
     }
@@ -152,7 +153,7 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, user: &User, ts: WallMs, bytes: Bytes, records: &mut Vec<Record>) {
+    pub(crate) fn push(&mut self, user: &User, bytes: Bytes, records: &mut Vec<Record>) {
         self.last += 1;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
@@ -163,7 +164,7 @@ impl Stream {
         self.bytes += bytes.len() as u64;
         self.tail_bytes += bytes.len();
         records.push(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
-        self.tail.push_back(Entry { seq, ts, bytes });
+        self.tail.push_back(Entry { seq, bytes });
     }
 
     /// Everything up to `seq` is durable.

@@ -339,9 +339,6 @@ impl<S: Read + Write> Conn<S> {
     }
 }
 
-/// Told apart from other breaches, because it has a close code of its own.
-pub const NOT_UTF8: &str = "text in UTF-8 was expected";
-
 /// What was expected, for a peer's programmer.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the errors are tungstenite's; most belong to handshakes")]
 fn words(breach: &ProtocolError) -> &'static str {

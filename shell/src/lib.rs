@@ -1,4 +1,4 @@
-//! The Runcast daemon.
+//! The Runcast daemon: everything but the state machine, which is `runcast-core`.
 
 #[cfg(test)]
 mod scripted;
@@ -6,6 +6,7 @@ mod scripted;
 pub mod agents;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod conn;
 pub mod daemon;

@@ -1,7 +1,7 @@
 //! A WebSocket line to a daemon, for whoever is its client: the built-in workers and the client commands.
 //!
-//! One thread owns a line and waits in one place, [`Line::next`], for the socket, for a bell that other threads
-//! ring, and for a deadline; nothing is polled in turns. What a message means is not known here.
+//! One thread owns a line and waits in one place, [`Line::next`], for the socket, for a bell that other
+//! threads ring, and for a deadline; nothing is polled in turns. What a message means is not known here.
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};

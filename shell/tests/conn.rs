@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{Pipe, frame, raw_frame, upgrade_request};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use runcast::conn::{Conn, Incoming, NOT_UTF8};
+use runcast::conn::{Conn, Incoming};
 use runcast_core::effect::{Content, Page, Response};
 use runcast_core::input::{HeadProblem, UpgradeRequest};
 use runcast_core::wire::error::CloseCode;

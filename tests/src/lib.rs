@@ -1,1 +1,21 @@
+//! Runcast as its users meet it: the real binary, started here, over real sockets.
+//!
+//! Nothing here sleeps: a test waits for a line of the log, for a message, or for the end of a connection, and
+//! each wait has a bound ([`PATIENCE`]) past which the test fails.
 
+mod daemon;
+mod socket;
+mod token;
+mod user;
+mod worker;
+
+pub use daemon::{Daemon, Door};
+pub use socket::{Ended, Socket, raw_request};
+pub use token::{SECRET, claims, sign, token};
+pub use user::User;
+pub use worker::Worker;
+
+use std::time::Duration;
+
+/// How long a test waits for what must come, before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);

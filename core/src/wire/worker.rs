@@ -229,9 +229,8 @@ fn serves(raw: &str) -> Result<Serves, Refusal> {
     if !(1..=SLOTS_MAX).contains(&slots) {
         return Err(wrong("slots", "a whole number from 1 to 10000", &format!("{slots}")));
     }
-    if fields.optional::<bool>("retryable")? == Some(true) {
-        return Err(wrong("retryable", "false: this daemon retries no agent yet", "true"));
-    }
+    // A permission that this version does not use: no run is executed a second time.
+    fields.optional::<bool>("retryable")?;
     Ok(Serves {
         agent: fields.required("agent")?,
         slots: slots as usize,

@@ -1,11 +1,12 @@
-//! `echo`: says what it is told, word by word, with a thought and a tool before: a scripted agent for tests and demos.
+//! `echo`: says what it is told, word by word, with a thought and a tool before: a scripted agent for tests
+//! and demos.
 //!
 //! Its input is a string, or an object:
 //!
 //! | field | meaning |
 //! |---|---|
 //! | `text` | what to say |
-//! | `words` | how many words to say, beginning anew where the text ends (default: as many as it has; at most 100,000) |
+//! | `words` | how many words to say, over and over (default: as many as it has; at most 100,000) |
 //! | `delay_ms` | how long to wait before each word (default 0; at most 60,000) |
 //! | `fail` | end with an error of code `asked_to_fail` and this message, after the words |
 

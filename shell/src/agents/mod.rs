@@ -1,4 +1,5 @@
-//! The agents that come with the daemon, for `--dev` and the demo. They go through the worker protocol like all others.
+//! The agents that come with the daemon, for `--dev` and the demo. They go through the worker protocol like
+//! all others.
 
 pub mod echo;
 pub mod files;

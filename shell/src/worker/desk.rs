@@ -1,9 +1,9 @@
-//! Where the agents' threads and the session's thread meet: the runs that this worker has, and what of them is not
-//! acknowledged yet.
+//! Where the agents' threads and the session's thread meet: the runs that this worker has, and what of them
+//! is not acknowledged yet.
 //!
-//! Agents put messages here and wait while too many are kept; the session takes them from here to send, and lets go of
-//! them when they are acknowledged. All of it is bounded: messages by the daemon's window (and one `complete` and one
-//! `tool_completed` a run, which never wait), runs by the agents' slots.
+//! Agents put messages here and wait while too many are kept; the session takes them from here to send, and
+//! lets go of them when they are acknowledged. All of it is bounded: messages by the daemon's window (and one
+//! `complete` and one `tool_completed` a run, which never wait), runs by the agents' slots.
 
 use super::messages::{Complete, Known, Position, Resume, Say};
 use super::{AgentError, Ask};
@@ -195,8 +195,8 @@ impl Desk {
         self.lock().stopped
     }
 
-    /// Takes a run that was offered, if a thread of its agent is free. An earlier attempt of it is over then. True:
-    /// say `started` (again, when it was said before).
+    /// Takes a run that was offered, if a thread of its agent is free. An earlier attempt of it is over then.
+    /// True: say `started` (again, when it was said before).
     pub(super) fn take(&self, ask: Ask, slots: usize) -> bool {
         let mut state = self.lock();
         match state.runs.get(&ask.run).map(|taken| taken.attempt) {

@@ -1,8 +1,9 @@
-//! Workers in this process: agents written as plain Rust, behind the same protocol that any other worker speaks.
+//! Workers in this process: agents written as plain Rust, behind the same protocol that any other worker
+//! speaks.
 //!
-//! [`spawn`] starts one thread that holds a WebSocket to a daemon's `/worker` and takes runs for the agents it is
-//! given; each run then has a thread of its own, never more than the agents' slots. An agent is a function that
-//! says what it does through [`Out`]:
+//! [`spawn`] starts one thread that holds a WebSocket to a daemon's `/worker` and takes runs for the agents
+//! it is given; each run then has a thread of its own, never more than the agents' slots. An agent is a
+//! function that says what it does through [`Out`]:
 //!
 //! ```
 //! use runcast::worker::{Agent, AgentError, Ask, Out, Output};
@@ -23,9 +24,9 @@
 //! }
 //! ```
 //!
-//! What the protocol asks of a worker is kept here, so that an agent need not know it: nothing is executed before
-//! the daemon has acknowledged the start; what is not acknowledged is kept and sent again after a reconnect; an agent
-//! that is faster than the daemon waits; a cancelled agent is told at its next word.
+//! What the protocol asks of a worker is kept here, so that an agent need not know it: nothing is executed
+//! before the daemon has acknowledged the start; what is not acknowledged is kept and sent again after a
+//! reconnect; an agent that is faster than the daemon waits; a cancelled agent is told at its next word.
 
 mod desk;
 mod messages;
@@ -69,8 +70,8 @@ pub trait Agent: Send + Sync {
     /// Executes one run, on a thread of its own.
     ///
     /// # Errors
-    /// [`AgentError::Failed`] is what the user is told. The others come from `out` and are passed on with `?`:
-    /// they end the run as cancelled, or are dropped with a run that is no longer this worker's.
+    /// [`AgentError::Failed`] is what the user is told. The others come from `out` and are passed on with
+    /// `?`: they end the run as cancelled, or are dropped with a run that is no longer this worker's.
     fn run(&self, ask: &Ask, out: &mut Out) -> Result<Output, AgentError>;
 }
 
@@ -154,8 +155,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Closes the connection, tells running agents that their runs are gone, and returns when the connection's
-    /// thread has ended. An agent inside a tool ends when that returns; it is not waited for.
+    /// Closes the connection, tells running agents that their runs are gone, and returns when the
+    /// connection's thread has ended. An agent inside a tool ends when that returns; it is not waited for.
     pub fn stop(mut self) {
         self.end();
     }
@@ -176,9 +177,9 @@ impl Drop for Workers {
     }
 }
 
-/// Starts serving `agents` for the daemon at `url` (`ws://host:port`) as the worker `worker_name`, which must be
-/// unique among the processes of the token's `sub`. `token` is asked anew before each connection. It connects, and
-/// reconnects, until [`Workers::stop`] or until another worker takes its name.
+/// Starts serving `agents` for the daemon at `url` (`ws://host:port`) as the worker `worker_name`, which must
+/// be unique among the processes of the token's `sub`. `token` is asked anew before each connection. It
+/// connects, and reconnects, until [`Workers::stop`] or until another worker takes its name.
 ///
 /// # Errors
 /// When the system grants no thread or poll.

@@ -14,8 +14,8 @@ const SAID_MAX: usize = 256 << 10;
 
 /// One run's voice. Everything said becomes an event of the run, in order.
 ///
-/// Each method fails with [`AgentError::Cancelled`] or [`AgentError::Gone`] when the run is not to be executed any
-/// longer: pass it on with `?`. While the daemon is slower than the agent, they wait.
+/// Each method fails with [`AgentError::Cancelled`] or [`AgentError::Gone`] when the run is not to be
+/// executed any longer: pass it on with `?`. While the daemon is slower than the agent, they wait.
 #[derive(Debug)]
 pub struct Out {
     desk: Arc<Desk>,
@@ -93,9 +93,9 @@ impl Out {
         self.desk.pause(&self.at, time)
     }
 
-    /// Uses a tool: `tool_executing` with `args`, then `work`, then `tool_completed` with what it returned and how
-    /// long it took. The completion is sent whatever happens. A result that is too long for an event is left out
-    /// of it (and still returned).
+    /// Uses a tool: `tool_executing` with `args`, then `work`, then `tool_completed` with what it returned
+    /// and how long it took. The completion is sent whatever happens. A result that is too long for an event
+    /// is left out of it (and still returned).
     ///
     /// # Errors
     /// As all of [`Out`]. That the tool itself failed is the inner result, for the agent to judge.
@@ -136,7 +136,8 @@ impl Out {
         self.desk.post(&self.at, "tool_completed", &data, Pace::Closes)
     }
 
-    /// Does `work` between `step_started` and `step_completed`; of a step that fails, the second says `error`.
+    /// Does `work` between `step_started` and `step_completed`; of a step that fails, the second says
+    /// `error`.
     ///
     /// # Errors
     /// As all of [`Out`], and what `work` returns.

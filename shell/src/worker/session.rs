@@ -193,7 +193,7 @@ impl Session {
                 .max(Duration::from_millis(1)),
         });
         for resume in welcome.runs.iter().filter(|resume| resume.state != Known::Continue) {
-            tracing::info!(run = %resume.run, state = ?resume.state, "a run of an earlier connection is over");
+            tracing::info!(run = %resume.run, state = ?resume.state, "a run is over");
         }
         tracing::info!(worker = %self.name, lease_ms = welcome.lease_ms, "connected");
         for ask in self.desk.welcome(welcome.publish_window, welcome.message_bytes, &welcome.runs) {
@@ -224,7 +224,8 @@ impl Session {
     }
 
     fn refused(&mut self, refused: &Refused) {
-        tracing::warn!(code = %refused.code, run = ?refused.run, message = %refused.message, "the daemon refuses");
+        let Refused { code, message, .. } = refused;
+        tracing::warn!(%code, run = ?refused.run, %message, "the daemon refuses");
         let (Some(run), Some(number)) = (refused.run.clone(), refused.attempt) else { return };
         let at = Attempt { run, number };
         match (refused.code.as_str(), refused.expected) {
@@ -275,7 +276,8 @@ impl Offer {
     }
 }
 
-/// What to do after a connection was lost, or came not about, for the `tries`th time (PROTOCOL §5, close codes).
+/// What to do after a connection was lost, or came not about, for the `tries`th time (PROTOCOL §5, close
+/// codes).
 fn after(lost: &Lost, tries: u32) -> After {
     match lost {
         Lost::BadUrl { .. } | Lost::Closed { code: 4510, .. } => After::Never,

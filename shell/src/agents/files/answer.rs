@@ -537,7 +537,8 @@ impl Answer<'_> {
         self.tool("Search contents", "search", args, work)
     }
 
-    /// Files by name: those of exactly this name, or else those that have it in theirs; one's own before others'.
+    /// Files by name: those of exactly this name, or else those that have it in theirs; one's own before
+    /// others'.
     fn named(&mut self, place: &Place, name: &str) -> Result<Vec<Found>, Trouble> {
         let filter = Filter { name: name.to_lowercase(), ..Filter::default() };
         let mut found = self.list_files(place, &filter, Order::Name, LIST_MAX, true)?.files;

@@ -1,12 +1,14 @@
-//! `files`: answers questions in plain English about the files of one folder, by really looking: it understands the
-//! question by rules ([`question`]), uses tools on real files ([`tools`]), and says what it found.
+//! `files`: answers questions in plain English about the files of one folder, by really looking: it
+//! understands the question by rules ([`question`]), uses tools on real files ([`tools`]), and says what it
+//! found.
 //!
-//! It stays below its root, follows no symbolic link, reads only regular files, and has a limit on everything. It counts
-//! and compares all files, hidden ones too, as `find -type f` would; only searches in contents leave out `.git`,
-//! `target` and `node_modules` (unless asked to begin inside), and the answer says so.
+//! It stays below its root, follows no symbolic link, reads only regular files, and has a limit on
+//! everything. It counts and compares all files, hidden ones too, as `find -type f` would; only searches in
+//! contents leave out `.git`, `target` and `node_modules` (unless asked to begin inside), and the answer says
+//! so.
 //!
-//! Its input is the question, a string or `{"text": …}`. The output is an object with `text`, the answer, and the
-//! facts in it (`path`, `bytes`, `files`, `lines`, …).
+//! Its input is the question, a string or `{"text": …}`. The output is an object with `text`, the answer, and
+//! the facts in it (`path`, `bytes`, `files`, `lines`, …).
 
 mod answer;
 mod format;

@@ -1,8 +1,9 @@
-//! What is meant by a question in plain English: tables of words, quoted texts, and names that exist in the folder.
+//! What is meant by a question in plain English: tables of words, quoted texts, and names that exist in the
+//! folder.
 //!
-//! No model of language, but rules that can be read: the verbs say what is to be done, a quoted text is what to look
-//! for, a word that names something in the folder is where, `.rs` or "rust" says which files. What they do not cover is
-//! [`Goal::Unclear`], and the answer says so.
+//! No model of language, but rules that can be read: the verbs say what is to be done, a quoted text is what
+//! to look for, a word that names something in the folder is where, `.rs` or "rust" says which files. What
+//! they do not cover is [`Goal::Unclear`], and the answer says so.
 
 use super::tools::{Order, Part};
 use super::words::{self, Trim as _, Word};
@@ -384,8 +385,8 @@ impl Sentence<'_> {
         Goal::Unclear { telling: telling.into_iter().map(|word| word.text.clone()).collect() }
     }
 
-    /// What is to be searched for: the quoted text, or what follows the word that asks for it. A place that is the
-    /// text itself is a place no more.
+    /// What is to be searched for: the quoted text, or what follows the word that asks for it. A place that
+    /// is the text itself is a place no more.
     fn sought(&self, place: &mut Named) -> Option<String> {
         if let Some(at) = self.quoted() {
             if place.as_ref().is_some_and(|(place, _)| *place == at) {
@@ -422,7 +423,8 @@ impl Sentence<'_> {
             words::join(told[..end].trim_small())
         };
         let text = begin.map(asked).filter(|text| !text.is_empty()).or_else(|| {
-            // "is foo used anywhere", "how many times is foo mentioned": the last telling word before the verb.
+            // "is foo used anywhere", "how many times is foo mentioned": the last telling word before the
+            // verb.
             let verb = self.first(SEARCH).unwrap_or(self.words.len());
             let place = place.as_ref().map(|(at, _)| *at);
             let mut before = self.words[..verb].iter().enumerate().rev();
@@ -436,7 +438,8 @@ impl Sentence<'_> {
         Some(text)
     }
 
-    /// Where what begins at a word ends: before the words that lead to the place, or at the end of the question.
+    /// Where what begins at a word ends: before the words that lead to the place, or at the end of the
+    /// question.
     fn end_of(&self, from: usize, place: &Named) -> usize {
         let Some((named, _)) = place.as_ref().filter(|(named, _)| *named >= from) else {
             return self.words.len();
@@ -481,7 +484,8 @@ impl Sentence<'_> {
         named(false).or_else(|| self.alias()).or_else(|| self.unknown_place()).or_else(|| named(true))
     }
 
-    /// A word that is meant as a place, and names nothing: a file's name that may lie deeper, or "in nowhere".
+    /// A word that is meant as a place, and names nothing: a file's name that may lie deeper, or "in
+    /// nowhere".
     fn unknown_place(&self) -> Named {
         let file = |word: &Word| {
             let ending = word.low.rsplit_once('.').and_then(|(_, ending)| words::known_extension(ending));

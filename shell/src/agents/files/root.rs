@@ -1,4 +1,5 @@
-//! The folder that the agent may look at, and the way through it: never out of it, never through a symbolic link.
+//! The folder that the agent may look at, and the way through it: never out of it, never through a symbolic
+//! link.
 
 use serde::Serialize;
 use std::fs::{self, Metadata};

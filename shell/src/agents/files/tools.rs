@@ -1,5 +1,5 @@
-//! The agent's tools. Each reads real files below the root, says how far it is, ends when the run is cancelled, and
-//! returns a small typed result that stands in `tool_completed` as it is.
+//! The agent's tools. Each reads real files below the root, says how far it is, ends when the run is
+//! cancelled, and returns a small typed result that stands in `tool_completed` as it is.
 
 use super::question::Filter;
 use super::root::{Found, Place, Root, Step, Walk};
@@ -119,7 +119,8 @@ pub(super) struct Lines {
     pub(super) path: String,
 }
 
-/// Counts files, folders and bytes, and lines if asked for, with the `keep` files that have the most (or fewest) lines.
+/// Counts files, folders and bytes, and lines if asked for, with the `keep` files that have the most (or
+/// fewest) lines.
 pub(super) fn count(
     call: &mut Call<'_>,
     root: &Root,

@@ -138,7 +138,8 @@ const NUMBERS: [&str; 13] = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
 ];
 
-/// Splits a question into words. A quote opens only before a word and closes only after one, so that "what's" is a word.
+/// Splits a question into words. A quote opens only before a word and closes only after one, so that "what's"
+/// is a word.
 pub(super) fn split(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut rest = text.trim_start();

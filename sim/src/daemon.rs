@@ -18,7 +18,7 @@ use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Unix time in milliseconds at the beginning of every world.
@@ -107,6 +107,12 @@ impl Daemon {
     /// The core, while the process runs.
     pub fn core(&self) -> Option<&Core> {
         self.pump.as_ref().map(Pump::core)
+    }
+
+    /// The runs that the core has given, or offered, to workers.
+    pub fn active(&self) -> BTreeSet<String> {
+        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
+        runs.filter(|run| run.state != "queued").map(|run| run.run.to_string()).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.

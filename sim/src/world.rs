@@ -260,6 +260,11 @@ impl World {
             self.oracles.wrote(id, &wrote);
         }
         self.written = written;
+        if self.oracles.limits.is_suspicious() {
+            let active = self.daemon.active();
+            let judgement = self.oracles.limits.settle(&active);
+            self.oracles.judge("O8", None, judgement);
+        }
         let mut woken = std::mem::take(&mut self.woken_server);
         self.net.take_woken_server(&mut woken);
         woken.drain(..).for_each(|id| self.daemon.ready(id));

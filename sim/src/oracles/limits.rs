@@ -1,11 +1,12 @@
 //! O8, for PROTOCOL §2.8 and the limits of the configuration: at no dispatch are more runs with workers than the
 //! daemon, the user, the thread and the worker may have.
 //!
-//! A run counts from the moment it is offered. It stops to count as soon as the daemon may know that it is over, so
-//! that what is judged here is never more than what the daemon must count.
+//! A run counts from the moment its offer is written. It stops to count as soon as the daemon may know that it is over.
+//! That an offer was withdrawn cannot be seen in time (the words may wait behind others), so where a limit seems to be
+//! exceeded, the core is asked which of the runs it has sent back to the queue.
 
 use super::truth::Truth;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A run that a worker has or is offered.
 #[derive(Clone, Debug)]
@@ -29,12 +30,14 @@ pub struct Limits {
     active_per_user: usize,
     slots: BTreeMap<(String, String), usize>,
     offers: BTreeMap<String, Offer>,
+    /// A run with which a limit seems to be exceeded.
+    suspect: Option<String>,
 }
 
 impl Limits {
     /// With these limits of the configuration.
     pub fn new(active: usize, active_per_user: usize) -> Self {
-        Self { active, active_per_user, slots: BTreeMap::new(), offers: BTreeMap::new() }
+        Self { active, active_per_user, slots: BTreeMap::new(), offers: BTreeMap::new(), suspect: None }
     }
 
     /// A worker says how many runs of an agent it takes.
@@ -43,12 +46,32 @@ impl Limits {
     }
 
     /// A run is offered.
+    pub fn offered(&mut self, run: &str, offer: Offer) {
+        self.offers.insert(run.to_owned(), offer);
+        if self.exceeded(run).is_some() {
+            self.suspect = Some(run.to_owned());
+        }
+    }
+
+    /// Whether a limit seems to be exceeded.
+    pub fn is_suspicious(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// Judges what seemed to exceed a limit, now that is known which runs are with workers or offered to them.
     ///
     /// # Errors
     /// Which limit is exceeded.
-    pub fn offered(&mut self, run: &str, offer: Offer) -> Result<(), String> {
+    pub fn settle(&mut self, active: &BTreeSet<String>) -> Result<(), String> {
+        let Some(run) = self.suspect.take() else { return Ok(()) };
+        self.offers.retain(|other, _| active.contains(other));
+        self.exceeded(&run).map_or(Ok(()), Err)
+    }
+
+    /// The limit that is exceeded with this run.
+    fn exceeded(&self, run: &str) -> Option<String> {
+        let offer = self.offers.get(run)?;
         let slots = self.slots.get(&(offer.worker.clone(), offer.agent.clone())).copied().unwrap_or(0);
-        self.offers.insert(run.to_owned(), offer.clone());
         let count = |with: &dyn Fn(&Offer) -> bool| self.offers.values().filter(|other| with(other)).count();
         let of_user = |other: &Offer| other.user == offer.user;
         let checks = [
@@ -61,12 +84,8 @@ impl Limits {
                 slots,
             ),
         ];
-        match checks.into_iter().find(|(_, found, limit)| found > limit) {
-            Some((whose, found, limit)) => {
-                Err(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}"))
-            }
-            None => Ok(()),
-        }
+        let (whose, found, limit) = checks.into_iter().find(|(_, found, limit)| found > limit)?;
+        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}"))
     }
 
     /// A worker may execute the run.

@@ -183,7 +183,8 @@ impl WorkerPlan {
     }
 
     fn draw(dice: &mut Dice, index: usize, agents: &[&str], is_calm: bool) -> Self {
-        let count = dice.between(1, agents.len() as u64) as usize;
+        // The first serves all, so that no agent is without a worker for good.
+        let count = if index == 0 { agents.len() } else { dice.between(1, agents.len() as u64) as usize };
         let served: Vec<_> =
             (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
         let good = Self::good(&format!("worker-{index}"), &served);

@@ -13,7 +13,6 @@ use crate::plan::Network;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::trace::Trace;
 use hostile::Hostile;
-use std::collections::BTreeMap;
 use user::Device;
 use worker::Worker;
 
@@ -28,13 +27,11 @@ pub enum Actor {
     Hostile(Box<Hostile>),
 }
 
-/// What all actors know of each other: who has which runs, who has seen what.
+/// What all actors know of each other.
 #[derive(Debug, Default)]
 pub struct Book {
     /// Runs that were accepted: whose, and which.
     pub runs: Vec<(usize, String)>,
-    /// The highest seq that a user has seen, by incarnation.
-    pub seen: BTreeMap<(usize, String), u64>,
 }
 
 /// What an actor is given for a step.

@@ -335,14 +335,11 @@ impl Device {
         else {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
-        let seen = ctx.book.seen.entry((self.user, epoch.to_owned())).or_default();
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             told: self.is_known.then_some(self.told),
-            seen: *seen,
         };
-        *seen = head.max(*seen);
         if let Err((oracle, what)) = resume::judge(client, Welcome { epoch, floor, head, resume }) {
             self.expect(ctx, oracle, false, || format!("{what}: {client:?}, {said:?}", client = self.from));
         }

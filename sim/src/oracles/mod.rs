@@ -84,6 +84,8 @@ pub struct Oracles {
     conns: BTreeMap<PipeId, Watched>,
     /// The run that each request (by user and key) was accepted as.
     accepted: BTreeMap<(usize, String), String>,
+    /// The highest head that a user was told, by incarnation.
+    heads: BTreeMap<(usize, String), u64>,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
     /// Events that users' devices were sent.
@@ -100,6 +102,7 @@ impl Oracles {
             limits,
             conns: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            heads: BTreeMap::new(),
             alive_since: BTreeMap::new(),
             broken: None,
             delivered: 0,
@@ -237,8 +240,13 @@ impl Oracles {
                 self.judge("O1", Some(user), order);
             }
             "welcome" | "heartbeat" => {
-                let head = durable::head(&mut self.truth, user, &conn.epoch, said.head.unwrap_or(u64::MAX));
-                self.judge("O16", Some(user), head);
+                let head = said.head.unwrap_or(u64::MAX);
+                let durable = durable::head(&mut self.truth, user, &conn.epoch, head);
+                self.judge("O16", Some(user), durable);
+                let told = self.heads.entry((user, conn.epoch.clone())).or_default();
+                let falls = (head < *told).then(|| format!("the head is {head}, it was {told}"));
+                *told = head;
+                self.judge("O4", Some(user), falls.map_or(Ok(()), Err));
             }
             "accepted" => self.accepted(user, said),
             _ => {}

@@ -27,8 +27,6 @@ pub struct Client<'a> {
     pub has: Option<(&'a str, u64)>,
     /// If the daemon must know the device: the furthest position that it may have for it.
     pub told: Option<u64>,
-    /// The highest head or seq that its user has seen of this incarnation.
-    pub seen: u64,
 }
 
 /// What the `welcome` says.
@@ -56,8 +54,10 @@ pub fn judge(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), (&'static s
     {
         return Err(("O4", format!("incarnation {had} with {seq} events is gone, there is {epoch}")));
     }
-    if head < client.seen {
-        return Err(("O4", format!("the head is {head}, it was {}", client.seen)));
+    if let Some((_, seq)) = client.has
+        && head < seq
+    {
+        return Err(("O4", format!("the head is {head}, it was {seq}")));
     }
     if floor == 0 || resume.from > head || resume.from + 1 < floor {
         return Err(("O1", format!("it begins at {} between floor {floor} and head {head}", resume.from)));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn oracle(from: &From, told: Option<u64>, resume: &Resume<'_>) -> Option<&'static str> {
-        let client = Client { from, has: Some(("e", 7)), told, seen: 9 };
+        let client = Client { from, has: Some(("e", 7)), told };
         judge(client, Welcome { epoch: "e", floor: 3, head: 9, resume }).err().map(|(oracle, _)| oracle)
     }
 

@@ -11,7 +11,7 @@ const AT_MOST: Micros = 5 * SECOND + 300 * MS;
 /// # Errors
 /// For how long it was silent.
 pub fn judge(now: Micros, heard: Micros, alive_since: Micros, calm_since: Micros) -> Result<(), String> {
-    let silent = now - heard.max(alive_since).max(calm_since);
+    let silent = now.saturating_sub(heard.max(alive_since).max(calm_since));
     if silent <= AT_MOST {
         return Ok(());
     }

@@ -188,6 +188,7 @@ describe("the demo chat", { skip }, () => {
     daemon.deaf = false;
     daemon.close("alice", 1011);
     await until(page, (state) => state.connections === 2 && state.unanswered === 0);
+    await page.locator(`[data-run="${second}"]`).waitFor();
     assert.equal(await page.locator(".run").count(), 2);
     await page.close();
   });
@@ -366,8 +367,10 @@ describe("the demo chat", { skip }, () => {
     const page = await open();
     await run(page, "in the first");
     await page.click("#new");
+    await page.locator("#hello").waitFor();
     assert.equal(await page.locator(".run").count(), 0);
     await run(page, "in the second");
+    await page.locator(".said").getByText("in the second").waitFor();
     assert.deepEqual(await page.locator(".said").allTextContents(), ["in the second"]);
     assert.deepEqual(await page.locator("#threads b").allTextContents(), ["in the second", "in the first"]);
     await page.locator("#threads").getByText("in the first").click();

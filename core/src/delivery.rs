@@ -143,7 +143,8 @@ impl Cursor {
         }
         self.acked = seq;
         self.round = 0;
-        self.again = self.again.map(|next| next.max(seq + 1)).filter(|next| *next <= self.sent);
+        // The device lives: the rest was sent once and gets its time anew.
+        self.again = None;
         Some(true)
     }
 
@@ -177,7 +178,10 @@ impl Cursor {
             return Next::Nothing;
         }
         match self.find(stream, seq) {
-            Some(bytes) if self.again.is_some() => Next::Event(redelivery(&bytes, self.round)),
+            Some(bytes) if self.again.is_some() => {
+                assert!(self.round > 0, "what is sent again is a retry");
+                Next::Event(redelivery(&bytes, self.round))
+            }
             Some(bytes) => Next::Event(bytes),
             None if matches!(self.page, Page::Asked) => Next::Nothing,
             None => Next::Page(seq - 1),

@@ -111,7 +111,8 @@ fn launch(directory: &Path, settings: &[String], listen: SocketAddr) -> (Child, 
     (child, address)
 }
 
-/// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it comes.
+/// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it
+/// comes.
 fn follow(log: ChildStderr) -> Receiver<SocketAddr> {
     let (tell, told) = channel();
     thread::spawn(move || {

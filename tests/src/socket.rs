@@ -26,7 +26,8 @@ impl Socket {
         Self::with(address, path, "runcast.v1", Some(token))
     }
 
-    /// Connects with these subprotocols and this token in the header. What is refused by HTTP ends with its status.
+    /// Connects with these subprotocols and this token in the header. What is refused by HTTP ends with its
+    /// status.
     pub fn with(
         address: SocketAddr,
         path: &str,
@@ -114,7 +115,8 @@ impl Socket {
     }
 }
 
-/// Sends a piece of HTTP and reads the answer to its end: the status, and the body (or the head, if it has none).
+/// Sends a piece of HTTP and reads the answer to its end: the status, and the body (or the head, if it has
+/// none).
 pub fn raw_request(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("the daemon listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");

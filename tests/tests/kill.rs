@@ -1,8 +1,9 @@
-//! The main proof: the daemon is killed with SIGKILL again and again, in the middle of everything, and no device
-//! misses, repeats or reorders anything.
+//! The main proof: the daemon is killed with SIGKILL again and again, in the middle of everything, and no
+//! device misses, repeats or reorders anything.
 //!
-//! A kill comes when the devices have seen a given number of the worker's messages, never after a time. The worker
-//! may send only so many new messages between two kills, so that there is something in flight at each of them.
+//! A kill comes when the devices have seen a given number of the worker's messages, never after a time. The
+//! worker may send only so many new messages between two kills, so that there is something in flight at each
+//! of them.
 
 use runcast_tests::{Daemon, Door, Ended, PATIENCE, User, Worker};
 use serde_json::{Value, json};
@@ -175,8 +176,8 @@ fn is_the_workers(event: &Value) -> bool {
     event["event"] != "run_queued" && event["event"] != "agent_started"
 }
 
-/// One device, over all its connections, until it has seen the end of all its user's runs. The first device asks
-/// for the runs, each again and again until it is accepted.
+/// One device, over all its connections, until it has seen the end of all its user's runs. The first device
+/// asks for the runs, each again and again until it is accepted.
 fn watch(mut user: User, asks: bool, ack_every: u64, seen: &Sender<()>) -> User {
     let mut open: BTreeSet<String> = BTreeSet::new();
     if asks {

@@ -87,7 +87,9 @@ pub enum Message<'a> {
     Binary,
     /// A message longer than the connection takes. Nothing after it can be read.
     TooLarge,
-    /// Not UTF-8, a bad frame, an unmasked one …: a breach of RFC 6455. Nothing after it can be read.
+    /// A text message that is not UTF-8. Nothing after it can be read.
+    NotUtf8,
+    /// A bad frame, an unmasked one …: a breach of RFC 6455. Nothing after it can be read.
     Breach(&'static str),
 }
 

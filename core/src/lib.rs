@@ -1,37 +1,274 @@
 #![no_std]
-//! The state machine of Runcast.
+//! The state machine of Runcast: pure, single-threaded, deterministic.
+//!
+//! Everything from outside comes in as an [`Input`], everything it does goes out as an [`Effect`], in order. It has no
+//! clock, no file, no socket and no randomness but its seed: the same inputs give the same effects, on every machine.
+//!
+//! ```
+//! use runcast_core::{Core, config::Config, ids::ConnId, input::{Head, Input}, record::Image, time::Now};
+//!
+//! let mut out = Vec::new();
+//! let now = Now::default();
+//! let mut core = Core::open(Config::default(), [0; 32], Image::default(), now, &mut out);
+//! let (conn, peer) = (ConnId(1), [127, 0, 0, 1].into());
+//! core.handle(now, Input::Opened { conn, peer }, &mut out);
+//! let head = Head { method: "GET", path: "/livez", ..Head::default() };
+//! core.handle(now, Input::Request { conn, head }, &mut out);
+//! // The loop runs the effects in the order emitted, feeds back what they cause, and comes back
+//! // with `Input::Timer` at the deadline.
+//! assert_eq!(out.len(), 1);
+//! assert!(core.deadline().is_some());
+//! ```
 
 extern crate alloc;
 
+mod admission;
 pub mod config;
+mod conn;
+mod context;
+mod deadlines;
+mod delivery;
+mod device;
+mod durable;
 pub mod effect;
+mod ending;
+mod execution;
+mod handshake;
+mod http;
 pub mod ids;
 pub mod input;
+mod invariants;
+mod limits;
+mod notices;
+mod queue;
 pub mod record;
+mod recovery;
+mod requests;
+mod run;
+mod stream;
 pub mod time;
+mod view;
 pub mod wire;
+mod worker;
 
+pub use deadlines::Timer;
+pub use view::{RunView, View};
+pub use worker::WorkerKey;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 use config::Config;
-use effect::Effects;
+use conn::Conn;
+use context::{Context, RunOf};
+use core::net::IpAddr;
+use deadlines::Deadlines;
+use durable::{Durable, Reveal};
+use effect::{Effect, Effects};
+use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
-use record::Image;
-use time::{Mono, Now};
+use queue::Queue;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use record::{Found, Image};
+use time::{Mono, Now, Span};
+use worker::Worker;
+
+/// Time for which moved positions may wait for others before they are stored.
+pub(crate) const STORE_POSITIONS_AFTER: Span = Span::millis(50);
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    config: Config,
+    rng: ChaCha8Rng,
+    now: Now,
+    deadlines: Deadlines,
+    durable: Durable,
+    conns: BTreeMap<ConnId, Conn>,
+    addresses: BTreeMap<IpAddr, usize>,
+    users: BTreeMap<User, Context>,
+    /// Users whose context is being read, with the connections that wait for it.
+    loading: BTreeMap<User, Vec<ConnId>>,
+    /// Whose each run is: the authority for routing.
+    routes: BTreeMap<RunId, User>,
+    workers: BTreeMap<WorkerKey, Worker>,
+    /// Agents that were ever served.
+    agents: BTreeSet<Agent>,
+    queue: Queue,
+    last_ordinal: u64,
+    loads: BTreeMap<LoadId, Load>,
+    last_load: u64,
+    /// Users with positions that are not stored.
+    moved: BTreeSet<User>,
+    /// Users whose streams have grown.
+    grown: BTreeSet<User>,
+}
+
+/// What the answer to a question is for.
+#[derive(Debug)]
+pub(crate) enum Load {
+    /// A user's context.
+    Context(User),
+    /// A page of events for a connection.
+    Page(ConnId),
+    /// What is known of a run that is asked for.
+    Run(Box<admission::Asked>),
+    /// The end of a run that is to be cancelled.
+    Cancel {
+        /// Who asks.
+        conn: ConnId,
+        /// The request.
+        id: Option<String>,
+        /// The run.
+        of: RunOf,
+    },
+    /// The ends of runs that a worker still names.
+    Worker(ConnId, wire::worker::Hello),
+}
 
 impl Core {
     /// Opens the core on what the store knows.
-    pub fn open(_config: Config, _seed: [u8; 32], _image: Image, _now: Now, _out: &mut Effects) -> Self {
-        Self {}
+    ///
+    /// `seed` is all the randomness it ever has: a production daemon takes it from the system at every start.
+    pub fn open(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
+        Self::recover(config, seed, image, now, out)
     }
 
-    /// Handles one input.
-    pub fn handle(&mut self, _now: Now, _input: Input<'_>, _out: &mut Effects) {}
+    fn empty(config: Config, seed: [u8; 32], now: Now) -> Self {
+        Self {
+            config,
+            rng: ChaCha8Rng::from_seed(seed),
+            now,
+            deadlines: Deadlines::default(),
+            durable: Durable::default(),
+            conns: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            users: BTreeMap::new(),
+            loading: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            agents: BTreeSet::new(),
+            queue: Queue::default(),
+            last_ordinal: 0,
+            loads: BTreeMap::new(),
+            last_load: 0,
+            moved: BTreeSet::new(),
+            grown: BTreeSet::new(),
+        }
+    }
 
-    /// When to come back.
-    pub fn deadline(&self) -> Option<Mono> {
-        None
+    /// Handles one input, whole. Never fails, and never panics on what comes from outside.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+        match input {
+            Input::Opened { conn, peer } => self.on_opened(conn, peer),
+            Input::Request { conn, head } => self.on_request(conn, head, out),
+            Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),
+            Input::Message { conn, message } => self.on_message(conn, message, out),
+            Input::Verified { conn, outcome } => self.on_verified(conn, outcome, out),
+            Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
+            Input::Closed { conn } => self.on_closed(conn),
+            Input::Appended { upto } => {
+                let reveals = self.durable.appended(upto);
+                self.reveal(reveals, out);
+            }
+            Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
+            Input::Loaded { load, found } => self.on_loaded(load, found, out),
+            Input::Timer => self.on_timer(out),
+        }
+        self.settle(out);
+        self.assert_cheap();
+    }
+
+    /// When to come back with [`Input::Timer`], and why.
+    pub fn deadline(&self) -> Option<(Mono, Timer)> {
+        self.deadlines.first().cloned()
+    }
+
+    /// A look at what there is.
+    pub fn inspect(&self) -> View<'_> {
+        View(self)
+    }
+
+    /// Ends an input: what can start is offered, what was recorded leaves, what waits for nothing is shown.
+    fn settle(&mut self, out: &mut Effects) {
+        loop {
+            self.dispatch(out);
+            let reveals = self.durable.commit(out);
+            if reveals.is_empty() && !self.queue.has_changed {
+                return;
+            }
+            self.reveal(reveals, out);
+        }
+    }
+
+    /// Shows what has become durable, in order; then devices are sent what their streams have grown by.
+    fn reveal(&mut self, reveals: Vec<Reveal>, out: &mut Effects) {
+        let mut acks = BTreeMap::new();
+        for reveal in reveals {
+            match reveal {
+                Reveal::Reply { conn, text } => self.send(conn, text, out),
+                Reveal::Welcome(conn) => self.on_welcome(conn, out),
+                Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
+                Reveal::Head { user, seq } => {
+                    if let Some(context) = self.users.get_mut(&user) {
+                        context.stream.advance(seq);
+                        self.grown.insert(user);
+                    }
+                }
+                Reveal::Queued(of) => self.on_queued_durable(&of),
+                Reveal::Started(of) => self.on_start_durable(&of, out),
+                Reveal::Ack { of, n, conn } => {
+                    self.on_message_durable(conn);
+                    let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
+                    *upto = n.max(*upto);
+                }
+                Reveal::Cancelled(of) => self.on_cancel_durable(&of, out),
+                Reveal::Ended(of) => self.on_end_durable(&of),
+                Reveal::Unload { user, visits } => self.on_unload(&user, visits),
+            }
+        }
+        self.send_acks(acks, out);
+        for user in core::mem::take(&mut self.grown) {
+            self.deliver_user(&user, out);
+        }
+    }
+
+    fn on_loaded(&mut self, load: LoadId, found: Found, out: &mut Effects) {
+        let Some(load) = self.loads.remove(&load) else { unreachable!("an answer belongs to a question") };
+        match load {
+            Load::Context(user) => self.on_context(&user, found, out),
+            Load::Page(conn) => self.on_page(conn, found, out),
+            Load::Run(asked) => self.on_asked(*asked, found, out),
+            Load::Cancel { conn, id, of } => self.on_cancel_looked_up(conn, id, &of, found, out),
+            Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
+        }
+    }
+
+    fn on_timer(&mut self, out: &mut Effects) {
+        while let Some(timer) = self.deadlines.due(self.now.mono) {
+            match timer {
+                Timer::Head(conn) => self.on_head_timeout(conn, out),
+                Timer::Hello(conn) => self.on_hello_timeout(conn, out),
+                Timer::Heartbeat(conn) => self.on_heartbeat(conn, out),
+                Timer::Silence(conn) => self.on_silence(conn, out),
+                Timer::Stuck(conn) => self.on_stuck(conn, out),
+                Timer::Acks(conn) => self.on_acks_overdue(conn, out),
+                Timer::Expiry(conn) => self.watch_expiry(conn, out),
+                Timer::Backlog(conn) => self.on_backlog(conn, out),
+                Timer::Start(run) => self.on_start_overdue(&run, out),
+                Timer::Timeout(run) => self.on_timeout(&run),
+                Timer::Grace(run) => self.on_grace_over(&run),
+                Timer::Working(run) => self.on_working(&run, out),
+                Timer::Queued(run) => self.on_queued_check(&run),
+                Timer::Lease(worker) => self.on_lease_over(&worker, out),
+                Timer::Queue => self.on_notice_queue(out),
+                Timer::Dispatch => self.queue.has_changed = true,
+                Timer::Positions => self.store_positions(),
+                Timer::StoreRetry => self.durable.retry(out),
+            }
+        }
     }
 }

@@ -75,12 +75,22 @@ pub enum Table {
     Ended = 6,
     /// An idempotency key.
     Key = 7,
+    /// A run that has not ended: its tool calls. In the image.
+    RunTools = 8,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Daemon, Self::RunSpec, Self::RunState, Self::User, Self::Device, Self::Ended, Self::Key];
+    pub const ALL: [Self; 8] = [
+        Self::Daemon,
+        Self::RunSpec,
+        Self::RunState,
+        Self::User,
+        Self::Device,
+        Self::Ended,
+        Self::Key,
+        Self::RunTools,
+    ];
 
     /// The table with this number.
     pub fn from_number(number: u8) -> Option<Self> {
@@ -89,7 +99,7 @@ impl Table {
 
     /// Whether all rows of this table are in the [`Image`].
     pub const fn is_alive(self) -> bool {
-        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState)
+        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState | Self::RunTools)
     }
 
     /// Whether the rows of this table are what a user's context is made of ([`Query::Owner`]).
@@ -136,4 +146,9 @@ pub enum Found {
     Events(Vec<(u64, Bytes)>),
     /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by silence.
     Damaged,
+}
+
+/// A row's stored form: JSON, so that it may grow.
+pub(crate) fn row(value: &impl serde::Serialize) -> Bytes {
+    Bytes::from(serde_json::to_vec(value).expect("rows are plain data"))
 }

@@ -21,7 +21,7 @@ pub const TOKEN_BYTES: usize = 8 * 1024;
 const LATEST: u64 = 253_402_300_799;
 
 /// The keys that tokens may be signed with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
     keys: Vec<Key>,
 }
@@ -37,6 +37,13 @@ struct Key {
 /// A shared secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// A secret that is not in a file: a test's.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,12 +1,20 @@
 //! The Runcast daemon.
 
+#[cfg(test)]
+mod scripted;
+
 pub mod agents;
 pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod conn;
+pub mod daemon;
+pub mod disk;
 pub mod line;
-#[cfg(test)]
-mod scripted;
+pub mod mio_loop;
+pub mod pump;
 pub mod storage;
+pub mod store;
+pub mod store_thread;
 pub mod worker;

@@ -1,3 +1,7 @@
-//! The protocol's messages.
+//! The protocol's messages (PROTOCOL.md): read into types, written from facts.
 
 pub mod error;
+pub mod event;
+pub mod json;
+pub mod user;
+pub mod worker;

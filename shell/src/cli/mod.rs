@@ -7,6 +7,7 @@ pub mod tail;
 pub mod token;
 
 use crate::config::{Override, Problems, Settings, Sources, units};
+use crate::daemon;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_core::ids::{Agent, Device, Epoch, Key, Thread, User};
 use runcast_core::time::Span;
@@ -57,6 +58,10 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve with the built-in agents, and open the chat page.
+    Demo(DemoOptions),
+    /// Serve until SIGTERM or SIGINT.
+    Serve(ServeOptions),
     /// Check all that a start would check: the configuration, the keys, the data directory.
     Check(CheckOptions),
     /// Print a token, signed with a secret of the configuration or with that of `serve --dev`.
@@ -290,12 +295,22 @@ fn assignment(text: &str) -> Result<Override, String> {
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let exit = match Cli::parse().command {
+        Command::Demo(options) => with(options.config().load(), |it| daemon::serve(it, !options.no_open)),
+        Command::Serve(options) => with(options.config.load(), |it| daemon::serve(it, false)),
         Command::Check(options) => check::check(&options),
         Command::Token(options) => token::token(&options),
         Command::Run(options) => run::run(&options),
         Command::Tail(options) => tail::tail(&options),
     };
     exit.into()
+}
+
+/// Goes on with the settings, or says what is wrong with them.
+fn with(settings: Result<Settings, Problems>, go: impl FnOnce(&Settings) -> Exit) -> Exit {
+    match settings {
+        Ok(settings) => go(&settings),
+        Err(problems) => refuse(&problems),
+    }
 }
 
 /// Prints what was asked for. A reader that has gone away wants no more: that is no failure.

@@ -66,11 +66,14 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// The value as a path: in a file it is relative to the file, elsewhere to the working directory.
+    /// The value as a path: in a file it is relative to the file and made absolute, so that it can be printed;
+    /// elsewhere it is relative to the working directory and stays as it is.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         let path = Path::new(self.text().filter(|text| !text.is_empty())?);
         match &self.source.origin {
-            Origin::File(file, _) => Some(file.parent().unwrap_or(Path::new("")).join(path)),
+            Origin::File(file, _) => {
+                std::path::absolute(file.parent().unwrap_or(Path::new("")).join(path)).ok()
+            }
             Origin::Default | Origin::Environment(_) | Origin::Flag(_) => Some(path.to_owned()),
         }
     }

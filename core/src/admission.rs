@@ -1,0 +1,311 @@
+//! How a run comes in: every check that it must pass, the answer, and its first event (PROTOCOL §5 `run`).
+//!
+//! All checks are hard. A run that fails one is answered and leaves no trace; one that passes is an immutable
+//! [`Spec`] from then on.
+
+use crate::conn::text;
+use crate::context::RunOf;
+use crate::durable::Reveal;
+use crate::effect::{Effect, Effects};
+use crate::ids::{ConnId, Key, RunId, Thread, User};
+use crate::record::{Found, Query, Record, RowKey, Table};
+use crate::run::{Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
+use crate::time::WallMs;
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::event::Kind;
+use crate::wire::json::{Object, wrong};
+use crate::wire::user::{Ask, Place, accepted};
+use crate::{Core, Load};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// A run that waits for what the store knows of it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) conn: ConnId,
+    pub(crate) user: User,
+    pub(crate) id: Option<alloc::string::String>,
+    pub(crate) ask: Ask,
+    thread: Thread,
+    run: RunId,
+}
+
+/// Answered when a user's run is refused for a while, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+impl Core {
+    /// A run is asked for. What only the store can tell is looked up first.
+    pub(crate) fn on_ask(
+        &mut self,
+        conn: ConnId,
+        id: Option<alloc::string::String>,
+        ask: Ask,
+        out: &mut Effects,
+    ) {
+        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
+        let thread = ask.thread.clone().unwrap_or_else(|| Thread::new(self.random()));
+        let run = self.new_run_id(&thread);
+        let mut rows = Vec::from([ended_key(&run)]);
+        rows.extend(ask.key.as_ref().map(|key| key_key(&user, key)));
+        rows.extend(ask.parent.as_ref().map(ended_key));
+        self.look_up(
+            conn,
+            &user,
+            Load::Run(Box::new(Asked { conn, user: user.clone(), id, ask, thread, run })),
+            rows,
+            out,
+        );
+    }
+
+    /// Asks the store for rows on behalf of a connection, whose other messages wait meanwhile.
+    pub(crate) fn look_up(
+        &mut self,
+        conn: ConnId,
+        user: &User,
+        load: Load,
+        rows: Vec<RowKey>,
+        out: &mut Effects,
+    ) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.is_busy = true;
+        }
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        context.questions += 1;
+        let load = self.ask(load);
+        out.push(Effect::Load { load, query: Query::Rows(rows) });
+    }
+
+    /// The answer to [`Self::look_up`] has come: returns the rows, if the connection can still be answered.
+    pub(crate) fn looked_up(
+        &mut self,
+        conn: ConnId,
+        user: &User,
+        found: Found,
+        out: &mut Effects,
+    ) -> Option<Vec<(RowKey, Bytes)>> {
+        let context = self.users.get_mut(user).expect("a question keeps its context in memory");
+        context.questions -= 1;
+        let is_there = self.conns.get_mut(&conn).is_some_and(|conn| {
+            conn.is_busy = false;
+            !conn.is_closing
+        });
+        match found {
+            Found::Rows(rows) => is_there.then_some(rows),
+            Found::Damaged => {
+                self.close(conn, CloseCode::ServerError, "what is stored of this is damaged", out);
+                None
+            }
+            Found::Events(_) => unreachable!("rows were asked for"),
+        }
+    }
+
+    fn new_run_id(&mut self, thread: &Thread) -> RunId {
+        loop {
+            let id = RunId::new(thread, self.random() as u32);
+            if !self.routes.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// What the store knows of a run that is asked for has come.
+    pub(crate) fn on_asked(&mut self, asked: Asked, found: Found, out: &mut Effects) {
+        let (conn, user) = (asked.conn, asked.user.clone());
+        if let Some(rows) = self.looked_up(conn, &user, found, out) {
+            if rows.iter().any(|(key, _)| *key == ended_key(&asked.run)) {
+                return self.on_ask(conn, asked.id, asked.ask, out);
+            }
+            if let Err(refusal) = self.admit(&asked, &rows) {
+                self.send_error(conn, Some("run"), asked.id.as_deref(), &refusal, out);
+            }
+        }
+        self.leave_memory(&user);
+        self.take_inbox(conn, out);
+    }
+
+    fn admit(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        if let Some(key) = &asked.ask.key
+            && self.answer_duplicate(asked, key, rows)?
+        {
+            return Ok(());
+        }
+        self.check_room_for_run(&asked.user)?;
+        self.check_agent(asked)?;
+        let timeout_max = self.config.runs.timeout_max;
+        if let Some(timeout) = asked.ask.timeout
+            && (timeout.0 == 0 || timeout > timeout_max)
+        {
+            let expected = format!("1 to {} milliseconds", timeout_max.as_millis());
+            return Err(wrong("timeout_ms", &expected, &format!("{}", timeout.as_millis())));
+        }
+        if let Some(parent) = &asked.ask.parent {
+            self.check_parent(&asked.user, parent, rows)?;
+        }
+        self.accept(asked);
+        Ok(())
+    }
+
+    /// The same key within its time: the same answer, or a refusal if the request is another.
+    fn answer_duplicate(
+        &mut self,
+        asked: &Asked,
+        key: &Key,
+        rows: &[(RowKey, Bytes)],
+    ) -> Result<bool, Refusal> {
+        let context = self.users.get(&asked.user).expect("a context in use is in memory");
+        let digest = digest(asked.ask.digest);
+        let (run, thread, first) = if let Some(run) = context.keys.get(key) {
+            let spec = &context.runs.get(run).expect("a key's run is in memory with it").spec;
+            (run.clone(), spec.thread.clone(), spec.digest.clone())
+        } else if let Some(row) = self.stored_key(&asked.user, key, rows) {
+            (row.run, row.thread, row.digest)
+        } else {
+            return Ok(false);
+        };
+        if first != digest {
+            let message = format!("the key `{key}` was used for another request, which made {run}");
+            return Err(Refusal::new(Code::KeyReused, message, "use a new key for a new request"));
+        }
+        let mut place = self.place(&asked.user, &run);
+        place.duplicate = true;
+        let answer = accepted(asked.id.as_deref(), Some(key), &run, &thread, place);
+        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        Ok(true)
+    }
+
+    fn stored_key(&self, user: &User, key: &Key, rows: &[(RowKey, Bytes)]) -> Option<KeyRow> {
+        let (_, row) = rows.iter().find(|(found, _)| *found == key_key(user, key))?;
+        let row: KeyRow = serde_json::from_slice(row).expect("a stored row is what was stored");
+        (self.now.wall.since(WallMs(row.made_ms)) < self.config.runs.key_keep).then_some(row)
+    }
+
+    fn check_room_for_run(&self, user: &User) -> Result<(), Refusal> {
+        let runs = &self.config.runs;
+        if self.durable.is_full() {
+            return Err(self.storage_unavailable());
+        }
+        let waiting = self.users.get(user).map_or(0, |context| context.waiting.len());
+        if waiting >= runs.queued_per_user {
+            let message = format!("expected fewer than {} queued runs of one user", runs.queued_per_user);
+            return Err(Refusal::new(Code::UserQueueFull, message, "wait for one to start").retry(RETRY_MS));
+        }
+        if self.queue.waiting >= runs.queued {
+            let message = format!("expected fewer than {} queued runs", runs.queued);
+            return Err(Refusal::new(Code::QueueFull, message, "try again later").retry(RETRY_MS));
+        }
+        Ok(())
+    }
+
+    /// The refusal of what the store would have to take.
+    pub(crate) fn storage_unavailable(&self) -> Refusal {
+        let message = "the store takes nothing at present; what is stored is delivered on";
+        let retry = crate::durable::RETRY.as_millis();
+        Refusal::new(Code::StorageUnavailable, message, "free disk space, then try again").retry(retry)
+    }
+
+    fn check_agent(&mut self, asked: &Asked) -> Result<(), Refusal> {
+        let agent = &asked.ask.agent;
+        let is_allowed = self.user_conn(asked.conn).is_none_or(|me| me.identity.allows(agent));
+        if !is_allowed {
+            let message = format!("this token may not run the agent `{agent}`");
+            return Err(Refusal::new(Code::AgentForbidden, message, "get a token that names it in `agents`"));
+        }
+        if !self.config.agents.contains_key(agent) && !self.agents.contains(agent) {
+            let message = format!("no agent `{agent}` is configured, and no worker has ever served it");
+            return Err(Refusal::new(
+                Code::AgentUnknown,
+                message,
+                "check the name, or start a worker for it",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_parent(&self, user: &User, parent: &RunId, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        let is_alive = self.users.get(user).is_some_and(|context| context.runs.contains_key(parent));
+        if is_alive || ended_run(user, parent, rows).is_some() {
+            return Ok(());
+        }
+        Err(run_not_found(parent))
+    }
+
+    /// All checks are passed: the run exists from here on.
+    fn accept(&mut self, asked: &Asked) {
+        let Asked { user, ask, thread, run: id, .. } = asked;
+        let place = self.place_of_new(user, thread, &ask.agent);
+        self.last_ordinal += 1;
+        let spec = Spec {
+            user: user.clone(),
+            thread: thread.clone(),
+            agent: ask.agent.clone(),
+            input: raw_json(&ask.input),
+            timeout_ms: ask.timeout.map(|timeout| timeout.as_millis()),
+            key: ask.key.clone(),
+            digest: digest(ask.digest),
+            parent: ask.parent.clone(),
+            meta: ask.meta.as_ref().map(raw_json),
+            accepted_ms: self.now.wall.0,
+            ordinal: self.last_ordinal,
+        };
+        let data = queued_data(&spec, place);
+        self.record_key(&spec, id);
+        let run = Run::new(spec, self.now);
+        self.durable.record(run.spec_row(id));
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        if let Some(key) = &ask.key {
+            context.keys.insert(key.clone(), id.clone());
+        }
+        assert!(context.runs.insert(id.clone(), run).is_none(), "a run's id is new");
+        self.routes.insert(id.clone(), user.clone());
+        let of = RunOf { user: user.clone(), run: id.clone() };
+        let answer = accepted(asked.id.as_deref(), ask.key.as_ref(), id, thread, place);
+        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        self.durable.reveal(Reveal::Queued(of.clone()));
+        self.write(&of, Kind::RunQueued, &data.finish());
+        self.store_run(&of);
+        self.enqueue(&of);
+    }
+
+    fn record_key(&mut self, spec: &Spec, id: &RunId) {
+        if let Some(key) = &spec.key {
+            let row = KeyRow {
+                run: id.clone(),
+                thread: spec.thread.clone(),
+                digest: spec.digest.clone(),
+                made_ms: spec.accepted_ms,
+            };
+            let key = key_key(&spec.user, key);
+            self.durable.record(Record::Put { key, value: crate::record::row(&row) });
+        }
+    }
+}
+
+fn queued_data(spec: &Spec, place: Place) -> Object {
+    Object::new()
+        .str("agent", spec.agent.as_str())
+        .raw("input", &*spec.input)
+        .raw("position", place.position)
+        .maybe_str("key", spec.key.as_ref().map(Key::as_str))
+        .str("priority", "normal")
+        .maybe_str("parent", spec.parent.as_ref().map(RunId::as_str))
+        .maybe_raw("meta", spec.meta.as_deref())
+}
+
+fn digest(digest: u128) -> alloc::string::String {
+    format!("{digest:032x}")
+}
+
+/// The stored end of a run, if it was this user's.
+pub(crate) fn ended_run(user: &User, run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
+    let (_, row) = rows.iter().find(|(key, _)| key.table == Table::Ended && *key == ended_key(run))?;
+    let ended: Ended = serde_json::from_slice(row).expect("a stored row is what was stored");
+    (ended.user == *user).then_some(ended)
+}
+
+/// The same for another's run and for none.
+pub(crate) fn run_not_found(run: &RunId) -> Refusal {
+    let message = format!("expected a run of this user, found none called {run}");
+    Refusal::new(Code::RunNotFound, message, "check the run's id")
+}

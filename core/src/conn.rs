@@ -1,0 +1,273 @@
+//! One connection as the core sees it: who it is by now, what waits to be handled, what waits for the network.
+
+use crate::deadlines::{Deadlines, Timer};
+use crate::delivery::Cursor;
+use crate::effect::{Effect, Effects};
+use crate::handshake::{Greeting, Identity};
+use crate::ids::{ConnId, Device, User};
+use crate::limits::Rate;
+use crate::time::{Mono, Now, Span};
+use crate::wire::error::CloseCode;
+use crate::wire::json::Object;
+use crate::wire::user::From;
+use crate::worker::WorkerKey;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use bytes::Bytes;
+use core::net::IpAddr;
+
+/// Messages that may wait to be handled (PROTOCOL §3).
+const INBOX_MESSAGES: usize = 64;
+/// Their bytes.
+const INBOX_BYTES: usize = 256 * 1024;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(crate) peer: IpAddr,
+    pub(crate) role: Role,
+    /// An answer from outside is awaited: messages wait in the inbox until it is there.
+    pub(crate) is_busy: bool,
+    /// A close was asked for: nothing more is read or sent.
+    pub(crate) is_closing: bool,
+    pub(crate) last_in: Mono,
+    pub(crate) rate: Rate,
+    inbox: VecDeque<String>,
+    inbox_bytes: usize,
+    is_read: bool,
+    last_out: Mono,
+    sent: u64,
+    flushed: u64,
+}
+
+/// What a connection is by now.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Its request head is being read, or was answered.
+    Http,
+    /// It has asked for a WebSocket and is not welcome yet.
+    Greeting(Greeting),
+    /// A user's.
+    User(UserConn),
+    /// A worker's.
+    Worker(WorkerConn),
+}
+
+/// A user's connection.
+#[derive(Debug)]
+pub(crate) struct UserConn {
+    pub(crate) identity: Identity,
+    /// The device, none for a viewer.
+    pub(crate) device: Option<Device>,
+    /// What it was told of itself, when the daemon named it and it is not stored yet.
+    pub(crate) is_device_stored: bool,
+    pub(crate) from: From,
+    pub(crate) cursor: Cursor,
+    pub(crate) is_welcome: bool,
+}
+
+/// A worker's connection.
+#[derive(Debug)]
+pub(crate) struct WorkerConn {
+    pub(crate) key: WorkerKey,
+    pub(crate) is_welcome: bool,
+    /// Messages that are not acknowledged yet.
+    pub(crate) unacked: usize,
+}
+
+/// Whether a message can be handled now.
+pub(crate) enum Turn {
+    /// It can.
+    Now,
+    /// It was put into the inbox.
+    Later,
+    /// There is no room: what was sent before the welcome is too much.
+    TooMuch,
+}
+
+impl Conn {
+    pub(crate) fn new(id: ConnId, peer: IpAddr, now: Mono) -> Self {
+        Self {
+            id,
+            peer,
+            role: Role::Http,
+            is_busy: false,
+            is_closing: false,
+            last_in: now,
+            rate: Rate::default(),
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            is_read: true,
+            last_out: now,
+            sent: 0,
+            flushed: 0,
+        }
+    }
+
+    /// The user, if this is a user's connection.
+    pub(crate) fn user(&self) -> Option<&User> {
+        match &self.role {
+            Role::User(user) => Some(&user.identity.user),
+            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+        }
+    }
+
+    /// Whether its `welcome` was sent.
+    pub(crate) fn is_welcome(&self) -> bool {
+        match &self.role {
+            Role::User(user) => user.is_welcome,
+            Role::Worker(worker) => worker.is_welcome,
+            Role::Http | Role::Greeting(_) => false,
+        }
+    }
+
+    /// Bytes of messages that wait for the network.
+    pub(crate) const fn outstanding(&self) -> u64 {
+        self.sent - self.flushed
+    }
+
+    /// All bytes of messages ever sent: where the next message ends is this plus its length.
+    pub(crate) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// All bytes of messages that have left.
+    pub(crate) const fn flushed(&self) -> u64 {
+        self.flushed
+    }
+
+    /// Whether a message of `len` bytes fits under the cap of what may wait. One always may.
+    pub(crate) const fn has_room(&self, len: usize, cap: usize) -> bool {
+        len as u64 <= self.room(cap)
+    }
+
+    /// The longest message that may be sent now.
+    pub(crate) const fn room(&self, cap: usize) -> u64 {
+        match self.outstanding() {
+            0 => u64::MAX,
+            outstanding => (cap as u64).saturating_sub(outstanding),
+        }
+    }
+
+    /// When it was last sent something.
+    pub(crate) const fn last_out(&self) -> Mono {
+        self.last_out
+    }
+
+    /// Sends a message. `stuck_after` is how long it may wait for the network.
+    pub(crate) fn send(
+        &mut self,
+        text: Bytes,
+        now: Now,
+        stuck_after: Span,
+        deadlines: &mut Deadlines,
+        out: &mut Effects,
+    ) {
+        if self.is_closing {
+            return;
+        }
+        if self.outstanding() == 0 {
+            deadlines.set(Timer::Stuck(self.id), now.mono + stuck_after);
+        }
+        self.sent += text.len() as u64;
+        self.last_out = now.mono;
+        out.push(Effect::Send { conn: self.id, text });
+    }
+
+    /// So many bytes of messages have left.
+    pub(crate) fn flush(&mut self, bytes: usize, now: Now, stuck_after: Span, deadlines: &mut Deadlines) {
+        self.flushed += bytes as u64;
+        assert!(self.flushed <= self.sent, "only what was sent can have left");
+        if self.outstanding() == 0 || self.is_closing {
+            deadlines.clear(Timer::Stuck(self.id));
+        } else {
+            deadlines.set(Timer::Stuck(self.id), now.mono + stuck_after);
+        }
+    }
+
+    /// A message has come: handled now if nothing is before it, else kept in order.
+    pub(crate) fn arrive(&mut self, text: &str, output_cap: usize) -> Turn {
+        if !self.is_busy && self.inbox.is_empty() && self.has_room(1, output_cap) {
+            return Turn::Now;
+        }
+        let is_full = self.inbox.len() >= INBOX_MESSAGES || self.inbox_bytes + text.len() > INBOX_BYTES;
+        if is_full && !self.is_welcome() {
+            return Turn::TooMuch;
+        }
+        self.inbox_bytes += text.len();
+        self.inbox.push_back(text.into());
+        Turn::Later
+    }
+
+    /// The next message that waits, if it can be handled now.
+    pub(crate) fn next(&mut self, output_cap: usize) -> Option<String> {
+        if self.is_busy || self.is_closing || !self.has_room(1, output_cap) {
+            return None;
+        }
+        let text = self.inbox.pop_front()?;
+        self.inbox_bytes -= text.len();
+        Some(text)
+    }
+
+    /// Stops reading when it has sent more than can be handled, and begins again when that is done. `is_over` is
+    /// whether a window is overrun.
+    pub(crate) fn pace(&mut self, is_over: bool, out: &mut Effects) {
+        let is_full = self.inbox.len() >= INBOX_MESSAGES || self.inbox_bytes >= INBOX_BYTES;
+        let on = !(is_over || is_full && self.is_welcome());
+        if on != self.is_read && !self.is_closing {
+            self.is_read = on;
+            out.push(Effect::Read { conn: self.id, on });
+        }
+    }
+
+    /// Whether the daemon reads it at present.
+    pub(crate) const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// How many messages wait, and their bytes.
+    pub(crate) fn inbox(&self) -> (usize, usize) {
+        (self.inbox.len(), self.inbox_bytes)
+    }
+
+    /// Closes it. What belongs to it elsewhere must have been taken apart before.
+    pub(crate) fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        deadlines: &mut Deadlines,
+        out: &mut Effects,
+    ) {
+        if self.is_closing {
+            return;
+        }
+        self.is_closing = true;
+        self.inbox = VecDeque::new();
+        self.inbox_bytes = 0;
+        clear_timers(self.id, deadlines);
+        let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+        out.push(Effect::Close { conn: self.id, code, reason: reason[..end].into() });
+    }
+}
+
+/// Takes back all timers of a connection.
+pub(crate) fn clear_timers(id: ConnId, deadlines: &mut Deadlines) {
+    for timer in [
+        Timer::Head,
+        Timer::Hello,
+        Timer::Heartbeat,
+        Timer::Silence,
+        Timer::Stuck,
+        Timer::Acks,
+        Timer::Expiry,
+        Timer::Backlog,
+    ] {
+        deadlines.clear(timer(id));
+    }
+}
+
+/// A finished message as bytes.
+pub(crate) fn text(object: Object) -> Bytes {
+    Bytes::from(object.finish())
+}

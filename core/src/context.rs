@@ -1,0 +1,234 @@
+//! One user: the owner of a stream, devices, connections and runs. Reached only through a verified token.
+//!
+//! A context comes into being whole: from all that the store has of its user, or new. It leaves memory when nobody is
+//! connected, nothing runs and nothing is on its way.
+
+use crate::conn::Role;
+use crate::durable::Reveal;
+use crate::effect::{Effect, Effects};
+use crate::ids::{ConnId, Device, Epoch, Key, RunId, Thread, User};
+use crate::record::{Found, Query, Record, RowKey, Table};
+use crate::run::{Phase, Run};
+use crate::stream::Stream;
+use crate::wire::error::CloseCode;
+use crate::{Core, Load};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A run and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunOf {
+    pub(crate) user: User,
+    pub(crate) run: RunId,
+}
+
+/// Everything that belongs to one user and is alive.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) stream: Stream,
+    pub(crate) devices: BTreeMap<Device, Position>,
+    pub(crate) conns: BTreeSet<ConnId>,
+    /// Runs that have not ended, and those whose end is not durable.
+    pub(crate) runs: BTreeMap<RunId, Run>,
+    /// The idempotency keys of those runs.
+    pub(crate) keys: BTreeMap<Key, RunId>,
+    /// Queued runs, oldest first.
+    pub(crate) waiting: VecDeque<RunId>,
+    /// Threads with a run at a worker.
+    pub(crate) busy: BTreeMap<Thread, RunId>,
+    /// Devices whose position is not stored yet.
+    pub(crate) unstored: BTreeSet<Device>,
+    /// Questions to the store that are not answered: what they may have missed stays in memory.
+    pub(crate) questions: usize,
+    /// How many connections have ever come.
+    pub(crate) visits: u64,
+    /// Whether its stream is stored, or on its way.
+    pub(crate) is_stored: bool,
+}
+
+/// How far a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// In which incarnation of the stream.
+    pub(crate) epoch: Epoch,
+    /// It has everything up to here.
+    pub(crate) acked: u64,
+    /// When it was last heard of, wall clock.
+    pub(crate) heard_ms: u64,
+}
+
+impl Context {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            devices: BTreeMap::new(),
+            conns: BTreeSet::new(),
+            runs: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            busy: BTreeMap::new(),
+            unstored: BTreeSet::new(),
+            questions: 0,
+            visits: 0,
+            is_stored: false,
+        }
+    }
+
+    /// The context as it is stored; none if nothing is.
+    pub(crate) fn from_rows(user: &User, rows: &[(RowKey, Bytes)]) -> Option<Self> {
+        let row = |key: RowKey| rows.iter().find(|(found, _)| *found == key).map(|(_, value)| value.as_ref());
+        let stream = Stream::from_rows(user, row(Stream::row_key(user))?, row(Stream::marks_key(user)));
+        let mut context = Self::new(stream);
+        context.is_stored = true;
+        for (key, value) in rows.iter().filter(|(key, _)| key.table == Table::Device) {
+            let position: Position = serde_json::from_slice(value).expect("a stored row is what was stored");
+            let device = Device::parse(&key.name).expect("a stored name is a name");
+            if position.epoch == *context.stream.epoch() {
+                context.devices.insert(device, position);
+            }
+        }
+        Some(context)
+    }
+
+    /// The first event of the oldest run that has not ended.
+    pub(crate) fn live_from(&self) -> Option<u64> {
+        self.runs.values().filter(|run| !run.is_ended()).map(|run| run.first_seq).min()
+    }
+
+    /// Runs at a worker.
+    pub(crate) fn active(&self) -> usize {
+        self.busy.len()
+    }
+
+    /// Whether it may leave memory.
+    fn is_idle(&self) -> bool {
+        self.conns.is_empty() && self.runs.is_empty() && self.unstored.is_empty() && self.questions == 0
+    }
+
+    /// Forgets runs whose end is durable, unless a question to the store may have missed that.
+    pub(crate) fn forget_ended(&mut self) -> Vec<RunId> {
+        if self.questions > 0 {
+            return Vec::new();
+        }
+        let gone: Vec<RunId> =
+            self.runs.iter().filter(|(_, run)| run.phase == Phase::Gone).map(|(id, _)| id.clone()).collect();
+        for id in &gone {
+            self.runs.remove(id);
+            self.keys.retain(|_, run| run != id);
+        }
+        gone
+    }
+}
+
+/// The row that stores a device's position.
+pub(crate) fn device_key(user: &User, device: &Device) -> RowKey {
+    RowKey { table: Table::Device, owner: user.as_str().into(), name: device.as_str().into() }
+}
+
+impl Core {
+    /// Makes a user's context be there, and then lets the connection in.
+    pub(crate) fn open_context(&mut self, id: ConnId, user: &User, out: &mut Effects) {
+        if self.users.contains_key(user) {
+            return self.admit_device(id, out);
+        }
+        let waiting = self.loading.entry(user.clone()).or_default();
+        waiting.push(id);
+        if waiting.len() == 1 {
+            let load = self.ask(Load::Context(user.clone()));
+            out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
+        }
+    }
+
+    /// What the store has of a user has come.
+    pub(crate) fn on_context(&mut self, user: &User, found: Found, out: &mut Effects) {
+        let waiting = self.loading.remove(user).unwrap_or_default();
+        match found {
+            Found::Rows(rows) => {
+                let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
+                    let epoch = Epoch::new(self.random());
+                    Context::new(Stream::new(user, epoch))
+                });
+                assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
+                for id in waiting {
+                    self.admit_device(id, out);
+                }
+                self.leave_memory(user);
+            }
+            Found::Damaged => {
+                for id in waiting {
+                    self.close(id, CloseCode::ServerError, "what is stored of this user is damaged", out);
+                }
+            }
+            Found::Events(_) => unreachable!("rows were asked for"),
+        }
+    }
+
+    /// The connections of a user that are welcome.
+    pub(crate) fn conns_of(&self, user: &User) -> Vec<ConnId> {
+        let Some(context) = self.users.get(user) else { return Vec::new() };
+        context.conns.iter().copied().filter(|id| self.is_welcome(*id)).collect()
+    }
+
+    fn is_welcome(&self, id: ConnId) -> bool {
+        self.conns.get(&id).is_some_and(|conn| conn.is_welcome() && !conn.is_closing)
+    }
+
+    /// Stores that a user's stream is there, once.
+    pub(crate) fn store_stream(&mut self, user: &User) {
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        if !core::mem::replace(&mut context.is_stored, true) {
+            self.durable.record(context.stream.row(user));
+        }
+    }
+
+    /// Stores the positions that have moved.
+    pub(crate) fn store_positions(&mut self) {
+        for user in core::mem::take(&mut self.moved) {
+            let Some(context) = self.users.get_mut(&user) else { continue };
+            for device in core::mem::take(&mut context.unstored) {
+                let Some(position) = context.devices.get(&device) else { continue };
+                let key = device_key(&user, &device);
+                self.durable.record(Record::Put { key, value: crate::record::row(position) });
+            }
+            self.leave_memory(&user);
+        }
+    }
+
+    /// Lets a context leave memory as soon as all that is on its way is durable.
+    pub(crate) fn leave_memory(&mut self, user: &User) {
+        let Some(context) = self.users.get_mut(user) else { return };
+        for gone in context.forget_ended() {
+            self.routes.remove(&gone);
+        }
+        if context.is_idle() {
+            self.durable.reveal(Reveal::Unload { user: user.clone(), visits: context.visits });
+        }
+    }
+
+    /// Nothing of a user is on its way any more.
+    pub(crate) fn on_unload(&mut self, user: &User, visits: u64) {
+        if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
+            self.users.remove(user);
+        }
+    }
+
+    /// Takes a connection out of its user's context.
+    pub(crate) fn leave_context(&mut self, id: ConnId) {
+        let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
+        if let Some(context) = self.users.get_mut(&user)
+            && context.conns.remove(&id)
+        {
+            self.leave_memory(&user);
+        }
+    }
+
+    /// The role of a user's connection.
+    pub(crate) fn user_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::UserConn> {
+        match &mut self.conns.get_mut(&id)?.role {
+            Role::User(user) => Some(user),
+            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+        }
+    }
+}

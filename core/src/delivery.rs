@@ -1,0 +1,354 @@
+//! Events to a connection (PROTOCOL §4): a cursor in the stream, a window, acknowledgements, retries.
+//!
+//! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in pages from
+//! the store when the window has room.
+
+use crate::config::{Delivery, Server};
+use crate::context::Position;
+use crate::deadlines::Timer;
+use crate::effect::{Effect, Effects};
+use crate::ids::{ConnId, User};
+use crate::record::{Found, Query, StreamKey};
+use crate::stream::{Resume, Stream};
+use crate::time::{Mono, Span};
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::event::redelivery;
+use crate::{Core, Load};
+use alloc::collections::VecDeque;
+use alloc::format;
+use bytes::Bytes;
+
+/// Bytes of events unacknowledged at once on a connection, or one event (PROTOCOL §4).
+const WINDOW_BYTES: usize = 1024 * 1024;
+/// Events of one page from the store.
+const PAGE_EVENTS: usize = 256;
+/// Bytes of one page from the store, or one event.
+const PAGE_BYTES: usize = 128 * 1024;
+
+/// The longest event, in bytes: what a worker may send, and its envelope.
+pub(crate) const fn event_bytes(server: &Server) -> usize {
+    server.worker_message + 4096
+}
+
+/// How far a connection is in a stream.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    resume: Resume,
+    window: usize,
+    is_viewer: bool,
+    /// The last seq that was sent, or where it began.
+    sent: u64,
+    /// The last seq that was acknowledged here, or where it began.
+    acked: u64,
+    unacked: VecDeque<Unacked>,
+    unacked_bytes: usize,
+    /// Retries of the oldest unacknowledged event so far.
+    round: u32,
+    /// The next seq to be sent again, while a retry goes out.
+    again: Option<u64>,
+    page: Page,
+    /// Since when it is more than a window behind.
+    pub(crate) behind_since: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Unacked {
+    len: usize,
+    /// The count of the connection's bytes at which its last copy ends.
+    ends: u64,
+}
+
+/// A page from the store.
+#[derive(Debug, Default)]
+enum Page {
+    #[default]
+    None,
+    Asked,
+    Here(VecDeque<(u64, Bytes)>),
+}
+
+/// What can be sent next.
+enum Next {
+    /// This event, as it is to be sent.
+    Event(Bytes),
+    /// Nothing, until something happens.
+    Nothing,
+    /// A page must be read that begins after this seq.
+    Page(u64),
+}
+
+impl Cursor {
+    pub(crate) fn new(window: u32, is_viewer: bool) -> Self {
+        let resume = Resume { status: "fresh", reason: None, from: 0 };
+        Self {
+            resume,
+            window: window as usize,
+            is_viewer,
+            sent: 0,
+            acked: 0,
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            round: 0,
+            again: None,
+            page: Page::None,
+            behind_since: None,
+        }
+    }
+
+    /// Puts it at its beginning.
+    pub(crate) fn begin(&mut self, resume: Resume) {
+        self.sent = resume.from;
+        self.acked = resume.from;
+        self.resume = resume;
+    }
+
+    pub(crate) const fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    pub(crate) const fn window(&self) -> usize {
+        self.window
+    }
+
+    pub(crate) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What it still needs begins after this seq.
+    pub(crate) const fn needs_after(&self) -> u64 {
+        if self.is_viewer { self.sent } else { self.acked }
+    }
+
+    /// Events that have not been acknowledged, sent or not; for a viewer, that have not been sent.
+    pub(crate) const fn behind(&self, head: u64) -> u64 {
+        head.saturating_sub(self.needs_after())
+    }
+
+    /// Events that were sent and not acknowledged, and their bytes.
+    pub(crate) fn unacked(&self) -> (usize, usize) {
+        (self.unacked.len(), self.unacked_bytes)
+    }
+
+    /// Everything up to `seq` is acknowledged. Returns whether that is news, none if it was never sent.
+    fn ack(&mut self, seq: u64) -> Option<bool> {
+        if seq > self.sent {
+            return None;
+        }
+        if self.is_viewer || seq <= self.acked {
+            return Some(false);
+        }
+        for _ in self.acked..seq {
+            let gone = self.unacked.pop_front().expect("what lies between is unacknowledged");
+            self.unacked_bytes -= gone.len;
+        }
+        self.acked = seq;
+        self.round = 0;
+        self.again = self.again.map(|next| next.max(seq + 1)).filter(|next| *next <= self.sent);
+        Some(true)
+    }
+
+    /// The event with this seq, from the stream's memory or the page.
+    fn find(&mut self, stream: &Stream, seq: u64) -> Option<Bytes> {
+        if let Some(entry) = stream.in_memory(seq) {
+            return Some(entry.bytes.clone());
+        }
+        let Page::Here(events) = &mut self.page else { return None };
+        while events.front().is_some_and(|(first, _)| *first < seq) {
+            events.pop_front();
+        }
+        if events.front().is_some_and(|(first, _)| *first == seq) {
+            return events.pop_front().map(|(_, bytes)| bytes);
+        }
+        self.page = Page::None;
+        None
+    }
+
+    fn next(&mut self, stream: &Stream) -> Next {
+        let seq = self.again.unwrap_or(self.sent + 1);
+        if seq > stream.head() {
+            self.page = Page::None;
+            return Next::Nothing;
+        }
+        let is_window_full = self.unacked.len() >= self.window
+            || (self.unacked_bytes >= WINDOW_BYTES && !self.unacked.is_empty());
+        if self.again.is_none() && !self.is_viewer && is_window_full {
+            return Next::Nothing;
+        }
+        match self.find(stream, seq) {
+            Some(bytes) if self.again.is_some() => Next::Event(redelivery(&bytes, self.round)),
+            Some(bytes) => Next::Event(bytes),
+            None if matches!(self.page, Page::Asked) => Next::Nothing,
+            None => Next::Page(seq - 1),
+        }
+    }
+
+    /// An event could not be sent now: it is looked for again.
+    fn put_back(&mut self, bytes: Bytes) {
+        let seq = self.again.unwrap_or(self.sent + 1);
+        if let Page::Here(events) = &mut self.page {
+            events.push_front((seq, bytes));
+        }
+    }
+
+    /// An event was sent; its bytes end at `ends`.
+    fn sent_one(&mut self, len: usize, ends: u64) {
+        if let Some(seq) = self.again {
+            let index = usize::try_from(seq - self.acked - 1).expect("a window fits in memory");
+            self.unacked[index].ends = ends;
+            self.again = Some(seq + 1).filter(|next| *next <= self.sent);
+            return;
+        }
+        self.sent += 1;
+        if !self.is_viewer {
+            self.unacked.push_back(Unacked { len, ends });
+            self.unacked_bytes += len;
+        } else {
+            self.acked = self.sent;
+        }
+    }
+}
+
+/// How long to wait for an acknowledgement in this round: doubled each time, ± 20 %.
+pub(crate) fn ack_wait(delivery: &Delivery, round: u32, random: u64) -> Span {
+    let full = delivery.ack_timeout.times(1 << round.min(16));
+    if round == 0 { full } else { full.ratio(80 + random % 41, 100) }
+}
+
+impl Core {
+    /// Sends a connection all that it may be sent now.
+    pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
+        loop {
+            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
+            else {
+                return;
+            };
+            let (room, sent) = (conn.room(self.config.server.output), conn.sent());
+            let crate::conn::Role::User(me) = &mut conn.role else { return };
+            let context = self.users.get(&user).expect("a context in use is in memory");
+            let is_overtaken = me.cursor.needs_after() + 1 < context.stream.floor();
+            if is_overtaken {
+                let reason = "events that it had not acknowledged are no longer kept";
+                return self.close(id, CloseCode::Overtaken, reason, out);
+            }
+            match me.cursor.next(&context.stream) {
+                Next::Nothing => break,
+                Next::Page(after) => {
+                    me.cursor.page = Page::Asked;
+                    let stream = context.stream.key().clone();
+                    self.ask_page(id, stream, after, out);
+                    break;
+                }
+                Next::Event(bytes) if bytes.len() as u64 > room => {
+                    me.cursor.put_back(bytes);
+                    break;
+                }
+                Next::Event(bytes) => {
+                    me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                    self.send(id, bytes, out);
+                }
+            }
+        }
+        self.watch_backlog(id, out);
+    }
+
+    fn ask_page(&mut self, id: ConnId, stream: StreamKey, after: u64, out: &mut Effects) {
+        let load = self.ask(Load::Page(id));
+        let query = Query::Events { stream, after, events_max: PAGE_EVENTS, bytes_max: PAGE_BYTES };
+        out.push(Effect::Load { load, query });
+    }
+
+    /// A page has come.
+    pub(crate) fn on_page(&mut self, id: ConnId, found: Found, out: &mut Effects) {
+        let Some(me) = self.user_conn(id) else { return };
+        match found {
+            Found::Events(events) if !events.is_empty() => {
+                me.cursor.page = Page::Here(events.into());
+                self.deliver(id, out);
+            }
+            // Trimmed since it was asked for: `deliver` sees that, too.
+            Found::Events(_) => {
+                me.cursor.page = Page::None;
+                let reason = "events that it had not been sent are no longer kept";
+                self.close(id, CloseCode::Overtaken, reason, out);
+            }
+            Found::Damaged => {
+                self.close(id, CloseCode::ServerError, "what is stored of this stream is damaged", out);
+            }
+            Found::Rows(_) => unreachable!("events were asked for"),
+        }
+    }
+
+    /// A user's stream has grown.
+    pub(crate) fn deliver_user(&mut self, user: &User, out: &mut Effects) {
+        for id in self.conns_of(user) {
+            self.deliver(id, out);
+        }
+    }
+
+    /// An acknowledgement.
+    pub(crate) fn on_ack(&mut self, id: ConnId, seq: u64, out: &mut Effects) -> Result<(), Refusal> {
+        let wall = self.now.wall.0;
+        let Some(me) = self.user_conn(id) else { return Ok(()) };
+        match me.cursor.ack(seq) {
+            None => {
+                let message = format!("expected at most {}, found {seq}", me.cursor.sent);
+                return Err(Refusal::new(Code::AckAhead, message, "acknowledge what was sent"));
+            }
+            Some(false) => return Ok(()),
+            Some(true) => {}
+        }
+        let (user, device) = (me.identity.user.clone(), me.device.clone());
+        me.is_device_stored = true;
+        if let (Some(device), Some(context)) = (device, self.users.get_mut(&user)) {
+            let epoch = context.stream.epoch().clone();
+            let position = context.devices.entry(device.clone()).or_insert(Position {
+                epoch,
+                acked: seq,
+                heard_ms: wall,
+            });
+            position.acked = position.acked.max(seq);
+            position.heard_ms = wall;
+            context.unstored.insert(device);
+            self.moved.insert(user.clone());
+            let soon = self.now.mono + crate::STORE_POSITIONS_AFTER;
+            self.deadlines.set_earlier(Timer::Positions, soon);
+            self.forget_device(&user);
+        }
+        self.deadlines.clear(Timer::Acks(id));
+        self.watch_acks(id);
+        self.deliver(id, out);
+        Ok(())
+    }
+
+    /// Starts the clock of the oldest unacknowledged event, once its bytes have left.
+    pub(crate) fn watch_acks(&mut self, id: ConnId) {
+        let random = self.random();
+        let delivery = &self.config.delivery;
+        let Some(conn) = self.conns.get(&id) else { return };
+        let crate::conn::Role::User(me) = &conn.role else { return };
+        if let Some(oldest) = me.cursor.unacked.front()
+            && me.cursor.again.is_none()
+            && conn.flushed() >= oldest.ends
+        {
+            let at = self.now.mono + ack_wait(delivery, me.cursor.round, random);
+            self.deadlines.set_if_unset(Timer::Acks(id), at);
+        }
+    }
+
+    /// The oldest unacknowledged event is overdue: all are sent again, or the connection is given up.
+    pub(crate) fn on_acks_overdue(&mut self, id: ConnId, out: &mut Effects) {
+        let retries = self.config.delivery.retries;
+        let Some(me) = self.user_conn(id) else { return };
+        if me.cursor.unacked.is_empty() {
+            return;
+        }
+        if me.cursor.round >= retries {
+            let reason = "events stay unacknowledged after all retries";
+            return self.close(id, CloseCode::AcksOverdue, reason, out);
+        }
+        me.cursor.round += 1;
+        me.cursor.again = Some(me.cursor.acked + 1);
+        self.deliver(id, out);
+    }
+}

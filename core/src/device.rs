@@ -1,0 +1,192 @@
+//! How a device comes in: `hello`, the device's place among the others, where it begins, and `welcome`.
+
+use crate::Core;
+use crate::conn::{Role, UserConn, text};
+use crate::context::{Position, device_key};
+use crate::deadlines::Timer;
+use crate::delivery::Cursor;
+use crate::durable::Reveal;
+use crate::effect::Effects;
+use crate::handshake::Identity;
+use crate::ids::{ConnId, Device, User};
+use crate::record::Record;
+use crate::stream::Resume;
+use crate::time::Span;
+use crate::wire::error::CloseCode;
+use crate::wire::json::Object;
+use crate::wire::user::Hello;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// How often an expiry, which is by the wall clock, is looked at again.
+const EXPIRY_EVERY: Span = Span::secs(300);
+
+impl Core {
+    /// A user's `hello` was accepted.
+    pub(crate) fn enter_user(&mut self, id: ConnId, identity: Identity, hello: Hello, out: &mut Effects) {
+        let window = hello.window.unwrap_or(self.config.delivery.window);
+        let is_named = hello.device.is_some();
+        let device = (!hello.viewer).then(|| hello.device.unwrap_or_else(|| Device::new(self.random())));
+        let user = identity.user.clone();
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.role = Role::User(UserConn {
+            identity,
+            device,
+            is_device_stored: is_named,
+            from: hello.from,
+            cursor: Cursor::new(window, hello.viewer),
+            is_welcome: false,
+        });
+        self.open_context(id, &user, out);
+    }
+
+    /// The context is there: finds the connection's place in it.
+    pub(crate) fn admit_device(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
+        let Role::User(me) = &conn.role else { return };
+        let (user, device) = (me.identity.user.clone(), me.device.clone());
+        if let Some(older) = device.as_ref().and_then(|device| self.conn_of_device(&user, device)) {
+            self.close(older, CloseCode::Replaced, "a newer connection of the same device", out);
+        }
+        let limit = self.config.server.connections_per_user;
+        if self.users.get(&user).is_some_and(|context| context.conns.len() >= limit) {
+            let reason = format!("{limit} connections are all of one user");
+            return self.close(id, CloseCode::TooManyConnections, &reason, out);
+        }
+        self.store_stream(&user);
+        let resume = self.place_device(id, &user, device.as_ref());
+        let Some(context) = self.users.get_mut(&user) else { return };
+        context.conns.insert(id);
+        context.visits += 1;
+        if let Some(me) = self.user_conn(id) {
+            me.cursor.begin(resume);
+        }
+        self.durable.reveal(Reveal::Welcome(id));
+    }
+
+    /// Decides where the connection begins, and moves its device's position accordingly.
+    fn place_device(&mut self, id: ConnId, user: &User, device: Option<&Device>) -> Resume {
+        let wall = self.now.wall.0;
+        let (mut from, mut is_stored) = (Default::default(), false);
+        if let Some(me) = self.user_conn(id) {
+            (from, is_stored) = (me.from.clone(), me.is_device_stored);
+        }
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        let known = device.and_then(|device| context.devices.get(device)).map(|position| position.acked);
+        let resume = context.stream.resume(&from, known, context.live_from());
+        let Some(device) = device else { return resume };
+        let is_resumed = resume.status == "resumed";
+        let acked = match known {
+            Some(_) if resume.status == "reset" => resume.from,
+            Some(known) if is_resumed => known.max(resume.from),
+            Some(known) => known,
+            None => resume.from,
+        };
+        let epoch = context.stream.epoch().clone();
+        let position = Position { epoch, acked, heard_ms: wall };
+        if known.is_some() || is_stored {
+            let value = crate::record::row(&position);
+            self.durable.record(Record::Put { key: device_key(user, device), value });
+            context.devices.insert(device.clone(), position);
+            if let Some(me) = self.user_conn(id) {
+                me.is_device_stored = true;
+            }
+            self.forget_device(user);
+        }
+        resume
+    }
+
+    /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.
+    pub(crate) fn forget_device(&mut self, user: &User) {
+        let limit = self.config.store.devices_per_user;
+        let connected: Vec<Device> = self.devices_connected(user);
+        let Some(context) = self.users.get_mut(user) else { return };
+        while context.devices.len() > limit {
+            let oldest = context
+                .devices
+                .iter()
+                .filter(|(device, _)| !connected.contains(device))
+                .min_by_key(|(_, position)| position.heard_ms)
+                .map(|(device, _)| device.clone());
+            let Some(oldest) = oldest else { return };
+            context.devices.remove(&oldest);
+            context.unstored.remove(&oldest);
+            self.durable.record(Record::Delete { key: device_key(user, &oldest) });
+        }
+    }
+
+    fn devices_connected(&self, user: &User) -> Vec<Device> {
+        let conns = self.users.get(user).map(|context| &context.conns);
+        conns.into_iter().flatten().filter_map(|id| self.device_of(*id).cloned()).collect()
+    }
+
+    fn device_of(&self, id: ConnId) -> Option<&Device> {
+        match &self.conns.get(&id)?.role {
+            Role::User(user) => user.device.as_ref(),
+            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+        }
+    }
+
+    fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
+        let context = self.users.get(user)?;
+        context.conns.iter().copied().find(|id| self.device_of(*id) == Some(device))
+    }
+
+    /// All that the welcome shows is durable.
+    pub(crate) fn on_welcome(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
+        let Role::User(me) = &mut conn.role else { return };
+        me.is_welcome = true;
+        conn.is_busy = false;
+        let welcome = self.welcome(id);
+        if let Some(welcome) = welcome {
+            self.send(id, text(welcome), out);
+        }
+        self.watch_expiry(id, out);
+        self.deliver(id, out);
+        self.take_inbox(id, out);
+    }
+
+    fn welcome(&self, id: ConnId) -> Option<Object> {
+        let Role::User(me) = &self.conns.get(&id)?.role else { return None };
+        let context = self.users.get(&me.identity.user)?;
+        let (stream, resume, config) = (&context.stream, me.cursor.resume(), &self.config);
+        let resumed = Object::new()
+            .str("status", resume.status)
+            .maybe_str("reason", resume.reason)
+            .raw("from", resume.from);
+        let mut runs: Vec<_> = context.runs.iter().filter(|(_, run)| run.is_listed(stream.head())).collect();
+        runs.sort_by_key(|(_, run)| run.ordinal);
+        let limits = Object::new()
+            .raw("window", me.cursor.window())
+            .raw("message_bytes", config.server.message)
+            .raw("event_bytes", crate::delivery::event_bytes(&config.server))
+            .raw("runs_active", config.runs.active_per_user)
+            .raw("runs_queued", config.runs.queued_per_user);
+        Some(
+            Object::message("welcome")
+                .str("connection", &format!("c-{}", id.0))
+                .str("user", me.identity.user.as_str())
+                .maybe_str("device", me.device.as_ref().map(Device::as_str))
+                .str("epoch", stream.epoch().as_str())
+                .raw("floor", stream.floor())
+                .raw("head", stream.head())
+                .raw("resume", resumed.finish())
+                .raw("heartbeat_ms", config.server.heartbeat.as_millis())
+                .list("topics", [])
+                .list("runs", runs.into_iter().map(|(id, run)| run.describe(id, stream.head(), self.now)))
+                .raw("limits", limits.finish()),
+        )
+    }
+
+    /// Closes a connection whose token has expired, or looks again later.
+    pub(crate) fn watch_expiry(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let Role::User(me) = &conn.role else { return };
+        let left = me.identity.expires.since(self.now.wall);
+        if left == Span::ZERO {
+            return self.close(id, CloseCode::TokenExpired, "the token has expired", out);
+        }
+        self.deadlines.set(Timer::Expiry(id), self.now.mono + left.min(EXPIRY_EVERY));
+    }
+}

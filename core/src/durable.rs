@@ -1,0 +1,169 @@
+//! Durable before visible: records on their way to stable storage, and what may be shown once they are there.
+//!
+//! Whatever handles an input records what must be stored and attaches what is to be revealed. At the end of the input
+//! the records leave as one append; the reveals wait until the store says that it has it. A store that is full keeps
+//! the appends here, in order, until it takes them.
+
+use crate::context::RunOf;
+use crate::deadlines::{Deadlines, Timer};
+use crate::effect::{Effect, Effects};
+use crate::ids::{AppendId, ConnId, User};
+use crate::record::Record;
+use crate::time::{Mono, Span};
+use crate::wire::worker::Attempt;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Time between two tries while the store is full.
+pub(crate) const RETRY: Span = Span::secs(1);
+
+/// Something that may be shown, or done, once the records before it are durable.
+#[derive(Debug)]
+pub(crate) enum Reveal {
+    /// An answer.
+    Reply {
+        /// To whom.
+        conn: ConnId,
+        /// The message.
+        text: Bytes,
+    },
+    /// A user's connection is welcome.
+    Welcome(ConnId),
+    /// A worker's connection is welcome.
+    WorkerWelcome(ConnId),
+    /// A user's stream has events up to here.
+    Head {
+        /// Whose.
+        user: User,
+        /// Up to which.
+        seq: u64,
+    },
+    /// An accepted run may be offered to workers.
+    Queued(RunOf),
+    /// A run's worker may execute it.
+    Started(Attempt),
+    /// A run's messages up to `n` are stored.
+    Ack {
+        /// Of which attempt.
+        of: Attempt,
+        /// Up to which.
+        n: u64,
+        /// On which connection the message came.
+        conn: ConnId,
+    },
+    /// A cancelled run's worker may be told.
+    Cancelled(RunOf),
+    /// A run's end is stored.
+    Ended(RunOf),
+    /// Nothing of a user is on its way any more: the context may leave memory.
+    Unload {
+        /// Whose.
+        user: User,
+        /// Unless someone has come since.
+        visits: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: AppendId,
+    records: Arc<[Record]>,
+    reveals: Vec<Reveal>,
+}
+
+/// Records and reveals on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    records: Vec<Record>,
+    reveals: Vec<Reveal>,
+    pending: VecDeque<Pending>,
+    last: AppendId,
+    is_full: bool,
+}
+
+impl Durable {
+    /// Something must be stored.
+    pub(crate) fn record(&mut self, record: Record) {
+        if let Record::Put { key, value } = &record
+            && let Some(Record::Put { value: old, .. }) = self
+                .records
+                .iter_mut()
+                .rev()
+                .find(|old| matches!(old, Record::Put { key: old, .. } if old == key))
+        {
+            *old = value.clone();
+            return;
+        }
+        self.records.push(record);
+    }
+
+    /// Something may be shown once all that was recorded so far is durable.
+    pub(crate) fn reveal(&mut self, reveal: Reveal) {
+        self.reveals.push(reveal);
+    }
+
+    /// Whether the store takes nothing at present.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Appends that are not durable yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at once.
+    #[must_use]
+    pub(crate) fn commit(&mut self, out: &mut Effects) -> Vec<Reveal> {
+        let reveals = core::mem::take(&mut self.reveals);
+        if self.records.is_empty() {
+            return match self.pending.back_mut() {
+                Some(last) => {
+                    last.reveals.extend(reveals);
+                    Vec::new()
+                }
+                None => reveals,
+            };
+        }
+        self.last = AppendId(self.last.0 + 1);
+        let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
+        if !self.is_full {
+            out.push(Effect::Append { id: self.last, records: records.clone() });
+        }
+        self.pending.push_back(Pending { id: self.last, records, reveals });
+        Vec::new()
+    }
+
+    /// The store has everything up to `upto`: returns what may be revealed now, in order.
+    #[must_use]
+    pub(crate) fn appended(&mut self, upto: AppendId) -> Vec<Reveal> {
+        assert!(upto <= self.last, "the store has only what it was given");
+        self.is_full = false;
+        let mut reveals = Vec::new();
+        while self.pending.front().is_some_and(|first| first.id <= upto) {
+            if let Some(first) = self.pending.pop_front() {
+                reveals.extend(first.reveals);
+            }
+        }
+        reveals
+    }
+
+    /// The store was full at `from`.
+    pub(crate) fn failed(&mut self, from: AppendId, now: Mono, deadlines: &mut Deadlines) {
+        assert!(
+            self.pending.front().is_some_and(|first| first.id == from),
+            "what failed is the first that is not durable"
+        );
+        self.is_full = true;
+        deadlines.set(Timer::StoreRetry, now + RETRY);
+    }
+
+    /// Gives the store again what it did not take.
+    pub(crate) fn retry(&mut self, out: &mut Effects) {
+        for pending in &self.pending {
+            out.push(Effect::Append { id: pending.id, records: pending.records.clone() });
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! How runs end (PROTOCOL §2.4): exactly once, with every open tool closed before, whatever happened.
+
+use crate::Core;
+use crate::conn::text;
+use crate::context::RunOf;
+use crate::deadlines::Timer;
+use crate::durable::Reveal;
+use crate::effect::Effects;
+use crate::ids::{Call, ConnId, RunId};
+use crate::record::{Record, Table};
+use crate::run::{Cause, Ended, Phase, Run, ended_key};
+use crate::time::WallMs;
+use crate::wire::error::Refusal;
+use crate::wire::event::Kind;
+use crate::wire::json::Object;
+use crate::wire::user::ok;
+use crate::wire::worker::{Attempt, Complete, Status, about};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The number of the one command there is: a run is told to stop once.
+const CANCEL_I: u64 = 1;
+
+/// How a run ends.
+#[derive(Debug)]
+pub(crate) struct End {
+    status: &'static str,
+    reason: Option<&'static str>,
+    output: Option<String>,
+    error: Option<String>,
+    usage: Option<String>,
+    is_completed: bool,
+}
+
+impl End {
+    fn new(status: &'static str) -> Self {
+        Self { status, reason: None, output: None, error: None, usage: None, is_completed: false }
+    }
+
+    fn with_error(status: &'static str, code: &str, message: &str) -> Self {
+        let error = Object::new().str("code", code).str("message", message).finish();
+        Self { error: Some(error), ..Self::new(status) }
+    }
+
+    /// As its worker says.
+    pub(crate) fn completed(complete: &Complete<'_>) -> Self {
+        let status = match complete.status {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Cancelled => "cancelled",
+        };
+        Self {
+            output: complete.output.map(String::from),
+            error: complete.error.map(String::from),
+            usage: complete.usage.map(String::from),
+            is_completed: true,
+            ..Self::new(status)
+        }
+    }
+
+    /// Its worker's `complete` could not be read.
+    pub(crate) fn bad_complete(code: &str, message: &str) -> Self {
+        Self { is_completed: true, ..Self::with_error("error", code, message) }
+    }
+
+    /// Its worker is dead.
+    fn worker_lost() -> Self {
+        let message = "the worker that executed the run is gone";
+        Self::with_error("worker_lost", "worker_lost", message)
+    }
+
+    /// No worker took it.
+    fn not_taken(times: u32) -> Self {
+        let message = format!("the run was offered {times} times in a row, and no worker took it");
+        Self::with_error("worker_lost", "not_taken", &message)
+    }
+
+    /// It was queued for too long.
+    fn expired() -> Self {
+        Self::with_error("error", "queue_expired", "the run was queued for longer than allowed")
+    }
+
+    /// It was told to stop.
+    fn stopped(cause: Cause) -> Self {
+        match cause {
+            Cause::User => Self { reason: Some("user"), ..Self::new("cancelled") },
+            Cause::Timeout => Self::timed_out(Self::new("timed_out")),
+        }
+    }
+
+    fn timed_out(self) -> Self {
+        let error = Object::new().str("code", "timed_out").str("message", "the run's time was up").finish();
+        Self { status: "timed_out", error: Some(error), ..self }
+    }
+
+    /// What stands when the run had been told to stop: a time-out is one whatever came in time.
+    fn after(self, cause: Option<Cause>) -> Self {
+        match cause {
+            Some(Cause::Timeout) => self.timed_out(),
+            Some(Cause::User) if self.status == "cancelled" => Self { reason: Some("user"), ..self },
+            Some(Cause::User) | None => self,
+        }
+    }
+}
+
+impl Core {
+    /// Ends a run. It is alive before, and never again.
+    pub(crate) fn end(&mut self, of: &RunOf, end: End) {
+        let now = self.now;
+        let Some(run) = self.run_mut(of).filter(|run| !run.is_ended()) else {
+            unreachable!("a run ends once: {of:?}")
+        };
+        let cause = match run.phase {
+            Phase::Cancelling(_, cause) => Some(cause),
+            Phase::Queued { .. }
+            | Phase::Offered(_)
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Ended
+            | Phase::Gone => None,
+        };
+        let end = end.after(cause);
+        let (is_queued, worker) = (run.is_queued(), run.worker().cloned());
+        run.completed_by = worker.clone().filter(|_| end.is_completed);
+        run.ran = run.ran(now);
+        run.running_since = None;
+        let interrupted = core::mem::take(&mut run.tools.open);
+        for (call, since) in interrupted {
+            let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
+            self.write(of, Kind::ToolCompleted, &data.finish());
+        }
+        let Some(run) = self.run_mut(of) else { return };
+        let data = completed_data(run, &end, now);
+        self.write(of, Kind::AgentCompleted, &data.finish());
+        if is_queued {
+            self.dequeue(of);
+        }
+        if let Some(worker) = &worker {
+            self.free_slot(of);
+            self.leave_run(worker, &of.run);
+        }
+        self.store_end(of, &end);
+        self.durable.reveal(Reveal::Ended(of.clone()));
+    }
+
+    /// A run leaves the worker at which it is: its slot, its user's and its thread's are free.
+    fn free_slot(&mut self, of: &RunOf) {
+        for timer in [Timer::Start, Timer::Timeout, Timer::Grace, Timer::Working] {
+            self.deadlines.clear(timer(of.run.clone()));
+        }
+        assert!(self.queue.active > 0, "a slot is freed once");
+        self.queue.active -= 1;
+        self.queue.has_changed = true;
+        self.notice_queue();
+        let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
+        let thread = &context.runs.get(&of.run).expect("a run at a worker is in its context").spec.thread;
+        let freed = context.busy.remove(thread);
+        assert_eq!(freed.as_ref(), Some(&of.run), "a thread is busy with one run");
+    }
+
+    fn store_end(&mut self, of: &RunOf, end: &End) {
+        let wall = self.now.wall;
+        let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
+        let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
+        run.phase = Phase::Ended;
+        let row = Ended {
+            user: of.user.clone(),
+            thread: run.spec.thread.clone(),
+            agent: run.spec.agent.clone(),
+            status: end.status.into(),
+            attempt: run.attempt,
+            completed_by: run.completed_by.clone(),
+            last_seq: run.last_seq,
+            ended_ms: wall.0,
+        };
+        for table in [Table::RunSpec, Table::RunState, Table::RunTools] {
+            self.durable.record(Record::Delete { key: run.key(table, &of.run) });
+        }
+        self.durable.record(Record::Put { key: ended_key(&of.run), value: crate::record::row(&row) });
+    }
+
+    /// A run's end is durable: it is only history.
+    pub(crate) fn on_end_durable(&mut self, of: &RunOf) {
+        if let Some(run) = self.run_mut(of) {
+            run.phase = Phase::Gone;
+        }
+        self.leave_memory(&of.user);
+    }
+
+    /// A user wants a run to end. Returns the state to answer, none if no such run is in memory.
+    pub(crate) fn cancel(&mut self, of: &RunOf, out: &mut Effects) -> Option<&'static str> {
+        let run = self.run_mut(of)?;
+        let (attempt, phase) = (run.attempt, run.phase.clone());
+        match phase {
+            Phase::Queued { .. } => self.end(of, End::stopped(Cause::User)),
+            Phase::Offered(worker) => {
+                self.withdraw(of, &worker, out);
+                self.end(of, End::stopped(Cause::User));
+            }
+            Phase::Starting(worker) | Phase::Running(worker) => {
+                run.phase = Phase::Cancelling(worker, Cause::User);
+                assert!(attempt > 0, "a run at a worker was dispatched");
+                self.stop(of);
+                return Some("cancelling");
+            }
+            Phase::Cancelling(..) => return Some("cancelling"),
+            Phase::Ended | Phase::Gone => {}
+        }
+        Some("ended")
+    }
+
+    /// A run is to stop: that is stored, and then said to its worker.
+    fn stop(&mut self, of: &RunOf) {
+        self.deadlines.clear(Timer::Timeout(of.run.clone()));
+        self.store_run(of);
+        self.durable.reveal(Reveal::Cancelled(of.clone()));
+    }
+
+    /// That a run is to stop is durable.
+    pub(crate) fn on_cancel_durable(&mut self, of: &RunOf, out: &mut Effects) {
+        if self.run_mut(of).is_some_and(|run| matches!(run.phase, Phase::Cancelling(..))) {
+            let by = self.now.mono + self.config.runs.cancel_grace;
+            self.deadlines.set(Timer::Grace(of.run.clone()), by);
+            self.command(of, out);
+        }
+    }
+
+    /// Tells a run's worker to stop, unless it has confirmed that it knows.
+    pub(crate) fn command(&mut self, of: &RunOf, out: &mut Effects) {
+        let Some(run) = self.run_mut(of).filter(|run| !run.is_cancel_got) else { return };
+        let Phase::Cancelling(worker, cause) = run.phase.clone() else { return };
+        let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
+        let cancel = about("cancel", &attempt).raw("i", CANCEL_I).str("reason", cause.as_str());
+        if let Some(conn) = self.workers.get(&worker).and_then(|worker| worker.conn) {
+            self.send(conn, text(cancel), out);
+        }
+    }
+
+    /// An attempt has used up its time.
+    pub(crate) fn on_timeout(&mut self, run: &RunId) {
+        let Some(of) = self.run_of(run) else { return };
+        let Some(run) = self.run_mut(&of) else { return };
+        let Phase::Running(worker) = run.phase.clone() else { return };
+        run.phase = Phase::Cancelling(worker, Cause::Timeout);
+        self.stop(&of);
+    }
+
+    /// A worker has not ended a run that was to stop.
+    pub(crate) fn on_grace_over(&mut self, run: &RunId) {
+        let Some(of) = self.run_of(run) else { return };
+        let Some(run) = self.run_mut(&of) else { return };
+        let Phase::Cancelling(_, cause) = run.phase else { return };
+        self.end(&of, End::stopped(cause));
+    }
+
+    /// A run's worker is dead.
+    pub(crate) fn lost(&mut self, of: &RunOf) {
+        let Some(run) = self.run_mut(of) else { return };
+        let end = match run.phase {
+            Phase::Cancelling(_, cause) => End::stopped(cause),
+            Phase::Queued { .. }
+            | Phase::Offered(_)
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Ended
+            | Phase::Gone => End::worker_lost(),
+        };
+        self.end(of, end);
+    }
+
+    /// An offer was not taken: the run goes back to its place, or was offered often enough.
+    pub(crate) fn not_taken(&mut self, of: &RunOf) {
+        let limit = self.config.runs.attempts;
+        let now = self.now.mono;
+        let Some(run) = self.run_mut(of) else { return };
+        run.not_taken += 1;
+        let times = run.not_taken;
+        if let Phase::Cancelling(_, cause) = run.phase {
+            return self.end(of, End::stopped(cause));
+        }
+        if let Some(worker) = run.worker().cloned() {
+            run.avoid.insert(worker, now);
+        }
+        if times >= limit {
+            return self.end(of, End::not_taken(times));
+        }
+        self.requeue(of);
+    }
+
+    /// A run goes back to its place in the queue.
+    pub(crate) fn requeue(&mut self, of: &RunOf) {
+        self.free_slot(of);
+        let Some(run) = self.run_mut(of) else { return };
+        let Some(worker) = run.worker().cloned() else { unreachable!("a run comes back from a worker") };
+        run.phase = Phase::Queued { is_durable: true };
+        run.running_since = None;
+        run.told = None;
+        self.store_run(of);
+        self.leave_run(&worker, &of.run);
+        self.enqueue(of);
+    }
+
+    /// A run may have been queued for too long.
+    pub(crate) fn on_queued_check(&mut self, run: &RunId) {
+        let Some(of) = self.run_of(run) else { return };
+        let (wall, mono, limit) = (self.now.wall, self.now.mono, self.config.runs.queued_for);
+        let Some(run) = self.run_mut(&of).filter(|run| run.is_queued()) else { return };
+        let age = wall.since(WallMs(run.spec.accepted_ms));
+        if age >= limit {
+            return self.end(&of, End::expired());
+        }
+        let again = (limit - age).min(crate::queue::AGE_EVERY);
+        self.deadlines.set(Timer::Queued(of.run), mono + again);
+    }
+
+    /// Answers a cancel.
+    pub(crate) fn answer_cancel(&mut self, conn: ConnId, id: Option<&str>, run: &RunId, state: &str) {
+        let answer = ok("cancel", id).str("run", run.as_str()).str("state", state);
+        self.durable.reveal(Reveal::Reply { conn, text: text(answer) });
+    }
+
+    /// `cancel`: of a run in memory at once, of another after asking the store.
+    pub(crate) fn on_cancel(&mut self, conn: ConnId, id: Option<String>, run: RunId, out: &mut Effects) {
+        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
+        let of = RunOf { user: user.clone(), run };
+        if self.durable.is_full() {
+            let refusal: Refusal = self.storage_unavailable();
+            return self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+        }
+        if let Some(state) = self.cancel(&of, out) {
+            return self.answer_cancel(conn, id.as_deref(), &of.run, state);
+        }
+        let rows = Vec::from([ended_key(&of.run)]);
+        self.look_up(conn, &user, crate::Load::Cancel { conn, id, of }, rows, out);
+    }
+}
+
+fn interrupted_data(call: &Call, duration_ms: u64) -> Object {
+    Object::new().str("call", call.as_str()).str("status", "interrupted").raw("duration_ms", duration_ms)
+}
+
+fn completed_data(run: &Run, end: &End, now: crate::time::Now) -> Object {
+    Object::new()
+        .str("status", end.status)
+        .maybe_str("reason", end.reason)
+        .maybe_raw("output", end.output.as_deref())
+        .maybe_raw("error", end.error.as_deref())
+        .maybe_raw("usage", end.usage.as_deref())
+        .raw("queued_ms", run.queued(now).as_millis())
+        .raw("running_ms", run.ran(now).as_millis())
+        .raw("attempts", run.attempts)
+        .raw("tools", run.tools.count)
+}

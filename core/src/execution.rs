@@ -1,0 +1,340 @@
+//! What a worker says about its runs (PROTOCOL §6): taking one, its numbered messages, its end.
+//!
+//! Every message is held against the table of runs: another's run, an old attempt, a number out of order, an event
+//! against the order of events are each answered with their code, and touch nothing.
+
+use crate::Core;
+use crate::conn::{Role, text};
+use crate::context::RunOf;
+use crate::deadlines::Timer;
+use crate::durable::Reveal;
+use crate::effect::Effects;
+use crate::ending::End;
+use crate::ids::ConnId;
+use crate::limits::Verdict;
+use crate::run::Phase;
+use crate::time::{Mono, Span};
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::event::{Kind, WorkerEvent};
+use crate::wire::json::Object;
+use crate::wire::worker::{self, Attempt, Bad, Body, Said, ack, error};
+use crate::worker::{PUBLISH_WINDOW, WorkerKey};
+use alloc::format;
+
+impl Core {
+    /// A message of a worker that is welcome.
+    pub(crate) fn on_worker_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
+        let Some(Role::Worker(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return };
+        let key = me.key.clone();
+        self.renew_lease(&key);
+        let is_too_large = message.len() > self.config.server.worker_message;
+        let body = match worker::read(message) {
+            Ok(body) => body,
+            Err((of, refusal)) => return self.refuse_unread(id, of.as_deref(), &refusal, out),
+        };
+        if !matches!(body, Body::Numbered { .. }) && !self.is_valid_start(&key, &body) {
+            match self.rate(id) {
+                Verdict::Fine => {}
+                Verdict::Refuse(wait) => return self.refuse_rate(id, None, wait, out),
+                Verdict::Close => return self.close_rate(id, out),
+            }
+        }
+        match body {
+            Body::Hello(_) => {
+                let refusal =
+                    Refusal::new(Code::BadMessage, "expected one `hello`, found a second", "say it once");
+                self.send_error(id, Some("hello"), None, &refusal, out);
+                self.close(id, CloseCode::Violation, &refusal.message, out);
+            }
+            Body::Started(of) => self.on_started(id, &key, &of, out),
+            Body::Decline { of, retry } => self.on_decline(id, &key, &of, retry, out),
+            Body::Numbered { of, n, said } => {
+                let said = if is_too_large { Err(self.too_large(&said)) } else { said };
+                self.on_numbered(id, &key, &of, n, said, out);
+            }
+            Body::Got { of, .. } => self.on_got(&key, &of),
+            Body::Beat => {}
+        }
+    }
+
+    /// A worker's message without which its numbering is lost ends its connection; another is only answered.
+    fn refuse_unread(&mut self, id: ConnId, of: Option<&str>, refusal: &Refusal, out: &mut Effects) {
+        self.send_error(id, of, None, refusal, out);
+        if matches!(of, Some("event" | "complete" | "hello")) {
+            self.close(id, CloseCode::Violation, &refusal.message, out);
+        }
+    }
+
+    fn too_large(&self, said: &Result<Said<'_>, Bad>) -> Bad {
+        let complete = match said {
+            Ok(Said::Complete(_)) => true,
+            Ok(Said::Event(_)) => false,
+            Err(bad) => bad.complete,
+        };
+        let message = format!("expected at most {} bytes", self.config.server.worker_message);
+        Bad { complete, refusal: Refusal::new(Code::TooLarge, message, "measure before sending") }
+    }
+
+    fn is_valid_start(&self, key: &WorkerKey, body: &Body<'_>) -> bool {
+        let Body::Started(of) = body else { return false };
+        let run = self.run_of(&of.run).and_then(|place| self.users.get(&place.user)?.runs.get(&place.run));
+        run.is_some_and(|run| run.worker() == Some(key) && run.attempt == of.attempt)
+    }
+
+    /// The run of an attempt, if it is this worker's.
+    fn its_run(&self, key: &WorkerKey, of: &Attempt) -> Option<RunOf> {
+        let place = self.run_of(&of.run)?;
+        let run = self.users.get(&place.user)?.runs.get(&place.run)?;
+        (run.worker() == Some(key) && run.attempt == of.attempt).then_some(place)
+    }
+
+    /// The run of an attempt that this worker has ended, while it is in memory.
+    fn its_ended_run(&self, key: &WorkerKey, of: &Attempt) -> Option<RunOf> {
+        let place = self.run_of(&of.run)?;
+        let run = self.users.get(&place.user)?.runs.get(&place.run)?;
+        run.completed_by(key, of.attempt).then_some(place)
+    }
+
+    fn fence(&mut self, id: ConnId, kind: &str, of: &Attempt, out: &mut Effects) {
+        let message = format!("the attempt {} of {} is over, or another worker's", of.attempt, of.run);
+        let refusal = Refusal::new(Code::Fenced, message, "stop this run");
+        self.send(id, text(error(kind, of, None, &refusal)), out);
+    }
+
+    fn on_started(&mut self, id: ConnId, key: &WorkerKey, of: &Attempt, out: &mut Effects) {
+        let Some(place) = self.its_run(key, of) else { return self.fence(id, "started", of, out) };
+        let now = self.now;
+        let Some(run) = self.run_mut(&place) else { return };
+        match run.phase {
+            Phase::Offered(_) => {}
+            // A repeated one: its acknowledgement is on its way, or is given again.
+            Phase::Starting(_) | Phase::Queued { .. } | Phase::Ended | Phase::Gone => return,
+            Phase::Running(_) | Phase::Cancelling(..) => {
+                return self.durable.reveal(Reveal::Reply { conn: id, text: text(ack(of, 0)) });
+            }
+        }
+        if run.attempts == 0 {
+            run.queued = now.mono.since(run.queued_since);
+        }
+        run.attempts += 1;
+        run.not_taken = 0;
+        run.n = 0;
+        run.is_gap_told = false;
+        run.is_start_acked = false;
+        run.phase = Phase::Starting(key.clone());
+        let data = Object::new()
+            .str("agent", run.spec.agent.as_str())
+            .str("worker", key.name.as_str())
+            .raw("attempt", of.attempt)
+            .raw("queued_ms", run.queued.as_millis());
+        self.deadlines.clear(Timer::Start(of.run.clone()));
+        self.takes_runs(key);
+        self.write(&place, Kind::AgentStarted, &data.finish());
+        self.store_run(&place);
+        self.durable.reveal(Reveal::Started(of.clone()));
+    }
+
+    /// A run's start is durable: its worker may execute it.
+    pub(crate) fn on_start_durable(&mut self, of: &Attempt, out: &mut Effects) {
+        let Some(place) = self.run_of(&of.run) else { return };
+        let now = self.now;
+        let Some(run) = self.run_mut(&place).filter(|run| run.attempt == of.attempt) else { return };
+        let Phase::Starting(key) = run.phase.clone() else { return };
+        run.phase = Phase::Running(key.clone());
+        run.running_since = Some(now.mono);
+        run.last_event.1 = now.mono;
+        let spec = run.spec.clone();
+        let timeout = self.timeout_of(&spec, &key);
+        self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + timeout);
+        let idle = self.config.delivery.backlog_every;
+        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
+        if let Some(conn) = self.workers.get(&key).and_then(|worker| worker.conn) {
+            if let Some(run) = self.run_mut(&place) {
+                run.is_start_acked = true;
+            }
+            self.send(conn, text(ack(of, 0)), out);
+        }
+    }
+
+    fn on_decline(&mut self, id: ConnId, key: &WorkerKey, of: &Attempt, retry: Span, out: &mut Effects) {
+        let now = self.now.mono;
+        let place = self.its_run(key, of);
+        let offered = place.and_then(|place| {
+            let run = self.run_mut(&place)?;
+            matches!(run.phase, Phase::Offered(_)).then(|| {
+                run.avoid.insert(key.clone(), now + retry);
+                place.clone()
+            })
+        });
+        let Some(place) = offered else { return self.fence(id, "decline", of, out) };
+        self.deadlines.set_earlier(Timer::Dispatch, now + retry);
+        self.requeue(&place);
+    }
+
+    fn on_numbered(
+        &mut self,
+        id: ConnId,
+        key: &WorkerKey,
+        of: &Attempt,
+        n: u64,
+        said: Result<Said<'_>, Bad>,
+        out: &mut Effects,
+    ) {
+        let kind = match &said {
+            Ok(Said::Complete(_)) | Err(Bad { complete: true, .. }) => "complete",
+            Ok(Said::Event(_)) | Err(Bad { complete: false, .. }) => "event",
+        };
+        let Some(place) = self.its_run(key, of).or_else(|| self.its_ended_run(key, of)) else {
+            return self.fence(id, kind, of, out);
+        };
+        let is_full = self.durable.is_full();
+        let Some(run) = self.run_mut(&place) else { return };
+        if matches!(run.phase, Phase::Offered(_) | Phase::Starting(_)) {
+            let message = "expected `started` and its acknowledgement before anything else of a run";
+            let refusal = Refusal::new(Code::BadEvent, message, "wait for the ack with n 0");
+            return self.send(id, text(error(kind, of, Some(n), &refusal)), out);
+        }
+        let expected = run.n + 1;
+        if n > expected || (is_full && n == expected) {
+            return self.refuse_number(id, &place, kind, of, n, out);
+        }
+        if let Some(me) = self.worker_conn(id) {
+            me.unacked += 1;
+        }
+        if n == expected {
+            let Some(run) = self.run_mut(&place) else { return };
+            run.is_gap_told = false;
+            run.n = n;
+            if let Err(refusal) = self.take(&place, said) {
+                self.send(id, text(error(kind, of, Some(n), &refusal)), out);
+            }
+            self.store_run(&place);
+        }
+        self.durable.reveal(Reveal::Ack { of: of.clone(), n, conn: id });
+        self.pace(id, out);
+    }
+
+    /// A number that cannot be taken now: said once, then dropped in silence until the expected one comes.
+    fn refuse_number(
+        &mut self,
+        id: ConnId,
+        place: &RunOf,
+        kind: &str,
+        of: &Attempt,
+        n: u64,
+        out: &mut Effects,
+    ) {
+        let Some(expected) = self.run_mut(place).map(|run| run.n + 1) else { return };
+        let is_expected = n == expected;
+        let refusal = if is_expected {
+            self.storage_unavailable()
+        } else {
+            let message = format!("expected n {expected}");
+            Refusal::new(Code::Gap, message, "send everything again from `expected` on")
+        };
+        let Some(run) = self.run_mut(place) else { return };
+        if core::mem::replace(&mut run.is_gap_told, true) && !is_expected {
+            return;
+        }
+        let answer = error(kind, of, None, &refusal).raw("expected", expected);
+        self.send(id, text(answer), out);
+    }
+
+    /// A message in its turn.
+    fn take(&mut self, place: &RunOf, said: Result<Said<'_>, Bad>) -> Result<(), Refusal> {
+        if self.run_mut(place).is_none_or(|run| run.is_ended()) {
+            let message = "expected nothing after `complete`";
+            return Err(Refusal::new(Code::BadEvent, message, "send `complete` last"));
+        }
+        match said {
+            Ok(Said::Event(event)) => self.take_event(place, &event),
+            Ok(Said::Complete(complete)) => {
+                self.end(place, End::completed(&complete));
+                Ok(())
+            }
+            Err(Bad { complete: true, refusal }) => {
+                let is_large = refusal.code == Code::TooLarge;
+                let code = if is_large { "output_too_large" } else { "bad_complete" };
+                self.end(place, End::bad_complete(code, &refusal.message));
+                Err(refusal)
+            }
+            Err(Bad { complete: false, refusal }) => Err(refusal),
+        }
+    }
+
+    /// An event in its turn: held against the run's other events.
+    fn take_event(&mut self, place: &RunOf, event: &WorkerEvent<'_>) -> Result<(), Refusal> {
+        let (limit, wall) = (self.config.store.events_per_run, self.now.wall.0);
+        let Some(run) = self.run_mut(place) else { return Ok(()) };
+        let rule = |message| Err(Refusal::new(Code::BadEvent, message, "keep the order of a run's events"));
+        if run.events >= limit {
+            return rule(format!("expected at most {limit} events of one run"));
+        }
+        let mut is_tool = false;
+        match (event.kind, &event.call) {
+            (Kind::ToolExecuting, Some(call)) => {
+                if !run.tools.used.insert(call.clone()) {
+                    return rule(format!("expected a call that is new in its attempt, found `{call}` again"));
+                }
+                run.tools.open.insert(call.clone(), wall);
+                run.tools.count += 1;
+                is_tool = true;
+            }
+            (Kind::ToolProgress, Some(call)) if !run.tools.open.contains_key(call) => {
+                return rule(format!("expected progress of a call that is open, found `{call}`"));
+            }
+            (Kind::ToolCompleted, Some(call)) => {
+                if run.tools.open.remove(call).is_none() {
+                    let message = format!("expected the end of a call that is open, found `{call}`");
+                    return rule(message);
+                }
+                is_tool = true;
+            }
+            (_, Some(_) | None) => {}
+        }
+        self.write(place, event.kind, event.data);
+        if is_tool {
+            self.store_tools(place);
+        }
+        Ok(())
+    }
+
+    fn on_got(&mut self, key: &WorkerKey, of: &Attempt) {
+        if let Some(place) = self.its_run(key, of)
+            && let Some(run) = self.run_mut(&place)
+        {
+            run.is_cancel_got = true;
+        }
+    }
+
+    /// Messages up to `n` are durable: the worker is told, once for all of them.
+    pub(crate) fn on_message_durable(&mut self, id: ConnId) {
+        if let Some(me) = self.worker_conn(id) {
+            me.unacked -= 1;
+        }
+    }
+
+    /// Reads a worker while its window has room.
+    pub(crate) fn pace(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let is_over = match &conn.role {
+            Role::Worker(me) => me.unacked >= PUBLISH_WINDOW,
+            Role::Http | Role::Greeting(_) | Role::User(_) => false,
+        };
+        conn.pace(is_over, out);
+    }
+
+    fn worker_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::WorkerConn> {
+        match &mut self.conns.get_mut(&id)?.role {
+            Role::Worker(worker) => Some(worker),
+            Role::Http | Role::Greeting(_) | Role::User(_) => None,
+        }
+    }
+
+    /// When a run's attempt has used up its time, from now.
+    pub(crate) fn time_left(&self, of: &RunOf, key: &WorkerKey) -> Option<Mono> {
+        let run = self.users.get(&of.user)?.runs.get(&of.run)?;
+        let timeout = self.timeout_of(&run.spec, key);
+        Some(self.now.mono + (timeout - run.ran(self.now)))
+    }
+}

@@ -1,0 +1,369 @@
+//! From a request head to `hello` (PROTOCOL §3): tokens, their judgement, and the order of it all.
+//!
+//! Nothing is handled before authentication and nothing is dropped: what a client sends early waits in its inbox, and
+//! `welcome` is the first message it gets.
+
+use crate::Core;
+use crate::conn::Role;
+use crate::deadlines::Timer;
+use crate::effect::{Effect, Effects, Token};
+use crate::http::Path;
+use crate::ids::{Agent, ConnId, User};
+use crate::input::{Claims, Head, TokenProblem, UpgradeRequest};
+use crate::time::{Span, WallMs};
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::{user, worker};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+
+/// Who a connection is for, as its token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: User,
+    pub(crate) expires: WallMs,
+    /// The agents it is good for; all when none are named.
+    agents: Option<BTreeSet<String>>,
+}
+
+impl Identity {
+    /// Whether it may run, or serve, this agent.
+    pub(crate) fn allows(&self, agent: &Agent) -> bool {
+        self.agents.as_ref().is_none_or(|agents| agents.contains(agent.as_str()))
+    }
+}
+
+/// A WebSocket on its way to its welcome.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    path: Path,
+    /// Where the tokens came from whose signatures are being looked at, in order.
+    asked: VecDeque<Source>,
+    /// A token in the subprotocol, to be looked at after the upgrade.
+    subprotocol: Option<Token>,
+    identity: Option<Identity>,
+    hello: Option<Hello>,
+    is_upgraded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Header,
+    Subprotocol,
+    Hello,
+}
+
+#[derive(Debug)]
+enum Hello {
+    User(user::Hello),
+    Worker(worker::Hello),
+}
+
+/// The tokens of a head.
+#[derive(Default)]
+struct Tokens {
+    header: Option<Token>,
+    subprotocol: Option<Token>,
+}
+
+impl Core {
+    pub(crate) fn on_upgrade_request(&mut self, id: ConnId, path: Path, head: Head<'_>, out: &mut Effects) {
+        let tokens = match self.check_head(&head) {
+            Ok(tokens) => tokens,
+            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+        };
+        let is_browser = tokens.header.is_none();
+        if let Err((close, refusal)) = self.check_room(id) {
+            if !is_browser {
+                return self.respond_refusal(id, &refusal, out);
+            }
+            self.upgrade(id, path, out);
+            return self.close(id, close, &refusal.message, out);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let mut greeting = Greeting {
+            path,
+            asked: VecDeque::new(),
+            subprotocol: tokens.subprotocol,
+            identity: None,
+            hello: None,
+            is_upgraded: false,
+        };
+        let hello_by = self.now.mono + self.config.server.hello_timeout;
+        self.deadlines.set(Timer::Hello(id), hello_by);
+        if let Some(token) = tokens.header {
+            greeting.asked.push_back(Source::Header);
+            conn.role = Role::Greeting(greeting);
+            out.push(Effect::Verify { conn: id, token });
+            return;
+        }
+        conn.role = Role::Greeting(greeting);
+        self.upgrade(id, path, out);
+    }
+
+    /// What must be right about a head before anything else is looked at.
+    fn check_head(&self, head: &Head<'_>) -> Result<Tokens, Refusal> {
+        let in_query = |name: &str| {
+            head.query.is_some_and(|query| {
+                query.split('&').any(|pair| pair.split('=').next().is_some_and(|key| key == name))
+            })
+        };
+        if ["token", "access_token", "jwt"].into_iter().any(in_query) {
+            let message =
+                "expected the token in a subprotocol, a header or `hello`; found it in the query string";
+            let hint = "query strings end up in logs: send the subprotocol `jwt.<token>` instead";
+            return Err(Refusal::new(Code::BadMessage, message, hint));
+        }
+        self.check_origin(head)?;
+        let mut protocols = head.protocols.unwrap_or("").split(',').map(str::trim);
+        if head.upgrade == UpgradeRequest::No || !protocols.clone().any(|name| name == "runcast.v1") {
+            let message = "expected a WebSocket upgrade with the subprotocol runcast.v1";
+            return Err(Refusal::new(Code::SubprotocolRequired, message, "offer `runcast.v1`"));
+        }
+        if let UpgradeRequest::Invalid(expected) = head.upgrade {
+            let message = format!("the upgrade is not as RFC 6455 has it: {expected}");
+            return Err(Refusal::new(Code::BadMessage, message, "use a WebSocket library"));
+        }
+        Ok(Tokens {
+            header: head.authorization.map(bearer).transpose()?,
+            subprotocol: protocols.find_map(|name| name.strip_prefix("jwt.")).map(Token::new),
+        })
+    }
+
+    /// A browser says where its page comes from: its own host, or one that is configured.
+    fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
+        let Some(origin) = head.origin else { return Ok(()) };
+        let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+        let is_own = head.host.is_some_and(|own| own.eq_ignore_ascii_case(host));
+        if is_own || self.config.server.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Code::OriginForbidden,
+            "expected a page of the daemon's own host or of a configured origin",
+            "add the page's origin to server.origins",
+        ))
+    }
+
+    /// Whether there is room for one more, in all and from its address.
+    fn check_room(&self, id: ConnId) -> Result<(), (CloseCode, Refusal)> {
+        let server = &self.config.server;
+        if self.conns.len() > server.connections {
+            let message = format!("{} connections are all this daemon takes", server.connections);
+            let refusal = Refusal::new(Code::Overloaded, message, "try again later").retry(5_000);
+            return Err((CloseCode::Overloaded, refusal));
+        }
+        let peer = self.conns.get(&id).map(|conn| conn.peer);
+        let of_peer = peer.and_then(|peer| self.addresses.get(&peer)).copied().unwrap_or(0);
+        if of_peer > server.connections_per_address {
+            let message = format!("{} connections are all of one address", server.connections_per_address);
+            let refusal = Refusal::new(Code::RateLimited, message, "close others first").retry(5_000);
+            return Err((CloseCode::TooManyConnections, refusal));
+        }
+        Ok(())
+    }
+
+    fn upgrade(&mut self, id: ConnId, path: Path, out: &mut Effects) {
+        let message_bytes = match path {
+            // A worker's message of up to twice the limit is read, so that its number can be used up.
+            Path::Worker => self.config.server.worker_message * 2,
+            Path::User | Path::Live | Path::Ready | Path::Chat => self.config.server.message,
+        };
+        out.push(Effect::Upgrade { conn: id, message_bytes });
+        let mono = self.now.mono;
+        self.deadlines.set(Timer::Heartbeat(id), mono + self.config.server.heartbeat);
+        self.deadlines.set(Timer::Silence(id), mono + self.config.server.heartbeat.ratio(5, 2));
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Role::Greeting(greeting) = &mut conn.role else { return };
+        greeting.is_upgraded = true;
+        if let Some(token) = greeting.subprotocol.take() {
+            greeting.asked.push_back(Source::Subprotocol);
+            conn.is_busy = true;
+            out.push(Effect::Verify { conn: id, token });
+        }
+    }
+
+    /// A signature was looked at.
+    pub(crate) fn on_verified(
+        &mut self,
+        id: ConnId,
+        outcome: Result<Claims, TokenProblem>,
+        out: &mut Effects,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Role::Greeting(greeting) = &mut conn.role else { return };
+        let (Some(source), path) = (greeting.asked.pop_front(), greeting.path) else { return };
+        let before = greeting.identity.clone();
+        let judged = self.judge(path, outcome).and_then(|identity| match before {
+            Some(before) if before.user != identity.user => Err(Refusal::new(
+                Code::TokenSubject,
+                "expected tokens of one user; found two that name different ones",
+                "send one token",
+            )),
+            Some(_) | None => Ok(identity),
+        });
+        let identity = match judged {
+            Ok(identity) => identity,
+            Err(refusal) if source == Source::Header => return self.respond_refusal(id, &refusal, out),
+            Err(refusal) => return self.refuse_token(id, &refusal, out),
+        };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Role::Greeting(greeting) = &mut conn.role else { return };
+        greeting.identity = Some(identity);
+        match source {
+            Source::Header => self.upgrade(id, path, out),
+            Source::Subprotocol => {
+                conn.is_busy = false;
+                self.take_inbox(id, out);
+            }
+            Source::Hello => self.enter(id, out),
+        }
+    }
+
+    /// What a token says, held against what is configured and against the clock.
+    fn judge(&self, path: Path, outcome: Result<Claims, TokenProblem>) -> Result<Identity, Refusal> {
+        let claims = outcome.map_err(|problem| token_problem(&problem))?;
+        let (now, leeway) = (self.now.wall, self.config.auth.leeway);
+        let expires = WallMs(claims.exp.saturating_mul(1000));
+        if expires + leeway <= now {
+            let late = now.since(expires).as_millis();
+            let message = format!("the token expired {late} ms ago");
+            return Err(Refusal::new(Code::TokenExpired, message, "get a new token"));
+        }
+        if let Some(early) = claims.nbf.map(|nbf| WallMs(nbf.saturating_mul(1000)).since(now + leeway))
+            && early > Span::ZERO
+        {
+            let message = format!("the token is valid only in {} ms", early.as_millis());
+            return Err(Refusal::new(Code::TokenNotYetValid, message, "check the clocks"));
+        }
+        let auth = &self.config.auth;
+        if auth.issuer.is_some() && auth.issuer != claims.iss {
+            let message = "expected the configured issuer in `iss`";
+            return Err(Refusal::new(Code::TokenIssuer, message, "see auth.issuer"));
+        }
+        if auth.audience.as_ref().is_some_and(|audience| !claims.aud.contains(audience)) {
+            let message = "expected the configured audience in `aud`";
+            return Err(Refusal::new(Code::TokenAudience, message, "see auth.audience"));
+        }
+        let Some(user) = User::parse(&claims.sub) else {
+            let message = format!("expected `sub` to be {}", User::RULE);
+            return Err(Refusal::new(Code::TokenSubject, message, "name the user differently"));
+        };
+        let scope = if path == Path::Worker { "worker" } else { "user" };
+        if !claims.scope.as_deref().unwrap_or("user").split(' ').any(|word| word == scope) {
+            let message = format!("expected the scope `{scope}` in `scope`");
+            return Err(Refusal::new(Code::TokenScope, message, "get a token for this"));
+        }
+        let agents = claims.agents.map(|agents| agents.into_iter().collect());
+        Ok(Identity { user, expires: expires + leeway, agents })
+    }
+
+    /// A message before the welcome: `hello`, or what waits for it.
+    pub(crate) fn on_greeting_text(&mut self, id: ConnId, text: &str, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Role::Greeting(greeting) = &mut conn.role else { return };
+        let read = if greeting.path == Path::Worker {
+            read_worker_hello(text).map(|(hello, token)| (Hello::Worker(hello), token))
+        } else {
+            read_user_hello(text).map(|(hello, token)| (Hello::User(hello), token))
+        };
+        let (hello, token) = match read {
+            Ok(read) => read,
+            Err(refusal) => {
+                self.send_error(id, Some("hello"), None, &refusal, out);
+                return self.close(id, CloseCode::Violation, &refusal.message, out);
+            }
+        };
+        greeting.hello = Some(hello);
+        conn.is_busy = true;
+        match token {
+            Some(token) => {
+                greeting.asked.push_back(Source::Hello);
+                out.push(Effect::Verify { conn: id, token });
+            }
+            None if greeting.identity.is_some() => self.enter(id, out),
+            None => {
+                let message = "expected a token in the subprotocol, the Authorization header or `hello`";
+                let refusal = Refusal::new(Code::TokenMissing, message, "send `hello` with a token");
+                self.refuse_token(id, &refusal, out);
+            }
+        }
+    }
+
+    /// Whoever said `hello` is known now.
+    fn enter(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Role::Greeting(greeting) = &mut conn.role else { return };
+        self.deadlines.clear(Timer::Hello(id));
+        let identity = greeting.identity.clone();
+        match (identity, greeting.hello.take()) {
+            (Some(identity), Some(Hello::User(hello))) => self.enter_user(id, identity, hello, out),
+            (Some(identity), Some(Hello::Worker(hello))) => self.enter_worker(id, identity, hello, out),
+            (_, None) | (None, _) => unreachable!("only an authenticated hello enters"),
+        }
+    }
+
+    fn refuse_token(&mut self, id: ConnId, refusal: &Refusal, out: &mut Effects) {
+        self.send_error(id, Some("hello"), None, refusal, out);
+        self.close(id, CloseCode::TokenRefused, refusal.code.as_str(), out);
+    }
+}
+
+fn read_user_hello(text: &str) -> Result<(user::Hello, Option<Token>), Refusal> {
+    match user::read(text).map_err(|unread| unread.refusal)?.body {
+        user::Body::Hello(mut hello) => {
+            let token = hello.token.take();
+            Ok((hello, token))
+        }
+        user::Body::Run(_) | user::Body::Cancel(_) | user::Body::Ack(_) | user::Body::Ping(_) => {
+            Err(hello_first())
+        }
+    }
+}
+
+fn read_worker_hello(text: &str) -> Result<(worker::Hello, Option<Token>), Refusal> {
+    match worker::read(text).map_err(|(_, refusal)| refusal)? {
+        worker::Body::Hello(mut hello) => {
+            let token = hello.token.take();
+            Ok((hello, token))
+        }
+        worker::Body::Started(_)
+        | worker::Body::Decline { .. }
+        | worker::Body::Numbered { .. }
+        | worker::Body::Got { .. }
+        | worker::Body::Beat => Err(hello_first()),
+    }
+}
+
+fn hello_first() -> Refusal {
+    Refusal::new(Code::BadMessage, "expected `hello` as the first message", "say `hello` first")
+}
+
+fn bearer(authorization: &str) -> Result<Token, Refusal> {
+    match authorization.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Token::new(token.trim())),
+        Some(_) | None => Err(Refusal::new(
+            Code::TokenMalformed,
+            "expected `Authorization: Bearer <token>`",
+            "send a bearer token",
+        )),
+    }
+}
+
+fn token_problem(problem: &TokenProblem) -> Refusal {
+    match problem {
+        TokenProblem::Malformed(what) => {
+            Refusal::new(Code::TokenMalformed, format!("expected a JWT: {what}"), "get a new token")
+        }
+        TokenProblem::Signature => Refusal::new(
+            Code::TokenSignature,
+            "expected a signature of a configured key; this token has none that holds",
+            "check auth.keys and the token's `kid`",
+        ),
+        TokenProblem::Algorithm => Refusal::new(
+            Code::TokenAlgorithm,
+            "expected the algorithm that the key is for",
+            "check the token's `alg` against auth.keys",
+        ),
+    }
+}

@@ -1,0 +1,146 @@
+//! What the port answers to HTTP requests that are no upgrade, and the refusal of those that should be one.
+
+use crate::Core;
+use crate::conn::{Role, clear_timers};
+use crate::effect::{Content, Effect, Effects, Page, Response};
+use crate::ids::ConnId;
+use crate::input::{Head, HeadProblem};
+use crate::wire::error::{Code, Refusal};
+use crate::wire::json::Object;
+use alloc::format;
+use alloc::string::String;
+
+/// The paths there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// A user's WebSocket.
+    User,
+    /// A worker's WebSocket.
+    Worker,
+    /// Whether the process lives.
+    Live,
+    /// Whether it can serve.
+    Ready,
+    /// The demo chat.
+    Chat,
+}
+
+impl Path {
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/ws" => Self::User,
+            "/worker" => Self::Worker,
+            "/livez" => Self::Live,
+            "/readyz" => Self::Ready,
+            "/" => Self::Chat,
+            _ => return None,
+        })
+    }
+}
+
+impl Core {
+    pub(crate) fn on_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.is_closing {
+            return;
+        }
+        conn.last_in = self.now.mono;
+        clear_timers(id, &mut self.deadlines);
+        let Some(path) = Path::of(head.path) else {
+            let refusal = Refusal::new(
+                Code::NotFound,
+                format!("expected one of /ws, /worker, /livez, /readyz, /; found {}", shorten(head.path)),
+                "check the path",
+            );
+            return self.respond_refusal(id, &refusal, out);
+        };
+        if !matches!(head.method, "GET" | "HEAD") {
+            let refusal = Refusal::new(
+                Code::MethodNotAllowed,
+                format!("expected GET, found {}", shorten(head.method)),
+                "use GET",
+            );
+            return self.respond_refusal(id, &refusal, out);
+        }
+        match path {
+            Path::User | Path::Worker => self.on_upgrade_request(id, path, head, out),
+            Path::Live => self.respond(id, 200, Content::Text("alive\n".into()), out),
+            Path::Ready => self.respond_ready(id, out),
+            Path::Chat => self.respond(id, 200, Content::Page(Page::Chat), out),
+        }
+    }
+
+    pub(crate) fn on_bad_head(&mut self, id: ConnId, problem: HeadProblem, out: &mut Effects) {
+        let refusal = match problem {
+            HeadProblem::Malformed(expected) => {
+                let message = format!("expected an HTTP/1.1 request head: {expected}");
+                Refusal::new(Code::BadMessage, message, "speak HTTP/1.1 to this port")
+            }
+            HeadProblem::TooLarge => Refusal::new(
+                Code::TooLarge,
+                "expected a request head of at most 16 KiB and 64 headers, found a larger one",
+                "send fewer or shorter headers",
+            ),
+        };
+        self.respond_refusal(id, &refusal, out);
+    }
+
+    /// The head did not come in time.
+    pub(crate) fn on_head_timeout(&mut self, id: ConnId, out: &mut Effects) {
+        let refusal = Refusal::new(
+            Code::BadMessage,
+            "expected the whole request head within the time allowed for it",
+            "send the head at once",
+        );
+        self.respond_problem(id, 408, &refusal, out);
+    }
+
+    fn respond_ready(&mut self, id: ConnId, out: &mut Effects) {
+        if self.durable.is_full() {
+            let text = "not ready: store (it takes nothing at present: is the disk full?)\n";
+            return self.respond(id, 503, Content::Text(text.into()), out);
+        }
+        self.respond(id, 200, Content::Text("ready\n".into()), out);
+    }
+
+    pub(crate) fn respond_refusal(&mut self, id: ConnId, refusal: &Refusal, out: &mut Effects) {
+        self.respond_problem(id, refusal.code.status(), refusal, out);
+    }
+
+    fn respond_problem(&mut self, id: ConnId, status: u16, refusal: &Refusal, out: &mut Effects) {
+        let problem = Object::new()
+            .str("type", "about:blank")
+            .str("title", refusal.code.as_str())
+            .raw("status", status)
+            .str("code", refusal.code.as_str())
+            .str("message", &refusal.message)
+            .str("detail", &refusal.message)
+            .str("hint", refusal.hint)
+            .maybe_raw("retry_ms", refusal.retry_ms);
+        let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
+        let content = Content::Problem(problem.finish());
+        self.answer(id, Response { status, content, retry_after_secs }, out);
+    }
+
+    fn respond(&mut self, id: ConnId, status: u16, content: Content, out: &mut Effects) {
+        self.answer(id, Response { status, content, retry_after_secs: None }, out);
+    }
+
+    fn answer(&mut self, id: ConnId, response: Response, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.is_closing {
+            return;
+        }
+        clear_timers(id, &mut self.deadlines);
+        conn.role = Role::Http;
+        conn.is_closing = true;
+        // Whoever does not take the answer is given up like any other who takes nothing.
+        self.deadlines.set(crate::Timer::Stuck(id), self.now.mono + self.config.server.stuck_after);
+        out.push(Effect::Respond { conn: id, response });
+    }
+}
+
+/// The beginning of what was found, for an error.
+fn shorten(found: &str) -> String {
+    found.chars().take(60).collect()
+}

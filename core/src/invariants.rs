@@ -1,0 +1,45 @@
+//! What must be true after every input. Cheap enough to stay on in release builds; the whole walk is for the simulator
+//! and the fuzzers.
+
+use crate::Core;
+use crate::conn::Role;
+
+impl Core {
+    /// Checked after every input.
+    pub(crate) fn assert_cheap(&self) {
+        assert!(self.users.len() >= self.queue.turns.len(), "whoever waits is in memory");
+    }
+
+    /// Walks everything: counts agree with what they count, and bounds hold.
+    ///
+    /// # Panics
+    /// If anything does not.
+    pub fn assert_invariants(&self) {
+        let waiting: usize = self.users.values().map(|context| context.waiting.len()).sum();
+        assert_eq!(waiting, self.queue.waiting, "queued runs are counted");
+        let active: usize = self.users.values().map(|context| context.active()).sum();
+        assert_eq!(active, self.queue.active, "active runs are counted");
+        for (user, context) in &self.users {
+            let is_in_turn = self.queue.turns.contains(user);
+            assert_eq!(is_in_turn, !context.waiting.is_empty(), "whoever waits has a turn: {user:?}");
+            assert!(context.stream.head() <= context.stream.last(), "durable is written");
+            assert!(context.devices.len() <= self.config.store.devices_per_user + context.conns.len());
+            for (id, run) in &context.runs {
+                assert_eq!(self.routes.get(id), Some(user), "a run has a route");
+                if let Some(worker) = run.worker() {
+                    let session = self.workers.get(worker).expect("a run's worker has a session");
+                    assert_eq!(session.runs.get(id), Some(user), "a worker knows its runs");
+                }
+                assert_eq!(context.waiting.contains(id), run.is_queued(), "a queued run waits: {id:?}");
+            }
+        }
+        for conn in self.conns.values() {
+            let (messages, _) = conn.inbox();
+            assert!(messages <= 2 * 64, "an inbox is bounded");
+            if let Role::User(me) = &conn.role {
+                let (events, _) = me.cursor.unacked();
+                assert!(events <= me.cursor.window(), "a window holds");
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What people are told besides events (PROTOCOL §5): where their run stands in the queue, that it works, that they are
+//! behind, that the connection lives. Notices are not stored, and go to all of a user's devices.
+
+use crate::Core;
+use crate::conn::text;
+use crate::context::RunOf;
+use crate::deadlines::Timer;
+use crate::effect::{Effect, Effects};
+use crate::ids::{ConnId, RunId, User};
+use crate::run::{Phase, Run};
+use crate::time::Span;
+use crate::wire::json::Object;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The least time between two notices of one run's place.
+const CHANGE_EVERY: Span = Span::secs(1);
+
+impl Core {
+    /// The queue has changed: those in it are looked at soon, and together.
+    pub(crate) fn notice_queue(&mut self) {
+        let soon = self.config.delivery.first_notice.ratio(1, 5);
+        self.deadlines.set_earlier(Timer::Queue, self.now.mono + soon);
+    }
+
+    /// Tells every queued run's user where it stands, if that is news, or was last said long ago.
+    pub(crate) fn on_notice_queue(&mut self, out: &mut Effects) {
+        let mut next: Option<Span> = None;
+        let mut told: Vec<(RunOf, u64, String)> = Vec::new();
+        for (user, run, ahead) in self.standing() {
+            let Some(context) = self.users.get(&user) else { continue };
+            let Some(state) = context.runs.get(&run) else { continue };
+            let position = ahead.map_or(0, |ahead| ahead + 1);
+            let due = self.until_notice(state, position);
+            if due == Span::ZERO {
+                let notice = self.queue_notice(&user, &run, ahead);
+                told.push((RunOf { user, run }, position, notice));
+            }
+            let due = if due == Span::ZERO { self.config.delivery.backlog_every } else { due };
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        let now = self.now.mono;
+        for (of, position, notice) in told {
+            if let Some(run) = self.run_mut(&of) {
+                run.told = Some((position, now));
+            }
+            self.notify(&of.user, notice, out);
+        }
+        if let Some(next) = next {
+            self.deadlines.set(Timer::Queue, now + next);
+        }
+    }
+
+    /// All runs that wait for a worker to begin, with how many are ahead; none for those that are offered.
+    fn standing(&self) -> Vec<(User, RunId, Option<u64>)> {
+        let mut all = Vec::new();
+        for user in &self.queue.turns {
+            let Some(context) = self.users.get(user) else { continue };
+            for (index, run) in context.waiting.iter().enumerate() {
+                let is_durable =
+                    context.runs.get(run).is_some_and(|run| run.phase == Phase::Queued { is_durable: true });
+                if is_durable {
+                    all.push((user.clone(), run.clone(), Some(self.ahead(user, index))));
+                }
+            }
+        }
+        for worker in self.workers.values() {
+            for (run, user) in &worker.runs {
+                let offered = self.users.get(user).and_then(|context| context.runs.get(run));
+                if offered.is_some_and(|run| matches!(run.phase, Phase::Offered(_) | Phase::Starting(_))) {
+                    all.push((user.clone(), run.clone(), None));
+                }
+            }
+        }
+        all
+    }
+
+    /// How long until a run's user is to be told where it stands.
+    fn until_notice(&self, run: &Run, position: u64) -> Span {
+        let Some((told, at)) = run.told else { return Span::ZERO };
+        let every = if told == position { self.config.delivery.backlog_every } else { CHANGE_EVERY };
+        every - self.now.mono.since(at)
+    }
+
+    fn queue_notice(&self, user: &User, id: &RunId, ahead: Option<u64>) -> String {
+        let context = self.users.get(user).expect("a queued run's context is in memory");
+        let run = context.runs.get(id).expect("a queued run is in its context");
+        let (reason, why) = match ahead {
+            Some(_) => self.why_waiting(context, run),
+            None => ("starting", "A worker has been asked to take it."),
+        };
+        let before = match ahead {
+            None => String::new(),
+            Some(0) => String::from("You are next. "),
+            Some(1) => String::from("1 run is ahead of yours. "),
+            Some(ahead) => format!("{ahead} runs are ahead of yours. "),
+        };
+        Object::message("notice")
+            .str("notice", "queue")
+            .str("run", id.as_str())
+            .raw("position", ahead.map_or(0, |ahead| ahead + 1))
+            .raw("ahead", ahead.unwrap_or(0))
+            .raw("waiting", self.queue.waiting)
+            .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
+            .str("reason", reason)
+            .str("message", &format!("{before}{why}"))
+            .finish()
+    }
+
+    /// A running run may have had no event for a while.
+    pub(crate) fn on_working(&mut self, run: &RunId, out: &mut Effects) {
+        let Some(of) = self.run_of(run) else { return };
+        let (now, every) = (self.now, self.config.delivery.backlog_every);
+        let Some(run) = self.run_mut(&of) else { return };
+        if !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
+            return;
+        }
+        let (kind, at) = run.last_event;
+        let idle = now.mono.since(at);
+        let notice = Object::message("notice")
+            .str("notice", "working")
+            .str("run", of.run.as_str())
+            .raw("running_ms", run.ran(now).as_millis())
+            .raw("idle_ms", idle.as_millis())
+            .str("last_event", kind.as_str());
+        let again = if idle >= every { every } else { every - idle };
+        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        if idle >= every {
+            self.notify(&of.user, notice.finish(), out);
+        }
+    }
+
+    /// Sees whether a connection is more than a window behind, or no longer.
+    pub(crate) fn watch_backlog(&mut self, id: ConnId, out: &mut Effects) {
+        let mono = self.now.mono;
+        let Some((behind, window)) = self.backlog(id) else { return };
+        let Some(me) = self.user_conn(id) else { return };
+        let is_behind = behind > window;
+        if is_behind == me.cursor.behind_since.is_some() {
+            return;
+        }
+        me.cursor.behind_since = is_behind.then_some(mono);
+        if is_behind {
+            self.tell_backlog(id, behind, mono, out);
+        } else {
+            self.deadlines.clear(Timer::Backlog(id));
+            self.tell_backlog(id, 0, mono, out);
+        }
+    }
+
+    /// A connection is still behind.
+    pub(crate) fn on_backlog(&mut self, id: ConnId, out: &mut Effects) {
+        let Some((behind, _)) = self.backlog(id) else { return };
+        let since = self.user_conn(id).and_then(|me| me.cursor.behind_since);
+        if let Some(since) = since {
+            self.tell_backlog(id, behind, since, out);
+        }
+    }
+
+    fn backlog(&self, id: ConnId) -> Option<(u64, u64)> {
+        let crate::conn::Role::User(me) = &self.conns.get(&id)?.role else { return None };
+        let head = self.users.get(&me.identity.user)?.stream.head();
+        Some((me.cursor.behind(head), me.cursor.window() as u64))
+    }
+
+    fn tell_backlog(&mut self, id: ConnId, behind: u64, since: crate::Mono, out: &mut Effects) {
+        let message = if behind == 0 {
+            String::from("You are up to date.")
+        } else {
+            format!("{behind} events wait for this device.")
+        };
+        let notice = Object::message("notice")
+            .str("notice", "backlog")
+            .raw("behind", behind)
+            .raw("oldest_ms", self.now.mono.since(since).as_millis())
+            .str("message", &message);
+        if behind > 0 {
+            let again = self.now.mono + self.config.delivery.backlog_every;
+            self.deadlines.set(Timer::Backlog(id), again);
+        }
+        self.send_notice(id, text(notice), out);
+    }
+
+    fn notify(&mut self, user: &User, notice: String, out: &mut Effects) {
+        let notice = bytes::Bytes::from(notice);
+        for id in self.conns_of(user) {
+            self.send_notice(id, notice.clone(), out);
+        }
+    }
+
+    /// A notice may be lost: it does not wait for a network that takes nothing.
+    fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
+        let cap = self.config.server.output;
+        if self.conns.get(&id).is_some_and(|conn| conn.has_room(notice.len(), cap)) {
+            self.send(id, notice, out);
+        }
+    }
+
+    /// A connection may have been sent nothing for a while.
+    pub(crate) fn on_heartbeat(&mut self, id: ConnId, out: &mut Effects) {
+        let (now, every) = (self.now, self.config.server.heartbeat);
+        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
+        let quiet = now.mono.since(conn.last_out());
+        if quiet < every {
+            return self.deadlines.set(Timer::Heartbeat(id), now.mono + (every - quiet));
+        }
+        self.deadlines.set(Timer::Heartbeat(id), now.mono + every);
+        if conn.outstanding() > 0 {
+            return;
+        }
+        out.push(Effect::Ping { conn: id });
+        if !conn.is_welcome() {
+            return;
+        }
+        let mut heartbeat = Object::message("heartbeat").raw("ts", now.wall.0);
+        if let crate::conn::Role::User(me) = &conn.role
+            && let Some(context) = self.users.get(&me.identity.user)
+        {
+            heartbeat = heartbeat.raw("head", context.stream.head()).raw("at", me.cursor.sent());
+        }
+        self.send(id, text(heartbeat), out);
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is next: limits, and fair order (PROTOCOL §5, REQUIREMENTS A7).
+//!
+//! Users take turns; within a user the oldest run goes first; a thread's runs go one at a time, in order. A run that
+//! cannot start now (its thread, its user or its agent's workers are busy) lets others pass and keeps its place.
+
+use crate::Core;
+use crate::context::{Context, RunOf};
+use crate::deadlines::Timer;
+use crate::effect::Effects;
+use crate::ids::{Agent, RunId, Thread, User};
+use crate::run::{Phase, Run};
+use crate::time::Span;
+use crate::wire::user::Place;
+use crate::worker::WorkerKey;
+use alloc::collections::VecDeque;
+
+/// How often a queued run's age, which is by the wall clock, is looked at.
+pub(crate) const AGE_EVERY: Span = Span::secs(3600);
+
+/// All that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// Users with queued runs, in the order of their turns.
+    pub(crate) turns: VecDeque<User>,
+    /// Queued runs of all users.
+    pub(crate) waiting: usize,
+    /// Runs at workers, of all users.
+    pub(crate) active: usize,
+    /// Whether a run may be able to start that could not before.
+    pub(crate) has_changed: bool,
+}
+
+impl Core {
+    /// A run joins the queue: a new one last, one that goes back in its old place.
+    pub(crate) fn enqueue(&mut self, of: &RunOf) {
+        let now = self.now;
+        let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
+        let ordinal = |id: &RunId| context.runs.get(id).map(|run| run.ordinal);
+        let own = ordinal(&of.run);
+        let at =
+            context.waiting.iter().position(|other| ordinal(other) > own).unwrap_or(context.waiting.len());
+        context.waiting.insert(at, of.run.clone());
+        let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
+        let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
+        let left = Span(self.config.runs.queued_for.0.saturating_sub(age.0)).min(AGE_EVERY);
+        self.deadlines.set(Timer::Queued(of.run.clone()), now.mono + left);
+        if context.waiting.len() == 1 {
+            self.queue.turns.push_back(of.user.clone());
+        }
+        self.queue.waiting += 1;
+        self.queue.has_changed = true;
+        self.notice_queue();
+    }
+
+    /// A run leaves the queue.
+    pub(crate) fn dequeue(&mut self, of: &RunOf) {
+        let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
+        let at = context.waiting.iter().position(|run| *run == of.run).expect("a queued run is in the queue");
+        context.waiting.remove(at);
+        if context.waiting.is_empty() {
+            self.queue.turns.retain(|user| *user != of.user);
+        }
+        self.queue.waiting -= 1;
+        self.deadlines.clear(Timer::Queued(of.run.clone()));
+        self.notice_queue();
+    }
+
+    /// Offers runs to workers until nothing more can start.
+    pub(crate) fn dispatch(&mut self, out: &mut Effects) {
+        if !core::mem::take(&mut self.queue.has_changed) {
+            return;
+        }
+        while self.queue.active < self.config.runs.active {
+            let Some((turn, run, worker)) = self.next_to_start() else { return };
+            let user = self.queue.turns.remove(turn).expect("a turn that was found");
+            self.queue.turns.push_back(user.clone());
+            let of = RunOf { user, run };
+            self.dequeue(&of);
+            self.offer(&of, &worker, out);
+        }
+    }
+
+    fn next_to_start(&self) -> Option<(usize, RunId, WorkerKey)> {
+        if !self.has_free_slot() {
+            return None;
+        }
+        self.queue.turns.iter().enumerate().find_map(|(turn, user)| {
+            let context = self.users.get(user)?;
+            let (run, worker) = self.next_of_user(context)?;
+            Some((turn, run, worker))
+        })
+    }
+
+    fn next_of_user(&self, context: &Context) -> Option<(RunId, WorkerKey)> {
+        if context.active() >= self.config.runs.active_per_user {
+            return None;
+        }
+        let mut passed: alloc::collections::BTreeSet<&Thread> = alloc::collections::BTreeSet::new();
+        for id in &context.waiting {
+            let run = context.runs.get(id)?;
+            let thread = &run.spec.thread;
+            let is_first = !context.busy.contains_key(thread) && passed.insert(thread);
+            if is_first
+                && run.phase == (Phase::Queued { is_durable: true })
+                && let Some(worker) = self.worker_for(run)
+            {
+                return Some((id.clone(), worker));
+            }
+        }
+        None
+    }
+
+    /// Where a run stands: queued runs that start before it by the present order.
+    pub(crate) fn place(&self, user: &User, run: &RunId) -> Place {
+        let index = self.users.get(user).and_then(|own| own.waiting.iter().position(|other| other == run));
+        let ahead = index.map(|index| self.ahead(user, index));
+        let position = ahead.map_or(0, |ahead| ahead + 1);
+        Place { position, ahead: ahead.unwrap_or(0), duplicate: false }
+    }
+
+    /// Queued runs that start before a user's run with `index` older ones: everyone has had as many turns.
+    pub(crate) fn ahead(&self, user: &User, index: usize) -> u64 {
+        let mut is_before = true;
+        let mut ahead = index;
+        for other in &self.queue.turns {
+            if other == user {
+                is_before = false;
+            } else if let Some(context) = self.users.get(other) {
+                ahead += context.waiting.len().min(index + usize::from(is_before));
+            }
+        }
+        ahead as u64
+    }
+
+    /// Where a run will stand that is being accepted: 0 if nothing keeps it from starting at once.
+    pub(crate) fn place_of_new(&self, user: &User, thread: &Thread, agent: &Agent) -> Place {
+        let own = self.users.get(user).expect("a context in use is in memory");
+        let runs = &self.config.runs;
+        let is_free = self.queue.active + self.queue.waiting < runs.active
+            && own.active() + own.waiting.len() < runs.active_per_user
+            && !own.busy.contains_key(thread)
+            && !own.waiting.iter().filter_map(|id| own.runs.get(id)).any(|run| run.spec.thread == *thread)
+            && self.free_slots(agent) > self.queue.waiting;
+        if is_free {
+            return Place::default();
+        }
+        let ahead = self.ahead(user, own.waiting.len());
+        Place { position: ahead + 1, ahead, duplicate: false }
+    }
+
+    /// Why a run of this context does not start, and in words.
+    pub(crate) fn why_waiting(&self, context: &Context, run: &Run) -> (&'static str, &'static str) {
+        if context.busy.contains_key(&run.spec.thread) {
+            return ("thread_order", "An earlier run of this thread has not ended.");
+        }
+        if self.free_slots(&run.spec.agent) == 0 && !self.is_served(&run.spec.agent) {
+            return ("no_worker", "No worker for this agent is connected.");
+        }
+        if context.active() >= self.config.runs.active_per_user {
+            return ("user_limit", "As many of your runs as allowed are running.");
+        }
+        if self.queue.active >= self.config.runs.active {
+            return ("concurrency", "As many runs as allowed are running.");
+        }
+        if self.free_slots(&run.spec.agent) == 0 {
+            return ("no_worker", "All workers for this agent are busy.");
+        }
+        ("concurrency", "Others are before it.")
+    }
+}

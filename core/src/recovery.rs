@@ -1,0 +1,93 @@
+//! The core as it comes up on what the store knows: contexts, runs, workers' leases, the queue in its old order.
+
+use crate::Core;
+use crate::config::Config;
+use crate::context::{Context, RunOf};
+use crate::deadlines::Timer;
+use crate::effect::Effects;
+use crate::ids::{RunId, User};
+use crate::record::{Image, RowKey, Table};
+use crate::run::{Cause, Phase, Run};
+use crate::time::Now;
+use crate::worker::agent_of;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+impl Core {
+    /// Takes in all that is alive. Nothing is shown to anyone: there is no connection yet.
+    pub(crate) fn recover(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
+        let mut core = Self::empty(config, seed, now);
+        core.agents = image.rows.iter().filter_map(|(key, _)| agent_of(key)).collect();
+        let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();
+        for row in image.rows.iter().filter(|(key, _)| !key.owner.is_empty()) {
+            by_owner.entry(&row.0.owner).or_default().push(row);
+        }
+        let mut queued: Vec<(u64, RunOf)> = Vec::new();
+        for (owner, rows) in by_owner {
+            core.recover_user(owner, &rows, &mut queued);
+        }
+        queued.sort_by_key(|(ordinal, _)| *ordinal);
+        for (_, of) in queued {
+            core.enqueue(&of);
+        }
+        core.settle(out);
+        core
+    }
+
+    fn recover_user(&mut self, owner: &str, rows: &[&(RowKey, Bytes)], queued: &mut Vec<(u64, RunOf)>) {
+        let user = User::parse(owner).expect("a stored owner is a user");
+        let own: Vec<(RowKey, Bytes)> =
+            rows.iter().filter(|(key, _)| key.table.is_context()).map(|row| (*row).clone()).collect();
+        let mut context = Context::from_rows(&user, &own).expect("a run's user has a stream");
+        let find = |table: Table, name: &str| {
+            rows.iter().find(|(key, _)| key.table == table && &*key.name == name).map(|(_, value)| value)
+        };
+        for (key, spec) in rows.iter().filter(|(key, _)| key.table == Table::RunSpec) {
+            let id = RunId::parse(&key.name).expect("a stored run's id is one");
+            let state = find(Table::RunState, &key.name).expect("a run's two rows are stored together");
+            let tools = find(Table::RunTools, &key.name).map(AsRef::as_ref);
+            let run = Run::from_rows(spec, state, tools, self.now);
+            self.last_ordinal = self.last_ordinal.max(run.ordinal);
+            if let Some(key) = &run.spec.key {
+                context.keys.insert(key.clone(), id.clone());
+            }
+            self.routes.insert(id.clone(), user.clone());
+            context.runs.insert(id, run);
+        }
+        let ids: Vec<RunId> = context.runs.keys().cloned().collect();
+        self.users.insert(user.clone(), context);
+        for run in ids {
+            self.recover_run(RunOf { user: user.clone(), run }, queued);
+        }
+    }
+
+    /// A queued run waits again; a started one is with its worker, whose lease begins anew.
+    fn recover_run(&mut self, of: RunOf, queued: &mut Vec<(u64, RunOf)>) {
+        let Some(run) = self.run_mut(&of) else { return };
+        let (phase, thread, ordinal) = (run.phase.clone(), run.spec.thread.clone(), run.ordinal);
+        let worker = match phase {
+            Phase::Queued { .. } => return queued.push((ordinal, of)),
+            Phase::Running(worker) => {
+                if let Some(at) = self.time_left(&of, &worker) {
+                    self.deadlines.set(Timer::Timeout(of.run.clone()), at);
+                }
+                worker
+            }
+            Phase::Cancelling(worker, Cause::User | Cause::Timeout) => {
+                let by = self.now.mono + self.config.runs.cancel_grace;
+                self.deadlines.set(Timer::Grace(of.run.clone()), by);
+                worker
+            }
+            Phase::Offered(_) | Phase::Starting(_) | Phase::Ended | Phase::Gone => {
+                unreachable!("only what is durable is stored")
+            }
+        };
+        let idle = self.config.delivery.backlog_every;
+        self.deadlines.set(Timer::Working(of.run.clone()), self.now.mono + idle);
+        self.queue.active += 1;
+        let context = self.users.get_mut(&of.user).expect("it was just made");
+        assert!(context.busy.insert(thread, of.run.clone()).is_none(), "a thread's runs go one at a time");
+        self.recall_worker(&worker, &of);
+    }
+}

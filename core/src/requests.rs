@@ -1,0 +1,362 @@
+//! The connection's side of the core: what arrives on it, in order, and what it is sent.
+
+use crate::conn::{Conn, Role, Turn, text};
+use crate::context::RunOf;
+use crate::deadlines::Timer;
+use crate::durable::Reveal;
+use crate::effect::Effects;
+use crate::ids::{ConnId, LoadId, RunId};
+use crate::input::Message;
+use crate::limits::Verdict;
+use crate::record::{Found, Record};
+use crate::run::{Phase, Run};
+use crate::time::Span;
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::event::{Envelope, Kind, encode};
+use crate::wire::json::Object;
+use crate::wire::user::{self, Body, error};
+use crate::wire::worker::{Attempt, Hello, ack};
+use crate::{Core, Load};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::IpAddr;
+use rand::Rng;
+
+impl Core {
+    pub(crate) fn on_opened(&mut self, id: ConnId, peer: IpAddr) {
+        let conn = Conn::new(id, peer, self.now.mono);
+        assert!(self.conns.insert(id, conn).is_none(), "connection ids are never reused");
+        *self.addresses.entry(peer).or_default() += 1;
+        self.deadlines.set(Timer::Head(id), self.now.mono + self.config.server.hello_timeout);
+    }
+
+    pub(crate) fn on_message(&mut self, id: ConnId, message: Message<'_>, out: &mut Effects) {
+        let (mono, cap) = (self.now.mono, self.config.server.output);
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
+        conn.last_in = mono;
+        match message {
+            Message::Alive => {}
+            Message::Text(message) => match conn.arrive(message, cap) {
+                Turn::Now => self.on_text(id, message, out),
+                Turn::Later => self.pace(id, out),
+                Turn::TooMuch => {
+                    let reason = "at most 64 messages and 256 KiB before the welcome";
+                    self.close(id, CloseCode::TooMuchEarly, reason, out);
+                }
+            },
+            Message::Binary => {
+                let refusal = Refusal::new(
+                    Code::BadMessage,
+                    "expected text messages, found a binary one",
+                    "send JSON as text",
+                );
+                self.send_error(id, None, None, &refusal, out);
+                self.close(id, CloseCode::Violation, "binary message", out);
+            }
+            Message::TooLarge => {
+                let limit = match conn.role {
+                    Role::Worker(_) => self.config.server.worker_message,
+                    Role::Http | Role::Greeting(_) | Role::User(_) => self.config.server.message,
+                };
+                let message = format!("expected a message of at most {limit} bytes");
+                let refusal = Refusal::new(Code::TooLarge, message, "measure before sending");
+                self.send_error(id, None, None, &refusal, out);
+                self.close(id, CloseCode::MessageTooLarge, "message too large", out);
+            }
+            Message::NotUtf8 => self.close(id, CloseCode::NotUtf8, "text that is not UTF-8", out),
+            Message::Breach(what) => self.close(id, CloseCode::Breach, what, out),
+        }
+    }
+
+    fn on_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
+        match self.conns.get(&id).map(|conn| &conn.role) {
+            Some(Role::Greeting(_)) => self.on_greeting_text(id, message, out),
+            Some(Role::User(_)) => self.on_user_text(id, message, out),
+            Some(Role::Worker(_)) => self.on_worker_text(id, message, out),
+            Some(Role::Http) | None => {}
+        }
+    }
+
+    /// Handles what waits in a connection's inbox, as far as it can be handled now.
+    pub(crate) fn take_inbox(&mut self, id: ConnId, out: &mut Effects) {
+        let cap = self.config.server.output;
+        while let Some(message) = self.conns.get_mut(&id).and_then(|conn| conn.next(cap)) {
+            self.on_text(id, &message, out);
+        }
+        self.pace(id, out);
+    }
+
+    fn on_user_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
+        let read = user::read(message);
+        if !matches!(&read, Ok(user::Request { body: Body::Ack(_), .. })) {
+            let request = read.as_ref().map_or_else(|unread| unread.id.clone(), |request| request.id.clone());
+            match self.rate(id) {
+                Verdict::Fine => {}
+                Verdict::Refuse(wait) => return self.refuse_rate(id, request.as_deref(), wait, out),
+                Verdict::Close => return self.close_rate(id, out),
+            }
+        }
+        let request = match read {
+            Ok(request) => request,
+            Err(unread) => {
+                let (of, request) = (unread.of.as_deref(), unread.id.as_deref());
+                self.send_error(id, of, request, &unread.refusal, out);
+                if of == Some("hello") {
+                    self.close(id, CloseCode::Violation, &unread.refusal.message, out);
+                }
+                return;
+            }
+        };
+        match request.body {
+            Body::Hello(_) => {
+                let refusal =
+                    Refusal::new(Code::BadMessage, "expected one `hello`, found a second", "say it once");
+                self.send_error(id, Some("hello"), request.id.as_deref(), &refusal, out);
+                self.close(id, CloseCode::Violation, &refusal.message, out);
+            }
+            Body::Run(ask) => self.on_ask(id, request.id, ask, out),
+            Body::Cancel(run) => self.on_cancel(id, request.id, run, out),
+            Body::Ack(seq) => {
+                if let Err(refusal) = self.on_ack(id, seq, out) {
+                    self.send_error(id, Some("ack"), request.id.as_deref(), &refusal, out);
+                }
+            }
+            Body::Ping(n) => {
+                let pong = Object::message("pong")
+                    .maybe_str("id", request.id.as_deref())
+                    .maybe_raw("n", n)
+                    .raw("ts", self.now.wall.0);
+                self.send(id, text(pong), out);
+            }
+        }
+    }
+
+    /// The store has said whether a run that is to be cancelled has ended.
+    pub(crate) fn on_cancel_looked_up(
+        &mut self,
+        conn: ConnId,
+        id: Option<String>,
+        of: &RunOf,
+        found: Found,
+        out: &mut Effects,
+    ) {
+        if let Some(rows) = self.looked_up(conn, &of.user, found, out) {
+            if let Some(state) = self.cancel(of, out) {
+                self.answer_cancel(conn, id.as_deref(), &of.run, state);
+            } else if crate::admission::ended_run(&of.user, &of.run, &rows).is_some() {
+                self.answer_cancel(conn, id.as_deref(), &of.run, "ended");
+            } else {
+                let refusal = crate::admission::run_not_found(&of.run);
+                self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+            }
+        }
+        self.leave_memory(&of.user);
+        self.take_inbox(conn, out);
+    }
+
+    /// The store has said how runs ended that a worker still names.
+    pub(crate) fn on_worker_looked_up(&mut self, id: ConnId, hello: Hello, found: Found, out: &mut Effects) {
+        match found {
+            Found::Rows(rows) => self.admit_worker(id, hello, &rows, out),
+            Found::Damaged => {
+                self.close(id, CloseCode::ServerError, "what is stored of its runs is damaged", out);
+            }
+            Found::Events(_) => unreachable!("rows were asked for"),
+        }
+    }
+
+    pub(crate) fn rate(&mut self, id: ConnId) -> Verdict {
+        let (mono, limits) = (self.now.mono, &self.config.limits);
+        self.conns.get_mut(&id).map_or(Verdict::Fine, |conn| conn.rate.message(mono, limits))
+    }
+
+    pub(crate) fn refuse_rate(&mut self, id: ConnId, request: Option<&str>, wait: Span, out: &mut Effects) {
+        let limits = &self.config.limits;
+        let message = format!(
+            "expected at most {} messages a second, and {} at once",
+            limits.messages_per_second, limits.burst
+        );
+        let refusal =
+            Refusal::new(Code::RateLimited, message, "send more slowly").retry(wait.as_millis() + 1);
+        self.send_error(id, None, request, &refusal, out);
+    }
+
+    pub(crate) fn close_rate(&mut self, id: ConnId, out: &mut Effects) {
+        self.close(id, CloseCode::RateLimit, "messages went on in spite of the refusals", out);
+    }
+
+    pub(crate) fn on_flushed(&mut self, id: ConnId, bytes: usize, out: &mut Effects) {
+        let (now, stuck_after) = (self.now, self.config.server.stuck_after);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.flush(bytes, now, stuck_after, &mut self.deadlines);
+        if conn.is_closing {
+            return;
+        }
+        self.watch_acks(id);
+        self.deliver(id, out);
+        self.take_inbox(id, out);
+    }
+
+    pub(crate) fn on_closed(&mut self, id: ConnId) {
+        self.detach(id);
+        crate::conn::clear_timers(id, &mut self.deadlines);
+        let Some(conn) = self.conns.remove(&id) else { return };
+        if let Some(count) = self.addresses.get_mut(&conn.peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&conn.peer);
+            }
+        }
+    }
+
+    pub(crate) fn on_hello_timeout(&mut self, id: ConnId, out: &mut Effects) {
+        self.close(id, CloseCode::NoHello, "no hello in time", out);
+    }
+
+    pub(crate) fn on_silence(&mut self, id: ConnId, out: &mut Effects) {
+        let limit = self.config.server.heartbeat.ratio(5, 2);
+        let Some(conn) = self.conns.get(&id) else { return };
+        let silent = self.now.mono.since(conn.last_in);
+        // Whoever is not read cannot be heard.
+        if silent < limit || !conn.is_read() {
+            let left = if conn.is_read() { limit - silent } else { limit };
+            return self.deadlines.set(Timer::Silence(id), self.now.mono + left);
+        }
+        self.close(id, CloseCode::Silent, "no sign of life", out);
+    }
+
+    pub(crate) fn on_stuck(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        // An HTTP answer that nobody takes is given up, too.
+        conn.is_closing = false;
+        self.close(id, CloseCode::TakesNothing, "output waits and none of it is taken", out);
+    }
+
+    /// Takes a connection out of what it belongs to.
+    fn detach(&mut self, id: ConnId) {
+        self.leave_context(id);
+        self.leave_worker(id);
+    }
+
+    /// Closes a connection.
+    pub(crate) fn close(&mut self, id: ConnId, code: CloseCode, reason: &str, out: &mut Effects) {
+        self.detach(id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.close(code, reason, &mut self.deadlines, out);
+        }
+    }
+
+    /// Sends a message.
+    pub(crate) fn send(&mut self, id: ConnId, message: Bytes, out: &mut Effects) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.send(message, self.now, self.config.server.stuck_after, &mut self.deadlines, out);
+        }
+    }
+
+    /// Sends an error.
+    pub(crate) fn send_error(
+        &mut self,
+        id: ConnId,
+        of: Option<&str>,
+        request: Option<&str>,
+        refusal: &Refusal,
+        out: &mut Effects,
+    ) {
+        self.send(id, text(error(of, request, refusal)), out);
+    }
+
+    /// Tells workers which of their messages are stored.
+    pub(crate) fn send_acks(&mut self, acks: BTreeMap<(ConnId, RunId, u64), u64>, out: &mut Effects) {
+        for ((conn, run, attempt), n) in acks {
+            self.send(conn, text(ack(&Attempt { run, attempt }, n)), out);
+            self.pace(conn, out);
+        }
+    }
+
+    /// A question to the store.
+    pub(crate) fn ask(&mut self, load: Load) -> LoadId {
+        self.last_load += 1;
+        let id = LoadId(self.last_load);
+        self.loads.insert(id, load);
+        id
+    }
+
+    /// The next random number.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    /// Whose a run is.
+    pub(crate) fn run_of(&self, run: &RunId) -> Option<RunOf> {
+        self.routes.get(run).map(|user| RunOf { user: user.clone(), run: run.clone() })
+    }
+
+    /// A run in memory.
+    pub(crate) fn run_mut(&mut self, of: &RunOf) -> Option<&mut Run> {
+        self.users.get_mut(&of.user)?.runs.get_mut(&of.run)
+    }
+
+    /// An accepted run is durable: it may be offered.
+    pub(crate) fn on_queued_durable(&mut self, of: &RunOf) {
+        if let Some(run) = self.run_mut(of).filter(|run| run.is_queued()) {
+            run.phase = Phase::Queued { is_durable: true };
+            self.queue.has_changed = true;
+            self.notice_queue();
+        }
+    }
+
+    /// Writes an event of a run: the one way into a stream.
+    pub(crate) fn write(&mut self, of: &RunOf, kind: Kind, data: &str) {
+        let now = self.now;
+        let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
+        let run = context.runs.get_mut(&of.run).expect("a run is in its context");
+        let stream = &mut context.stream;
+        let seq = stream.next();
+        let thread = &run.spec.thread;
+        let envelope = Envelope { seq, ts: now.wall, thread, run: &of.run, attempt: run.attempt, kind };
+        let bytes = encode(envelope, data);
+        let mut records: Vec<Record> = Vec::new();
+        stream.push(&of.user, bytes, &mut records);
+        if run.first_seq == 0 {
+            run.first_seq = seq;
+        }
+        run.last_seq = seq;
+        run.events += 1;
+        run.last_event = (kind, now.mono);
+        let from = context.live_from();
+        let keep = crate::stream::Keep {
+            events: self.config.store.events_per_user,
+            bytes: self.config.store.bytes_per_user,
+            from,
+        };
+        if context.stream.trim(keep) {
+            let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
+            records.push(Record::Trim { stream, floor });
+        }
+        records.push(context.stream.row(&of.user));
+        for record in records {
+            self.durable.record(record);
+        }
+        self.durable.reveal(Reveal::Head { user: of.user.clone(), seq });
+    }
+
+    /// Stores how far a run is.
+    pub(crate) fn store_run(&mut self, of: &RunOf) {
+        let now = self.now;
+        if let Some(run) = self.run_mut(of).filter(|run| !run.is_ended()) {
+            let row = run.state_row(&of.run, now);
+            self.durable.record(row);
+        }
+    }
+
+    /// Stores a run's tool calls.
+    pub(crate) fn store_tools(&mut self, of: &RunOf) {
+        if let Some(run) = self.run_mut(of).filter(|run| !run.is_ended()) {
+            let row = run.tools_row(&of.run);
+            self.durable.record(row);
+        }
+    }
+}

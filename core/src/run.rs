@@ -1,0 +1,348 @@
+//! A run's life: what was asked, how far it is, and how that is stored.
+//!
+//! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to queued; it
+//! ends from anywhere, once.
+
+use crate::ids::{Agent, Call, Key, RunId, Thread, User};
+use crate::record::{Record, RowKey, Table};
+use crate::time::{Mono, Now, Span, WallMs};
+use crate::wire::event::Kind;
+use crate::wire::json::Object;
+use crate::worker::WorkerKey;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What was asked. Checked whole before it exists, and never changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) user: User,
+    pub(crate) thread: Thread,
+    pub(crate) agent: Agent,
+    pub(crate) input: Box<RawValue>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) key: Option<Key>,
+    pub(crate) digest: String,
+    pub(crate) parent: Option<RunId>,
+    pub(crate) meta: Option<Box<RawValue>>,
+    /// When it was accepted, wall clock.
+    pub(crate) accepted_ms: u64,
+    /// Its place among all runs ever accepted.
+    pub(crate) ordinal: u64,
+}
+
+/// Where a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waits for a worker. Not offered before it is durable.
+    Queued {
+        /// Whether it is.
+        is_durable: bool,
+    },
+    /// Offered to a worker, which has not answered.
+    Offered(WorkerKey),
+    /// The worker has said `started`; that is not durable yet.
+    Starting(WorkerKey),
+    /// The worker executes it.
+    Running(WorkerKey),
+    /// The worker is told to stop.
+    Cancelling(WorkerKey, Cause),
+    /// Its end is written, and not durable yet.
+    Ended,
+    /// Its end is durable.
+    Gone,
+}
+
+/// Why a run is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    /// Its user said so.
+    User,
+    /// Its time is up.
+    Timeout,
+}
+
+impl Cause {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) phase: Phase,
+    pub(crate) ordinal: u64,
+    /// The fencing number of the last dispatch.
+    pub(crate) attempt: u64,
+    /// Attempts that started.
+    pub(crate) attempts: u64,
+    /// Offers in a row that were not taken.
+    pub(crate) not_taken: u32,
+    /// Workers that are passed over until then, while there are others.
+    pub(crate) avoid: BTreeMap<WorkerKey, Mono>,
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) events: u64,
+    /// The last message of the attempt that was taken.
+    pub(crate) n: u64,
+    /// A number was left out; nothing is taken until it comes.
+    pub(crate) is_gap_told: bool,
+    /// Whether `started` was acknowledged on the worker's present connection, or before a restart.
+    pub(crate) is_start_acked: bool,
+    /// The worker whose `complete` ended it.
+    pub(crate) completed_by: Option<WorkerKey>,
+    /// Whether the worker has confirmed the command to stop.
+    pub(crate) is_cancel_got: bool,
+    pub(crate) queued_since: Mono,
+    pub(crate) queued: Span,
+    /// Time executed in spans that are over.
+    pub(crate) ran: Span,
+    pub(crate) running_since: Option<Mono>,
+    pub(crate) last_event: (Kind, Mono),
+    pub(crate) tools: Tools,
+    /// What its user was last told of its place in the queue, and when.
+    pub(crate) told: Option<(u64, Mono)>,
+}
+
+/// The tool calls of an attempt.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tools {
+    /// Calls that have not ended, with the time they began, wall clock.
+    pub(crate) open: BTreeMap<Call, u64>,
+    /// All calls of the attempt.
+    pub(crate) used: BTreeSet<Call>,
+    /// Calls of all attempts.
+    pub(crate) count: u64,
+}
+
+/// The stored form of how far a run is.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    attempt: u64,
+    attempts: u64,
+    not_taken: u32,
+    first_seq: u64,
+    last_seq: u64,
+    events: u64,
+    n: u64,
+    queued_ms: u64,
+    ran_us: u64,
+    worker: Option<WorkerKey>,
+    cancel: Option<Cause>,
+}
+
+/// The stored form of a run that has ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) user: User,
+    pub(crate) thread: Thread,
+    pub(crate) agent: Agent,
+    pub(crate) status: String,
+    pub(crate) attempt: u64,
+    /// The worker whose `complete` ended it.
+    pub(crate) completed_by: Option<WorkerKey>,
+    pub(crate) last_seq: u64,
+    pub(crate) ended_ms: u64,
+}
+
+/// The stored form of an idempotency key.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeyRow {
+    pub(crate) run: RunId,
+    pub(crate) thread: Thread,
+    pub(crate) digest: String,
+    pub(crate) made_ms: u64,
+}
+
+impl Run {
+    pub(crate) fn new(spec: Spec, now: Now) -> Self {
+        Self {
+            ordinal: spec.ordinal,
+            spec: Arc::new(spec),
+            phase: Phase::Queued { is_durable: false },
+            attempt: 0,
+            attempts: 0,
+            not_taken: 0,
+            avoid: BTreeMap::new(),
+            first_seq: 0,
+            last_seq: 0,
+            events: 0,
+            n: 0,
+            is_gap_told: false,
+            is_start_acked: false,
+            completed_by: None,
+            is_cancel_got: false,
+            queued_since: now.mono,
+            queued: Span::ZERO,
+            ran: Span::ZERO,
+            running_since: None,
+            last_event: (Kind::RunQueued, now.mono),
+            tools: Tools::default(),
+            told: None,
+        }
+    }
+
+    /// A run as it is stored. A started one is with its worker, whose lease begins anew.
+    pub(crate) fn from_rows(spec: &[u8], state: &[u8], tools: Option<&[u8]>, now: Now) -> Self {
+        const STORED: &str = "a stored row is what was stored";
+        let spec: Spec = serde_json::from_slice(spec).expect(STORED);
+        let state: State = serde_json::from_slice(state).expect(STORED);
+        let queued = Span::millis(state.queued_ms);
+        let waited = now.wall.since(WallMs(spec.accepted_ms));
+        let mut run = Self::new(spec, now);
+        run.phase = match (state.worker, state.cancel) {
+            (None, _) => Phase::Queued { is_durable: true },
+            (Some(worker), None) => Phase::Running(worker),
+            (Some(worker), Some(cause)) => Phase::Cancelling(worker, cause),
+        };
+        if run.is_queued() {
+            run.queued_since = Mono(now.mono.0.saturating_sub(waited.0));
+        } else {
+            run.running_since = Some(now.mono);
+        }
+        run.attempt = state.attempt;
+        run.attempts = state.attempts;
+        run.not_taken = state.not_taken;
+        run.first_seq = state.first_seq;
+        run.last_seq = state.last_seq;
+        run.events = state.events;
+        run.n = state.n;
+        run.is_start_acked = true;
+        run.queued = queued;
+        run.ran = Span(state.ran_us);
+        run.tools = tools.map(|row| serde_json::from_slice(row).expect(STORED)).unwrap_or_default();
+        run
+    }
+
+    /// The row that stores how far it is. `id` is its own.
+    pub(crate) fn state_row(&self, id: &RunId, now: Now) -> Record {
+        let cancel = match self.phase {
+            Phase::Cancelling(_, cause) => Some(cause),
+            Phase::Queued { .. }
+            | Phase::Offered(_)
+            | Phase::Starting(_)
+            | Phase::Running(_)
+            | Phase::Ended
+            | Phase::Gone => None,
+        };
+        let worker = if matches!(self.phase, Phase::Offered(_)) { None } else { self.worker().cloned() };
+        let state = State {
+            attempt: self.attempt,
+            attempts: self.attempts,
+            not_taken: self.not_taken,
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            events: self.events,
+            n: self.n,
+            queued_ms: self.queued.as_millis(),
+            ran_us: self.ran(now).0,
+            worker,
+            cancel,
+        };
+        Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
+    }
+
+    /// The row that stores what was asked.
+    pub(crate) fn spec_row(&self, id: &RunId) -> Record {
+        Record::Put { key: self.key(Table::RunSpec, id), value: crate::record::row(&*self.spec) }
+    }
+
+    /// The row that stores its tool calls.
+    pub(crate) fn tools_row(&self, id: &RunId) -> Record {
+        Record::Put { key: self.key(Table::RunTools, id), value: crate::record::row(&self.tools) }
+    }
+
+    /// One of its rows.
+    pub(crate) fn key(&self, table: Table, id: &RunId) -> RowKey {
+        RowKey { table, owner: self.spec.user.as_str().into(), name: id.as_str().into() }
+    }
+
+    /// The worker at which it is, or to which it is offered.
+    pub(crate) const fn worker(&self) -> Option<&WorkerKey> {
+        match &self.phase {
+            Phase::Offered(worker)
+            | Phase::Starting(worker)
+            | Phase::Running(worker)
+            | Phase::Cancelling(worker, _) => Some(worker),
+            Phase::Queued { .. } | Phase::Ended | Phase::Gone => None,
+        }
+    }
+
+    /// Whether this worker's `complete` ended it, in this attempt.
+    pub(crate) fn completed_by(&self, key: &WorkerKey, attempt: u64) -> bool {
+        self.completed_by.as_ref() == Some(key) && self.attempt == attempt
+    }
+
+    pub(crate) const fn is_queued(&self) -> bool {
+        matches!(self.phase, Phase::Queued { .. })
+    }
+
+    pub(crate) const fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Gone)
+    }
+
+    /// Whether it is shown among the runs that have not ended: its first event is durable, its end is not.
+    pub(crate) fn is_listed(&self, head: u64) -> bool {
+        self.phase != Phase::Gone && self.first_seq <= head
+    }
+
+    /// Time executed so far, in all attempts.
+    pub(crate) fn ran(&self, now: Now) -> Span {
+        self.ran + self.running_since.map_or(Span::ZERO, |since| now.mono.since(since))
+    }
+
+    /// Time queued before it was first taken.
+    pub(crate) fn queued(&self, now: Now) -> Span {
+        if self.attempts == 0 { now.mono.since(self.queued_since) } else { self.queued }
+    }
+
+    /// Its state in one word of the protocol.
+    pub(crate) const fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Queued { .. } => "queued",
+            Phase::Offered(_) | Phase::Starting(_) => "dispatched",
+            // An end that is not durable is not shown.
+            Phase::Running(_) | Phase::Ended => "running",
+            Phase::Cancelling(..) => "cancelling",
+            Phase::Gone => "ended",
+        }
+    }
+
+    /// As `welcome` lists it, in a stream that is durable up to `head`.
+    pub(crate) fn describe(&self, id: &RunId, head: u64, now: Now) -> Object {
+        Object::new()
+            .str("run", id.as_str())
+            .str("thread", self.spec.thread.as_str())
+            .str("agent", self.spec.agent.as_str())
+            .str("state", self.state())
+            .raw("attempt", self.attempt)
+            .raw("first_seq", self.first_seq)
+            .raw("last_seq", self.last_seq.min(head))
+            .raw("queued_ms", self.queued(now).as_millis())
+            .raw("running_ms", self.ran(now).as_millis())
+    }
+}
+
+/// The row of a run that has ended. Run ids are unique in the daemon: it has no owner in its key.
+pub(crate) fn ended_key(id: &RunId) -> RowKey {
+    RowKey { table: Table::Ended, owner: "".into(), name: id.as_str().into() }
+}
+
+/// The row of an idempotency key.
+pub(crate) fn key_key(user: &User, key: &Key) -> RowKey {
+    RowKey { table: Table::Key, owner: user.as_str().into(), name: key.as_str().into() }
+}
+
+/// Bytes as the JSON that they are known to be.
+pub(crate) fn raw_json(bytes: &Bytes) -> Box<RawValue> {
+    serde_json::from_slice(bytes).expect("a payload was checked when it came in")
+}

@@ -1,0 +1,231 @@
+//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in memory.
+
+use crate::ids::{Epoch, User};
+use crate::record::{Record, RowKey, StreamKey, Table};
+use crate::wire::user::From;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Events of a stream kept in memory, at most, besides those that are not durable.
+const TAIL_EVENTS: usize = 1024;
+/// Bytes of a stream kept in memory, at most, or what is not durable.
+const TAIL_BYTES: usize = 256 * 1024;
+/// Events between two marks. Trimming goes from mark to mark.
+const MARK_EVERY: u64 = 64;
+
+/// An ordered log of events.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    key: StreamKey,
+    epoch: Epoch,
+    /// The oldest seq still kept.
+    floor: u64,
+    /// The newest durable seq; 0 when there is none.
+    head: u64,
+    /// The newest seq given out.
+    last: u64,
+    tail: VecDeque<Entry>,
+    tail_bytes: usize,
+    /// All bytes ever written to it.
+    bytes: u64,
+    marks: VecDeque<Mark>,
+}
+
+/// An event in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Its place.
+    pub(crate) seq: u64,
+    /// Its one encoding.
+    pub(crate) bytes: Bytes,
+}
+
+/// What was written before an event: lets the log be trimmed by bytes and by age without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    seq: u64,
+    bytes: u64,
+}
+
+/// The stored form of a stream's facts.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    epoch: Epoch,
+    floor: u64,
+    last: u64,
+    bytes: u64,
+}
+
+/// Where a connection begins, as `welcome` tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// `resumed`, `fresh` or `reset`.
+    pub(crate) status: &'static str,
+    /// Why it is a reset.
+    pub(crate) reason: Option<&'static str>,
+    /// The position at which it begins.
+    pub(crate) from: u64,
+}
+
+impl Resume {
+    fn new(status: &'static str, from: u64) -> Self {
+        Self { status, reason: None, from }
+    }
+}
+
+/// How much of a stream is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// The newest events, at most.
+    pub(crate) events: u64,
+    /// Their bytes, at most.
+    pub(crate) bytes: u64,
+    /// The first event that must stay whatever its age.
+    pub(crate) from: Option<u64>,
+}
+
+impl Stream {
+    /// A new stream.
+    pub(crate) fn new(user: &User, epoch: Epoch) -> Self {
+        let key = StreamKey(format!("u:{epoch}:{user}").into());
+        let (tail, marks) = (VecDeque::new(), VecDeque::new());
+        Self { key, epoch, floor: 1, head: 0, last: 0, tail, tail_bytes: 0, bytes: 0, marks }
+    }
+
+    /// The stream as it is stored.
+    pub(crate) fn from_rows(user: &User, row: &[u8], marks: Option<&[u8]>) -> Self {
+        let row: Row = serde_json::from_slice(row).expect("a stored row is what was stored");
+        let mut stream = Self::new(user, row.epoch);
+        stream.floor = row.floor;
+        stream.last = row.last;
+        stream.head = row.last;
+        stream.bytes = row.bytes;
+        if let Some(marks) = marks {
+            stream.marks = serde_json::from_slice(marks).expect("a stored row is what was stored");
+        }
+        stream
+    }
+
+    pub(crate) fn row_key(user: &User) -> RowKey {
+        RowKey { table: Table::User, owner: user.as_str().into(), name: "stream".into() }
+    }
+
+    pub(crate) fn marks_key(user: &User) -> RowKey {
+        RowKey { table: Table::User, owner: user.as_str().into(), name: "marks".into() }
+    }
+
+    /// The row that stores its facts.
+    pub(crate) fn row(&self, user: &User) -> Record {
+        let row = Row { epoch: self.epoch.clone(), floor: self.floor, last: self.last, bytes: self.bytes };
+        Record::Put { key: Self::row_key(user), value: crate::record::row(&row) }
+    }
+
+    pub(crate) fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    pub(crate) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    pub(crate) const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(crate) const fn head(&self) -> u64 {
+        self.head
+    }
+
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The place of the next event.
+    pub(crate) const fn next(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// Adds an event in the place that [`Self::next`] gave, and what stores it.
+    pub(crate) fn push(&mut self, user: &User, bytes: Bytes, records: &mut Vec<Record>) {
+        self.last += 1;
+        let seq = self.last;
+        if seq % MARK_EVERY == 1 {
+            self.marks.push_back(Mark { seq, bytes: self.bytes });
+            let value = crate::record::row(&self.marks);
+            records.push(Record::Put { key: Self::marks_key(user), value });
+        }
+        self.bytes += bytes.len() as u64;
+        self.tail_bytes += bytes.len();
+        records.push(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
+        self.tail.push_back(Entry { seq, bytes });
+    }
+
+    /// Everything up to `seq` is durable.
+    pub(crate) fn advance(&mut self, seq: u64) {
+        assert!(seq <= self.last, "only what was written becomes durable");
+        self.head = self.head.max(seq);
+        while self.tail.front().is_some_and(|first| first.seq <= self.head)
+            && (self.tail.len() > TAIL_EVENTS || self.tail_bytes > TAIL_BYTES)
+        {
+            if let Some(first) = self.tail.pop_front() {
+                self.tail_bytes -= first.bytes.len();
+            }
+        }
+    }
+
+    /// An event that is in memory.
+    pub(crate) fn in_memory(&self, seq: u64) -> Option<&Entry> {
+        let first = self.tail.front()?.seq;
+        self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+
+    /// Raises the floor as far as what is to be kept allows. Returns whether it rose.
+    pub(crate) fn trim(&mut self, keep: Keep) -> bool {
+        let before = self.floor;
+        while let [first, second, ..] = self.marks.make_contiguous() {
+            let too_many = self.last + 1 - first.seq > keep.events;
+            let too_big = self.bytes - first.bytes > keep.bytes;
+            let needed = keep.from.is_some_and(|from| from < second.seq);
+            if needed || !(too_many || too_big) || second.seq > self.head + 1 {
+                break;
+            }
+            self.floor = second.seq;
+            self.marks.pop_front();
+        }
+        self.floor > before
+    }
+
+    /// Where a connection begins that asks for `from`. `device` is the position of a device that is known, `live` the
+    /// first event of the oldest run that has not ended.
+    pub(crate) fn resume(&self, from: &From, device: Option<u64>, live: Option<u64>) -> Resume {
+        let oldest = self.floor - 1;
+        match from {
+            From::Oldest => Resume::new("fresh", oldest),
+            From::Head => Resume::new("fresh", self.head),
+            From::Device if let Some(seq) = device => self.after(seq),
+            From::Live | From::Device => {
+                let first = live.map_or(self.head, |first| first - 1);
+                Resume::new("fresh", first.clamp(oldest, self.head))
+            }
+            From::Position { epoch, .. } if *epoch != self.epoch => self.reset("epoch"),
+            From::Position { seq, .. } => self.after(*seq),
+        }
+    }
+
+    fn after(&self, seq: u64) -> Resume {
+        if seq > self.head {
+            self.reset("ahead")
+        } else if seq + 1 < self.floor {
+            self.reset("trimmed")
+        } else {
+            Resume::new("resumed", seq)
+        }
+    }
+
+    fn reset(&self, reason: &'static str) -> Resume {
+        Resume { status: "reset", reason: Some(reason), from: self.floor - 1 }
+    }
+}

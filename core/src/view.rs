@@ -1,0 +1,76 @@
+//! A look at the core from outside: for metrics, the console and the simulator's oracles.
+
+use crate::Core;
+use crate::ids::{Epoch, RunId, User};
+
+/// What there is now.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a>(pub(crate) &'a Core);
+
+/// A run, as seen from outside.
+#[derive(Clone, Debug)]
+pub struct RunView<'a> {
+    /// Its id.
+    pub run: &'a RunId,
+    /// Whose it is.
+    pub user: &'a User,
+    /// Its state, in a word of the protocol.
+    pub state: &'static str,
+    /// The fencing number of its last dispatch.
+    pub attempt: u64,
+}
+
+impl<'a> View<'a> {
+    /// Connections of all kinds.
+    pub fn connections(&self) -> usize {
+        self.0.conns.len()
+    }
+
+    /// Users in memory.
+    pub fn users(&self) -> usize {
+        self.0.users.len()
+    }
+
+    /// Workers with a session.
+    pub fn workers(&self) -> usize {
+        self.0.workers.len()
+    }
+
+    /// Runs that wait for a worker.
+    pub fn queued(&self) -> usize {
+        self.0.queue.waiting
+    }
+
+    /// Runs at workers.
+    pub fn active(&self) -> usize {
+        self.0.queue.active
+    }
+
+    /// Timers that are set.
+    pub fn timers(&self) -> usize {
+        self.0.deadlines.len()
+    }
+
+    /// Appends that are not durable yet.
+    pub fn appends_waiting(&self) -> usize {
+        self.0.durable.waiting()
+    }
+
+    /// All runs in memory.
+    pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> {
+        self.0.users.iter().flat_map(|(user, context)| {
+            context.runs.iter().map(move |(run, state)| RunView {
+                run,
+                user,
+                state: state.state(),
+                attempt: state.attempt,
+            })
+        })
+    }
+
+    /// A user's stream, if it is in memory: epoch, floor, head.
+    pub fn stream(&self, user: &str) -> Option<(&'a Epoch, u64, u64)> {
+        let stream = &self.0.users.get(user)?.stream;
+        Some((stream.epoch(), stream.floor(), stream.head()))
+    }
+}

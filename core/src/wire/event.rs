@@ -1,0 +1,197 @@
+//! Events (PROTOCOL §4): which there are, what a worker's must look like, and the one encoding of each.
+
+use super::error::{Code, Refusal};
+use super::json::{Field, Fields, Object, ObjectPayload, wrong};
+use crate::ids::{Call, RunId, Thread};
+use crate::time::WallMs;
+use alloc::borrow::Cow;
+use alloc::format;
+use bytes::{BufMut, Bytes, BytesMut};
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// The events of a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Kind {
+            /// All events.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// As it stands on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+events! {
+    /// The run was accepted.
+    RunQueued = "run_queued";
+    /// A worker took the run.
+    AgentStarted = "agent_started";
+    /// What the agent thinks.
+    AgentThinking = "agent_thinking";
+    /// What the agent answers.
+    AgentOutput = "agent_output";
+    /// A tool begins.
+    ToolExecuting = "tool_executing";
+    /// A tool goes on.
+    ToolProgress = "tool_progress";
+    /// A tool has ended.
+    ToolCompleted = "tool_completed";
+    /// A step begins.
+    StepStarted = "step_started";
+    /// A step has ended.
+    StepCompleted = "step_completed";
+    /// The run goes on.
+    RunProgress = "run_progress";
+    /// Anything else a worker has to say.
+    Custom = "custom";
+    /// The run has ended.
+    AgentCompleted = "agent_completed";
+}
+
+/// An event of a worker, checked for itself.
+#[derive(Debug)]
+pub struct WorkerEvent<'a> {
+    /// Which.
+    pub kind: Kind,
+    /// Of which tool call, where it is of one.
+    pub call: Option<Call>,
+    /// Its data, as written.
+    pub data: &'a str,
+}
+
+impl<'a> Field<'a> for Kind {
+    const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, tool_completed, \
+        step_started, step_completed, run_progress or custom";
+    fn read(raw: &'a str) -> Option<Self> {
+        let word = <Cow<'a, str>>::read(raw)?;
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == word && kind.is_workers())
+    }
+}
+
+impl Kind {
+    /// Whether a worker may write it.
+    const fn is_workers(self) -> bool {
+        !matches!(self, Self::RunQueued | Self::AgentStarted | Self::AgentCompleted)
+    }
+}
+
+/// Reads an event's `event` and `data`.
+///
+/// # Errors
+/// `bad_event`, naming the field and what was expected.
+pub fn read<'a>(fields: &Fields<'a>) -> Result<WorkerEvent<'a>, Refusal> {
+    let checked = (|| {
+        let kind = fields.required::<Kind>("event")?;
+        let data = fields.required::<ObjectPayload<'_>>("data")?;
+        let call = check(kind, &data.fields)?;
+        Ok(WorkerEvent { kind, call, data: data.text })
+    })();
+    checked.map_err(|refusal: Refusal| Refusal { code: Code::BadEvent, ..refusal })
+}
+
+/// What each event's data must have.
+fn check(kind: Kind, data: &Fields<'_>) -> Result<Option<Call>, Refusal> {
+    match kind {
+        Kind::AgentThinking | Kind::AgentOutput => {
+            let delta = data.optional::<Cow<'_, str>>("delta")?;
+            let text = data.optional::<Cow<'_, str>>("text")?;
+            if delta.is_none() && text.is_none() {
+                return Err(wrong("delta", "`delta` or `text`", "neither"));
+            }
+            Ok(None)
+        }
+        Kind::ToolExecuting => {
+            data.required::<Cow<'_, str>>("tool")?;
+            data.required("call").map(Some)
+        }
+        Kind::ToolProgress => {
+            percent(data, false)?;
+            data.required("call").map(Some)
+        }
+        Kind::ToolCompleted => {
+            let status = data.required::<Cow<'_, str>>("status")?;
+            if !matches!(status.as_ref(), "ok" | "error" | "interrupted") {
+                return Err(wrong("status", "ok, error or interrupted", &status));
+            }
+            data.required("call").map(Some)
+        }
+        Kind::StepStarted | Kind::StepCompleted => data.required::<Cow<'_, str>>("step").map(|_| None),
+        Kind::RunProgress => percent(data, true).map(|()| None),
+        Kind::Custom => data.required::<Cow<'_, str>>("name").map(|_| None),
+        Kind::RunQueued | Kind::AgentStarted | Kind::AgentCompleted => {
+            unreachable!("no worker's event: {kind:?}")
+        }
+    }
+}
+
+/// A percentage: its text is a number from 0 to 100. Compared as text, since the core knows no fractions.
+struct Percent;
+
+impl<'a> Field<'a> for Percent {
+    const EXPECTED: &'static str = "a number from 0 to 100";
+    fn read(raw: &'a str) -> Option<Self> {
+        let (whole, fraction) = raw.split_once('.').unwrap_or((raw, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let whole: u64 = whole.parse().ok()?;
+        let in_range = whole < 100 || (whole == 100 && fraction.bytes().all(|byte| byte == b'0'));
+        (digits(fraction) && in_range).then_some(Self)
+    }
+}
+
+fn percent(data: &Fields<'_>, required: bool) -> Result<(), Refusal> {
+    if required {
+        return data.required::<Percent>("percent").map(|_| ());
+    }
+    data.optional::<Percent>("percent").map(|_| ())
+}
+
+/// Everything of an event but its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// Its place in the stream.
+    pub seq: u64,
+    /// When it was written.
+    pub ts: WallMs,
+    /// The conversation.
+    pub thread: &'a Thread,
+    /// The run.
+    pub run: &'a RunId,
+    /// The attempt; 0 before the first.
+    pub attempt: u64,
+    /// Which event.
+    pub kind: Kind,
+}
+
+/// The one encoding of an event: these bytes are stored, and sent to every device.
+pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
+    let Envelope { seq, ts, thread, run, attempt, kind } = envelope;
+    Bytes::from(
+        Object::message("event")
+            .raw("seq", seq)
+            .raw("ts", ts.0)
+            .str("thread", thread.as_str())
+            .str("run", run.as_str())
+            .raw("attempt", attempt)
+            .str("event", kind.as_str())
+            .raw("data", data)
+            .finish(),
+    )
+}
+
+/// The same event, marked as the `n`th retry.
+pub fn redelivery(event: &Bytes, n: u32) -> Bytes {
+    let Some((last, body)) = event.split_last() else { unreachable!("an event is an object") };
+    assert!(*last == b'}', "an event is an object");
+    let mark = format!(",\"redelivery\":{n}}}");
+    let mut bytes = BytesMut::with_capacity(body.len() + mark.len());
+    bytes.put_slice(body);
+    bytes.put_slice(mark.as_bytes());
+    bytes.freeze()
+}

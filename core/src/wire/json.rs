@@ -1,0 +1,413 @@
+//! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what was
+//! expected there, payloads passed through as written, and objects written in order.
+
+use super::error::{Code, Refusal};
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Display, Write};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The deepest nesting of a payload, counted from its outermost bracket (PROTOCOL, conventions).
+pub const DEPTH_MAX: usize = 64;
+/// The largest integer of the protocol: 53 bits.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// A message's fields, unread. Where a name stands twice the last one counts.
+#[derive(Debug)]
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// Reads the outer object.
+    ///
+    /// # Errors
+    /// `bad_json` for what is not JSON, `bad_message` for what is not an object.
+    pub fn parse(text: &'a str) -> Result<Self, Refusal> {
+        match serde_json::from_str::<Self>(text) {
+            Ok(fields) => Ok(fields),
+            Err(error) if error.is_data() => Err(Refusal::new(
+                Code::BadMessage,
+                "expected one JSON object, found another JSON value",
+                "send one JSON object per text message",
+            )),
+            Err(error) => Err(Refusal::new(
+                Code::BadJson,
+                format!("expected one JSON object, found at column {}: {error}", error.column()),
+                "send one JSON object per text message",
+            )),
+        }
+    }
+
+    fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// A field that must be there.
+    ///
+    /// # Errors
+    /// `bad_message`, naming the field and what was expected.
+    pub fn required<T: Field<'a>>(&self, name: &str) -> Result<T, Refusal> {
+        let Some(raw) = self.raw(name) else {
+            return Err(wrong(name, T::EXPECTED, "nothing"));
+        };
+        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, &excerpt(raw.get())))
+    }
+
+    /// A field that may be absent or null.
+    ///
+    /// # Errors
+    /// `bad_message`, naming the field and what was expected.
+    pub fn optional<T: Field<'a>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some(raw) if raw.get() == "null" => Ok(None),
+            Some(_) => self.required(name).map(Some),
+        }
+    }
+
+    /// Whether a field is there and not null.
+    pub fn has(&self, name: &str) -> bool {
+        self.raw(name).is_some_and(|raw| raw.get() != "null")
+    }
+
+    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes do
+    /// not count; numbers count as written.
+    pub fn digest(&self, except: &[&str]) -> u128 {
+        let mut digest = Digest::new();
+        digest.object(self, except);
+        digest.0
+    }
+}
+
+/// The refusal of a field.
+pub fn wrong(field: &str, expected: &str, found: &str) -> Refusal {
+    Refusal::new(
+        Code::BadMessage,
+        format!("field `{field}`: expected {expected}, found {found}"),
+        "see the message's fields in the protocol",
+    )
+}
+
+/// The beginning of a value, for an error.
+fn excerpt(raw: &str) -> String {
+    const LONGEST: usize = 40;
+    if raw.len() <= LONGEST {
+        return raw.into();
+    }
+    let end = (0..=LONGEST).rev().find(|at| raw.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &raw[..end])
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(Text(key)) = map.next_key()? {
+                    entries.push((key, map.next_value()?));
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Object).map(Self)
+    }
+}
+
+/// A string, borrowed where it has no escapes.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Borrowing<'a>(#[serde(borrow)] Cow<'a, str>);
+        Borrowing::deserialize(deserializer).map(|text| Self(text.0))
+    }
+}
+
+/// A type that a field may have.
+pub trait Field<'a>: Sized {
+    /// In words, for an error.
+    const EXPECTED: &'static str;
+    /// The value, if it is one.
+    fn read(raw: &'a str) -> Option<Self>;
+}
+
+impl<'a> Field<'a> for u64 {
+    const EXPECTED: &'static str = "a whole number from 0 to 2^53 - 1";
+    fn read(raw: &'a str) -> Option<Self> {
+        serde_json::from_str(raw).ok().filter(|number| *number <= INTEGER_MAX)
+    }
+}
+
+impl<'a> Field<'a> for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(raw: &'a str) -> Option<Self> {
+        serde_json::from_str(raw).ok()
+    }
+}
+
+impl<'a> Field<'a> for Cow<'a, str> {
+    const EXPECTED: &'static str = "a string";
+    fn read(raw: &'a str) -> Option<Self> {
+        serde_json::from_str::<Text<'a>>(raw).ok().map(|text| text.0)
+    }
+}
+
+macro_rules! name_fields {
+    ($($name:ident),*) => {$(
+        impl<'a> Field<'a> for crate::ids::$name {
+            const EXPECTED: &'static str = Self::RULE;
+            fn read(raw: &'a str) -> Option<Self> {
+                Self::parse(&<Cow<'a, str>>::read(raw)?)
+            }
+        }
+    )*};
+}
+
+name_fields!(Thread, Agent, WorkerName, Device, Key, Call, RunId, Epoch);
+
+/// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload<'a>(pub &'a str);
+
+impl<'a> Field<'a> for Payload<'a> {
+    const EXPECTED: &'static str = "JSON at most 64 deep, without lone surrogates";
+    fn read(raw: &'a str) -> Option<Self> {
+        is_sound(raw).then_some(Self(raw))
+    }
+}
+
+/// A JSON object, as written, with the limits of [`Payload`].
+#[derive(Debug)]
+pub struct ObjectPayload<'a> {
+    /// As written.
+    pub text: &'a str,
+    /// What stands in it.
+    pub fields: Fields<'a>,
+}
+
+impl<'a> Field<'a> for ObjectPayload<'a> {
+    const EXPECTED: &'static str = "an object at most 64 deep, without lone surrogates";
+    fn read(raw: &'a str) -> Option<Self> {
+        let text = Payload::read(raw)?.0;
+        Fields::parse(text).ok().map(|fields| Self { text, fields })
+    }
+}
+
+/// The elements of an array.
+#[derive(Debug)]
+pub struct List<'a>(pub Vec<&'a str>);
+
+impl<'a> Field<'a> for List<'a> {
+    const EXPECTED: &'static str = "an array";
+    fn read(raw: &'a str) -> Option<Self> {
+        let items: Vec<&'a RawValue> = serde_json::from_str(raw).ok()?;
+        Some(Self(items.into_iter().map(RawValue::get).collect()))
+    }
+}
+
+/// Whether valid JSON keeps to the limits of a payload. One pass over the bytes.
+fn is_sound(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    let (mut depth, mut at, mut in_string) = (0usize, 0, false);
+    while let Some(byte) = bytes.get(at) {
+        match (in_string, byte) {
+            (true, b'\\') if bytes.get(at + 1) == Some(&b'u') => match surrogate(bytes, at) {
+                Surrogate::None => at += 5,
+                Surrogate::Pair => at += 11,
+                Surrogate::Lone => return false,
+            },
+            (true, b'\\') => at += 1,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+enum Surrogate {
+    None,
+    Pair,
+    Lone,
+}
+
+/// What the escape `\uXXXX` at `at` is.
+fn surrogate(bytes: &[u8], at: usize) -> Surrogate {
+    let unit = |at: usize| {
+        let digits = core::str::from_utf8(bytes.get(at + 2..at + 6)?).ok()?;
+        (bytes.get(at..at + 2) == Some(b"\\u")).then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    match unit(at) {
+        Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => Surrogate::Pair,
+        Some(0xd800..=0xdfff) => Surrogate::Lone,
+        _ => Surrogate::None,
+    }
+}
+
+/// FNV-1a over a canonical form. Tells a user's own requests apart; guards nothing.
+struct Digest(u128);
+
+impl Digest {
+    const fn new() -> Self {
+        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(&(text.len() as u64).to_le_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn object(&mut self, fields: &Fields<'_>, except: &[&str]) {
+        let mut sorted: Vec<(&str, &str)> = Vec::with_capacity(fields.0.len());
+        for (key, value) in fields.0.iter().rev() {
+            let counts = !except.contains(&key.as_ref()) && !sorted.iter().any(|(seen, _)| seen == key);
+            if counts {
+                sorted.push((key, value.get()));
+            }
+        }
+        sorted.sort_unstable();
+        self.bytes(b"{");
+        for (key, value) in sorted {
+            self.text(key);
+            self.value(value);
+        }
+        self.bytes(b"}");
+    }
+
+    /// Payloads are at most [`DEPTH_MAX`] deep when this is asked, so it ends.
+    fn value(&mut self, raw: &str) {
+        match raw.as_bytes().first() {
+            Some(b'{') => {
+                if let Ok(fields) = Fields::parse(raw) {
+                    self.object(&fields, &[]);
+                }
+            }
+            Some(b'[') => {
+                self.bytes(b"[");
+                for item in List::read(raw).map(|list| list.0).unwrap_or_default() {
+                    self.value(item);
+                }
+                self.bytes(b"]");
+            }
+            Some(b'"') => {
+                self.bytes(b"\"");
+                self.text(&<Cow<'_, str>>::read(raw).unwrap_or_default());
+            }
+            _ => self.text(raw),
+        }
+    }
+}
+
+/// Writes one JSON object, field by field, in the order of the calls.
+#[derive(Debug)]
+pub struct Object(String);
+
+impl Object {
+    /// An empty object.
+    pub fn new() -> Self {
+        Self(String::from("{"))
+    }
+
+    /// A message: an object that begins with its `type`.
+    pub fn message(kind: &str) -> Self {
+        Self::new().str("type", kind)
+    }
+
+    fn key(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push('"');
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    /// A string, escaped.
+    #[must_use]
+    pub fn str(mut self, name: &str, value: &str) -> Self {
+        self.key(name);
+        match serde_json::to_string(value) {
+            Ok(text) => self.0.push_str(&text),
+            Err(error) => unreachable!("a string is always JSON: {error}"),
+        }
+        self
+    }
+
+    /// A number, or anything else whose text is JSON as it stands.
+    #[must_use]
+    pub fn raw(mut self, name: &str, value: impl Display) -> Self {
+        self.key(name);
+        if let Err(error) = write!(self.0, "{value}") {
+            unreachable!("a String takes every text: {error}");
+        }
+        self
+    }
+
+    /// A string, if there is one.
+    #[must_use]
+    pub fn maybe_str(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.str(name, value),
+            None => self,
+        }
+    }
+
+    /// As [`Self::raw`], if there is one.
+    #[must_use]
+    pub fn maybe_raw(self, name: &str, value: Option<impl Display>) -> Self {
+        match value {
+            Some(value) => self.raw(name, value),
+            None => self,
+        }
+    }
+
+    /// An array of objects.
+    #[must_use]
+    pub fn list(mut self, name: &str, items: impl IntoIterator<Item = Self>) -> Self {
+        self.key(name);
+        self.0.push('[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.0.push(',');
+            }
+            self.0.push_str(&item.finish());
+        }
+        self.0.push(']');
+        self
+    }
+
+    /// The finished text.
+    pub fn finish(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        Self::new()
+    }
+}

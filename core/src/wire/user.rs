@@ -1,0 +1,271 @@
+//! What a user's client sends (PROTOCOL §3, §5), and the answers to it.
+
+use super::error::{Code, Refusal};
+use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
+use crate::effect::Token;
+use crate::ids::{Agent, Device, Epoch, Key, RunId, Thread};
+use crate::time::Span;
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use bytes::Bytes;
+
+/// The longest `id` of a request, in bytes.
+pub const ID_BYTES: usize = 128;
+/// The largest window, in events.
+pub const WINDOW_MAX: u64 = 1024;
+
+/// A message that was read.
+#[derive(Debug)]
+pub struct Request {
+    /// Which answer belongs to it.
+    pub id: Option<String>,
+    /// What it asks.
+    pub body: Body,
+}
+
+/// What a user's client may send.
+#[derive(Debug)]
+pub enum Body {
+    /// Who, from where on, and how.
+    Hello(Hello),
+    /// A run is asked for.
+    Run(Ask),
+    /// A run is to end.
+    Cancel(RunId),
+    /// Events were processed.
+    Ack(u64),
+    /// A sign of life.
+    Ping(Option<u64>),
+}
+
+/// `hello`.
+#[derive(Debug, Default)]
+pub struct Hello {
+    /// The device, if it has a name.
+    pub device: Option<Device>,
+    /// The token, if it did not come in the head.
+    pub token: Option<Token>,
+    /// Where to begin.
+    pub from: From,
+    /// How many events may be unacknowledged.
+    pub window: Option<u32>,
+    /// Whether events are not acknowledged at all.
+    pub viewer: bool,
+}
+
+/// Where a connection begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// After this position.
+    Position {
+        /// Of this incarnation.
+        epoch: Epoch,
+        /// The last seq that the client has.
+        seq: u64,
+    },
+    /// After the device's position, or `Live` for one that is not known.
+    #[default]
+    Device,
+    /// At the oldest event that is kept.
+    Oldest,
+    /// After the newest.
+    Head,
+    /// At the first event of the oldest run that has not ended, or after the newest.
+    Live,
+}
+
+/// A run as it is asked for, with every field checked for itself.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Makes a repeated request the same request.
+    pub key: Option<Key>,
+    /// The conversation; absent, the daemon makes one.
+    pub thread: Option<Thread>,
+    /// Who is to execute it.
+    pub agent: Agent,
+    /// What is asked, as written.
+    pub input: Bytes,
+    /// Time for one attempt.
+    pub timeout: Option<Span>,
+    /// The run that asked for this one.
+    pub parent: Option<RunId>,
+    /// The caller's own words, as written.
+    pub meta: Option<Bytes>,
+    /// Tells whether two requests with one key are the same.
+    pub digest: u128,
+}
+
+/// Why a message was not read, with what of it was.
+#[derive(Debug)]
+pub struct Unread {
+    /// Its `id`.
+    pub id: Option<String>,
+    /// Its `type`.
+    pub of: Option<String>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl<'a> Field<'a> for From {
+    const EXPECTED: &'static str = "{\"epoch\",\"seq\"}, \"device\", \"oldest\", \"head\" or \"live\"";
+    fn read(raw: &'a str) -> Option<Self> {
+        if let Some(word) = <Cow<'a, str>>::read(raw) {
+            return match word.as_ref() {
+                "device" => Some(Self::Device),
+                "oldest" => Some(Self::Oldest),
+                "head" => Some(Self::Head),
+                "live" => Some(Self::Live),
+                _ => None,
+            };
+        }
+        let fields = Fields::parse(raw).ok()?;
+        Some(Self::Position { epoch: fields.required("epoch").ok()?, seq: fields.required("seq").ok()? })
+    }
+}
+
+/// Reads a message of a user's client.
+///
+/// # Errors
+/// Why it cannot be read, with its `id` and `type` where those can.
+pub fn read(text: &str) -> Result<Request, Unread> {
+    let fields = Fields::parse(text).map_err(|refusal| Unread { id: None, of: None, refusal })?;
+    let id = match fields.optional::<Cow<'_, str>>("id") {
+        Ok(id) if id.as_ref().is_none_or(|id| id.len() <= ID_BYTES) => id.map(Cow::into_owned),
+        Ok(_) => {
+            let refusal = wrong("id", "a string of at most 128 bytes", "a longer one");
+            return Err(Unread { id: None, of: None, refusal });
+        }
+        Err(refusal) => return Err(Unread { id: None, of: None, refusal }),
+    };
+    let kind = match fields.required::<Cow<'_, str>>("type") {
+        Ok(kind) => kind,
+        Err(refusal) => return Err(Unread { id, of: None, refusal }),
+    };
+    match body(&kind, &fields) {
+        Ok(body) => Ok(Request { id, body }),
+        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread { id, of: None, refusal }),
+        Err(refusal) => Err(Unread { id, of: Some(kind.into_owned()), refusal }),
+    }
+}
+
+fn body(kind: &str, fields: &Fields<'_>) -> Result<Body, Refusal> {
+    match kind {
+        "hello" => hello(fields).map(Body::Hello),
+        "run" => ask(fields).map(Body::Run),
+        "cancel" => fields.required("run").map(Body::Cancel),
+        "ack" if fields.has("topic") => Err(wrong("topic", "no topic: none is subscribed", "one")),
+        "ack" => fields.required("seq").map(Body::Ack),
+        "ping" => fields.optional("n").map(Body::Ping),
+        _ => Err(unknown_type(kind, "hello, run, cancel, ack, ping")),
+    }
+}
+
+/// The refusal of a `type` that is not known.
+pub(crate) fn unknown_type(kind: &str, known: &str) -> Refusal {
+    let kind: String = kind.chars().take(40).collect();
+    Refusal::new(
+        Code::UnknownType,
+        format!("expected a type of {known}; found `{kind}`"),
+        "check the spelling, and that the daemon's version knows it",
+    )
+}
+
+fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
+    let viewer = fields.optional::<bool>("ack")? == Some(false);
+    let from = fields.optional::<From>("from")?;
+    if viewer && from == Some(From::Device) {
+        return Err(wrong("from", "another beginning: a viewer has no device", "\"device\""));
+    }
+    let window = match fields.optional::<u64>("window")? {
+        Some(window) if !(1..=WINDOW_MAX).contains(&window) => {
+            return Err(wrong("window", "a whole number from 1 to 1024", &format!("{window}")));
+        }
+        window => window.map(|window| window as u32),
+    };
+    if let Some(topics) = fields.optional::<List<'_>>("topics")?
+        && !topics.0.is_empty()
+    {
+        return Err(wrong("topics", "no topics: this daemon serves none yet", "some"));
+    }
+    Ok(Hello {
+        device: fields.optional("device")?,
+        token: fields.optional::<Cow<'_, str>>("token")?.map(|token| Token::new(&token)),
+        from: from.unwrap_or(if viewer { From::Live } else { From::Device }),
+        window,
+        viewer,
+    })
+}
+
+/// Reserved for the daemon: names that a run's metadata may not have.
+const META_RESERVED: [&str; 5] = ["user", "run", "thread", "agent", "runcast"];
+/// The longest metadata, in bytes.
+const META_BYTES: usize = 4096;
+
+fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
+    if let Some(other) = fields.optional::<Cow<'_, str>>("priority")?.filter(|word| word != "normal") {
+        return Err(wrong("priority", "\"normal\": this daemon knows no other yet", &other));
+    }
+    if let Some(other) = fields.optional::<Cow<'_, str>>("on_busy")?.filter(|word| word != "enqueue") {
+        return Err(wrong("on_busy", "\"enqueue\": this daemon knows no other yet", &other));
+    }
+    let meta = fields.optional::<ObjectPayload<'_>>("meta")?;
+    if let Some(meta) = &meta {
+        if let Some(reserved) = META_RESERVED.iter().find(|name| meta.fields.has(name)) {
+            return Err(wrong("meta", "no name that is the daemon's own", reserved));
+        }
+        if meta.text.len() > META_BYTES {
+            return Err(wrong("meta", "at most 4096 bytes", &format!("{}", meta.text.len())));
+        }
+    }
+    Ok(Ask {
+        key: fields.optional("key")?,
+        thread: fields.optional("thread")?,
+        agent: fields.required("agent")?,
+        input: Bytes::copy_from_slice(fields.required::<Payload<'_>>("input")?.0.as_bytes()),
+        timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
+        parent: fields.optional("parent")?,
+        meta: meta.map(|meta| Bytes::copy_from_slice(meta.text.as_bytes())),
+        digest: fields.digest(&["id", "key"]),
+    })
+}
+
+/// `error`.
+pub fn error(of: Option<&str>, id: Option<&str>, refusal: &Refusal) -> Object {
+    Object::message("error")
+        .maybe_str("of", of)
+        .maybe_str("id", id)
+        .str("code", refusal.code.as_str())
+        .str("message", &refusal.message)
+        .str("hint", refusal.hint)
+        .maybe_raw("retry_ms", refusal.retry_ms)
+        .raw("temporary", refusal.code.is_temporary())
+}
+
+/// `ok` to the request `of`.
+pub fn ok(of: &str, id: Option<&str>) -> Object {
+    Object::message("ok").str("of", of).maybe_str("id", id)
+}
+
+/// `accepted`, as to a first request (`duplicate` false) or a repeated one.
+pub fn accepted(id: Option<&str>, key: Option<&Key>, run: &RunId, thread: &Thread, place: Place) -> Object {
+    Object::message("accepted")
+        .maybe_str("id", id)
+        .maybe_str("key", key.map(Key::as_str))
+        .str("run", run.as_str())
+        .str("thread", thread.as_str())
+        .raw("position", place.position)
+        .raw("ahead", place.ahead)
+        .raw("duplicate", place.duplicate)
+}
+
+/// Where a run stands when it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `ahead` + 1, or 0 when it is not queued.
+    pub position: u64,
+    /// Queued runs that start before it.
+    pub ahead: u64,
+    /// Whether the run was there before.
+    pub duplicate: bool,
+}

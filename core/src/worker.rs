@@ -1,0 +1,417 @@
+//! Workers: their sessions, which runs they are offered, and how they come back to theirs (PROTOCOL §6).
+//!
+//! A worker is known by its token's `sub` and its name. Its session outlives its connection by the lease.
+
+use crate::Core;
+use crate::conn::{Role, WorkerConn, text};
+use crate::context::RunOf;
+use crate::deadlines::Timer;
+use crate::durable::Reveal;
+use crate::effect::Effects;
+use crate::handshake::Identity;
+use crate::ids::{Agent, ConnId, RunId, User, WorkerName};
+use crate::record::{Record, RowKey, Table};
+use crate::run::{Phase, Run};
+use crate::time::{Mono, Span};
+use crate::wire::error::{CloseCode, Code, Refusal};
+use crate::wire::json::Object;
+use crate::wire::worker::{Attempt, Hello, Serves, about};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Messages of a worker that may be unacknowledged (`publish_window`).
+pub(crate) const PUBLISH_WINDOW: usize = 256;
+/// Agents that are known because a worker served them once.
+const AGENTS_KNOWN: usize = 1_000;
+/// The first time for which a worker that did not take a run is passed over.
+const PASS_OVER: Span = Span::secs(1);
+/// The longest.
+const PASS_OVER_MAX: Span = Span::secs(30);
+
+/// Which worker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WorkerKey {
+    /// Its token's `sub`.
+    pub sub: User,
+    /// Its own name.
+    pub name: WorkerName,
+}
+
+/// A worker's session.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Its connection, while it has one that is welcome.
+    pub(crate) conn: Option<ConnId>,
+    agents: BTreeMap<Agent, Serves>,
+    /// The runs at it, or offered to it.
+    pub(crate) runs: BTreeMap<RunId, User>,
+    /// Nothing is offered to it before.
+    passed_over_until: Mono,
+    pass_over: Span,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            conn: None,
+            agents: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            passed_over_until: Mono::default(),
+            pass_over: PASS_OVER,
+        }
+    }
+}
+
+impl Core {
+    /// A worker's `hello` was accepted; the ends of runs that it still names are looked up first.
+    pub(crate) fn enter_worker(&mut self, id: ConnId, identity: Identity, hello: Hello, out: &mut Effects) {
+        if let Some(refusal) = self.check_agents(&identity, &hello) {
+            self.send_error(id, Some("hello"), None, &refusal, out);
+            return self.close(id, CloseCode::Violation, &refusal.message, out);
+        }
+        let name = hello.worker.clone().unwrap_or_else(|| WorkerName::new(self.random()));
+        let key = WorkerKey { sub: identity.user, name };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.role = Role::Worker(WorkerConn { key: key.clone(), is_welcome: false, unacked: 0 });
+        let unknown: Vec<_> = hello
+            .runs
+            .iter()
+            .filter(|of| !self.routes.contains_key(&of.run))
+            .map(|of| crate::run::ended_key(&of.run))
+            .collect();
+        if unknown.is_empty() {
+            return self.admit_worker(id, hello, &[], out);
+        }
+        let load = self.ask(crate::Load::Worker(id, hello));
+        out.push(crate::Effect::Load { load, query: crate::record::Query::Rows(unknown) });
+    }
+
+    fn check_agents(&self, identity: &Identity, hello: &Hello) -> Option<Refusal> {
+        if let Some(serves) = hello.agents.iter().find(|serves| !identity.allows(&serves.agent)) {
+            let message = format!("this token may not serve the agent `{}`", serves.agent);
+            let hint = "get a token that names it in `agents`";
+            return Some(Refusal::new(Code::AgentForbidden, message, hint));
+        }
+        let new = hello.agents.iter().filter(|serves| !self.agents.contains(&serves.agent)).count();
+        if self.agents.len() + new > AGENTS_KNOWN {
+            let message = format!("expected at most {AGENTS_KNOWN} agents known in all");
+            return Some(Refusal::new(Code::Overloaded, message, "serve agents under fewer names"));
+        }
+        None
+    }
+
+    /// The worker's session begins, or goes on.
+    pub(crate) fn admit_worker(
+        &mut self,
+        id: ConnId,
+        hello: Hello,
+        rows: &[(RowKey, Bytes)],
+        out: &mut Effects,
+    ) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
+        let Role::Worker(me) = &conn.role else { return };
+        let key = me.key.clone();
+        if let Some(older) = self.workers.get(&key).and_then(|worker| worker.conn) {
+            self.close(older, CloseCode::Replaced, "a newer connection of the same worker", out);
+        }
+        for serves in &hello.agents {
+            self.know_agent(&serves.agent);
+        }
+        let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
+        worker.conn = Some(id);
+        worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
+        let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
+        let unnamed: Vec<RunOf> = worker
+            .runs
+            .iter()
+            .filter(|(run, _)| !named.contains(*run))
+            .map(|(run, user)| RunOf { user: user.clone(), run: run.clone() })
+            .collect();
+        let answers: Vec<_> = hello.runs.iter().map(|of| self.come_back(&key, of, rows)).collect();
+        for of in unnamed {
+            self.lose_unnamed(&of);
+        }
+        self.renew_lease(&key);
+        let welcome = Object::message("welcome")
+            .str("worker", key.name.as_str())
+            .raw("lease_ms", self.config.runs.lease.as_millis())
+            .raw("publish_window", PUBLISH_WINDOW)
+            .raw("message_bytes", self.config.server.worker_message)
+            .raw("heartbeat_ms", self.config.server.heartbeat.as_millis())
+            .list("runs", answers);
+        self.durable.reveal(Reveal::Reply { conn: id, text: text(welcome) });
+        self.durable.reveal(Reveal::WorkerWelcome(id));
+    }
+
+    /// An agent that a worker serves is known from then on.
+    fn know_agent(&mut self, agent: &Agent) {
+        if self.agents.insert(agent.clone()) {
+            let key = agent_key(agent);
+            self.durable.record(Record::Put { key, value: crate::record::row(&self.now.wall.0) });
+        }
+    }
+
+    /// A worker names a run that it has started: does it go on?
+    fn come_back(&mut self, key: &WorkerKey, of: &Attempt, rows: &[(RowKey, Bytes)]) -> Object {
+        let answer = |n: u64, state: &str| {
+            Object::new()
+                .str("run", of.run.as_str())
+                .raw("attempt", of.attempt)
+                .raw("n", n)
+                .str("state", state)
+        };
+        if let Some(place) = self.run_of(&of.run)
+            && let Some(run) = self.run_mut(&place)
+        {
+            let is_its = run.worker() == Some(key) && run.attempt == of.attempt;
+            return match &run.phase {
+                Phase::Running(_) | Phase::Cancelling(..) if is_its => {
+                    run.is_start_acked = true;
+                    run.is_gap_told = false;
+                    answer(run.n, "continue")
+                }
+                Phase::Starting(_) if is_its => {
+                    self.not_taken(&place);
+                    answer(0, "gone")
+                }
+                Phase::Ended | Phase::Gone if run.completed_by(key, of.attempt) => answer(run.n, "ended"),
+                Phase::Queued { .. }
+                | Phase::Offered(_)
+                | Phase::Starting(_)
+                | Phase::Running(_)
+                | Phase::Cancelling(..)
+                | Phase::Ended
+                | Phase::Gone => answer(0, "gone"),
+            };
+        }
+        let ended = rows
+            .iter()
+            .find(|(found, _)| *found == crate::run::ended_key(&of.run))
+            .map(|(_, row)| {
+                serde_json::from_slice::<crate::run::Ended>(row).expect("a stored row is what was stored")
+            })
+            .filter(|ended| ended.attempt == of.attempt && ended.completed_by.as_ref() == Some(key));
+        answer(0, if ended.is_some() { "ended" } else { "gone" })
+    }
+
+    /// A worker has come back without naming one of its runs.
+    fn lose_unnamed(&mut self, of: &RunOf) {
+        let Some(run) = self.run_mut(of) else { return };
+        if matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) && run.is_start_acked {
+            self.lost(of);
+        } else {
+            self.not_taken(of);
+        }
+    }
+
+    /// All that the welcome shows is durable: commands that were not confirmed are given again.
+    pub(crate) fn on_worker_welcome(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
+        let Role::Worker(me) = &mut conn.role else { return };
+        me.is_welcome = true;
+        let key = me.key.clone();
+        conn.is_busy = false;
+        let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
+        for (run, user) in runs {
+            self.command(&RunOf { user, run }, out);
+        }
+        self.queue.has_changed = true;
+        self.take_inbox(id, out);
+    }
+
+    /// A worker's connection is gone. Its session stays for the lease if it has runs.
+    pub(crate) fn leave_worker(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let Role::Worker(me) = &conn.role else { return };
+        let key = me.key.clone();
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.conn == Some(id)) else {
+            return;
+        };
+        worker.conn = None;
+        let runs = worker.runs.clone();
+        for (run, user) in runs {
+            let of = RunOf { user, run };
+            if self.run_mut(&of).is_some_and(|run| matches!(run.phase, Phase::Offered(_))) {
+                self.not_taken(&of);
+            }
+        }
+        self.forget_worker(&key);
+    }
+
+    /// A session without a connection and without runs is over.
+    fn forget_worker(&mut self, key: &WorkerKey) {
+        if self.workers.get(key).is_some_and(|worker| worker.conn.is_none() && worker.runs.is_empty()) {
+            self.workers.remove(key);
+            self.deadlines.clear(Timer::Lease(key.clone()));
+        }
+    }
+
+    /// A run leaves its worker, for whatever reason.
+    pub(crate) fn leave_run(&mut self, key: &WorkerKey, run: &RunId) {
+        let worker = self.workers.get_mut(key).expect("a run's worker has a session");
+        assert!(worker.runs.remove(run).is_some(), "a worker knows its runs");
+        self.forget_worker(key);
+    }
+
+    /// The session of a worker whose run was found in the store.
+    pub(crate) fn recall_worker(&mut self, key: &WorkerKey, of: &RunOf) {
+        let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
+        worker.runs.insert(of.run.clone(), of.user.clone());
+        self.renew_lease(key);
+    }
+
+    /// Offers a run to a worker.
+    pub(crate) fn offer(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
+        let worker = self.workers.get_mut(key).expect("an offer goes to a worker that is there");
+        worker.runs.insert(of.run.clone(), of.user.clone());
+        let conn = worker.conn.expect("an offer goes to a worker that is connected");
+        self.queue.active += 1;
+        self.deadlines.set(Timer::Start(of.run.clone()), self.now.mono + self.config.runs.start);
+        let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
+        let run = context.runs.get_mut(&of.run).expect("a queued run is in its context");
+        let spec = run.spec.clone();
+        assert!(
+            context.busy.insert(spec.thread.clone(), of.run.clone()).is_none(),
+            "a thread's runs go one at a time"
+        );
+        run.phase = Phase::Offered(key.clone());
+        run.attempt += 1;
+        run.told = None;
+        let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
+        let timeout = self.timeout_of(&spec, key);
+        let offer = about("run", &attempt)
+            .str("thread", spec.thread.as_str())
+            .str("user", of.user.as_str())
+            .str("agent", spec.agent.as_str())
+            .raw("input", &*spec.input)
+            .maybe_raw("meta", spec.meta.as_deref())
+            .raw("timeout_ms", timeout.as_millis());
+        self.send(conn, text(offer), out);
+    }
+
+    /// The time of one attempt: as asked for, else as configured, else as the worker says.
+    pub(crate) fn timeout_of(&self, spec: &crate::run::Spec, key: &WorkerKey) -> Span {
+        let configured = self.config.agents.get(&spec.agent).and_then(|agent| agent.timeout);
+        let serves = self.workers.get(key).and_then(|worker| worker.agents.get(&spec.agent));
+        spec.timeout_ms
+            .map(Span::millis)
+            .or(configured)
+            .or(serves.and_then(|serves| serves.timeout))
+            .unwrap_or(self.config.runs.timeout)
+            .min(self.config.runs.timeout_max)
+    }
+
+    /// The least loaded worker that can take a run now; those that it should avoid only if there is no other.
+    pub(crate) fn worker_for(&self, run: &Run) -> Option<WorkerKey> {
+        let now = self.now.mono;
+        let free = |(_, worker): &(&WorkerKey, &Worker)| {
+            worker.passed_over_until <= now && self.free_slots_of(worker, &run.spec.agent) > 0
+        };
+        let avoided = |key: &WorkerKey| run.avoid.get(key).is_some_and(|until| *until > now);
+        self.workers
+            .iter()
+            .filter(free)
+            .filter(|(key, _)| !avoided(key))
+            .min_by_key(|(key, worker)| (run.avoid.contains_key(*key), worker.runs.len()))
+            .map(|(key, _)| key.clone())
+    }
+
+    fn free_slots_of(&self, worker: &Worker, agent: &Agent) -> usize {
+        let Some(serves) = worker.agents.get(agent) else { return 0 };
+        if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| conn.is_welcome())) {
+            return 0;
+        }
+        let used = worker.runs.iter().filter(|(run, user)| {
+            let context = self.users.get(*user);
+            context.and_then(|context| context.runs.get(*run)).is_some_and(|run| run.spec.agent == *agent)
+        });
+        serves.slots.saturating_sub(used.count())
+    }
+
+    /// Slots for an agent that are free now.
+    pub(crate) fn free_slots(&self, agent: &Agent) -> usize {
+        self.workers.values().map(|worker| self.free_slots_of(worker, agent)).sum()
+    }
+
+    /// Whether any worker may have room for any run: a quick look before the long one.
+    pub(crate) fn has_free_slot(&self) -> bool {
+        self.workers.values().any(|worker| {
+            let slots: usize = worker.agents.values().map(|serves| serves.slots).sum();
+            worker.conn.is_some() && worker.runs.len() < slots
+        })
+    }
+
+    /// Whether a connected worker serves an agent.
+    pub(crate) fn is_served(&self, agent: &Agent) -> bool {
+        self.workers.values().any(|worker| worker.conn.is_some() && worker.agents.contains_key(agent))
+    }
+
+    /// A worker did not answer an offer in time: it is passed over for a while.
+    pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
+        let Some(of) = self.run_of(run) else { return };
+        let Some(Phase::Offered(key)) = self.run_mut(&of).map(|run| run.phase.clone()) else { return };
+        self.withdraw(&of, &key, out);
+        let now = self.now.mono;
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.passed_over_until = now + worker.pass_over;
+            worker.pass_over = worker.pass_over.times(2).min(PASS_OVER_MAX);
+            let until = worker.passed_over_until;
+            self.deadlines.set_earlier(Timer::Dispatch, until);
+        }
+        self.not_taken(&of);
+    }
+
+    /// Tells a worker that an offer no longer stands.
+    pub(crate) fn withdraw(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
+        let Some(attempt) = self.run_mut(of).map(|run| run.attempt) else { return };
+        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let attempt = Attempt { run: of.run.clone(), attempt };
+        self.send(conn, text(about("withdraw", &attempt)), out);
+    }
+
+    /// A worker takes a run: it is passed over no longer.
+    pub(crate) fn takes_runs(&mut self, key: &WorkerKey) {
+        if let Some(worker) = self.workers.get_mut(key) {
+            worker.pass_over = PASS_OVER;
+        }
+    }
+
+    /// A worker lives: it keeps its runs for another lease.
+    pub(crate) fn renew_lease(&mut self, key: &WorkerKey) {
+        self.deadlines.set(Timer::Lease(key.clone()), self.now.mono + self.config.runs.lease);
+    }
+
+    /// A worker's lease has run out: it is dead, and its runs are lost.
+    pub(crate) fn on_lease_over(&mut self, key: &WorkerKey, out: &mut Effects) {
+        let Some(worker) = self.workers.get(key) else { return };
+        let is_unread =
+            worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| !conn.is_read()));
+        if is_unread || self.durable.is_full() {
+            return self.renew_lease(key);
+        }
+        let runs = worker.runs.clone();
+        if let Some(conn) = worker.conn {
+            self.close(conn, CloseCode::Silent, "no message within the lease", out);
+        }
+        for (run, user) in runs {
+            let of = RunOf { user, run };
+            if self.run_mut(&of).is_some_and(|run| run.worker() == Some(key)) {
+                self.lose_unnamed(&of);
+            }
+        }
+        self.forget_worker(key);
+    }
+}
+
+/// The row that remembers an agent.
+fn agent_key(agent: &Agent) -> RowKey {
+    RowKey { table: Table::Daemon, owner: "".into(), name: format!("agent:{agent}").into() }
+}
+
+/// The agent that a row remembers.
+pub(crate) fn agent_of(key: &RowKey) -> Option<Agent> {
+    (key.table == Table::Daemon).then(|| key.name.strip_prefix("agent:")).flatten().and_then(Agent::parse)
+}

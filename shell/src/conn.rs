@@ -1,0 +1,360 @@
+//! One connection, over any stream: an HTTP head, then an answer or a WebSocket.
+//!
+//! Knows no socket, no clock and no core. Bytes become [`Incoming`]; what is to be said is gathered and
+//! leaves with [`Conn::flush`], once a turn. Nothing a peer sends makes it panic, grow past its limits, or
+//! hold the loop.
+
+mod answer;
+mod head;
+mod wire;
+
+pub use head::Request;
+
+use bytes::Bytes;
+use head::HEAD_BYTES;
+use runcast_core::effect::Response;
+use runcast_core::input::HeadProblem;
+use runcast_core::wire::error::CloseCode;
+use std::io::{ErrorKind, Read, Write};
+use tungstenite::Utf8Bytes;
+use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, Frame};
+use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+use wire::Wire;
+
+/// What one connection may be read in one turn, in bytes.
+const BYTES_PER_TURN: usize = 64 * 1024;
+/// Bytes read at once before the upgrade, and of what nobody wants to know.
+const CHUNK_BYTES: usize = 2048;
+/// Pongs that may wait for a peer; one that takes none of them is not read until it does.
+const PONGS: usize = 64;
+/// The longest reason of a close frame, in bytes (RFC 6455 §5.5).
+const REASON_BYTES: usize = 123;
+
+/// A connection over a stream that never blocks.
+#[derive(Debug)]
+pub struct Conn<S> {
+    wire: Wire<S>,
+    phase: Phase,
+    /// Not read, because the core wants it so.
+    paused: bool,
+    /// Not read any more, since what follows means nothing.
+    deaf: bool,
+    /// All that can be had for now was received.
+    dry: bool,
+    /// Pongs queued since the output was last out.
+    pongs: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The head is being read: what there is of it.
+    Head(Vec<u8>),
+    /// Somebody thinks about the answer. Nothing is read.
+    Judged(Judged),
+    /// A WebSocket.
+    Open(Box<WebSocketContext>),
+    /// What is queued goes out, what comes in is dropped.
+    Ending,
+}
+
+/// What must be kept of a request until it is answered.
+#[derive(Debug, Default)]
+struct Judged {
+    /// What came after the head.
+    early: Vec<u8>,
+    key: Option<String>,
+    without_body: bool,
+}
+
+/// What a connection has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A head was read whole.
+    Request(Request),
+    /// What came is not a head.
+    BadHead(HeadProblem),
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A ping (the pong is queued) or a pong.
+    Alive,
+    /// A binary message.
+    Binary,
+    /// A message longer than allowed. Nothing more is read.
+    TooLarge,
+    /// A breach of RFC 6455: which. Nothing more is read.
+    Breach(&'static str),
+    /// Text that is not UTF-8. Nothing after it can be read.
+    NotUtf8,
+    /// The peer is gone, or says that it goes (its close frame is answered). The last that is told.
+    Gone,
+}
+
+impl<S> Conn<S> {
+    /// A connection on which nothing was read yet.
+    pub fn new(stream: S) -> Self {
+        let phase = Phase::Head(Vec::new());
+        Self { wire: Wire::new(stream), phase, paused: false, deaf: false, dry: false, pongs: 0 }
+    }
+
+    /// The stream below.
+    pub fn stream(&self) -> &S {
+        self.wire.stream()
+    }
+
+    /// The stream below, to register it somewhere. Who reads or writes it breaks the connection.
+    pub fn stream_mut(&mut self) -> &mut S {
+        self.wire.stream_mut()
+    }
+
+    /// The stream back. What waits to leave is lost.
+    pub fn into_stream(self) -> S {
+        self.wire.into_stream()
+    }
+
+    /// The stream has become readable, writable or both. Remembered until it would block.
+    pub fn edge(&mut self) {
+        self.wire.edge();
+    }
+
+    /// Begins a turn, in which a bounded number of bytes is read.
+    pub fn begin(&mut self) {
+        self.wire.allow(BYTES_PER_TURN);
+        self.dry = false;
+    }
+
+    /// Whether [`receive`](Self::receive) may have more without a new edge.
+    pub fn has_more(&self) -> bool {
+        match &self.phase {
+            Phase::Head(_) | Phase::Open(_) => !self.dry && !self.paused && !self.deaf && self.pongs < PONGS,
+            Phase::Ending => !self.dry,
+            Phase::Judged(_) => false,
+        }
+    }
+
+    /// Whether output waits and the stream may take some.
+    pub fn can_flush(&self) -> bool {
+        self.wire.can_flush()
+    }
+
+    /// Whether there is nothing more to do with it: all is said, or the stream has failed.
+    pub fn is_over(&self) -> bool {
+        self.wire.is_broken() || matches!(self.phase, Phase::Ending) && !self.wire.has_output()
+    }
+
+    /// Reads it, or lets its bytes wait in the network.
+    pub fn read(&mut self, on: bool) {
+        self.paused = !on;
+    }
+}
+
+impl<S: Read + Write> Conn<S> {
+    /// The next thing that came in; `None` when there is none for now.
+    pub fn receive(&mut self) -> Option<Incoming> {
+        if matches!(self.phase, Phase::Ending) {
+            self.discard();
+            return None;
+        }
+        if !self.has_more() {
+            return None;
+        }
+        match &mut self.phase {
+            Phase::Head(_) => self.receive_head(),
+            Phase::Open(_) => self.receive_message(),
+            Phase::Judged(_) | Phase::Ending => None,
+        }
+    }
+
+    fn receive_head(&mut self) -> Option<Incoming> {
+        let Phase::Head(bytes) = &mut self.phase else { return None };
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            match self.wire.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.dry = !self.wire.was_cut_short();
+                    return None;
+                }
+                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+            }
+            match Request::parse(bytes) {
+                Ok(None) => debug_assert!(bytes.len() < HEAD_BYTES),
+                Ok(Some((request, length))) => {
+                    let early = bytes.split_off(length);
+                    let (key, without_body) = (request.key().map(Into::into), request.wants_no_body());
+                    self.phase = Phase::Judged(Judged { early, key, without_body });
+                    return Some(Incoming::Request(request));
+                }
+                Err(problem) => {
+                    self.phase = Phase::Judged(Judged::default());
+                    return Some(Incoming::BadHead(problem));
+                }
+            }
+        }
+    }
+
+    fn receive_message(&mut self) -> Option<Incoming> {
+        let Phase::Open(socket) = &mut self.phase else { return None };
+        let incoming = match socket.read(&mut self.wire) {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(_) | Message::Frame(_)) => Incoming::Binary,
+            Ok(Message::Pong(_)) => Incoming::Alive,
+            Ok(Message::Ping(_)) => {
+                self.pongs += 1;
+                Incoming::Alive
+            }
+            Ok(Message::Close(_)) => {
+                // The answer is waiting inside; this moves it to the output and reports the end, which we
+                // know.
+                let _end = socket.flush(&mut self.wire);
+                self.phase = Phase::Ending;
+                Incoming::Gone
+            }
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.dry = !self.wire.was_cut_short();
+                return None;
+            }
+            Err(error) => self.failed(&error),
+        };
+        Some(incoming)
+    }
+
+    /// What an error of reading means.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the errors are tungstenite's, which may add some")]
+    fn failed(&mut self, error: &Error) -> Incoming {
+        let incoming = match error {
+            Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => return self.lost(),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return self.lost(),
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
+            Error::Protocol(breach) => Incoming::Breach(words(breach)),
+            Error::Utf8(_) => Incoming::NotUtf8,
+            _ => Incoming::Breach("a frame as in RFC 6455 was expected"),
+        };
+        self.deaf = true;
+        incoming
+    }
+
+    fn lost(&mut self) -> Incoming {
+        self.wire.fail();
+        self.phase = Phase::Ending;
+        Incoming::Gone
+    }
+
+    /// Takes what a peer still says, so that it comes to read what was said to it.
+    fn discard(&mut self) {
+        let mut chunk = [0; CHUNK_BYTES];
+        while !self.dry {
+            match self.wire.read(&mut chunk) {
+                Ok(0) => self.dry = true,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.dry = !self.wire.was_cut_short();
+                    return;
+                }
+                Err(_) => {
+                    self.wire.fail();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Becomes a WebSocket that selects `runcast.v1` and takes messages of at most so many bytes.
+    /// Only for a request whose [`Head`](runcast_core::input::Head) said that it asks for one, rightly.
+    pub fn upgrade(&mut self, message_bytes: usize) {
+        let Phase::Judged(judged) = &mut self.phase else { return };
+        let key = judged.key.take().expect("only a valid request for a WebSocket is upgraded");
+        let early = std::mem::take(&mut judged.early);
+        self.put(answer::switch(&key).as_bytes());
+        let config = WebSocketConfig::default()
+            .read_buffer_size((message_bytes / 64).clamp(1024, 4096))
+            .write_buffer_size(0)
+            .max_message_size(Some(message_bytes))
+            .max_frame_size(Some(message_bytes));
+        let socket = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
+        self.phase = Phase::Open(Box::new(socket));
+    }
+
+    /// Answers the request, or whatever came in its place; the connection ends when the answer is out.
+    pub fn respond(&mut self, response: &Response) {
+        let without_body = match &self.phase {
+            Phase::Judged(judged) => judged.without_body,
+            Phase::Head(_) => false,
+            Phase::Open(_) | Phase::Ending => return,
+        };
+        self.put(answer::respond(response, without_body).as_bytes());
+        self.end();
+    }
+
+    /// Queues a text message. Nothing happens on a connection that ends.
+    pub fn send(&mut self, text: Bytes) {
+        let payload = text.len();
+        if self.queue(Frame::message(text, OpCode::Data(Data::Text), true)) {
+            self.wire.mark(payload);
+        }
+    }
+
+    /// Queues a ping.
+    pub fn ping(&mut self) {
+        self.queue(Frame::ping(Bytes::new()));
+    }
+
+    fn queue(&mut self, frame: Frame) -> bool {
+        let Phase::Open(socket) = &mut self.phase else { return false };
+        let queued = socket.write(&mut self.wire, Message::Frame(frame));
+        debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
+        queued.is_ok()
+    }
+
+    /// Queues a close frame (of a WebSocket), after which the connection ends.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        if let Phase::Open(socket) = &mut self.phase {
+            let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].into();
+            let close = CloseFrame { code: (code as u16).into(), reason };
+            // A pong that waits inside would come after the close frame, where nothing may.
+            let queued =
+                socket.flush(&mut self.wire).and_then(|()| socket.close(&mut self.wire, Some(close)));
+            debug_assert!(queued.is_ok(), "the wire takes all");
+        }
+        self.end();
+    }
+
+    /// Writes what is queued, as far as the stream takes it. Tells how many payload bytes of messages that
+    /// were [sent](Self::send) are now gone, in whole messages.
+    pub fn flush(&mut self) -> usize {
+        let gone = self.wire.send_off();
+        if !self.wire.has_output() {
+            self.pongs = 0;
+        }
+        gone
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.wire.write_all(bytes).expect("the wire takes all");
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ending;
+    }
+}
+
+/// What was expected, for a peer's programmer.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the errors are tungstenite's; most belong to handshakes")]
+fn words(breach: &ProtocolError) -> &'static str {
+    match breach {
+        ProtocolError::UnmaskedFrameFromClient => "a masked frame was expected",
+        ProtocolError::NonZeroReservedBits => "reserved bits of zero were expected: no extension was agreed",
+        ProtocolError::FragmentedControlFrame => "a control frame in one piece was expected",
+        ProtocolError::ControlFrameTooBig => "a control frame of at most 125 bytes was expected",
+        ProtocolError::UnexpectedContinueFrame => "a first frame was expected, not a continuation",
+        ProtocolError::ExpectedFragment(_) => "a continuation was expected, not a first frame",
+        ProtocolError::InvalidCloseSequence => {
+            "a close frame with no payload, or a code and text, was expected"
+        }
+        ProtocolError::UnknownControlFrameType(_)
+        | ProtocolError::UnknownDataFrameType(_)
+        | ProtocolError::InvalidOpcode(_) => "an opcode of RFC 6455 was expected",
+        _ => "a frame as in RFC 6455 was expected",
+    }
+}

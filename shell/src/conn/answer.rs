@@ -1,0 +1,60 @@
+//! Answers to a request: a [`Response`] as HTTP/1.1 bytes, and the switch to a WebSocket.
+
+use runcast_core::effect::{Content, Page, Response};
+use std::fmt::Write as _;
+use tungstenite::handshake::derive_accept_key;
+
+/// The demo chat, one file without anything from elsewhere.
+const CHAT: &str = include_str!("../../console/chat.html");
+
+/// What a page may do: its own script and style, and a WebSocket. Nothing is loaded from anywhere.
+const PAGE_HEADERS: &str = "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; \
+    style-src 'unsafe-inline'; img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n";
+
+/// The bytes of a 101 that selects `runcast.v1`.
+pub(super) fn switch(key: &str) -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: runcast.v1\r\n\r\n",
+        derive_accept_key(key.as_bytes())
+    )
+}
+
+/// The bytes of an answer after which the connection ends. Without a body, its length is told all the same.
+pub(super) fn respond(response: &Response, without_body: bool) -> String {
+    let (kind, body) = match &response.content {
+        Content::Text(text) => ("text/plain; charset=utf-8", text.as_str()),
+        Content::Json(text) => ("application/json", text.as_str()),
+        Content::Problem(text) => ("application/problem+json", text.as_str()),
+        Content::Page(Page::Chat) => ("text/html; charset=utf-8", CHAT),
+    };
+    let mut answer = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\n",
+        response.status,
+        phrase(response.status),
+        body.len()
+    );
+    if let Some(secs) = response.retry_after_secs {
+        write!(answer, "Retry-After: {secs}\r\n").expect("a string takes all that is written");
+    }
+    answer.push_str(match response.status {
+        401 => "WWW-Authenticate: Bearer\r\nConnection: close\r\n",
+        426 => "Upgrade: websocket\r\nConnection: close, Upgrade\r\n",
+        _ => "Connection: close\r\n",
+    });
+    if matches!(response.content, Content::Page(_)) {
+        answer.push_str(PAGE_HEADERS);
+    }
+    answer.push_str("\r\n");
+    if !without_body {
+        answer.push_str(body);
+    }
+    answer
+}
+
+/// The status in words. Nobody reads them but people with a terminal.
+fn phrase(status: u16) -> &'static str {
+    tungstenite::http::StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()).unwrap_or("")
+}

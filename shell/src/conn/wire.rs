@@ -1,0 +1,177 @@
+//! A stream as tungstenite sees it: reads are metered, writes never wait.
+//!
+//! What is written is gathered here and leaves in one write a turn. So a frame is never half queued, the
+//! automatic pongs cost no system call of their own, and it is known to the byte which messages have left.
+
+use bytes::{Buf, BytesMut};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+
+/// Room for output that an idle connection may keep.
+const KEPT_BYTES: usize = 1024;
+
+/// A stream, its edges, and the output that waits for it.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    stream: S,
+    /// There was an edge, and no `WouldBlock` since.
+    readable: bool,
+    writable: bool,
+    /// How much may still be read in this turn.
+    allowance: usize,
+    /// Reading ended at the allowance, not at the stream.
+    cut_short: bool,
+    out: BytesMut,
+    /// All that was ever queued and all that ever left, in bytes.
+    queued: u64,
+    left: u64,
+    /// For each message that waits: where it ends among all that was queued, and its payload.
+    waiting: VecDeque<(u64, usize)>,
+    broken: bool,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            readable: true,
+            writable: true,
+            allowance: 0,
+            cut_short: false,
+            out: BytesMut::new(),
+            queued: 0,
+            left: 0,
+            waiting: VecDeque::new(),
+            broken: false,
+        }
+    }
+
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// An edge: what would have blocked may go on.
+    pub(super) fn edge(&mut self) {
+        self.readable = true;
+        self.writable = true;
+    }
+
+    /// Begins a turn, in which so many bytes may be read.
+    pub(super) fn allow(&mut self, bytes: usize) {
+        self.allowance = bytes;
+        self.cut_short = false;
+    }
+
+    /// Whether the last read ended at the allowance.
+    pub(super) fn was_cut_short(&self) -> bool {
+        self.cut_short
+    }
+
+    /// Notes that a message of so many payload bytes ends here.
+    pub(super) fn mark(&mut self, payload: usize) {
+        self.waiting.push_back((self.queued, payload));
+    }
+
+    /// Whether output waits.
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Whether output waits and may be tried.
+    pub(super) fn can_flush(&self) -> bool {
+        self.has_output() && self.writable && !self.broken
+    }
+
+    /// Whether writing failed for good.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Nothing can be said any more.
+    pub(super) fn fail(&mut self) {
+        self.broken = true;
+    }
+
+    /// Gives room back after a burst.
+    fn shrink(&mut self) {
+        if self.out.capacity() > KEPT_BYTES {
+            self.out = BytesMut::new();
+        }
+        if self.waiting.capacity() * size_of::<(u64, usize)>() > KEPT_BYTES {
+            self.waiting = VecDeque::new();
+        }
+    }
+}
+
+impl<S: Write> Wire<S> {
+    /// Writes what waits, as far as the stream takes it: the payload of the messages that are now wholly
+    /// gone.
+    pub(super) fn send_off(&mut self) -> usize {
+        while self.can_flush() {
+            match self.stream.write(&self.out) {
+                Ok(0) => self.broken = true,
+                Ok(taken) => {
+                    self.out.advance(taken);
+                    self.left += taken as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.broken = true,
+            }
+        }
+        let mut gone = 0;
+        while let Some((_, payload)) = self.waiting.pop_front_if(|(end, _)| *end <= self.left) {
+            gone += payload;
+        }
+        if self.out.is_empty() {
+            self.shrink();
+        }
+        gone
+    }
+}
+
+impl<S: Read> Read for Wire<S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.readable {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let most = into.len().min(self.allowance);
+        if most == 0 {
+            self.cut_short = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match self.stream.read(&mut into[..most]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.readable = error.kind() != ErrorKind::WouldBlock;
+                    return Err(error);
+                }
+                Ok(bytes) => {
+                    self.allowance -= bytes;
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+}
+
+impl<S> Write for Wire<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        self.queued += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! `runcast serve` and `runcast demo`: everything put together, in the one order in which it works.
+//!
+//! Lock and open the store, recover, read the keys, and only then listen: there is no moment at which a client could
+//! meet a daemon that is not ready.
+
+use crate::agents;
+use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
+use crate::cli::{Exit, refuse, say};
+use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
+use crate::disk::FileDisk;
+use crate::mio_loop::MioLoop;
+use crate::pump::Pump;
+use crate::store_thread::StoreThread;
+use crate::worker::{self, Workers};
+use runcast_core::Core;
+use runcast_core::input::Claims;
+use runcast_core::record::Image;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How long the tokens last that `--dev` hands out.
+const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The user of those tokens.
+const DEV_USER: &str = "dev";
+
+/// Serves until SIGTERM or SIGINT. `opens_browser` is what makes it a demo.
+pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
+    log(settings);
+    match start(settings, opens_browser) {
+        Ok(exit) => exit,
+        Err(problems) => refuse(&problems),
+    }
+}
+
+fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
+    let keys = Keys::from_config(&settings.auth, settings.dev)?;
+    let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
+    let (storage, image) = open_store(settings, mio.waker())?;
+    let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
+    let keys = match &secret {
+        Some(secret) => keys.with_dev(secret),
+        None => keys,
+    };
+    let mut opening = Vec::new();
+    let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
+    let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.verify(token)));
+    let (listener, address) = listen(settings)?;
+    tracing::info!(%address, data = %settings.data.display(), "serving");
+    let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
+    let ended = mio.run(listener, pump);
+    if let Some(workers) = workers {
+        workers.stop();
+    }
+    Ok(match ended {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            tracing::error!(%error, "the daemon must end");
+            Exit::Failed
+        }
+    })
+}
+
+fn open_store(
+    settings: &Settings,
+    wake: impl Fn() + Send + 'static,
+) -> Result<(StoreThread, Image), Problem> {
+    let problem = |reason: String| {
+        let origin = Origin::File(settings.data.clone(), None);
+        Problem::new(origin, reason, "give another data directory with --data, or mend this one")
+    };
+    fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
+    let disk =
+        FileDisk::open(&settings.data.join("store.redb")).map_err(|error| problem(error.to_string()))?;
+    StoreThread::open(disk, wake).map_err(|error| problem(error.to_string()))
+}
+
+fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
+    let listener = TcpListener::bind(settings.listen).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    listener.map_err(|error| {
+        let reason = format!("cannot listen on {}: {error}", settings.listen);
+        let fix = "end what listens there, or give another address with --listen";
+        Problem::new(settings.origin("server.listen").clone(), reason, fix)
+    })
+}
+
+fn system(settings: &Settings, error: &io::Error) -> Problem {
+    let origin = settings.origin("server.listen").clone();
+    Problem::new(origin, format!("the system grants no poll or signals: {error}"), "raise its limits")
+}
+
+/// What `--dev` adds: tokens at hand, and the built-in agents, as a worker like any other.
+fn develop(
+    settings: &Settings,
+    secret: Secret,
+    address: SocketAddr,
+    opens_browser: bool,
+) -> Result<Workers, Problem> {
+    let problem = |reason: String| {
+        let origin = Origin::File(settings.data.clone(), None);
+        Problem::new(origin, reason, "see that the data directory can be written to")
+    };
+    let token = dev_token(&secret, DEV_USER, "user");
+    let path = settings.data.join("dev-token");
+    keep_token(&path, &token).map_err(|error| problem(format!("dev-token cannot be written: {error}")))?;
+    let url = format!("http://{address}/#token={token}");
+    say(&format!("Runcast is serving on {address}. The chat page, as the user `{DEV_USER}`:\n\n  {url}\n"));
+    say(&format!("A token for commands and clients is in {}.", path.display()));
+    if opens_browser {
+        open_browser(&url);
+    }
+    let root = PathBuf::from(".");
+    let agents = agents::all(&root).map_err(|error| problem(format!("the files agent: {error}")))?;
+    let token = move || dev_token(&secret, "built-in", "worker");
+    worker::spawn(format!("ws://{address}"), token, agents, "built-in".into())
+        .map_err(|error| problem(format!("the built-in worker cannot start: {error}")))
+}
+
+fn dev_token(secret: &Secret, user: &str, scope: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let claims = Claims {
+        sub: user.into(),
+        exp: (now + DEV_TOKEN_TTL).as_secs(),
+        iat: Some(now.as_secs()),
+        scope: Some(scope.into()),
+        ..Claims::default()
+    };
+    sign(&claims, secret, Some(DEV_KID))
+}
+
+/// Readable by its owner only: whoever has it is that user.
+fn keep_token(path: &Path, token: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{token}")
+}
+
+/// Opens the page if the system knows how. The URL is printed in any case.
+fn open_browser(url: &str) {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let quiet = Command::new(opener).arg(url).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    if let Err(error) = quiet {
+        tracing::debug!(%error, "no browser was opened");
+    }
+}
+
+/// One line to standard error for each thing that happens. The WebSocket library is not heard: at its finest level it
+/// shows frames, and tokens in them.
+fn log(settings: &Settings) {
+    let level = match settings.log.level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    let targets = Targets::new().with_target("runcast", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let is_text = match settings.log.format {
+        Format::Text => true,
+        Format::Json => false,
+        Format::Auto => io::stderr().is_terminal(),
+    };
+    let registry = tracing_subscriber::registry().with(targets);
+    // A second daemon in one process (a test) keeps the first one's log.
+    let _ = if is_text { registry.with(lines).try_init() } else { registry.with(lines.json()).try_init() };
+}

@@ -1,0 +1,165 @@
+//! Where the store's bytes lie: the few operations it needs of a disk, and the real file.
+//!
+//! The store is written against [`Disk`]; production brings [`FileDisk`], the simulator a disk that loses
+//! power. What was written is promised to survive a loss of power only after a [`Disk::sync`] that succeeded.
+//! Until then each sector may hold its old bytes, its new bytes, or neither.
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A row of bytes that can be read, written, grown and made safe.
+///
+/// A full disk is reported as [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`], by `write`
+/// or `set_len`; it leaves what is stored as it was, up to the bytes of that write itself.
+pub trait Disk: Debug + Send + Sync + 'static {
+    /// Its length in bytes.
+    fn size(&self) -> io::Result<u64>;
+    /// Fills `out` from `offset` on. Reading past the end is an error.
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+    /// Writes `data` at `offset`, within the length.
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Cuts off, or grows with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Returns when everything written before, and the length, is on stable storage. After an error nothing
+    /// is known about what is.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Whether this error says that there is no room left, rather than that the disk is broken.
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A file, held under an exclusive lock for as long as the value lives.
+#[derive(Debug)]
+pub struct FileDisk {
+    file: File,
+}
+
+/// Why a file cannot be had as a disk. Each message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Another process holds it.
+    #[error("{0} is in use by another process: stop that daemon, or give this one its own data directory")]
+    Locked(String),
+    /// The directory it should be in is not there.
+    #[error("{0} cannot be created, its directory does not exist: create the directory or correct the path")]
+    NotFound(String),
+    /// It may not be read and written.
+    #[error("{0} cannot be opened for writing ({1}): correct its owner, its rights or the path")]
+    Unwritable(String, #[source] io::Error),
+    /// No room to create it.
+    #[error("{0} cannot be created, the disk is full: free some space")]
+    Full(String),
+    /// Anything else.
+    #[error("{0} cannot be opened ({1}): check the disk and the path")]
+    Io(String, #[source] io::Error),
+}
+
+impl FileDisk {
+    /// Opens the file at `path`, or creates it, and locks it.
+    ///
+    /// # Errors
+    /// [`DiskError`]; nothing was changed but that an empty file may have been created.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let typed = |error| DiskError::of(path, error);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(typed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DiskError::Locked(path.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(typed(error)),
+        }
+        if file.metadata().map_err(typed)?.len() == 0 {
+            sync_directory_of(path).map_err(typed)?;
+        }
+        Ok(Self { file })
+    }
+}
+
+/// A new file survives a loss of power only when its directory knows it durably.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl DiskError {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.display().to_string();
+        let kind = error.kind();
+        if is_full(kind) {
+            return Self::Full(path);
+        }
+        if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            return Self::NotFound(path);
+        }
+        let rights =
+            [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::IsADirectory];
+        if rights.contains(&kind) { Self::Unwritable(path, error) } else { Self::Io(path, error) }
+    }
+}
+
+impl Disk for FileDisk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_that_the_file_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let first = FileDisk::open(&path).unwrap();
+        let error = FileDisk::open(&path).unwrap_err();
+        assert!(matches!(error, DiskError::Locked(_)), "{error}");
+        assert!(error.to_string().contains("stop that daemon"));
+        drop(first);
+        FileDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_and_a_directory_in_its_place_have_their_own_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = FileDisk::open(&dir.path().join("none/store")).unwrap_err();
+        assert!(matches!(missing, DiskError::NotFound(_)), "{missing}");
+        let directory = FileDisk::open(dir.path()).unwrap_err();
+        assert!(matches!(directory, DiskError::Unwritable(..)), "{directory}");
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_end_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(&dir.path().join("store")).unwrap();
+        disk.set_len(10).unwrap();
+        disk.write(4, b"abc").unwrap();
+        disk.sync().unwrap();
+        let mut out = [9; 5];
+        disk.read(3, &mut out).unwrap();
+        assert_eq!(&out, b"\0abc\0");
+        assert!(disk.read(8, &mut out).is_err());
+        assert_eq!(disk.size().unwrap(), 10);
+    }
+}

@@ -1,0 +1,206 @@
+//! Production's drive of the [`Pump`]: real sockets, the real clock, signals. As thin as it can be, because
+//! nothing in here is simulated.
+
+mod linger;
+
+use crate::pump::{Pump, StorageFailed};
+use crate::storage::Storage;
+use linger::Lingering;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use runcast_core::ids::ConnId;
+use runcast_core::time::{Mono, Now, Span, WallMs};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+const LISTENER: Token = Token(0);
+const SIGNALS: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX);
+
+/// Sockets accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 128;
+/// Time after which accepting is tried again when the system refused it (no file descriptors).
+const ACCEPT_AGAIN: Span = Span::secs(1);
+
+/// Why the loop ended against its will.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The store has failed.
+    #[error(transparent)]
+    Storage(#[from] StorageFailed),
+    /// The system refused to poll.
+    #[error("cannot wait for events: {0}")]
+    Poll(#[from] io::Error),
+}
+
+/// The loop, before it has anything to do. Made first, since the storage thread wants to wake it.
+pub struct MioLoop {
+    poll: Poll,
+    waker: Arc<Waker>,
+    signals: Signals,
+    start: Instant,
+}
+
+/// What the loop knows while it runs.
+struct Running<J: Storage> {
+    mio: MioLoop,
+    listener: TcpListener,
+    pump: Pump<TcpStream, J>,
+    accepting: Accepting,
+    lingering: Lingering,
+}
+
+/// Whether sockets may be waiting to be accepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    /// None: an edge will tell.
+    Drained,
+    /// Perhaps.
+    Open,
+    /// The system refused; not before then, or before a socket was closed.
+    Stalled(Mono),
+}
+
+impl MioLoop {
+    /// A loop that hears SIGTERM and SIGINT from here on.
+    ///
+    /// # Errors
+    /// When the system gives no descriptors for it.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        Ok(Self { poll, waker, signals, start: Instant::now() })
+    }
+
+    /// Wakes the loop from another thread: the store has completed something.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let waker = Arc::clone(&self.waker);
+        move || {
+            if let Err(error) = waker.wake() {
+                tracing::error!(%error, "cannot wake the loop");
+            }
+        }
+    }
+
+    /// The clocks, as the core is to know them.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now {
+            mono: Mono(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)),
+            wall: WallMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Runs until SIGTERM or SIGINT. What was given to the store by then is the store's to finish.
+    ///
+    /// # Errors
+    /// When the store has failed, or the system refuses to poll.
+    pub fn run<J: Storage>(
+        self,
+        listener: std::net::TcpListener,
+        pump: Pump<TcpStream, J>,
+    ) -> Result<(), Ended> {
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let (accepting, lingering) = (Accepting::Open, Lingering::default());
+        Running { mio: self, listener, pump, accepting, lingering }.run()
+    }
+}
+
+impl<J: Storage> Running<J> {
+    fn run(&mut self) -> Result<(), Ended> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let now = self.mio.now();
+            self.accept(now.mono);
+            let turn = self.pump.turn(now)?;
+            let freed = !turn.closed.is_empty();
+            for (conn, socket) in turn.closed {
+                self.lingering.add(now.mono, conn, socket);
+            }
+            if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
+                self.accepting = Accepting::Open;
+            }
+            let at_once = turn.more || self.accepting == Accepting::Open;
+            let timeout = if at_once { Some(Duration::ZERO) } else { self.timeout() };
+            match self.mio.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accepting = Accepting::Open,
+                    WAKER => {}
+                    SIGNALS if self.mio.signals.pending().next().is_some() => return Ok(()),
+                    SIGNALS => {}
+                    Token(id) => self.edge(ConnId(id as u64)),
+                }
+            }
+        }
+    }
+
+    fn edge(&mut self, conn: ConnId) {
+        if !self.lingering.edge(conn) {
+            self.pump.ready(conn);
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let accept = match self.accepting {
+            Accepting::Stalled(until) => Some(until),
+            Accepting::Drained | Accepting::Open => None,
+        };
+        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept];
+        let at = deadlines.into_iter().flatten().min()?;
+        Some(Duration::from_micros(at.since(self.mio.now().mono).0))
+    }
+
+    fn accept(&mut self, now: Mono) {
+        match self.accepting {
+            Accepting::Drained => return,
+            Accepting::Stalled(until) if now < until => return,
+            Accepting::Stalled(_) | Accepting::Open => {}
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.accept_one() {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.accepting = Accepting::Drained;
+                    return;
+                }
+                // Gone before it was accepted, or a signal.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept for now; is the limit of open files too low?");
+                    self.accepting = Accepting::Stalled(now + ACCEPT_AGAIN);
+                    return;
+                }
+            }
+        }
+        self.accepting = Accepting::Open;
+    }
+
+    fn accept_one(&mut self) -> io::Result<()> {
+        let (mut socket, peer) = self.listener.accept()?;
+        // Not fatal: on a socket that is gone already it fails, and reading will tell.
+        let _unset = socket.set_nodelay(true);
+        let token = Token(self.pump.next().0 as usize);
+        self.mio.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.pump.accept(socket, peer.ip());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MioLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MioLoop").field("start", &self.start).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,366 @@
+//! The loop between streams, store and core: one for production and simulation.
+//!
+//! It has no socket, no clock and no thread. Whoever drives it hands in streams and their edges and calls
+//! [`Pump::turn`] with the time. In a turn come, in this order: due timers, completions of the store,
+//! connections (in the order of their ids, and only those that have something), one submission to the store,
+//! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
+//! behind them.
+
+use crate::conn::{Conn, Incoming};
+use crate::storage::{Completion, Storage};
+use runcast_core::Core;
+use runcast_core::effect::{Effect, Effects, Response};
+use runcast_core::ids::ConnId;
+use runcast_core::input::{Claims, Input, Message, TokenProblem};
+use runcast_core::time::{Mono, Now, Span};
+use runcast_core::wire::error::CloseCode;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+
+/// What one connection may say in one turn, in messages.
+const MESSAGES_PER_TURN: usize = 64;
+/// Time for a peer to take the last words to it.
+const LAST_WORDS: Span = Span::secs(5);
+
+/// Looks at a token's signature.
+pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
+
+/// The loop, to be driven turn by turn.
+pub struct Pump<S: Read + Write, J: Storage> {
+    core: Core,
+    storage: J,
+    verify: Verify,
+    /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
+    conns: BTreeMap<ConnId, Box<Entry<S>>>,
+    last: ConnId,
+    /// Accepted since the last turn.
+    opened: Vec<(ConnId, IpAddr)>,
+    /// Connections that may have something to say.
+    busy: BTreeSet<ConnId>,
+    /// Connections to which something is to be said.
+    unflushed: BTreeSet<ConnId>,
+    /// When those that end are given up.
+    ending: BTreeSet<(Mono, ConnId)>,
+    /// Streams to be given back.
+    closed: Vec<(ConnId, S)>,
+    effects: Effects,
+    /// What effects have caused and the core has not heard of.
+    causes: VecDeque<Cause>,
+    /// Appends were given to the store since the last submission.
+    appended: bool,
+}
+
+struct Entry<S> {
+    conn: Conn<S>,
+    /// The core knows that it is gone, and is told nothing more of it.
+    told: bool,
+    /// When it is given up.
+    ends: Option<Mono>,
+}
+
+/// Inputs that come from running effects.
+#[derive(Debug)]
+enum Cause {
+    Verified(ConnId, Result<Claims, TokenProblem>),
+    Flushed(ConnId, usize),
+    Closed(ConnId),
+}
+
+/// What a turn leaves to whoever drives the pump.
+#[derive(Debug)]
+pub struct Turn<S> {
+    /// Call [`Pump::turn`] again at once: somebody has more, whom fairness has cut short.
+    pub more: bool,
+    /// Streams of connections that have ended, to be deregistered and dropped. All that was to be said was
+    /// given to them, or they take nothing.
+    pub closed: Vec<(ConnId, S)>,
+}
+
+/// The store has failed. What it holds is unknown from here on: the process must end, since a retry may lie.
+#[derive(Debug, thiserror::Error)]
+#[error("the store has failed: {0}; look at the disk, then start again")]
+pub struct StorageFailed(pub String);
+
+impl<S: Read + Write, J: Storage> Pump<S, J> {
+    /// A pump around a core that was just opened. `opening` are the effects of that; they run first.
+    pub fn new(core: Core, opening: Effects, storage: J, verify: Verify) -> Self {
+        Self {
+            core,
+            storage,
+            verify,
+            conns: BTreeMap::new(),
+            last: ConnId(0),
+            opened: Vec::new(),
+            busy: BTreeSet::new(),
+            unflushed: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            closed: Vec::new(),
+            effects: opening,
+            causes: VecDeque::new(),
+            appended: false,
+        }
+    }
+
+    /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
+    /// an edge. Ids are 1, 2, 3 …, and never used again.
+    pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
+        self.last = self.next();
+        self.conns.insert(self.last, Box::new(Entry { conn: Conn::new(stream), told: false, ends: None }));
+        self.opened.push((self.last, peer));
+        self.busy.insert(self.last);
+        self.last
+    }
+
+    /// The id that the next [`accept`](Self::accept) gives.
+    pub fn next(&self) -> ConnId {
+        ConnId(self.last.0 + 1)
+    }
+
+    /// An edge: the stream has become readable, writable or both. Unknown ids are ignored.
+    pub fn ready(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.conn.edge();
+            self.busy.insert(conn);
+        }
+    }
+
+    /// When to call [`turn`](Self::turn), should nothing else happen.
+    pub fn deadline(&self) -> Option<Mono> {
+        let given_up = self.ending.first().map(|(at, _)| *at);
+        [self.core.deadline().map(|(at, _)| at), given_up].into_iter().flatten().min()
+    }
+
+    /// The core, to look at.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The store, for whoever drives it from outside (the simulator).
+    pub fn storage_mut(&mut self) -> &mut J {
+        &mut self.storage
+    }
+
+    /// The stream of a connection that has not ended.
+    pub fn stream(&self, conn: ConnId) -> Option<&S> {
+        self.conns.get(&conn).map(|entry| entry.conn.stream())
+    }
+
+    /// Does all that is to be done now.
+    ///
+    /// # Errors
+    /// When the store has failed. No further turn may be taken.
+    pub fn turn(&mut self, now: Now) -> Result<Turn<S>, StorageFailed> {
+        self.run(now);
+        self.give_up(now);
+        if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
+            self.feed(now, Input::Timer);
+        }
+        while let Some(completion) = self.storage.completed() {
+            self.complete(now, completion)?;
+        }
+        for (conn, peer) in std::mem::take(&mut self.opened) {
+            self.feed(now, Input::Opened { conn, peer });
+        }
+        for conn in std::mem::take(&mut self.busy) {
+            self.visit(now, conn);
+        }
+        if std::mem::take(&mut self.appended) {
+            self.storage.submit();
+        }
+        for conn in std::mem::take(&mut self.unflushed) {
+            self.flush(conn);
+        }
+        // What left may let the core say more: that goes out in the next turn, which comes at once.
+        self.run(now);
+        let more = self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
+        Ok(Turn { more, closed: std::mem::take(&mut self.closed) })
+    }
+
+    fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {
+        match completion {
+            Completion::Appended(upto) => self.feed(now, Input::Appended { upto }),
+            Completion::Full(from) => self.feed(now, Input::AppendFailed { from }),
+            Completion::Loaded(load, found) => self.feed(now, Input::Loaded { load, found }),
+            Completion::Failed(why) => return Err(StorageFailed(why)),
+        }
+        Ok(())
+    }
+
+    /// Ends the connections whose peers have not taken the last words in time.
+    fn give_up(&mut self, now: Now) {
+        while let Some((_, conn)) = self.ending.first().copied().filter(|(at, _)| *at <= now.mono) {
+            self.finish(conn);
+        }
+        self.run(now);
+    }
+
+    /// Hears one connection, for as long as fairness allows.
+    fn visit(&mut self, now: Now, id: ConnId) {
+        let Some(entry) = self.conns.get_mut(&id) else { return };
+        entry.conn.begin();
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(entry) = self.conns.get_mut(&id) else { return };
+            let Some(incoming) = entry.conn.receive() else { break };
+            self.hear(now, id, &incoming);
+        }
+        let Some(entry) = self.conns.get_mut(&id) else { return };
+        if entry.conn.is_over() {
+            self.finish(id);
+            self.run(now);
+            return;
+        }
+        if entry.conn.has_more() {
+            self.busy.insert(id);
+        }
+        if entry.conn.can_flush() {
+            self.unflushed.insert(id);
+        }
+    }
+
+    fn hear(&mut self, now: Now, conn: ConnId, incoming: &Incoming) {
+        let message = match incoming {
+            Incoming::Request(request) => {
+                return self.feed(now, Input::Request { conn, head: request.head() });
+            }
+            Incoming::BadHead(problem) => {
+                return self.feed(now, Input::BadHead { conn, problem: *problem });
+            }
+            Incoming::Gone => {
+                self.give_until(conn, now.mono + LAST_WORDS);
+                self.conns.entry(conn).and_modify(|entry| entry.told = true);
+                return self.feed(now, Input::Closed { conn });
+            }
+            Incoming::Text(text) => Message::Text(text.as_str()),
+            Incoming::Alive => Message::Alive,
+            Incoming::Binary => Message::Binary,
+            Incoming::TooLarge => Message::TooLarge,
+            Incoming::Breach(rule) => Message::Breach(rule),
+            Incoming::NotUtf8 => Message::NotUtf8,
+        };
+        self.feed(now, Input::Message { conn, message });
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let Some(entry) = self.conns.get_mut(&id) else { return };
+        let gone = entry.conn.flush();
+        if gone > 0 && !entry.told {
+            self.causes.push_back(Cause::Flushed(id, gone));
+        }
+        if entry.conn.is_over() {
+            self.finish(id);
+        } else if entry.conn.has_more() {
+            // It was not read as long as it took nothing.
+            self.busy.insert(id);
+        }
+    }
+
+    /// Gives a connection's stream back; the core hears of it, if it has not.
+    fn finish(&mut self, id: ConnId) {
+        let Some(entry) = self.conns.remove(&id) else { return };
+        if let Some(at) = entry.ends {
+            self.ending.remove(&(at, id));
+        }
+        if !entry.told {
+            self.causes.push_back(Cause::Closed(id));
+        }
+        self.closed.push((id, entry.conn.into_stream()));
+    }
+
+    /// A connection that ends is given until then to take the last words.
+    fn give_until(&mut self, id: ConnId, at: Mono) {
+        let Some(entry) = self.conns.get_mut(&id) else { return };
+        if entry.ends.is_none_or(|before| at < before) {
+            if let Some(before) = entry.ends.replace(at) {
+                self.ending.remove(&(before, id));
+            }
+            self.ending.insert((at, id));
+        }
+    }
+
+    fn feed(&mut self, now: Now, input: Input<'_>) {
+        self.core.handle(now, input, &mut self.effects);
+        self.run(now);
+    }
+
+    /// Runs the effects, and what they cause, until there are no more.
+    fn run(&mut self, now: Now) {
+        loop {
+            let mut effects = std::mem::take(&mut self.effects);
+            for effect in effects.drain(..) {
+                self.perform(now, effect);
+            }
+            self.effects = effects;
+            let Some(cause) = self.causes.pop_front() else { return };
+            let input = match cause {
+                Cause::Verified(conn, outcome) => Input::Verified { conn, outcome },
+                Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
+                Cause::Closed(conn) => Input::Closed { conn },
+            };
+            self.core.handle(now, input, &mut self.effects);
+        }
+    }
+
+    fn perform(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::Send { conn, text } => self.say(conn, |it| it.send(text)),
+            Effect::Ping { conn } => self.say(conn, Conn::ping),
+            Effect::Upgrade { conn, message_bytes } => {
+                self.say(conn, |it| it.upgrade(message_bytes));
+                // Frames may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Respond { conn, response } => self.respond(now, conn, &response),
+            Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),
+            Effect::Read { conn, on } => {
+                self.say(conn, |it| it.read(on));
+                if on {
+                    // What was buffered meanwhile brings no edge.
+                    self.busy.insert(conn);
+                }
+            }
+            Effect::Verify { conn, token } => {
+                if self.conns.get(&conn).is_some_and(|entry| !entry.told) {
+                    let outcome = (self.verify)(token.reveal());
+                    self.causes.push_back(Cause::Verified(conn, outcome));
+                }
+            }
+            Effect::Append { id, records } => {
+                self.storage.append(id, records);
+                self.appended = true;
+            }
+            Effect::Load { load, query } => self.storage.load(load, query),
+        }
+    }
+
+    /// Does something to a connection, unless it is gone meanwhile, and has it flushed.
+    fn say(&mut self, id: ConnId, what: impl FnOnce(&mut Conn<S>)) {
+        if let Some(entry) = self.conns.get_mut(&id) {
+            what(&mut entry.conn);
+            self.unflushed.insert(id);
+        }
+    }
+
+    fn respond(&mut self, now: Now, id: ConnId, response: &Response) {
+        if response.status >= 400 {
+            tracing::info!(conn = id.0, status = response.status, "refused");
+        }
+        self.say(id, |it| it.respond(response));
+        self.give_until(id, now.mono + LAST_WORDS);
+    }
+
+    fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {
+        tracing::info!(conn = id.0, code = code as u16, reason, "closed");
+        self.say(id, |it| it.close(code, reason));
+        // To a peer that has taken nothing for long, or is not there, one attempt is enough.
+        let hopeless = matches!(code, CloseCode::TakesNothing | CloseCode::Silent);
+        self.give_until(id, if hopeless { now.mono } else { now.mono + LAST_WORDS });
+    }
+}
+
+impl<S: Read + Write, J: Storage> fmt::Debug for Pump<S, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pump").field("conns", &self.conns.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,282 @@
+//! Gives a [`Disk`] to redb, and guards what redb cannot guard itself: its header.
+//!
+//! redb keeps its root in 320 bytes at the start of the file and writes them in place, twice in each commit;
+//! were that one sector damaged by a loss of power, everything would be gone. So the header lives in two
+//! slots of our own, each with a number and a checksum. A write always goes to the slot that is *not* the
+//! newest known to be durable; at start the valid slot with the highest number is the header. With that a
+//! header write is all or nothing, whatever a loss of power does to the sectors that were not synced. A slot
+//! holds the header twice, in two sectors: were the newest slot lost to one bad sector, the older one would
+//! quietly take the last commit back.
+//!
+//! ```text
+//! disk    0..1024     slot A          2 x: magic 16, version 4, number 8, redb's header 320, CRC-32 4, zeros
+//!         4096..5120  slot B          the same
+//!         8192..      redb's pages    redb's offset 4096 and up
+//! ```
+//!
+//! The slots also carry the store's version, so that a file of another kind or of a newer version is
+//! recognised before anything is written. Magic, version and checksum keep their places in every version.
+
+use super::OpenError;
+use crate::disk::Disk;
+use redb::StorageBackend;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const MAGIC: &[u8; 16] = b"runcast store\r\n\x1a";
+/// The store's version. A higher one in a file is refused.
+pub(super) const VERSION: u32 = 1;
+
+const BLOCK: u64 = 4096;
+const SLOTS_END: u64 = 2 * BLOCK;
+/// A copy is one sector, a slot two copies.
+const COPY_BYTES: usize = 512;
+const SLOT_BYTES: usize = 2 * COPY_BYTES;
+/// What redb reads and writes of its first page; the rest of that page is never used.
+const HEADER_BYTES: usize = 320;
+const VERSION_AT: usize = MAGIC.len();
+const NUMBER_AT: usize = VERSION_AT + 4;
+const HEADER_AT: usize = NUMBER_AT + 8;
+const CHECKSUM_AT: usize = HEADER_AT + HEADER_BYTES;
+
+/// The disk as redb sees it.
+#[derive(Debug)]
+pub(super) struct Backend {
+    disk: Arc<dyn Disk>,
+    slots: Mutex<Slots>,
+    faults: Faults,
+}
+
+/// The two slots of the header.
+#[derive(Debug)]
+struct Slots {
+    header: [u8; HEADER_BYTES],
+    number: u64,
+    /// The slot that holds the newest header known to be durable.
+    durable: u64,
+    /// The other slot was written since.
+    dirty: bool,
+}
+
+/// What last went wrong beneath redb, whose own errors do not say which operation it was.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults(Arc<Mutex<Option<Fault>>>);
+
+/// An operation that failed.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) operation: Operation,
+    pub(super) error: io::Error,
+}
+
+/// Operations of a disk, apart where the answer to a failure differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Read,
+    Write,
+    Sync,
+}
+
+impl Faults {
+    /// The last fault, forgotten with this.
+    pub(super) fn take(&self) -> Option<Fault> {
+        lock(&self.0).take()
+    }
+
+    fn note<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            let error = io::Error::new(error.kind(), error.to_string());
+            *lock(&self.0) = Some(Fault { operation, error });
+        })
+    }
+}
+
+/// A panic elsewhere leaves these values whole: each is replaced in one piece.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Backend {
+    /// Looks at what is there, and makes an empty disk a store. Another kind of file, or one of a newer
+    /// version, is left as it is.
+    pub(super) fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        let slots = match read_slots(disk.as_ref())? {
+            Some(slots) => {
+                // What is read here may never have been synced. It must be, before the older slot is written
+                // over.
+                disk.sync()?;
+                slots
+            }
+            None => format(disk.as_ref())?,
+        };
+        if slots.is_unfinished() {
+            disk.set_len(SLOTS_END)?;
+        }
+        Ok(Self { disk, slots: Mutex::new(slots), faults: Faults::default() })
+    }
+
+    pub(super) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+impl Slots {
+    /// redb writes its magic last when it creates a database: without it there is none yet.
+    fn is_unfinished(&self) -> bool {
+        self.header[..9] == [0; 9]
+    }
+
+    fn encode(&self) -> [u8; SLOT_BYTES] {
+        let mut slot = [0; SLOT_BYTES];
+        slot[..VERSION_AT].copy_from_slice(MAGIC);
+        slot[VERSION_AT..NUMBER_AT].copy_from_slice(&VERSION.to_le_bytes());
+        slot[NUMBER_AT..HEADER_AT].copy_from_slice(&self.number.to_le_bytes());
+        slot[HEADER_AT..CHECKSUM_AT].copy_from_slice(&self.header);
+        let checksum = crc32fast::hash(&slot[..CHECKSUM_AT]);
+        slot[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        slot.copy_within(..COPY_BYTES, COPY_BYTES);
+        slot
+    }
+}
+
+/// What a copy's bytes say.
+enum Copy {
+    Valid { number: u64, header: Box<[u8; HEADER_BYTES]> },
+    OfVersion(u32),
+    Broken,
+    Foreign,
+}
+
+fn decode(copy: &[u8]) -> Copy {
+    if &copy[..VERSION_AT] != MAGIC {
+        return Copy::Foreign;
+    }
+    let checksum = u32::from_le_bytes(array(&copy[CHECKSUM_AT..CHECKSUM_AT + 4]));
+    if checksum != crc32fast::hash(&copy[..CHECKSUM_AT]) {
+        return Copy::Broken;
+    }
+    let version = u32::from_le_bytes(array(&copy[VERSION_AT..NUMBER_AT]));
+    if version > VERSION {
+        return Copy::OfVersion(version);
+    }
+    let number = u64::from_le_bytes(array(&copy[NUMBER_AT..HEADER_AT]));
+    Copy::Valid { number, header: Box::new(array(&copy[HEADER_AT..CHECKSUM_AT])) }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("the slice has the array's length")
+}
+
+/// The newest valid header; none if the disk is empty or was never finished being made a store.
+fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
+    let size = disk.size()?;
+    if size == 0 {
+        return Ok(None);
+    }
+    if size < SLOTS_END {
+        return Err(OpenError::NotAStore);
+    }
+    let mut newest: Option<Slots> = None;
+    let (mut newer, mut broken) = (None, false);
+    for index in 0..2 {
+        let mut bytes = [0; SLOT_BYTES];
+        disk.read(index * BLOCK, &mut bytes)?;
+        for copy in bytes.chunks_exact(COPY_BYTES) {
+            match decode(copy) {
+                Copy::Valid { number, header } => {
+                    if newest.as_ref().is_none_or(|slots| slots.number < number) {
+                        newest = Some(Slots { header: *header, number, durable: index, dirty: false });
+                    }
+                }
+                Copy::OfVersion(version) => newer = newer.max(Some(version)),
+                Copy::Broken => broken = true,
+                Copy::Foreign => {}
+            }
+        }
+    }
+    match (newest, newer) {
+        (Some(slots), None) => Ok(Some(slots)),
+        (_, Some(found)) => Err(OpenError::Newer { found, known: VERSION }),
+        (None, None) if size == SLOTS_END && nothing_but_slots(disk)? => Ok(None),
+        (None, None) if broken => Err(OpenError::Damaged("all copies of its header".into())),
+        (None, None) => Err(OpenError::NotAStore),
+    }
+}
+
+/// Whether a store was being made here when the power went: only the slots' own sectors may hold anything.
+fn nothing_but_slots(disk: &dyn Disk) -> io::Result<bool> {
+    let mut rest = [0; BLOCK as usize - SLOT_BYTES];
+    for index in 0..2 {
+        disk.read(index * BLOCK + SLOT_BYTES as u64, &mut rest)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes an empty disk a store without a database. Both slots are written, so that the disk has given their
+/// room for good: a full disk must never be in the way of a header.
+fn format(disk: &dyn Disk) -> io::Result<Slots> {
+    let slots = Slots { header: [0; HEADER_BYTES], number: 1, durable: 0, dirty: false };
+    disk.set_len(SLOTS_END)?;
+    disk.write(0, &slots.encode())?;
+    disk.write(BLOCK, &slots.encode())?;
+    disk.sync()?;
+    Ok(slots)
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        let size = self.faults.note(Operation::Read, self.disk.size())?;
+        Ok(if size <= SLOTS_END { 0 } else { size - BLOCK })
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if offset >= BLOCK {
+            return self.faults.note(Operation::Read, self.disk.read(offset + BLOCK, out));
+        }
+        let slots = lock(&self.slots);
+        let part = header_part(offset, out.len()).and_then(|part| slots.header.get(part));
+        out.copy_from_slice(part.ok_or_else(beyond_header)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = if len == 0 { SLOTS_END } else { len + BLOCK };
+        self.faults.note(Operation::Write, self.disk.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut slots = lock(&self.slots);
+        self.faults.note(Operation::Sync, self.disk.sync())?;
+        if slots.dirty {
+            slots.durable = 1 - slots.durable;
+            slots.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset >= BLOCK {
+            return self.faults.note(Operation::Write, self.disk.write(offset + BLOCK, data));
+        }
+        let mut slots = lock(&self.slots);
+        let part = header_part(offset, data.len()).and_then(|part| slots.header.get_mut(part));
+        part.ok_or_else(beyond_header)?.copy_from_slice(data);
+        slots.number += 1;
+        slots.dirty = true;
+        let at = (1 - slots.durable) * BLOCK;
+        self.faults.note(Operation::Write, self.disk.write(at, &slots.encode()))
+    }
+}
+
+fn header_part(offset: u64, len: usize) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(offset).ok()?;
+    Some(start..start.checked_add(len)?)
+}
+
+/// redb 4 touches nothing of its first page but the header; another redb that does is not silently misread.
+fn beyond_header() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "access between the database's header and its first page")
+}

@@ -1,0 +1,259 @@
+//! How journal rows, rows and chunks look as bytes.
+//!
+//! Every stored value is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their length
+//! (4 bytes) before them. The checksum covers the key too, so that a value in the wrong place is seen as
+//! well.
+
+use bytes::Bytes;
+use runcast_core::record::{Record, RowKey, StreamKey, Table};
+use std::sync::Arc;
+
+/// The version of these encodings.
+const FORMAT: u8 = 1;
+const BODY_AT: usize = 5;
+
+const EVENT: u8 = 1;
+const PUT: u8 = 2;
+const DELETE: u8 = 3;
+const TRIM: u8 = 4;
+
+/// A chunk holds at most so many events,
+pub(super) const CHUNK_EVENTS_MAX: usize = 64;
+/// and so many bytes of events, or one event.
+pub(super) const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
+/// A commit as a journal row.
+pub(super) fn encode_journal(number: u64, commits: &[Arc<[Record]>]) -> Vec<u8> {
+    let mut out = unsealed(commits.iter().flat_map(|records| records.iter()).map(record_bytes).sum());
+    for record in commits.iter().flat_map(|records| records.iter()) {
+        put_record(&mut out, record);
+    }
+    sealed(&[&number.to_le_bytes()], out)
+}
+
+/// The records of a journal row; none if it is damaged.
+pub(super) fn decode_journal(number: u64, value: &[u8]) -> Option<Arc<[Record]>> {
+    let mut body = Reader(body(&[&number.to_le_bytes()], value)?);
+    let mut records = Vec::new();
+    while !body.0.is_empty() {
+        records.push(body.record()?);
+    }
+    Some(records.into())
+}
+
+/// A row's value.
+pub(super) fn encode_row(key: &RowKey, value: &[u8]) -> Vec<u8> {
+    let mut out = unsealed(value.len());
+    out.extend_from_slice(value);
+    sealed(&row_parts(&[key.table as u8], key), out)
+}
+
+/// What a row holds; none if it is damaged.
+pub(super) fn decode_row(key: &RowKey, value: &[u8]) -> Option<Bytes> {
+    body(&row_parts(&[key.table as u8], key), value)
+}
+
+/// Consecutive events of a stream, the first with this seq.
+pub(super) fn encode_chunk(stream: &StreamKey, first: u64, events: &[&Bytes]) -> Vec<u8> {
+    let mut out = unsealed(events.iter().map(|event| 4 + event.len()).sum());
+    for event in events {
+        put_text(&mut out, event);
+    }
+    sealed(&[stream.0.as_bytes(), &first.to_le_bytes()], out)
+}
+
+/// The events of a chunk; none if it is damaged.
+pub(super) fn decode_chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Option<Vec<Bytes>> {
+    let mut body = Reader(body(&[stream.0.as_bytes(), &first.to_le_bytes()], value)?);
+    let mut events = Vec::new();
+    while !body.0.is_empty() {
+        events.push(body.bytes()?);
+    }
+    (!events.is_empty()).then_some(events)
+}
+
+/// How many bytes a record takes in the journal.
+pub(crate) fn record_bytes(record: &Record) -> usize {
+    1 + match record {
+        Record::Event { stream, seq: _, bytes } => 4 + stream.0.len() + 8 + 4 + bytes.len(),
+        Record::Put { key, value } => key_bytes(key) + 4 + value.len(),
+        Record::Delete { key } => key_bytes(key),
+        Record::Trim { stream, floor: _ } => 4 + stream.0.len() + 8,
+    }
+}
+
+fn key_bytes(key: &RowKey) -> usize {
+    1 + 4 + key.owner.len() + 4 + key.name.len()
+}
+
+fn row_parts<'a>(table: &'a [u8; 1], key: &'a RowKey) -> [&'a [u8]; 3] {
+    [table, key.owner.as_bytes(), key.name.as_bytes()]
+}
+
+fn unsealed(body_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(BODY_AT + body_bytes);
+    out.extend_from_slice(&[FORMAT, 0, 0, 0, 0]);
+    out
+}
+
+fn sealed(key: &[&[u8]], mut out: Vec<u8>) -> Vec<u8> {
+    let checksum = checksum(key, &out[BODY_AT..]);
+    out[1..BODY_AT].copy_from_slice(&checksum.to_le_bytes());
+    out
+}
+
+fn body(key: &[&[u8]], value: &[u8]) -> Option<Bytes> {
+    let (head, body) = value.split_at_checked(BODY_AT)?;
+    let holds = head[0] == FORMAT && head[1..] == checksum(key, body).to_le_bytes();
+    holds.then(|| Bytes::copy_from_slice(body))
+}
+
+fn checksum(key: &[&[u8]], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in key {
+        hasher.update(&length(part.len()));
+        hasher.update(part);
+    }
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn length(len: usize) -> [u8; 4] {
+    u32::try_from(len).expect("the core's limits keep a record below 4 GiB").to_le_bytes()
+}
+
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(&length(text.len()));
+    out.extend_from_slice(text);
+}
+
+fn put_key(out: &mut Vec<u8>, key: &RowKey) {
+    out.push(key.table as u8);
+    put_text(out, key.owner.as_bytes());
+    put_text(out, key.name.as_bytes());
+}
+
+fn put_record(out: &mut Vec<u8>, record: &Record) {
+    match record {
+        Record::Event { stream, seq, bytes } => {
+            out.push(EVENT);
+            put_text(out, stream.0.as_bytes());
+            out.extend_from_slice(&seq.to_le_bytes());
+            put_text(out, bytes);
+        }
+        Record::Put { key, value } => {
+            out.push(PUT);
+            put_key(out, key);
+            put_text(out, value);
+        }
+        Record::Delete { key } => {
+            out.push(DELETE);
+            put_key(out, key);
+        }
+        Record::Trim { stream, floor } => {
+            out.push(TRIM);
+            put_text(out, stream.0.as_bytes());
+            out.extend_from_slice(&floor.to_le_bytes());
+        }
+    }
+}
+
+/// What is left to read. Values share the one buffer.
+struct Reader(Bytes);
+
+impl Reader {
+    fn take(&mut self, len: usize) -> Option<Bytes> {
+        (len <= self.0.len()).then(|| self.0.split_to(len))
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.as_ref().try_into().ok()
+    }
+
+    fn bytes(&mut self) -> Option<Bytes> {
+        let len = u32::from_le_bytes(self.number()?);
+        self.take(usize::try_from(len).ok()?)
+    }
+
+    fn text(&mut self) -> Option<Arc<str>> {
+        std::str::from_utf8(&self.bytes()?).ok().map(Arc::from)
+    }
+
+    fn key(&mut self) -> Option<RowKey> {
+        let [table] = self.number()?;
+        Some(RowKey { table: Table::from_number(table)?, owner: self.text()?, name: self.text()? })
+    }
+
+    fn record(&mut self) -> Option<Record> {
+        let [tag] = self.number()?;
+        match tag {
+            EVENT => {
+                let stream = StreamKey(self.text()?);
+                let seq = u64::from_le_bytes(self.number()?);
+                Some(Record::Event { stream, seq, bytes: self.bytes()? })
+            }
+            PUT => Some(Record::Put { key: self.key()?, value: self.bytes()? }),
+            DELETE => Some(Record::Delete { key: self.key()? }),
+            TRIM => {
+                let stream = StreamKey(self.text()?);
+                Some(Record::Trim { stream, floor: u64::from_le_bytes(self.number()?) })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Arc<[Record]> {
+        let key = RowKey { table: Table::Device, owner: "ü".into(), name: "".into() };
+        let stream = StreamKey("s/e-1".into());
+        Arc::from([
+            Record::Event { stream: stream.clone(), seq: u64::MAX, bytes: Bytes::from_static(b"{}") },
+            Record::Put { key: key.clone(), value: Bytes::new() },
+            Record::Delete { key },
+            Record::Trim { stream, floor: 7 },
+        ])
+    }
+
+    #[test]
+    fn a_commit_comes_back_as_it_was_and_takes_the_bytes_that_were_counted() {
+        let value = encode_journal(3, &[records(), Arc::from([]), records()]);
+        let twice: Vec<_> = records().iter().chain(records().iter()).cloned().collect();
+        assert_eq!(decode_journal(3, &value).as_deref(), Some(&twice[..]));
+        assert_eq!(value.len(), BODY_AT + twice.iter().map(record_bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn no_changed_cut_or_misplaced_value_is_taken_for_a_good_one() {
+        let value = encode_journal(3, &[records()]);
+        assert_eq!(decode_journal(4, &value), None);
+        for at in 0..value.len() {
+            assert_eq!(decode_journal(3, &value[..at]), None);
+            let mut changed = value.clone();
+            changed[at] ^= 0x10;
+            assert_eq!(decode_journal(3, &changed), None);
+        }
+    }
+
+    #[test]
+    fn a_value_with_a_right_checksum_and_a_senseless_body_is_damage() {
+        for body in [&b"\x09"[..], b"\x01\xff\xff\xff\xff", b"\x03\x63", b"\x04\x01\0\0\0\xff\0\0"] {
+            let mut value = unsealed(body.len());
+            value.extend_from_slice(body);
+            assert_eq!(decode_journal(1, &sealed(&[&1u64.to_le_bytes()], value)), None);
+        }
+    }
+
+    #[test]
+    fn a_chunk_gives_its_events_back_only_under_its_own_key() {
+        let stream = StreamKey("s".into());
+        let events = [&Bytes::from_static(b"one"), &Bytes::from_static(b"")];
+        let value = encode_chunk(&stream, 5, &events);
+        assert_eq!(decode_chunk(&stream, 5, &value).unwrap(), [events[0].clone(), events[1].clone()]);
+        assert_eq!(decode_chunk(&stream, 6, &value), None);
+        assert_eq!(decode_chunk(&StreamKey("t".into()), 5, &value), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! Answers: what is folded, with what is not folded yet laid over it.
+
+use super::codec;
+use super::engine::{CHUNKS, ROWS, RowKeyBytes, row_key};
+use super::overlay::Overlay;
+use bytes::Bytes;
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use runcast_core::record::{Found, Image, Query, RowKey, StreamKey, Table};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type Rows = ReadOnlyTable<RowKeyBytes<'static>, &'static [u8]>;
+type Sorted = BTreeMap<RowKey, Bytes>;
+
+/// The answer to a question. Damage comes as [`redb::Error::Corrupted`].
+pub(super) fn answer(db: &Database, overlay: &Overlay, query: &Query) -> Result<Found, redb::Error> {
+    match query {
+        Query::Rows(keys) => {
+            let table = db.begin_read()?.open_table(ROWS)?;
+            let mut found = Sorted::new();
+            for key in keys {
+                if let Some(value) = row(&table, overlay, key)? {
+                    found.insert(key.clone(), value);
+                }
+            }
+            Ok(Found::Rows(found.into_iter().collect()))
+        }
+        Query::Owner(owner) => {
+            let table = db.begin_read()?.open_table(ROWS)?;
+            let mut found = Sorted::new();
+            context(&table, overlay, owner, &mut found)?;
+            Ok(Found::Rows(found.into_iter().collect()))
+        }
+        Query::Events { stream, after, events_max, bytes_max } => {
+            let page = Page { events: Vec::new(), bytes: 0, events_max: *events_max, bytes_max: *bytes_max };
+            Ok(Found::Events(events(db, overlay, stream, *after, page)?))
+        }
+    }
+}
+
+/// What the core must have at start.
+pub(super) fn image(db: &Database, overlay: &Overlay) -> Result<Image, redb::Error> {
+    let rows = db.begin_read()?.open_table(ROWS)?;
+    let mut found = Sorted::new();
+    for table in Table::ALL.into_iter().filter(|table| table.is_alive()) {
+        scan(&rows, overlay, table, None, &mut found)?;
+    }
+    let owners: BTreeSet<Arc<str>> = found.keys().map(|key| key.owner.clone()).collect();
+    for owner in owners.iter().filter(|owner| !owner.is_empty()) {
+        context(&rows, overlay, owner, &mut found)?;
+    }
+    Ok(Image { rows: found.into_iter().collect() })
+}
+
+/// The seq of a stream's newest folded event.
+pub(super) fn end(db: &Database, stream: &StreamKey) -> Result<Option<u64>, redb::Error> {
+    let chunks = db.begin_read()?.open_table(CHUNKS)?;
+    let name = stream.0.as_bytes();
+    let Some(last) = chunks.range((name, 0)..=(name, u64::MAX))?.next_back() else { return Ok(None) };
+    let (key, value) = last?;
+    let first = key.value().1;
+    let events = chunk(stream, first, value.value())?;
+    Ok(Some(first + events.len() as u64 - 1))
+}
+
+fn row(rows: &Rows, overlay: &Overlay, key: &RowKey) -> Result<Option<Bytes>, redb::Error> {
+    if let Some(latest) = overlay.row(key) {
+        return Ok(latest.cloned());
+    }
+    rows.get(row_key(key))?.map(|value| whole_row(key, value.value())).transpose()
+}
+
+fn whole_row(key: &RowKey, value: &[u8]) -> Result<Bytes, redb::Error> {
+    codec::decode_row(key, value).ok_or_else(|| redb::Error::Corrupted(row_words(key)))
+}
+
+fn row_words(key: &RowKey) -> String {
+    format!("row {:?} of {:?} in table {:?}", key.name, key.owner, key.table)
+}
+
+fn context(rows: &Rows, overlay: &Overlay, owner: &Arc<str>, found: &mut Sorted) -> Result<(), redb::Error> {
+    for table in Table::ALL.into_iter().filter(|table| table.is_context()) {
+        scan(rows, overlay, table, Some(owner), found)?;
+    }
+    Ok(())
+}
+
+/// All rows of a table, or those of one owner.
+fn scan(
+    rows: &Rows,
+    overlay: &Overlay,
+    table: Table,
+    owner: Option<&Arc<str>>,
+    found: &mut Sorted,
+) -> Result<(), redb::Error> {
+    let asked = |key: &RowKey| key.table == table && owner.is_none_or(|owner| key.owner == *owner);
+    let first = RowKey { table, owner: owner.cloned().unwrap_or_else(|| "".into()), name: "".into() };
+    for entry in rows.range(row_key(&first)..)? {
+        let (stored, value) = entry?;
+        let (number, owner, name) = stored.value();
+        if number != table as u8 {
+            break;
+        }
+        let (owner, name) = (text(owner)?, text(name)?);
+        let key = RowKey { table, owner, name };
+        if !asked(&key) {
+            break;
+        }
+        if overlay.row(&key).is_none() {
+            let value = whole_row(&key, value.value())?;
+            found.insert(key, value);
+        }
+    }
+    for (key, value) in overlay.rows_from(&first).take_while(|entry| asked(entry.0)) {
+        if let Some(value) = value {
+            found.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> Result<Arc<str>, redb::Error> {
+    let text = std::str::from_utf8(bytes);
+    text.map(Arc::from).map_err(|_| redb::Error::Corrupted("the key of a row".into()))
+}
+
+fn chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Result<Vec<Bytes>, redb::Error> {
+    let events = codec::decode_chunk(stream, first, value);
+    events.ok_or_else(|| redb::Error::Corrupted(format!("events from {first} of stream {:?}", stream.0)))
+}
+
+/// An answer being filled.
+struct Page {
+    events: Vec<(u64, Bytes)>,
+    bytes: usize,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+impl Page {
+    /// Adds the next event; false if the page is full without it.
+    fn add(&mut self, seq: u64, bytes: Bytes) -> Result<bool, redb::Error> {
+        if let Some((last, _)) = self.events.last() {
+            if *last + 1 != seq {
+                return Err(redb::Error::Corrupted(format!("no event between {last} and {seq}")));
+            }
+            if self.events.len() >= self.events_max || self.bytes + bytes.len() > self.bytes_max {
+                return Ok(false);
+            }
+        }
+        self.bytes += bytes.len();
+        self.events.push((seq, bytes));
+        Ok(true)
+    }
+}
+
+fn events(
+    db: &Database,
+    overlay: &Overlay,
+    stream: &StreamKey,
+    after: u64,
+    mut page: Page,
+) -> Result<Vec<(u64, Bytes)>, redb::Error> {
+    let chunks = db.begin_read()?.open_table(CHUNKS)?;
+    let name = stream.0.as_bytes();
+    // The chunk that `after` is in, if there is one, and all that follow.
+    let begin = chunks.range((name, 0)..=(name, after))?.next_back();
+    let begin = begin.transpose()?.map_or(after, |(key, _)| key.value().1);
+    for entry in chunks.range((name, begin)..=(name, u64::MAX))? {
+        let (key, value) = entry?;
+        let first = key.value().1;
+        for (seq, bytes) in (first..).zip(chunk(stream, first, value.value())?) {
+            if seq > after && !page.add(seq, bytes)? {
+                return Ok(page.events);
+            }
+        }
+    }
+    for (seq, bytes) in overlay.events_after(stream, after) {
+        if !page.add(seq, bytes.clone())? {
+            break;
+        }
+    }
+    Ok(page.events)
+}

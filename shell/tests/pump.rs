@@ -1,0 +1,179 @@
+//! The pump around the real core, over pipes in memory.
+
+mod common;
+
+use common::{Forgetful, Pipe, frame, trusting, upgrade_request};
+use runcast::pump::{Pump, Turn};
+use runcast::storage::Completion;
+use runcast_core::Core;
+use runcast_core::config::Config;
+use runcast_core::effect::Effects;
+use runcast_core::ids::ConnId;
+use runcast_core::record::Image;
+use runcast_core::time::{Mono, Now, Span, WallMs};
+use std::net::{IpAddr, Ipv4Addr};
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+
+struct World {
+    pump: Pump<Pipe, Forgetful>,
+    now: Now,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now { mono: Mono(1), wall: WallMs(1_700_000_000_000) };
+        let mut effects = Effects::new();
+        let core = Core::open(Config::default(), [7; 32], Image::default(), now, &mut effects);
+        Self { pump: Pump::new(core, effects, Forgetful::default(), trusting()), now }
+    }
+
+    fn connect(&mut self) -> (ConnId, Pipe) {
+        let (server, client) = Pipe::pair();
+        (self.pump.accept(server, PEER), client)
+    }
+
+    fn turn(&mut self) -> Turn<Pipe> {
+        self.pump.turn(self.now).expect("a store that does not fail")
+    }
+
+    /// Turns until nobody has more: the connections that ended.
+    fn settle(&mut self) -> Vec<ConnId> {
+        let mut closed = Vec::new();
+        loop {
+            let turn = self.turn();
+            closed.extend(turn.closed.iter().map(|(conn, _)| *conn));
+            if !turn.more {
+                return closed;
+            }
+        }
+    }
+
+    /// Lets time pass until connections end: which, and how long it took.
+    fn until_closed(&mut self) -> (Vec<ConnId>, Span) {
+        let start = self.now.mono;
+        loop {
+            let closed = self.settle();
+            if !closed.is_empty() {
+                return (closed, self.now.mono.since(start));
+            }
+            self.now.mono = self.pump.deadline().expect("something is to be done").max(self.now.mono);
+        }
+    }
+
+    /// A WebSocket that has not said hello.
+    fn open(&mut self) -> (ConnId, Pipe) {
+        let (conn, mut client) = self.connect();
+        client.put(upgrade_request("Sec-WebSocket-Protocol: runcast.v1\r\n").as_bytes());
+        assert_eq!(self.settle(), []);
+        assert!(client.take().starts_with(b"HTTP/1.1 101"));
+        (conn, client)
+    }
+}
+
+fn code_of_close(bytes: &[u8]) -> Option<u16> {
+    let at = bytes.iter().rposition(|byte| *byte == 0x88)?;
+    Some(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]))
+}
+
+#[test]
+fn a_request_is_answered_and_its_stream_given_back() {
+    let mut world = World::new();
+    for expected in 1..=3 {
+        let (conn, mut client) = world.connect();
+        assert_eq!(conn, ConnId(expected));
+        client.put(&LIVEZ[..20]);
+        assert_eq!(world.settle(), []);
+        client.put(&LIVEZ[20..]);
+        assert_eq!(world.settle(), [], "no edge, no look");
+        world.pump.ready(conn);
+        assert_eq!(world.settle(), [conn]);
+        let answer = String::from_utf8(client.take()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(world.pump.stream(conn).is_none());
+        world.pump.ready(conn);
+        assert_eq!(world.settle(), []);
+    }
+}
+
+#[test]
+fn garbage_is_answered_and_ends() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect();
+    client.put(b"\x16\x03\x01\x00");
+    assert_eq!(world.settle(), [conn]);
+    assert!(client.take().starts_with(b"HTTP/1.1 400 Bad Request\r\n"));
+}
+
+#[test]
+fn a_slow_head_is_answered_in_time() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect();
+    client.put(&LIVEZ[..20]);
+    assert_eq!(world.until_closed(), (vec![conn], Config::default().server.hello_timeout));
+    assert!(client.take().starts_with(b"HTTP/1.1 408 Request Timeout\r\n"));
+}
+
+#[test]
+fn one_that_says_much_holds_up_nobody() {
+    let mut world = World::new();
+    let (loud, shout) = world.open();
+    shout.put(&frame(10, b"").repeat(1000));
+    world.pump.ready(loud);
+    let (_, mut quiet) = world.connect();
+    quiet.put(LIVEZ);
+    let turn = world.turn();
+    assert!(turn.more);
+    assert!(
+        quiet.take().starts_with(b"HTTP/1.1 200"),
+        "answered in the turn in which the other was cut short"
+    );
+    assert!(!shout.is_drained());
+    world.settle();
+    assert!(shout.is_drained());
+}
+
+#[test]
+fn an_oversize_message_is_answered_with_the_code_for_it() {
+    let mut world = World::new();
+    let (conn, mut client) = world.open();
+    client.put(&frame(1, &vec![b'x'; Config::default().server.message + 1]));
+    world.pump.ready(conn);
+    assert_eq!(world.settle(), [conn]);
+    assert_eq!(code_of_close(&client.take()), Some(4505));
+}
+
+#[test]
+fn who_takes_no_last_words_is_given_up() {
+    let mut world = World::new();
+    let (conn, client) = world.open();
+    client.room(usize::MAX);
+    world.pump.stream(conn).expect("it is open").room(0);
+    let (closed, took) = world.until_closed();
+    assert_eq!(closed, [conn]);
+    assert!(took > Config::default().server.hello_timeout, "{took:?}");
+    assert!(took < Span::secs(60), "{took:?}");
+}
+
+#[test]
+fn a_peer_that_goes_is_given_back_at_once() {
+    let mut world = World::new();
+    let (conn, client) = world.open();
+    client.end();
+    world.pump.ready(conn);
+    assert_eq!(world.settle(), [conn]);
+    let (conn, mut client) = world.open();
+    client.put(&frame(8, &1000u16.to_be_bytes()));
+    world.pump.ready(conn);
+    assert_eq!(world.settle(), [conn]);
+    assert_eq!(client.take(), [0x88, 2, 0x03, 0xe8]);
+}
+
+#[test]
+fn a_failed_store_ends_the_loop() {
+    let mut world = World::new();
+    world.pump.storage_mut().complete(Completion::Failed("EIO at sector 7".into()));
+    let error = world.pump.turn(world.now).expect_err("the store has failed");
+    assert!(error.to_string().contains("EIO at sector 7"), "{error}");
+}

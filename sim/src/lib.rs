@@ -1,0 +1,3 @@
+//! The hostile world in which Runcast proves its promises.
+
+pub mod disk;

@@ -1,0 +1,340 @@
+//! The store on a disk that loses power, fills up and breaks: what was acknowledged is kept, in order and
+//! whole.
+
+mod store_model;
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use runcast::disk::Disk;
+use runcast::store::{CommitError, OpenError, Store};
+use runcast_core::record::{Found, Query};
+use runcast_sim::disk::SimDisk;
+use store_model::{Commit, Model, Script, Step, event, one, put, row, stream};
+
+/// What a process did before it ended: the commits acknowledged, and the one under way.
+struct Run {
+    acknowledged: Model,
+    under_way: Option<Commit>,
+}
+
+/// Opens the store and runs the script until its end, or until the disk fails.
+fn run(disk: &SimDisk, known: &Model, steps: &[Step]) -> Run {
+    let mut run = Run { acknowledged: known.clone(), under_way: None };
+    let Ok((mut store, image)) = Store::open(disk.clone()) else { return run };
+    known.check(&store, &image);
+    for step in steps {
+        let outcome = match step {
+            Step::Commit(commit) => {
+                let outcome = store.commit(commit);
+                match outcome {
+                    Ok(()) => run.acknowledged.apply(commit),
+                    Err(_) => run.under_way = Some(commit.clone()),
+                }
+                outcome
+            }
+            Step::Fold(rows) => store.fold(*rows).map(|_| ()),
+            Step::Load => {
+                run.acknowledged.check_answers(&store);
+                Ok(())
+            }
+        };
+        if outcome.is_err() {
+            break;
+        }
+    }
+    run
+}
+
+/// Opens what a crash left, and says which of the two permitted states is there.
+fn recovered(disk: &SimDisk, before: &Run) -> Model {
+    let (store, image) = Store::open(disk.clone()).expect("what a crash leaves can be opened");
+    let mut with = before.acknowledged.clone();
+    if let Some(commit) = &before.under_way {
+        with.apply(commit);
+        if with.agrees(&store, &image) {
+            return with;
+        }
+    }
+    before.acknowledged.check(&store, &image);
+    before.acknowledged.clone()
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_nothing_acknowledged_and_shows_no_commit_in_part() {
+    let script = Script::draw(1, 14);
+    let whole = SimDisk::default();
+    run(&whole, &Model::default(), &script.steps);
+    let operations = whole.operations();
+    assert!(operations > 100, "{operations}");
+    for at in 0..operations {
+        let disk = SimDisk::default();
+        disk.power_off_at(at);
+        let before = run(&disk, &Model::default(), &script.steps);
+        for seed in 0..3 {
+            let found = disk.crash(&mut ChaCha8Rng::seed_from_u64(at * 3 + seed));
+            let once = recovered(&found, &before);
+            let twice = run(&found, &once, &Script::after(&once, seed, 3).steps);
+            recovered(&found, &twice);
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_operation_of_a_recovery_is_a_crash_like_any_other() {
+    let script = Script::draw(3, 10);
+    let disk = SimDisk::default();
+    let done = run(&disk, &Model::default(), &script.steps);
+    for seed in 0..6 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let left = disk.crash(&mut rng);
+        let probe = left.kill();
+        drop(Store::open(probe.clone()).unwrap());
+        for at in 0..probe.operations() {
+            let again = left.kill();
+            again.power_off_at(at);
+            let before = run(&again, &done.acknowledged, &[]);
+            recovered(&again.crash(&mut rng), &before);
+        }
+    }
+}
+
+#[test]
+fn many_lives_with_crashes_kills_and_clean_ends_keep_every_acknowledged_commit() {
+    for seed in 0..60 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut disk, mut known) = (SimDisk::default(), Model::default());
+        for life in 0..6 {
+            let script = Script::after(&known, seed * 100 + life, 12);
+            if rng.random_ratio(3, 4) {
+                disk.power_off_at(rng.random_range(0..120));
+            }
+            let before = run(&disk, &known, &script.steps);
+            disk = match rng.random_range(0..4) {
+                0 => disk.kill(),
+                _ => disk.crash(&mut rng),
+            };
+            known = recovered(&disk, &before);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_what_it_acknowledged_without_a_repair() {
+    let disk = SimDisk::default();
+    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let mut known = Model::default();
+    for seq in 1..=40 {
+        let commit = one(seq, vec![event("s", seq, b"{}"), put("u", "d", &seq.to_string())]);
+        store.commit(&commit).unwrap();
+        known.apply(&commit);
+        store.fold(1).unwrap();
+        let (found, image) = Store::open(disk.kill()).unwrap();
+        known.check(&found, &image);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_there_is_room() {
+    for seed in 0..20 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let disk = SimDisk::default();
+        let (mut store, _) = Store::open(disk.clone()).unwrap();
+        let mut known = Model::default();
+        disk.set_quota(Some(disk.used_bytes() + rng.random_range(0..200_000)));
+        let (mut seq, mut refusals) = (0, 0);
+        let refused = loop {
+            let commit = one(seq, vec![event("s", seq + 1, &vec![b'x'; rng.random_range(1..9000)])]);
+            match store.commit(&commit) {
+                Ok(()) => {
+                    seq += 1;
+                    known.apply(&commit);
+                }
+                // What the refused commit had freed may make room for the next.
+                Err(CommitError::Full) => refusals += 1,
+                Err(CommitError::Io(text)) => panic!("{text}"),
+            }
+            if refusals == 5 {
+                break commit;
+            }
+        };
+        known.check_answers(&store);
+        let (after_kill, image) = Store::open(disk.kill()).unwrap();
+        known.check(&after_kill, &image);
+        disk.set_quota(None);
+        store.commit(&refused).unwrap();
+        known.apply(&refused);
+        known.check_answers(&store);
+        drop(store);
+        let (store, image) = Store::open(disk).unwrap();
+        known.check(&store, &image);
+    }
+}
+
+#[test]
+fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
+    let disk = SimDisk::default();
+    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let mut known = Model::default();
+    for seq in 1..=200 {
+        let commit = one(seq, vec![event("s", seq, &[b'x'; 2000])]);
+        store.commit(&commit).unwrap();
+        known.apply(&commit);
+    }
+    disk.set_quota(Some(disk.used_bytes()));
+    let mut refused = 0;
+    while refused < 3 {
+        match store.fold(16) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                assert_eq!(error, CommitError::Full);
+                refused += 1;
+            }
+        }
+        known.check_answers(&store);
+    }
+    disk.set_quota(None);
+    while store.fold(16).unwrap() {}
+    known.check_answers(&store);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+    let disk = SimDisk::default();
+    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    store.commit(&one(1, vec![event("s", 1, b"{}")])).unwrap();
+    disk.set_sync_fails(true);
+    let error = store.commit(&one(2, vec![event("s", 2, b"{}")])).unwrap_err();
+    assert!(matches!(&error, CommitError::Io(text) if text.contains("syncing failed")), "{error}");
+    disk.set_sync_fails(false);
+    assert!(matches!(store.commit(&one(2, vec![event("s", 2, b"{}")])), Err(CommitError::Io(_))));
+    assert!(store.fold(1).is_err());
+    assert!(store.load(&Query::Owner("u".into())).is_err());
+}
+
+/// Gives all copies of the header another version, with the checksum of a store that means it.
+fn set_version(disk: &SimDisk, version: u32) {
+    for at in [0, 512, 4096, 4608] {
+        let mut copy = [0; 348];
+        disk.read(at, &mut copy).expect("a header");
+        copy[16..20].copy_from_slice(&version.to_le_bytes());
+        let checksum = crc32fast::hash(&copy).to_le_bytes();
+        disk.write(at, &[&copy[..], &checksum].concat()).expect("a disk that takes writes");
+    }
+}
+
+#[test]
+fn a_newer_version_and_another_kind_of_file_are_refused_and_not_touched() {
+    let disk = SimDisk::default();
+    drop(Store::open(disk.clone()).unwrap());
+    let newer = disk.kill();
+    set_version(&newer, 2);
+    let before = newer.kill();
+    let error = Store::open(newer.clone()).unwrap_err();
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
+    assert!(newer.equals(&before));
+
+    for foreign in [&b"hello"[..], &[7; 8192], &[0; 100_000], b"SQLite format 3\0"] {
+        let disk = SimDisk::holding(foreign);
+        let error = Store::open(disk.clone()).unwrap_err();
+        assert!(matches!(error, OpenError::NotAStore), "{error}");
+        assert!(disk.equals(&SimDisk::holding(foreign)));
+        assert_eq!(disk.operations(), 0);
+    }
+}
+
+#[test]
+fn one_bad_sector_in_the_header_costs_nothing() {
+    let disk = SimDisk::default();
+    let done = run(&disk, &Model::default(), &Script::draw(4, 20).steps);
+    for left in [disk.kill(), disk] {
+        for at in [0, 512, 4096, 4608] {
+            let damaged = left.kill();
+            damaged.corrupt(at, 512, &mut ChaCha8Rng::seed_from_u64(at));
+            recovered(&damaged, &done);
+        }
+    }
+}
+
+#[test]
+fn damage_is_named_or_answered_as_damage_and_never_taken_for_content() {
+    let script = Script::draw(5, 60);
+    let whole = SimDisk::default();
+    let done = run(&whole, &Model::default(), &script.steps);
+    let (mut refused, mut damaged, mut unharmed) = (0, 0, 0);
+    for seed in 0..300 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let disk = whole.kill();
+        let blocks = disk.used_blocks();
+        let block = blocks[rng.random_range(0..blocks.len())];
+        let sector = rng.random_range(0..8);
+        disk.corrupt(block * 4096 + sector * 512, 512, &mut rng);
+        match Store::open(disk) {
+            Err(OpenError::Damaged(_)) => refused += 1,
+            Err(error) => panic!("seed {seed}: {error}"),
+            Ok((store, _)) => match done.acknowledged.damaged_answers(&store) {
+                0 => unharmed += 1,
+                _ => damaged += 1,
+            },
+        }
+    }
+    assert!(refused > 0 && damaged > 0 && unharmed > 0, "{refused} {damaged} {unharmed}");
+}
+
+#[test]
+fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
+    let (mut store, _) = Store::open(SimDisk::default()).unwrap();
+    for seq in 1..=300u64 {
+        store.commit(&one(seq, vec![event("s", seq, seq.to_string().as_bytes())])).unwrap();
+        if seq == 250 {
+            while store.fold(1000).unwrap() {}
+        }
+    }
+    let page = |store: &Store, after, events_max, bytes_max| {
+        let query = Query::Events { stream: stream("s"), after, events_max, bytes_max };
+        let found = store.load(&query).unwrap();
+        let Found::Events(events) = found else { panic!("{found:?}") };
+        events.into_iter().map(|event| event.0).collect::<Vec<_>>()
+    };
+    assert_eq!(page(&store, 0, 1000, 1 << 20), (1..=300).collect::<Vec<_>>());
+    assert_eq!(page(&store, 240, 20, 1 << 20), (241..=260).collect::<Vec<_>>());
+    assert_eq!(page(&store, 240, 1000, 7), [241, 242]);
+    assert_eq!(page(&store, 240, 0, 0), [241]);
+    assert_eq!(page(&store, 300, 10, 10), [0; 0]);
+    let trim = store_model::trim("s", 130);
+    store.commit(&one(301, vec![trim])).unwrap();
+    while store.fold(1000).unwrap() {}
+    assert_eq!(page(&store, 0, 1000, 1 << 20), (129..=300).collect::<Vec<_>>());
+    store.commit(&one(302, vec![store_model::trim("s", 301)])).unwrap();
+    while store.fold(1000).unwrap() {}
+    assert_eq!(page(&store, 0, 1000, 1 << 20), [0; 0]);
+    store.commit(&one(303, vec![event("s", 301, b"{}")])).unwrap();
+    assert_eq!(page(&store, 300, 1000, 1 << 20), [301]);
+}
+
+#[test]
+#[should_panic(expected = "its next event is 7")]
+fn a_gap_in_a_stream_is_a_broken_promise_of_the_core_also_after_a_restart() {
+    let disk = SimDisk::default();
+    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    store.commit(&one(1, vec![event("s", 5, b"{}")])).unwrap();
+    store.fold(1).unwrap();
+    drop(store);
+    let (mut store, _) = Store::open(disk).unwrap();
+    store.commit(&one(2, vec![event("s", 7, b"{}")])).unwrap_or_default();
+}
+
+#[test]
+fn a_journal_longer_than_its_limit_is_folded_by_the_commits_themselves() {
+    let disk = SimDisk::default();
+    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let mut known = Model::default();
+    for seq in 1..=1100 {
+        let commit = one(seq, vec![event("s", seq, b"{}"), put("u", &row(seq % 7), "v")]);
+        store.commit(&commit).unwrap();
+        known.apply(&commit);
+    }
+    known.check_answers(&store);
+    let (store, image) = Store::open(disk.kill()).unwrap();
+    known.check(&store, &image);
+}

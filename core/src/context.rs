@@ -46,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) visits: u64,
     /// Whether its stream is stored, or on its way.
     pub(crate) is_stored: bool,
+    /// Whether its stream is stored for certain: it may be shown.
+    pub(crate) is_durable: bool,
 }
 
 /// How far a device is.
@@ -73,6 +75,7 @@ impl Context {
             questions: 0,
             visits: 0,
             is_stored: false,
+            is_durable: false,
         }
     }
 
@@ -82,6 +85,7 @@ impl Context {
         let stream = Stream::from_rows(user, row(Stream::row_key(user))?, row(Stream::marks_key(user)));
         let mut context = Self::new(stream);
         context.is_stored = true;
+        context.is_durable = true;
         for (key, value) in rows.iter().filter(|(key, _)| key.table == Table::Device) {
             let position: Position = serde_json::from_slice(value).expect("a stored row is what was stored");
             let device = Device::parse(&key.name).expect("a stored name is a name");
@@ -185,6 +189,11 @@ impl Core {
 
     /// Stores the positions that have moved.
     pub(crate) fn store_positions(&mut self) {
+        if self.durable.is_full() {
+            // One row a device, later: what waits for a full store must not grow with the acknowledgements.
+            let later = self.now.mono + crate::durable::RETRY;
+            return self.deadlines.set(crate::Timer::Positions, later);
+        }
         for user in core::mem::take(&mut self.moved) {
             let Some(context) = self.users.get_mut(&user) else { continue };
             for device in core::mem::take(&mut context.unstored) {

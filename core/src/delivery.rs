@@ -143,7 +143,8 @@ impl Cursor {
         }
         self.acked = seq;
         self.round = 0;
-        self.again = self.again.map(|next| next.max(seq + 1)).filter(|next| *next <= self.sent);
+        // The device lives: the rest was sent once and gets its time anew.
+        self.again = None;
         Some(true)
     }
 
@@ -156,11 +157,13 @@ impl Cursor {
         while events.front().is_some_and(|(first, _)| *first < seq) {
             events.pop_front();
         }
-        if events.front().is_some_and(|(first, _)| *first == seq) {
-            return events.pop_front().map(|(_, bytes)| bytes);
+        match events.front() {
+            Some((first, bytes)) if *first == seq => Some(bytes.clone()),
+            Some(_) | None => {
+                self.page = Page::None;
+                None
+            }
         }
-        self.page = Page::None;
-        None
     }
 
     fn next(&mut self, stream: &Stream) -> Next {
@@ -175,18 +178,13 @@ impl Cursor {
             return Next::Nothing;
         }
         match self.find(stream, seq) {
-            Some(bytes) if self.again.is_some() => Next::Event(redelivery(&bytes, self.round)),
+            Some(bytes) if self.again.is_some() => {
+                assert!(self.round > 0, "what is sent again is a retry");
+                Next::Event(redelivery(&bytes, self.round))
+            }
             Some(bytes) => Next::Event(bytes),
             None if matches!(self.page, Page::Asked) => Next::Nothing,
             None => Next::Page(seq - 1),
-        }
-    }
-
-    /// An event could not be sent now: it is looked for again.
-    fn put_back(&mut self, bytes: Bytes) {
-        let seq = self.again.unwrap_or(self.sent + 1);
-        if let Page::Here(events) = &mut self.page {
-            events.push_front((seq, bytes));
         }
     }
 
@@ -239,10 +237,8 @@ impl Core {
                     self.ask_page(id, stream, after, out);
                     break;
                 }
-                Next::Event(bytes) if bytes.len() as u64 > room => {
-                    me.cursor.put_back(bytes);
-                    break;
-                }
+                // It stays where it is, and is looked for again when there is room.
+                Next::Event(bytes) if bytes.len() as u64 > room => break,
                 Next::Event(bytes) => {
                     me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
                     self.send(id, bytes, out);

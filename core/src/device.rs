@@ -54,6 +54,7 @@ impl Core {
             return self.close(id, CloseCode::TooManyConnections, &reason, out);
         }
         self.store_stream(&user);
+        let is_known = self.is_known(&user, device.as_ref());
         let resume = self.place_device(id, &user, device.as_ref());
         let Some(context) = self.users.get_mut(&user) else { return };
         context.conns.insert(id);
@@ -61,7 +62,18 @@ impl Core {
         if let Some(me) = self.user_conn(id) {
             me.cursor.begin(resume);
         }
+        if is_known {
+            // All that the welcome shows is durable: it need not wait, not even for a full store.
+            return self.on_welcome(id, out);
+        }
         self.durable.reveal(Reveal::Welcome(id));
+    }
+
+    /// Whether nothing has to be stored before this device, or this viewer, is welcome.
+    fn is_known(&self, user: &User, device: Option<&Device>) -> bool {
+        self.users.get(user).is_some_and(|context| {
+            context.is_durable && device.is_none_or(|device| context.devices.contains_key(device))
+        })
     }
 
     /// Decides where the connection begins, and moves its device's position accordingly.
@@ -85,8 +97,14 @@ impl Core {
         let epoch = context.stream.epoch().clone();
         let position = Position { epoch, acked, heard_ms: wall };
         if known.is_some() || is_stored {
-            let value = crate::record::row(&position);
-            self.durable.record(Record::Put { key: device_key(user, device), value });
+            if known.is_none() {
+                let value = crate::record::row(&position);
+                self.durable.record(Record::Put { key: device_key(user, device), value });
+            } else {
+                context.unstored.insert(device.clone());
+                self.moved.insert(user.clone());
+                self.deadlines.set_earlier(Timer::Positions, self.now.mono + crate::STORE_POSITIONS_AFTER);
+            }
             context.devices.insert(device.clone(), position);
             if let Some(me) = self.user_conn(id) {
                 me.is_device_stored = true;
@@ -138,6 +156,9 @@ impl Core {
         let Role::User(me) = &mut conn.role else { return };
         me.is_welcome = true;
         conn.is_busy = false;
+        if let Some(context) = self.users.get_mut(&me.identity.user) {
+            context.is_durable = true;
+        }
         let welcome = self.welcome(id);
         if let Some(welcome) = welcome {
             self.send(id, text(welcome), out);

@@ -118,6 +118,7 @@ impl Core {
         }
         run.attempts += 1;
         run.not_taken = 0;
+        run.avoid = Default::default();
         run.n = 0;
         run.is_gap_told = false;
         run.is_start_acked = false;
@@ -139,7 +140,13 @@ impl Core {
         let Some(place) = self.run_of(&of.run) else { return };
         let now = self.now;
         let Some(run) = self.run_mut(&place).filter(|run| run.attempt == of.attempt) else { return };
-        let Phase::Starting(key) = run.phase.clone() else { return };
+        let key = match run.phase.clone() {
+            Phase::Starting(key) => key,
+            Phase::Cancelling(key, _) => return self.ack_start(&place, of, &key, out),
+            Phase::Queued { .. } | Phase::Offered(_) | Phase::Running(_) | Phase::Ended | Phase::Gone => {
+                return;
+            }
+        };
         run.phase = Phase::Running(key.clone());
         run.running_since = Some(now.mono);
         run.last_event.1 = now.mono;
@@ -148,12 +155,16 @@ impl Core {
         self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + timeout);
         let idle = self.config.delivery.backlog_every;
         self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
-        if let Some(conn) = self.workers.get(&key).and_then(|worker| worker.conn) {
-            if let Some(run) = self.run_mut(&place) {
-                run.is_start_acked = true;
-            }
-            self.send(conn, text(ack(of, 0)), out);
+        self.ack_start(&place, of, &key, out);
+    }
+
+    /// Tells a worker that its start of a run is durable.
+    fn ack_start(&mut self, place: &RunOf, of: &Attempt, key: &WorkerKey, out: &mut Effects) {
+        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        if let Some(run) = self.run_mut(place) {
+            run.is_start_acked = true;
         }
+        self.send(conn, text(ack(of, 0)), out);
     }
 
     fn on_decline(&mut self, id: ConnId, key: &WorkerKey, of: &Attempt, retry: Span, out: &mut Effects) {

@@ -265,7 +265,7 @@ impl Core {
                 Timer::Queued(run) => self.on_queued_check(&run),
                 Timer::Lease(worker) => self.on_lease_over(&worker, out),
                 Timer::Queue => self.on_notice_queue(out),
-                Timer::Dispatch => self.queue.has_changed = true,
+                Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
                 Timer::StoreRetry => self.durable.retry(out),
             }

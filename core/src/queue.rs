@@ -80,6 +80,22 @@ impl Core {
         }
     }
 
+    /// A worker that was passed over may be offered runs again; the next such time is watched.
+    pub(crate) fn on_dispatch_again(&mut self) {
+        self.queue.has_changed = true;
+        let now = self.now.mono;
+        let avoided = self
+            .users
+            .values()
+            .flat_map(|context| context.waiting.iter().filter_map(|id| context.runs.get(id)))
+            .flat_map(|run| run.avoid.values());
+        let passed_over = self.workers.values().map(crate::worker::Worker::passed_over_until);
+        let next = avoided.copied().chain(passed_over).filter(|until| *until > now).min();
+        if let Some(next) = next {
+            self.deadlines.set(Timer::Dispatch, next);
+        }
+    }
+
     fn next_to_start(&self) -> Option<(usize, RunId, WorkerKey)> {
         if !self.has_free_slot() {
             return None;

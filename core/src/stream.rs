@@ -105,6 +105,10 @@ impl Stream {
         stream.bytes = row.bytes;
         if let Some(marks) = marks {
             stream.marks = serde_json::from_slice(marks).expect("a stored row is what was stored");
+            // Stored with the last mark, perhaps before the floor rose: what lies below it is over.
+            while stream.marks.get(1).is_some_and(|second| second.seq <= stream.floor) {
+                stream.marks.pop_front();
+            }
         }
         stream
     }

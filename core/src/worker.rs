@@ -54,6 +54,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// Nothing is offered to it before.
+    pub(crate) const fn passed_over_until(&self) -> Mono {
+        self.passed_over_until
+    }
+
     fn new() -> Self {
         Self {
             conn: None,

@@ -1,4 +1,4 @@
-//! The Runcast daemon.
+//! The Runcast daemon: everything but the state machine, which is `runcast-core`.
 
 #[cfg(test)]
 mod scripted;

@@ -63,9 +63,9 @@ describe("the demo chat", { skip }, () => {
     await view.getByText("Place 3 in line").waitFor();
     daemon.tell("alice", {
       type: "notice", notice: "queue", run: id, position: 2, ahead: 1, waiting: 4, eta_ms: 8000, waited_ms: 500,
-      reason: "concurrency", message: "1 ahead",
+      reason: "concurrency", message: "1 run is ahead of yours. All places are taken.",
     });
-    await view.getByText("Place 2 in line · 1 run ahead of you · 4 waiting in all · about 8 s to go · all places are taken").waitFor();
+    await view.getByText("Place 2 in line · of 4 · about 8 s · 1 run is ahead of yours. All places are taken.").waitFor();
     await shot(page, "queued");
 
     const emit = (event, data) => daemon.emit("alice", id, event, data);
@@ -188,6 +188,7 @@ describe("the demo chat", { skip }, () => {
     daemon.deaf = false;
     daemon.close("alice", 1011);
     await until(page, (state) => state.connections === 2 && state.unanswered === 0);
+    await page.locator(`[data-run="${second}"]`).waitFor();
     assert.equal(await page.locator(".run").count(), 2);
     await page.close();
   });
@@ -238,7 +239,7 @@ describe("the demo chat", { skip }, () => {
     daemon.rebuild("alice");
     daemon.emit("alice", "run_thread_n_00000001", "run_queued", { agent: "echo", input: "of the new world", position: 1 }, 0);
     daemon.close("alice", 1012);
-    await page.getByText("The history began anew").waitFor();
+    await page.getByText("of a history that began anew").waitFor();
     await page.locator("#threads").getByText("of the new world").waitFor();
     assert.equal(await page.getByText("of the old world").count(), 0);
     const state = await stateOf(page);
@@ -256,14 +257,14 @@ describe("the demo chat", { skip }, () => {
     emit("agent_thinking", { delta: evil });
     emit("tool_executing", { call: "c", tool: evil, args: { toString: 1, valueOf: evil, ["__proto__"]: evil } });
     emit("tool_completed", { call: "c", status: evil, result: { toString: null }, error: evil, duration_ms: { toString: 1 } });
-    emit("step_started", { step: { toString: 1 }, name: { toString: 1 }, index: evil });
+    emit("step_started", { step: { toString: 1 }, name: { toString: 1 }, index: { valueOf: 1 }, of: { toString: 1 } });
     emit("tool_executing", { call: { toString: 1 }, tool: null });
     emit("constructor", { delta: evil });
     emit("input_required", { request: "r", prompt: evil, schema: { enum: [evil, { toString: 1 }] } });
     emit("custom", { name: { toString: 1 }, value: evil });
     emit("agent_output", { delta: { toString: 1 }, message: { toString: 1 } });
     emit("agent_output", { delta: evil });
-    emit("agent_completed", { status: { toString: 1 }, error: { message: evil }, output: [evil], running_ms: evil });
+    emit("agent_completed", { status: { toString: 1 }, error: { message: evil }, output: [evil], running_ms: evil, tools: { valueOf: 1 }, attempts: { valueOf: 1 } });
     daemon.emit("alice", "run_javascript:x_00000001", "run_queued", { agent: evil, input: { text: evil } }, 0);
     daemon.tell("alice", { type: "notice", notice: "backlog", behind: 3, message: evil });
     daemon.tell("alice", { type: "error", code: "x", message: evil, hint: { toString: 1 } });
@@ -293,7 +294,7 @@ describe("the demo chat", { skip }, () => {
       type: "error", of: "run", id: message.id, code: "queue_full", message: "10000 runs are queued", hint: "Try again soon.",
       retry_ms: 1200, temporary: true,
     });
-    await page.getByText("10000 runs are queued Try again soon.").waitFor();
+    await page.getByText("10000 runs are queued · Try again soon.").waitFor();
     assert.equal(await page.inputValue("#text"), "one more", "the text is given back");
     assert.equal((await stateOf(page)).unanswered, 0);
     await page.close();
@@ -331,7 +332,7 @@ describe("the demo chat", { skip }, () => {
   test("the close code says what to do", async () => {
     const page = await context.newPage();
     await page.goto(daemon.url("refused"));
-    await page.getByText("the token expired 3 s ago Get a new one.").waitFor();
+    await page.getByText("the token expired 3 s ago · Get a new one.").waitFor();
     await shot(page, "refused");
     await page.fill("#token", "not a token");
     await page.press("#token", "Enter");
@@ -346,7 +347,7 @@ describe("the demo chat", { skip }, () => {
 
     const { device } = await stateOf(page);
     daemon.close("alice", 4510, "replaced");
-    await page.getByText("replaced (4510)").waitFor();
+    await page.getByText("replaced · 4510").waitFor();
     assert.equal((await stateOf(page)).connection, "stopped");
     await page.getByRole("button", { name: "Connect" }).click();
     await until(page, (state) => state.connection === "connected");
@@ -357,7 +358,7 @@ describe("the demo chat", { skip }, () => {
   test("without a token it asks for one", async () => {
     const page = await context.newPage();
     await page.goto(`http://127.0.0.1:${daemon.port}/`);
-    await page.getByText("A token, please").waitFor();
+    await page.getByRole("heading", { name: "A token, please" }).waitFor();
     await shot(page, "door");
     await page.close();
   });
@@ -366,8 +367,10 @@ describe("the demo chat", { skip }, () => {
     const page = await open();
     await run(page, "in the first");
     await page.click("#new");
+    await page.locator("#hello").waitFor();
     assert.equal(await page.locator(".run").count(), 0);
     await run(page, "in the second");
+    await page.locator(".said").getByText("in the second").waitFor();
     assert.deepEqual(await page.locator(".said").allTextContents(), ["in the second"]);
     assert.deepEqual(await page.locator("#threads b").allTextContents(), ["in the second", "in the first"]);
     await page.locator("#threads").getByText("in the first").click();

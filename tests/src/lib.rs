@@ -1,1 +1,36 @@
+//! Runcast as its users meet it: the real binary, started here, over real sockets.
+//!
+//! Nothing here sleeps: a test waits for a line of the log, for a message, or for the end of a connection,
+//! and each wait has a bound ([`PATIENCE`]) past which the test fails.
 
+mod daemon;
+mod socket;
+mod token;
+mod user;
+mod worker;
+
+pub use daemon::{Daemon, Door};
+pub use socket::{Ended, Socket, raw_request};
+pub use token::{SECRET, claims, sign, token};
+pub use user::User;
+pub use worker::Worker;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// How long a test waits for what must come, before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a package lies in the repository")
+}
+
+/// What a command of cargo says.
+pub fn cargo(arguments: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).args(arguments).current_dir(repository()).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}

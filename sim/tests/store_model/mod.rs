@@ -179,7 +179,7 @@ fn records(known: &Model, rng: &mut impl Rng) -> Arc<[Record]> {
 fn record(model: &Model, rng: &mut impl Rng) -> Record {
     let name = STREAMS[rng.random_range(0..STREAMS.len())];
     let last = model.streams.get(&stream(name)).and_then(|stream| stream.events.last()).map(|event| event.0);
-    let table = Table::ALL[rng.random_range(0..7)];
+    let table = Table::ALL[rng.random_range(0..Table::ALL.len())];
     let key = key(table, OWNERS[rng.random_range(0..4)], NAMES[rng.random_range(0..3)]);
     match rng.random_range(0..10) {
         0..5 => {

@@ -1,0 +1,248 @@
+//! Clients that mean no good: no token, garbage, other people's runs, forged positions, frames that must not be.
+//!
+//! Each call plays one trick, and checks the typed answer where PROTOCOL names one. That nobody else notices is what
+//! all other oracles see to.
+
+use super::{Ctx, backoff};
+use crate::dice::Dice;
+use crate::keys;
+use crate::link::{Incoming, Link, Upgrade, frame};
+use crate::oracles::Who;
+use crate::plan::Network;
+use crate::said::Said;
+use crate::schedule::{MS, Micros, SECOND};
+use crate::trace::Of;
+
+/// A trick is given up after this.
+const PATIENCE: Micros = 20 * SECOND;
+
+/// What it does on one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trick {
+    Garbage,
+    SlowHead,
+    NoToken,
+    BeforeHello,
+    BadToken,
+    TwiceHello,
+    Binary,
+    BadJson,
+    Oversize,
+    OthersRun,
+    AckAhead,
+    ForgedPosition,
+    Unmasked,
+    ManyEarly,
+}
+
+const TRICKS: [Trick; 14] = [
+    Trick::Garbage,
+    Trick::SlowHead,
+    Trick::NoToken,
+    Trick::BeforeHello,
+    Trick::BadToken,
+    Trick::TwiceHello,
+    Trick::Binary,
+    Trick::BadJson,
+    Trick::Oversize,
+    Trick::OthersRun,
+    Trick::AckAhead,
+    Trick::ForgedPosition,
+    Trick::Unmasked,
+    Trick::ManyEarly,
+];
+
+/// One hostile client, with a user of its own.
+#[derive(Debug)]
+pub struct Hostile {
+    user: usize,
+    name: String,
+    network: Network,
+    dice: Dice,
+    link: Option<Link>,
+    trick: Trick,
+    /// It was told what PROTOCOL says that it must be told.
+    is_told: bool,
+    at: Micros,
+}
+
+impl Hostile {
+    /// A client that will call soon.
+    pub fn new(user: usize, network: Network, mut dice: Dice) -> Self {
+        let at = dice.below(5 * SECOND);
+        let name = format!("mallory-{user}");
+        Self { user, name, network, link: None, trick: Trick::Garbage, is_told: false, at, dice }
+    }
+
+    /// When it wants to be stepped again.
+    pub fn deadline(&self) -> Micros {
+        self.at
+    }
+
+    /// Plays on.
+    pub fn step(&mut self, ctx: &mut Ctx<'_>) {
+        self.read(ctx);
+        if ctx.now < self.at {
+            return;
+        }
+        if self.link.take().is_some() || ctx.healed {
+            let pause = if ctx.healed { 3600 * SECOND } else { self.dice.log_uniform(10 * MS, 5 * SECOND) };
+            self.at = ctx.now + pause;
+            return;
+        }
+        self.call(ctx);
+    }
+
+    fn call(&mut self, ctx: &mut Ctx<'_>) {
+        self.trick = self.dice.pick(&TRICKS);
+        self.is_told = false;
+        ctx.trace.note(Of::Other, format_args!("{:<12} tries {:?}", self.name, self.trick));
+        let upgrade = self.upgrade(ctx);
+        let route = ctx.route(&self.network);
+        let (link, who) = match self.trick {
+            Trick::Garbage => (
+                Link::raw(ctx.net, route, b"\x16\x03\x01\x02\x00\r\n\r\n no http at all".to_vec()),
+                Who::Stranger,
+            ),
+            Trick::SlowHead => {
+                (Link::raw(ctx.net, route, b"GET /ws HTTP/1.1\r\nHost: ".to_vec()), Who::Stranger)
+            }
+            Trick::NoToken | Trick::BadToken => (Link::call(ctx.net, route, &upgrade), Who::Stranger),
+            Trick::BeforeHello
+            | Trick::TwiceHello
+            | Trick::Binary
+            | Trick::BadJson
+            | Trick::Oversize
+            | Trick::OthersRun
+            | Trick::AckAhead
+            | Trick::ForgedPosition
+            | Trick::Unmasked
+            | Trick::ManyEarly => (Link::call(ctx.net, route, &upgrade), Who::User(self.user)),
+        };
+        if let Some(pipe) = link.pipe() {
+            ctx.oracles.calls(pipe, who, Some(256), false);
+        }
+        self.link = Some(link);
+        self.at = ctx.now + PATIENCE;
+    }
+
+    fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
+        let token = keys::token(&self.name, "user", ctx.expiry(3600 * SECOND));
+        let hello = |more: &str| format!("{{\"type\":\"hello\",\"device\":\"evil\"{more}}}");
+        let bad_token = token.replace('.', ".A");
+        let (token, early) = match self.trick {
+            Trick::Garbage | Trick::SlowHead => (None, vec![]),
+            Trick::NoToken => (None, vec![hello("")]),
+            Trick::BadToken => (Some(bad_token), vec![hello("")]),
+            Trick::ForgedPosition => {
+                let from = self.dice.pick(&[
+                    ",\"from\":{\"epoch\":\"e-1\",\"seq\":9007199254740991}",
+                    ",\"from\":{\"epoch\":\"e-1\",\"seq\":-1}",
+                    ",\"from\":\"yesterday\"",
+                ]);
+                (Some(token), vec![hello(from)])
+            }
+            Trick::BeforeHello => (Some(token), vec!["{\"type\":\"run\",\"agent\":\"write\"}".to_owned()]),
+            Trick::ManyEarly => {
+                let pings = std::iter::repeat_n("{\"type\":\"ping\"}".to_owned(), 80);
+                (Some(token), std::iter::once(hello("")).chain(pings).collect())
+            }
+            Trick::TwiceHello
+            | Trick::Binary
+            | Trick::BadJson
+            | Trick::Oversize
+            | Trick::OthersRun
+            | Trick::AckAhead
+            | Trick::Unmasked => (Some(token), vec![hello("")]),
+        };
+        Upgrade { path: "/ws", protocol_token: token, header_token: None, early }
+    }
+
+    fn read(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(incoming) = self.link.as_mut().and_then(Link::poll) {
+            match incoming {
+                Incoming::Opened | Incoming::Alive => {}
+                Incoming::Text(text) => self.hear(ctx, &text),
+                Incoming::Refused(_) | Incoming::Closed(_) => {
+                    ctx.trace.note(Of::Other, format_args!("{:<12} ← {incoming:?}", self.name));
+                    self.judge_end(ctx, &incoming);
+                    self.link = None;
+                    self.at = ctx.now + backoff(&mut self.dice, 5);
+                }
+            }
+        }
+    }
+
+    /// Whether the connection ended as PROTOCOL says; that it broke is no answer.
+    fn judge_end(&self, ctx: &mut Ctx<'_>, end: &Incoming) {
+        let expected: &[u16] = match self.trick {
+            Trick::Garbage => &[400],
+            Trick::SlowHead => &[408],
+            Trick::NoToken | Trick::BadToken => &[4501],
+            Trick::BeforeHello => &[4503, 4504],
+            Trick::TwiceHello | Trick::Binary => &[4504],
+            Trick::Oversize => &[4505],
+            Trick::ManyEarly => &[4502],
+            Trick::Unmasked => &[1002],
+            Trick::ForgedPosition | Trick::BadJson | Trick::OthersRun | Trick::AckAhead => return,
+        };
+        let (Incoming::Refused(code) | Incoming::Closed(Some(code))) = end else { return };
+        // A connection may also end for what happens to everybody.
+        let is_common = matches!(code, 4401..=4411 | 4503 | 408 | 429 | 503);
+        if !expected.contains(code) && !is_common {
+            let what =
+                format!("{} plays {:?}, is answered {code} and not {expected:?}", self.name, self.trick);
+            ctx.oracles.judge("B3", Some(self.user), Err(what));
+        }
+    }
+
+    fn hear(&mut self, ctx: &mut Ctx<'_>, text: &str) {
+        ctx.trace.message(Of::User(self.user), &self.name, "←", text);
+        let Ok(said) = Said::read(text) else { return };
+        match (said.kind.as_ref(), self.trick) {
+            ("welcome", _) => self.play(ctx),
+            ("error", Trick::OthersRun) => self.expect(ctx, &said, "run_not_found"),
+            ("error", Trick::AckAhead) => self.expect(ctx, &said, "ack_ahead"),
+            ("error", Trick::BadJson) => self.expect(ctx, &said, "bad_json"),
+            ("ok", Trick::OthersRun) => {
+                let what = format!("{} has cancelled a run of another", self.name);
+                ctx.oracles.judge("O17", Some(self.user), Err(what));
+            }
+            _ => {}
+        }
+    }
+
+    fn expect(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>, code: &str) {
+        self.is_told = true;
+        if said.code.as_deref() != Some(code) {
+            let what = format!("{} plays {:?}, is told {said:?} and not {code}", self.name, self.trick);
+            ctx.oracles.judge("B3", Some(self.user), Err(what));
+        }
+    }
+
+    /// What it does once it is welcome.
+    fn play(&mut self, ctx: &mut Ctx<'_>) {
+        let Some(link) = &mut self.link else { return };
+        match self.trick {
+            Trick::TwiceHello => link.send("{\"type\":\"hello\"}"),
+            Trick::Binary => link.write_raw(&frame(0x82, b"\0\x01\x02")),
+            Trick::BadJson => link.send("{\"type\":\"ping\""),
+            Trick::Oversize => link.send(&format!("{{\"type\":\"ping\",\"x\":\"{}\"}}", "y".repeat(70_000))),
+            Trick::AckAhead => link.send("{\"type\":\"ack\",\"seq\":4000000000}"),
+            Trick::Unmasked => link.write_raw(&[0x81, 2, b'{', b'}']),
+            Trick::OthersRun => {
+                let pick = self.dice.below(ctx.book.runs.len() as u64) as usize;
+                if let Some((_, run)) = ctx.book.runs.get(pick) {
+                    link.send(&format!("{{\"type\":\"cancel\",\"run\":\"{run}\"}}"));
+                }
+            }
+            Trick::Garbage
+            | Trick::SlowHead
+            | Trick::NoToken
+            | Trick::BeforeHello
+            | Trick::BadToken
+            | Trick::ForgedPosition
+            | Trick::ManyEarly => {}
+        }
+    }
+}

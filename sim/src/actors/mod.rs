@@ -1,0 +1,97 @@
+//! Those who use the daemon, and abuse it. Each is a state machine that is stepped when its connection changes or its
+//! time has come; it reads all there is, does what is due, and says when it wants to be stepped again.
+
+pub mod asks;
+pub mod hostile;
+pub mod job;
+pub mod user;
+pub mod worker;
+
+use crate::oracles::Oracles;
+use crate::pipe::{Net, Route};
+use crate::plan::Network;
+use crate::schedule::{MS, Micros, SECOND};
+use crate::trace::Trace;
+use hostile::Hostile;
+use user::Device;
+use worker::Worker;
+
+/// Someone in the world.
+#[derive(Debug)]
+pub enum Actor {
+    /// A user's device.
+    Device(Box<Device>),
+    /// A worker.
+    Worker(Box<Worker>),
+    /// A hostile client.
+    Hostile(Box<Hostile>),
+}
+
+/// What all actors know of each other.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Runs that were accepted: whose, and which.
+    pub runs: Vec<(usize, String)>,
+}
+
+/// What an actor is given for a step.
+#[derive(Debug)]
+pub struct Ctx<'a> {
+    /// Its number.
+    pub index: usize,
+    /// The present.
+    pub now: Micros,
+    /// The wall clock, in Unix milliseconds.
+    pub wall: u64,
+    /// Whether everything is healed: no new requests, no misbehaviour.
+    pub healed: bool,
+    /// The network.
+    pub net: &'a Net,
+    /// The log.
+    pub trace: &'a Trace,
+    /// The judges.
+    pub oracles: &'a mut Oracles,
+    /// What all know.
+    pub book: &'a mut Book,
+}
+
+impl Ctx<'_> {
+    /// A connection of this actor over this network.
+    pub fn route(&self, network: &Network) -> Route {
+        let Network { zone, latency, bytes_per_s, buffer, tiny } = *network;
+        let (bytes_per_s, tiny) =
+            if self.healed { (bytes_per_s.max(1_000_000), false) } else { (bytes_per_s, tiny) };
+        Route { owner: self.index, zone, latency, bytes_per_s, buffer, tiny }
+    }
+
+    /// When a token made now runs out, in Unix seconds.
+    pub fn expiry(&self, time: Micros) -> u64 {
+        (self.wall + time / MS) / 1_000
+    }
+}
+
+impl Actor {
+    /// Lets it do all it can.
+    pub fn step(&mut self, ctx: &mut Ctx<'_>) {
+        match self {
+            Self::Device(device) => device.step(ctx),
+            Self::Worker(worker) => worker.step(ctx),
+            Self::Hostile(hostile) => hostile.step(ctx),
+        }
+    }
+
+    /// When it wants to be stepped again, should nothing else happen.
+    pub fn deadline(&self) -> Micros {
+        match self {
+            Self::Device(device) => device.deadline(),
+            Self::Worker(worker) => worker.deadline(),
+            Self::Hostile(hostile) => hostile.deadline(),
+        }
+    }
+}
+
+/// Time to wait before the `n`th call in a row: full jitter under a doubling limit.
+fn backoff(dice: &mut crate::dice::Dice, failures: u32) -> Micros {
+    let limit = ((100 * MS) << failures.min(6)).min(5 * SECOND);
+    dice.between(MS, limit)
+}

@@ -1,0 +1,414 @@
+//! A device of a user, behaving as a client library should: it keeps its position over connections, drops what it has,
+//! repeats unanswered requests with their keys, and believes nothing that it can check.
+
+use super::asks::Asks;
+use super::{Ctx, backoff};
+use crate::dice::Dice;
+use crate::keys;
+use crate::link::{Incoming, Link, Upgrade};
+use crate::oracles::order::Reader;
+use crate::oracles::resume::{self, Client, From, Welcome};
+use crate::oracles::truth::Truth;
+use crate::oracles::{Who, durable};
+use crate::plan::{DevicePlan, Habit};
+use crate::said::Said;
+use crate::schedule::{MS, Micros, SECOND};
+use crate::trace::Of;
+
+/// Time for a call to be answered, up to `welcome`.
+const CALL_TIMEOUT: Micros = 15 * SECOND;
+/// Silence after which a client gives a connection up: 2.5 heartbeats.
+const SILENCE: Micros = 25 * SECOND;
+/// What is not acknowledged by number is after this time.
+const ACK_AFTER: Micros = 500 * MS;
+/// Never.
+const NEVER: Micros = Micros::MAX;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Apart,
+    Calling,
+    Welcome,
+}
+
+/// One device.
+#[derive(Debug)]
+pub struct Device {
+    plan: DevicePlan,
+    user: usize,
+    user_name: String,
+    who: String,
+    dice: Dice,
+    asks: Asks,
+    link: Option<Link>,
+    phase: Phase,
+    call_at: Micros,
+    leave_at: Micros,
+    /// It does not read before this time.
+    reads_at: Micros,
+    heard: Micros,
+    failures: u32,
+    from: From,
+    reader: Reader,
+    /// What the application has: incarnation and seq.
+    has: Option<(String, u64)>,
+    /// A `welcome` has named this device: the daemon must know it from then on.
+    is_known: bool,
+    /// The furthest position that the daemon may have for this device.
+    told: u64,
+    acked: u64,
+    ack_at: Micros,
+}
+
+impl Device {
+    /// A device that will call soon.
+    pub fn new(plan: DevicePlan, user: usize, user_name: &str, mut dice: Dice) -> Self {
+        let label = plan.name.clone().unwrap_or_else(|| format!("viewer-{}", dice.below(1000)));
+        Self {
+            who: format!("{user_name}/{label}"),
+            user,
+            user_name: user_name.to_owned(),
+            asks: Asks::new(&plan, user, &label, &mut dice),
+            link: None,
+            phase: Phase::Apart,
+            call_at: dice.below(2 * SECOND),
+            leave_at: NEVER,
+            reads_at: 0,
+            heard: 0,
+            failures: 0,
+            from: From::Device,
+            reader: Reader::default(),
+            has: None,
+            is_known: false,
+            told: 0,
+            acked: 0,
+            ack_at: NEVER,
+            plan,
+            dice,
+        }
+    }
+
+    /// Its user's number.
+    pub fn user(&self) -> usize {
+        self.user
+    }
+
+    /// Up to where its application has everything.
+    pub fn position(&self) -> u64 {
+        self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// Whether it is connected and welcome.
+    pub fn is_welcome(&self) -> bool {
+        self.phase == Phase::Welcome
+    }
+
+    /// Asks for a run at once.
+    pub fn ask(&mut self, now: Micros) {
+        self.asks.ask(now, &mut self.dice);
+    }
+
+    /// What it still lacks, if anything.
+    pub fn missing(&self, truth: &mut Truth) -> Option<String> {
+        if let Some(text) = self.asks.unanswered() {
+            return Some(format!("{} waits for the answer to {text}", self.who));
+        }
+        let Some((epoch, seq)) = self.has.as_ref().filter(|_| self.is_welcome()) else {
+            return Some(format!("{} is not connected", self.who));
+        };
+        let head = truth.stream(self.user, epoch).map_or(0, |log| log.head());
+        let is_through = *seq == head && (self.is_viewer() || self.acked == head);
+        (!is_through).then(|| format!("{} is at {seq} (acknowledged {}) of {head}", self.who, self.acked))
+    }
+
+    /// When it wants to be stepped again.
+    pub fn deadline(&self) -> Micros {
+        if self.link.is_none() {
+            return self.call_at;
+        }
+        if self.reads_at > 0 {
+            return self.reads_at.min(self.leave_at);
+        }
+        let work = if self.is_welcome() { self.asks.deadline().min(self.ack_at) } else { NEVER };
+        self.patience_ends().min(self.leave_at).min(work)
+    }
+
+    /// Does all it can.
+    pub fn step(&mut self, ctx: &mut Ctx<'_>) {
+        if self.link.is_none() {
+            if ctx.now < self.call_at && !(ctx.healed && self.call_at > ctx.now + 5 * SECOND) {
+                return;
+            }
+            self.call(ctx);
+        }
+        if ctx.healed {
+            (self.leave_at, self.reads_at) = (NEVER, 0);
+        }
+        if ctx.now >= self.leave_at {
+            return self.leave(ctx);
+        }
+        if ctx.now >= self.reads_at {
+            self.reads_at = 0;
+            self.read(ctx);
+        }
+        if self.link.is_some() && self.reads_at == 0 && ctx.now >= self.patience_ends() {
+            ctx.trace.note(Of::User(self.user), format_args!("{:<12} gives up", self.who));
+            return self.hang_up(ctx);
+        }
+        if self.is_welcome() {
+            self.work(ctx);
+        }
+        if let Some(link) = &mut self.link {
+            link.flush();
+        }
+    }
+
+    fn patience_ends(&self) -> Micros {
+        self.heard + if self.phase == Phase::Calling { CALL_TIMEOUT } else { SILENCE }
+    }
+
+    fn is_viewer(&self) -> bool {
+        self.plan.name.is_none()
+    }
+
+    fn call(&mut self, ctx: &mut Ctx<'_>) {
+        self.from = self.choose_from();
+        let upgrade = self.upgrade(ctx);
+        for early in &upgrade.early {
+            ctx.trace.message(Of::User(self.user), &self.who, "→", early);
+        }
+        let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
+        if let Some(pipe) = link.pipe() {
+            let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
+            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck;
+            ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
+        }
+        self.link = Some(link);
+        self.phase = Phase::Calling;
+        (self.heard, self.ack_at, self.reads_at) = (ctx.now, NEVER, 0);
+        self.leave_at = match self.plan.habit {
+            Habit::Flapping => ctx.now + self.dice.exponential(4 * SECOND),
+            Habit::Away => ctx.now + self.dice.exponential(10 * SECOND),
+            Habit::Online | Habit::Stuck => NEVER,
+        };
+    }
+
+    /// The head, `hello` right behind it, and now and then more, before any answer.
+    fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
+        let life = if !ctx.healed && self.dice.chance(1, 10) { self.dice.between(5, 40) } else { 12 * 3600 };
+        let token = keys::token(&self.user_name, "user", ctx.expiry(life * SECOND));
+        let mut upgrade = Upgrade { path: "/ws", ..Upgrade::default() };
+        let mut hello = self.hello();
+        match self.dice.below(3) {
+            0 => upgrade.protocol_token = Some(token),
+            1 => upgrade.header_token = Some(token),
+            _ => hello += &format!(",\"token\":\"{token}\""),
+        }
+        upgrade.early.push(hello + "}");
+        if self.dice.chance(1, 3) {
+            upgrade.early.extend(self.asks.early().map(str::to_owned));
+        }
+        upgrade
+    }
+
+    /// Mostly the own position, now and then another way that cannot lose what the application has.
+    fn choose_from(&mut self) -> From {
+        let choice = self.dice.below(16);
+        let Some((epoch, seq)) = self.has.clone() else {
+            return match choice {
+                0 => From::Oldest,
+                1 => From::Head,
+                2..6 => From::Live,
+                _ if self.is_viewer() => From::Live,
+                _ => From::Device,
+            };
+        };
+        match choice {
+            0..4 if !self.is_viewer() && seq >= self.told => From::Device,
+            4 => From::Oldest,
+            5 if self.is_viewer() => From::Live,
+            6 if self.is_viewer() => From::Head,
+            _ => From::Own(epoch, seq),
+        }
+    }
+
+    /// `hello` without its closing bracket.
+    fn hello(&mut self) -> String {
+        let mut text = "{\"type\":\"hello\"".to_owned();
+        match &self.plan.name {
+            Some(name) => text += &format!(",\"device\":\"{name}\""),
+            None => text += ",\"ack\":false",
+        }
+        match &self.from {
+            From::Own(epoch, seq) => {
+                text += &format!(",\"from\":{{\"epoch\":\"{epoch}\",\"seq\":{seq}}}");
+                self.told = self.told.max(*seq);
+            }
+            From::Device if self.dice.chance(1, 2) => text += ",\"from\":\"device\"",
+            From::Device => {}
+            From::Oldest => text += ",\"from\":\"oldest\"",
+            From::Head => text += ",\"from\":\"head\"",
+            From::Live => text += ",\"from\":\"live\"",
+        }
+        if let Some(window) = self.plan.window {
+            text += &format!(",\"window\":{window}");
+        }
+        text
+    }
+
+    fn leave(&mut self, ctx: &mut Ctx<'_>) {
+        let mean = if self.plan.habit == Habit::Away { 40 * SECOND } else { SECOND };
+        if let Some(link) = self.link.as_mut().filter(|_| self.dice.chance(1, 2)) {
+            link.close();
+        }
+        self.hang_up(ctx);
+        self.call_at = ctx.now + self.dice.exponential(mean);
+    }
+
+    fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
+        if self.phase == Phase::Calling && !self.is_known {
+            // Perhaps the daemon has welcomed the device, somewhere.
+            self.told = u64::MAX;
+        }
+        self.link = None;
+        self.phase = Phase::Apart;
+        self.reads_at = 0;
+        self.failures += 1;
+        self.call_at = ctx.now + backoff(&mut self.dice, self.failures);
+        ctx.trace.note(Of::User(self.user), format_args!("{:<12} is apart", self.who));
+    }
+
+    fn read(&mut self, ctx: &mut Ctx<'_>) {
+        while let Some(incoming) = self.link.as_mut().and_then(Link::poll) {
+            self.heard = ctx.now;
+            match incoming {
+                Incoming::Opened | Incoming::Alive => {}
+                Incoming::Text(text) => self.hear(ctx, &text),
+                Incoming::Refused(status) => {
+                    let good = matches!(status, 401 | 408 | 429 | 503);
+                    self.expect(ctx, "B10", good, || format!("the upgrade is refused: {status}"));
+                    self.hang_up(ctx);
+                }
+                Incoming::Closed(code) => {
+                    ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
+                    // Past 4500 only what a slow network or a short token explains.
+                    let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
+                    self.hang_up(ctx);
+                }
+            }
+            if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
+                self.reads_at = ctx.now + self.dice.log_uniform(SECOND, 60 * SECOND);
+                return;
+            }
+        }
+    }
+
+    fn expect(&self, ctx: &mut Ctx<'_>, oracle: &'static str, holds: bool, what: impl Fn() -> String) {
+        let judgement = if holds { Ok(()) } else { Err(format!("{}: {}", self.who, what())) };
+        ctx.oracles.judge(oracle, Some(self.user), judgement);
+    }
+
+    fn hear(&mut self, ctx: &mut Ctx<'_>, text: &str) {
+        ctx.trace.message(Of::User(self.user), &self.who, "←", text);
+        let Ok(said) = Said::read(text) else {
+            return self.expect(ctx, "wire", false, || format!("cannot be read: {text}"));
+        };
+        let id = said.id.as_deref().unwrap_or_default();
+        match said.kind.as_ref() {
+            "welcome" => self.welcome(ctx, &said),
+            "event" => self.event(ctx, &said),
+            "accepted" => {
+                let run = said.run.as_deref().unwrap_or_default();
+                ctx.book.runs.push((self.user, run.to_owned()));
+                self.asks.accepted(ctx.now, id, run, &mut self.dice);
+            }
+            "ok" | "pong" => self.asks.answered(id),
+            "error" => self.refused(ctx, &said, text),
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+        let (Some(epoch), Some(resume), Some(head), Some(floor)) =
+            (said.epoch.as_deref(), said.resume.as_ref(), said.head, said.floor)
+        else {
+            return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
+        };
+        let client = Client {
+            from: &self.from,
+            has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
+            told: self.is_known.then_some(self.told),
+        };
+        if let Err((oracle, what)) = resume::judge(client, Welcome { epoch, floor, head, resume }) {
+            self.expect(ctx, oracle, false, || format!("{what}: {client:?}, {said:?}", client = self.from));
+        }
+        let keeps = self.has.as_ref().is_some_and(|(had, seq)| had == epoch && *seq >= resume.from);
+        if resume.status != "resumed" || !keeps {
+            self.has = Some((epoch.to_owned(), resume.from));
+        }
+        if !self.is_known || resume.status == "reset" {
+            self.told = self.told.max(resume.from);
+        }
+        self.is_known = !self.is_viewer();
+        self.reader = Reader { position: resume.from };
+        self.acked = resume.from;
+        self.phase = Phase::Welcome;
+        self.failures = 0;
+        self.asks.again(ctx.now);
+    }
+
+    fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+        let seq = said.seq.unwrap_or(0);
+        let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
+            return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
+        };
+        if let Err((oracle, what)) = durable::event(&mut ctx.oracles.truth, self.user, &epoch, said) {
+            self.expect(ctx, oracle, false, || what.clone());
+        }
+        match self.reader.event(seq, said.redelivery) {
+            Ok(true) if seq > has => self.has = Some((epoch, seq)),
+            Ok(_) => {}
+            Err(what) => self.expect(ctx, "O1", false, || what.clone()),
+        }
+        self.ack_at = self.ack_at.min(ctx.now + ACK_AFTER);
+    }
+
+    fn refused(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>, text: &str) {
+        let code = said.code.as_deref().unwrap_or_default();
+        let id = said.id.as_deref().unwrap_or_default();
+        match code {
+            "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
+                self.asks.refused(ctx.now, id, said.retry_ms);
+            }
+            // Nobody has served it yet.
+            "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
+            "token_expired" => {}
+            _ => self.expect(ctx, "B3", false, || format!("a good request is refused: {text}")),
+        }
+    }
+
+    /// Sends what is due.
+    fn work(&mut self, ctx: &mut Ctx<'_>) {
+        let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
+        let unacked = self.reader.position - self.acked.min(self.reader.position);
+        let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
+        if is_due && !self.is_viewer() {
+            self.acked = self.reader.position;
+            self.told = self.told.max(self.acked);
+            if let Some(pipe) = self.link.as_ref().and_then(Link::pipe) {
+                ctx.oracles.acks(pipe, self.acked);
+            }
+            texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
+        }
+        if is_due {
+            self.ack_at = NEVER;
+        }
+        for text in texts {
+            ctx.trace.message(Of::User(self.user), &self.who, "→", &text);
+            if let Some(link) = &mut self.link {
+                link.send(&text);
+            }
+        }
+    }
+}

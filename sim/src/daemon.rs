@@ -1,0 +1,270 @@
+//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! killed and started again as the faults want it.
+
+use crate::dice::Dice;
+use crate::disk::SimDisk;
+use crate::keys;
+use crate::oracles::{Oracles, kept};
+use crate::pipe::{End, Net, PipeId};
+use crate::schedule::{Event, Micros, Schedule};
+use crate::storage::{Pace, SimStorage};
+use crate::trace::{Of, Trace};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use runcast::pump::{Pump, StorageFailed};
+use runcast::store::Store;
+use runcast_core::Core;
+use runcast_core::config::Config;
+use runcast_core::ids::ConnId;
+use runcast_core::record::Record;
+use runcast_core::time::{Mono, Now, WallMs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Unix time in milliseconds at the beginning of every world.
+const EPOCH_MS: u64 = 1_789_000_000_000;
+/// From an edge to the turn that sees it: what a loop needs to come around.
+const TURN: Micros = 30;
+/// Turns in a row for which nothing but the deadline asks, without virtual time going by.
+const SPINS_MAX: u32 = 1_000;
+
+/// The daemon's machine.
+#[derive(Debug)]
+pub struct Daemon {
+    config: Config,
+    schedule: Schedule,
+    net: Net,
+    trace: Trace,
+    dice: Dice,
+    disk: SimDisk,
+    /// How long syncs take.
+    pub pace: Pace,
+    pump: Option<Pump<End, SimStorage>>,
+    pipes: BTreeMap<ConnId, PipeId>,
+    conns: BTreeMap<PipeId, ConnId>,
+    turn_at: Option<Micros>,
+    stalled_until: Micros,
+    spins: u32,
+    /// By how much the wall clock is off, in milliseconds.
+    off_by: i64,
+    /// Given to the store before the crash, with nothing known.
+    pending: Vec<Record>,
+    /// Commits there were.
+    pub commits: u64,
+    /// Turns there were.
+    pub turns: u64,
+}
+
+impl Daemon {
+    /// A machine with an empty disk, not yet started.
+    pub fn new(config: Config, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+        Self {
+            config,
+            schedule,
+            net,
+            trace,
+            dice,
+            disk: SimDisk::default(),
+            pace: Pace::healthy(),
+            pump: None,
+            pipes: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            turn_at: None,
+            stalled_until: 0,
+            spins: 0,
+            off_by: 0,
+            pending: Vec::new(),
+            commits: 0,
+            turns: 0,
+        }
+    }
+
+    /// Whether the process runs.
+    pub fn is_up(&self) -> bool {
+        self.pump.is_some()
+    }
+
+    /// The wall clock, in Unix milliseconds.
+    pub fn wall(&self) -> u64 {
+        (EPOCH_MS + self.schedule.now() / 1_000).saturating_add_signed(self.off_by)
+    }
+
+    /// Lets the wall clock jump.
+    pub fn jump(&mut self, by: i64) {
+        self.off_by += by;
+    }
+
+    /// Keeps the process from running until then.
+    pub fn stall(&mut self, until: Micros) {
+        self.stalled_until = until;
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// The core, while the process runs.
+    pub fn core(&self) -> Option<&Core> {
+        self.pump.as_ref().map(Pump::core)
+    }
+
+    /// The runs that the core has given, or offered, to workers.
+    pub fn active(&self) -> BTreeSet<String> {
+        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
+        runs.filter(|run| run.state != "queued").map(|run| run.run.to_string()).collect()
+    }
+
+    /// Starts the process: recovers, compares what is found with what is true, and listens.
+    pub fn boot(&mut self, oracles: &mut Oracles) {
+        let (store, image) = match Store::open(self.disk.clone()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
+            }
+        };
+        let pending = std::mem::take(&mut self.pending);
+        let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
+        match kept::reopened(&oracles.truth, &pending, &mut load) {
+            Ok(found) => found.iter().for_each(|record| oracles.stored(record)),
+            Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
+        }
+        let alive = oracles.truth.alive();
+        self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
+        let lost = kept::runs(&oracles.truth, &image);
+        oracles.judge("O3", None, lost);
+        let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        let mut opening = Vec::new();
+        let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
+        self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
+        self.turn_at = None;
+        self.plan_turn(self.schedule.now() + TURN);
+    }
+
+    fn fork(&mut self) -> Dice {
+        Dice::new(self.dice.any(), 1)
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
+    }
+
+    /// Answers a call.
+    pub fn call(&mut self, id: PipeId) {
+        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+        let Some(pump) = &mut self.pump else { return };
+        // Two clients share an address now and then.
+        let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
+        let conn = pump.accept(end, IpAddr::V4(address));
+        self.pipes.insert(conn, id);
+        self.conns.insert(id, conn);
+        self.plan_turn(self.schedule.now() + TURN);
+    }
+
+    /// An edge.
+    pub fn ready(&mut self, id: PipeId) {
+        if let (Some(pump), Some(conn)) = (&mut self.pump, self.conns.get(&id)) {
+            pump.ready(*conn);
+            self.plan_turn(self.schedule.now() + TURN);
+        }
+    }
+
+    /// The storage thread may have done its job.
+    pub fn stored(&mut self, oracles: &mut Oracles) {
+        let Some(pump) = &mut self.pump else { return };
+        let storage = pump.storage_mut();
+        let commits = storage.commits();
+        if storage.finish() {
+            self.commits += storage.commits() - commits;
+            let acknowledged = storage.take_acknowledged();
+            let records = acknowledged.iter().map(|records| records.len()).sum::<usize>();
+            if records > 0 {
+                self.trace.note(Of::World, format_args!("stored: {records} records"));
+            }
+            for record in acknowledged.iter().flat_map(|records| records.iter()) {
+                oracles.stored(record);
+            }
+            self.plan_turn(self.schedule.now() + TURN);
+        }
+    }
+
+    /// Takes a turn of the loop, if its time has come.
+    ///
+    /// # Errors
+    /// The store has failed, and the process must end.
+    pub fn turn(&mut self, oracles: &mut Oracles) -> Result<(), StorageFailed> {
+        let now = self.now();
+        let at = now.mono.0;
+        if self.turn_at.is_none_or(|planned| planned > at) {
+            return Ok(());
+        }
+        self.turn_at = None;
+        if at < self.stalled_until {
+            self.plan_turn(self.stalled_until);
+            return Ok(());
+        }
+        let Some(pump) = &mut self.pump else { return Ok(()) };
+        let turn = pump.turn(now)?;
+        self.turns += 1;
+        for records in pump.storage_mut().take_submitted() {
+            records.iter().for_each(|record| oracles.submitted(record));
+        }
+        let deadline = pump.deadline();
+        for (conn, end) in turn.closed {
+            if let Some(pipe) = self.pipes.remove(&conn) {
+                self.conns.remove(&pipe);
+                oracles.hung_up(pipe);
+            }
+            drop(end);
+        }
+        if turn.more {
+            self.plan_turn(at + TURN);
+        }
+        if let Some(Mono(deadline)) = deadline {
+            self.spins = if deadline <= at { self.spins + 1 } else { 0 };
+            if self.spins > SPINS_MAX {
+                oracles.judge("O15", None, Err("the deadline stays in the past, turn after turn".to_owned()));
+            }
+            self.plan_turn(deadline.max(at + TURN));
+        }
+        Ok(())
+    }
+
+    fn plan_turn(&mut self, at: Micros) {
+        if self.turn_at.is_none_or(|planned| at < planned) {
+            self.turn_at = Some(at);
+            self.schedule.at(at, Event::Turn);
+        }
+    }
+
+    /// Ends the process at once, with all that is in its memory. What was written stays.
+    pub fn kill(&mut self, oracles: &mut Oracles) {
+        let disk = self.disk.kill();
+        self.end(disk, oracles);
+    }
+
+    /// Takes the power away, perhaps in the middle of a commit.
+    pub fn lose_power(&mut self, oracles: &mut Oracles) {
+        if let Some(pump) = &mut self.pump
+            && self.dice.chance(1, 2)
+        {
+            self.disk.power_off_at(self.disk.operations() + self.dice.below(12));
+            pump.storage_mut().rush();
+        }
+        let mut rng = ChaCha8Rng::from_seed(self.dice.seed());
+        let disk = self.disk.crash(&mut rng);
+        self.end(disk, oracles);
+    }
+
+    fn end(&mut self, disk: SimDisk, oracles: &mut Oracles) {
+        // What dropping the store still writes goes to the old disk, which nobody will see again.
+        if let Some(mut pump) = self.pump.take() {
+            self.pending = pump.storage_mut().take_pending();
+        }
+        self.disk = disk;
+        self.pipes.clear();
+        self.conns.clear();
+        self.turn_at = None;
+        oracles.killed();
+    }
+}

@@ -1,0 +1,68 @@
+//! O16, for PROTOCOL §2.1 "Durable before visible", and O2: whatever a message reveals was on stable storage when it was
+//! written, and says what is stored there.
+
+use super::truth::{RunTruth, Truth};
+use crate::said::Said;
+
+/// Judges an event that is sent to (or was received by) a user whose `welcome` named this incarnation.
+///
+/// # Errors
+/// The oracle that is broken, and how.
+pub fn event(
+    truth: &mut Truth,
+    user: usize,
+    epoch: &str,
+    said: &Said<'_>,
+) -> Result<(), (&'static str, String)> {
+    let seq = said.seq.unwrap_or(0);
+    let durable = truth.stream(user, epoch).and_then(|log| log.contents.get((seq as usize).wrapping_sub(1)));
+    match durable {
+        None => Err(("O16", format!("seq {seq} of epoch {} is sent before it is durable", epoch))),
+        Some(content) if *content != said.content() => {
+            Err(("O2", format!("seq {seq} of epoch {} says another thing than is stored: {said:?}", epoch)))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Judges the head that a `welcome` or a heartbeat tells.
+///
+/// # Errors
+/// It is not durable.
+pub fn head(truth: &mut Truth, user: usize, epoch: &str, head: u64) -> Result<(), String> {
+    let durable = truth.stream(user, epoch).map_or(0, |log| log.head());
+    if head <= durable {
+        return Ok(());
+    }
+    Err(format!("a head of {head} is told while {durable} is durable"))
+}
+
+/// Judges an `accepted`.
+///
+/// # Errors
+/// The run is not durable.
+pub fn accepted(truth: &Truth, run: &str) -> Result<(), String> {
+    if truth.runs.contains_key(run) {
+        return Ok(());
+    }
+    Err(format!("{run} is accepted before it is durable"))
+}
+
+/// Judges an `ack` to a worker.
+///
+/// # Errors
+/// What it acknowledges is not durable.
+pub fn acknowledged(truth: &Truth, run: &str, attempt: u64, n: u64) -> Result<(), String> {
+    let none = RunTruth::default();
+    let durable = truth.runs.get(run).unwrap_or(&none);
+    if durable.started != Some(attempt) {
+        return Err(format!(
+            "attempt {attempt} of {run} is acknowledged ({n}), durable is {:?}",
+            durable.started
+        ));
+    }
+    if n > durable.through {
+        return Err(format!("message {n} of {run} is acknowledged while {} is durable", durable.through));
+    }
+    Ok(())
+}

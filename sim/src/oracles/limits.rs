@@ -1,0 +1,115 @@
+//! O8, for PROTOCOL §2.8 and the limits of the configuration: at no dispatch are more runs with workers than the
+//! daemon, the user, the thread and the worker may have.
+//!
+//! A run counts from the moment its offer is written. It stops to count as soon as the daemon may know that it is over.
+//! That an offer was withdrawn cannot be seen in time (the words may wait behind others), so where a limit seems to be
+//! exceeded, the core is asked which of the runs it has sent back to the queue.
+
+use super::truth::Truth;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A run that a worker has or is offered.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Whose.
+    pub user: String,
+    /// On which conversation.
+    pub thread: String,
+    /// With which worker.
+    pub worker: String,
+    /// Of which agent.
+    pub agent: String,
+    /// Whether its start was acknowledged.
+    pub started: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Limits {
+    active: usize,
+    active_per_user: usize,
+    slots: BTreeMap<(String, String), usize>,
+    offers: BTreeMap<String, Offer>,
+    /// A run with which a limit seems to be exceeded.
+    suspect: Option<String>,
+}
+
+impl Limits {
+    /// With these limits of the configuration.
+    pub fn new(active: usize, active_per_user: usize) -> Self {
+        Self { active, active_per_user, slots: BTreeMap::new(), offers: BTreeMap::new(), suspect: None }
+    }
+
+    /// A worker says how many runs of an agent it takes.
+    pub fn serves(&mut self, worker: &str, agent: &str, slots: usize) {
+        self.slots.insert((worker.to_owned(), agent.to_owned()), slots);
+    }
+
+    /// A run is offered.
+    pub fn offered(&mut self, run: &str, offer: Offer) {
+        self.offers.insert(run.to_owned(), offer);
+        if self.exceeded(run).is_some() {
+            self.suspect = Some(run.to_owned());
+        }
+    }
+
+    /// Whether a limit seems to be exceeded.
+    pub fn is_suspicious(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// Judges what seemed to exceed a limit, now that is known which runs are with workers or offered to them.
+    ///
+    /// # Errors
+    /// Which limit is exceeded.
+    pub fn settle(&mut self, active: &BTreeSet<String>) -> Result<(), String> {
+        let Some(run) = self.suspect.take() else { return Ok(()) };
+        self.offers.retain(|other, _| active.contains(other));
+        self.exceeded(&run).map_or(Ok(()), Err)
+    }
+
+    /// The limit that is exceeded with this run.
+    fn exceeded(&self, run: &str) -> Option<String> {
+        let offer = self.offers.get(run)?;
+        let slots = self.slots.get(&(offer.worker.clone(), offer.agent.clone())).copied().unwrap_or(0);
+        let count = |with: &dyn Fn(&Offer) -> bool| self.offers.values().filter(|other| with(other)).count();
+        let of_user = |other: &Offer| other.user == offer.user;
+        let checks = [
+            ("the daemon", count(&|_| true), self.active),
+            ("the user", count(&of_user), self.active_per_user),
+            ("the thread", count(&|other| of_user(other) && other.thread == offer.thread), 1),
+            (
+                "the worker",
+                count(&|other| (&other.worker, &other.agent) == (&offer.worker, &offer.agent)),
+                slots,
+            ),
+        ];
+        let (whose, found, limit) = checks.into_iter().find(|(_, found, limit)| found > limit)?;
+        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}"))
+    }
+
+    /// A worker may execute the run.
+    pub fn started(&mut self, run: &str) {
+        if let Some(offer) = self.offers.get_mut(run) {
+            offer.started = true;
+        }
+    }
+
+    /// The run is over, or went back.
+    pub fn over(&mut self, run: &str) {
+        self.offers.remove(run);
+    }
+
+    /// A worker's connection is over: what it had not started goes back.
+    pub fn hung_up(&mut self, worker: &str) {
+        self.offers.retain(|_, offer| offer.worker != worker || offer.started);
+    }
+
+    /// The daemon was killed: what was not durably started goes back.
+    pub fn killed(&mut self, truth: &Truth) {
+        self.offers.retain(|run, _| {
+            truth.runs.get(run).is_some_and(|run| run.started.is_some() && run.ended.is_none())
+        });
+        self.offers.values_mut().for_each(|offer| offer.started = true);
+    }
+}

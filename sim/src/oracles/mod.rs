@@ -1,0 +1,361 @@
+//! The oracles: each file guards a promise of PROTOCOL.md §2. This one hands them what happens.
+
+pub mod complete;
+pub mod durable;
+pub mod ends;
+pub mod fencing;
+pub mod isolation;
+pub mod kept;
+pub mod limits;
+pub mod order;
+pub mod pairs;
+pub mod resume;
+pub mod silence;
+pub mod truth;
+
+use crate::pipe::PipeId;
+use crate::said::Said;
+use crate::schedule::{Micros, Schedule};
+use crate::tap::Wrote;
+use fencing::Fencing;
+use limits::{Limits, Offer};
+use order::Sender;
+use runcast_core::record::Record;
+use std::collections::BTreeMap;
+use std::fmt;
+use truth::Truth;
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// When.
+    pub at: Micros,
+    /// Which oracle saw it.
+    pub oracle: &'static str,
+    /// The user whom it concerns.
+    pub user: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.at / 1_000_000, self.at % 1_000_000);
+        write!(f, "{} at {seconds}.{micros:06} s: {}", self.oracle, self.what)
+    }
+}
+
+/// Whose connection it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A user's, by number.
+    User(usize),
+    /// A worker's, by name.
+    Worker(String),
+    /// Of somebody without a good token.
+    Stranger,
+}
+
+/// A connection as the oracles know it.
+#[derive(Debug)]
+struct Watched {
+    who: Who,
+    /// How many events its client takes unacknowledged; `None` for a viewer.
+    window: Option<u64>,
+    /// Whether nothing but faults may slow it down.
+    healthy: bool,
+    welcomed: bool,
+    closed: bool,
+    epoch: String,
+    head: u64,
+    heard: Micros,
+    sender: Sender,
+}
+
+/// All oracles of a world.
+#[derive(Debug)]
+pub struct Oracles {
+    schedule: Schedule,
+    /// What is durable.
+    pub truth: Truth,
+    /// Who executes what.
+    pub fencing: Fencing,
+    /// Who has how many runs.
+    pub limits: Limits,
+    conns: BTreeMap<PipeId, Watched>,
+    /// The run that each request (by user and key) was accepted as.
+    accepted: BTreeMap<(usize, String), String>,
+    alive_since: BTreeMap<usize, Micros>,
+    broken: Option<Violation>,
+    /// Events that users' devices were sent.
+    pub delivered: u64,
+}
+
+impl Oracles {
+    /// Nothing has happened yet.
+    pub fn new(schedule: Schedule, limits: Limits) -> Self {
+        Self {
+            schedule,
+            truth: Truth::default(),
+            fencing: Fencing::default(),
+            limits,
+            conns: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            alive_since: BTreeMap::new(),
+            broken: None,
+            delivered: 0,
+        }
+    }
+
+    /// The first promise that was broken.
+    pub fn broken(&self) -> Option<&Violation> {
+        self.broken.as_ref()
+    }
+
+    /// Takes note of a judgement.
+    pub fn judge(&mut self, oracle: &'static str, user: Option<usize>, judgement: Result<(), String>) {
+        if let Err(what) = judgement
+            && self.broken.is_none()
+        {
+            self.broken = Some(Violation { at: self.schedule.now(), oracle, user, what });
+        }
+    }
+
+    /// Somebody calls the daemon.
+    pub fn calls(&mut self, id: PipeId, who: Who, window: Option<u64>, healthy: bool) {
+        let watched = Watched {
+            who,
+            window,
+            healthy,
+            welcomed: false,
+            closed: false,
+            epoch: String::new(),
+            head: 0,
+            heard: 0,
+            sender: Sender::default(),
+        };
+        self.conns.insert(id, watched);
+    }
+
+    /// A client is about to acknowledge.
+    pub fn acks(&mut self, id: PipeId, seq: u64) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.sender.acked(seq);
+        }
+    }
+
+    /// The daemon has let go of a connection.
+    pub fn hung_up(&mut self, id: PipeId) {
+        if let Some(conn) = self.conns.remove(&id)
+            && let Who::Worker(name) = conn.who
+        {
+            self.limits.hung_up(&name);
+        }
+    }
+
+    /// The daemon was killed.
+    pub fn killed(&mut self) {
+        self.conns.clear();
+        self.limits.killed(&self.truth);
+    }
+
+    /// The daemon has given records to the store.
+    pub fn submitted(&mut self, record: &Record) {
+        let Record::Event { bytes, .. } = record else { return };
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if text.contains("\"agent_completed\"")
+            && let Ok(said) = Said::read(text)
+            && said.event.as_deref() == Some("agent_completed")
+            && let Some(run) = said.run.as_deref()
+        {
+            self.limits.over(run);
+        }
+    }
+
+    /// A record has reached stable storage.
+    pub fn stored(&mut self, record: &Record) {
+        let mut broken = None;
+        let result = self.truth.store(record, &mut |event, run| {
+            let checks = [
+                ("O6", ends::judge(event, run)),
+                ("O7", pairs::judge(event, run)),
+                ("O18", fencing::judge(event, run)),
+            ];
+            if let Some((oracle, Err(what))) = checks.into_iter().find(|(_, result)| result.is_err()) {
+                broken.get_or_insert((oracle, run.user, format!("{what}: {:?}", event.said)));
+            }
+            Ok(())
+        });
+        self.judge("O4", None, result);
+        if let Some((oracle, user, what)) = broken {
+            self.judge(oracle, user, Err(what));
+        }
+    }
+
+    /// The daemon has written something.
+    pub fn wrote(&mut self, id: PipeId, wrote: &Wrote) {
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        match wrote {
+            Wrote::Text(text) => {
+                conn.heard = self.schedule.now();
+                match Said::read(text) {
+                    Ok(said) => self.said(&mut conn, &said, text),
+                    Err(error) => self.judge("wire", conn.user(), Err(format!("{error}: {text}"))),
+                }
+            }
+            Wrote::Close(_) => conn.closed = true,
+            Wrote::Broken(why) => self.judge("wire", conn.user(), Err((*why).to_owned())),
+            Wrote::Head(_) | Wrote::Alive => {}
+        }
+        self.conns.insert(id, conn);
+    }
+
+    fn said(&mut self, conn: &mut Watched, said: &Said<'_>, text: &str) {
+        match conn.who.clone() {
+            Who::User(user) => self.said_to_user(conn, user, said, text),
+            Who::Worker(name) => self.said_to_worker(&name, said),
+            Who::Stranger => {
+                let refused = if said.kind == "error" { Ok(()) } else { Err(text.to_owned()) };
+                self.judge("O17", None, refused);
+            }
+        }
+    }
+
+    fn said_to_user(&mut self, conn: &mut Watched, user: usize, said: &Said<'_>, text: &str) {
+        self.judge("O10", Some(user), isolation::judge(user, text));
+        if said.kind == "welcome" {
+            conn.welcomed = true;
+            conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
+            conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
+        }
+        match said.kind.as_ref() {
+            "event" => {
+                self.delivered += 1;
+                if let Err((oracle, what)) = durable::event(&mut self.truth, user, &conn.epoch, said) {
+                    self.judge(oracle, Some(user), Err(what));
+                }
+                let seq = said.seq.unwrap_or(0);
+                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery);
+                self.judge("O1", Some(user), order);
+                conn.head = conn.head.max(seq);
+            }
+            "welcome" | "heartbeat" => {
+                let head = said.head.unwrap_or(u64::MAX);
+                let durable = durable::head(&mut self.truth, user, &conn.epoch, head);
+                self.judge("O16", Some(user), durable);
+                let falls = (head < conn.head).then(|| format!("the head is {head}, it was {}", conn.head));
+                conn.head = head;
+                self.judge("O4", Some(user), falls.map_or(Ok(()), Err));
+            }
+            "accepted" => self.accepted(user, said),
+            _ => {}
+        }
+        if said.kind != "welcome" && said.kind != "error" && !conn.welcomed {
+            self.judge("B1", Some(user), Err(format!("before welcome comes {text}")));
+        }
+    }
+
+    fn accepted(&mut self, user: usize, said: &Said<'_>) {
+        let run = said.run.as_deref().unwrap_or_default();
+        self.judge("O16", Some(user), durable::accepted(&self.truth, run));
+        let Some(key) = said.key.as_deref() else { return };
+        let first = self.accepted.entry((user, key.to_owned())).or_insert_with(|| run.to_owned()).clone();
+        let same =
+            if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
+        self.judge("O3", Some(user), same);
+    }
+
+    fn said_to_worker(&mut self, worker: &str, said: &Said<'_>) {
+        let run = said.run.as_deref().unwrap_or_default();
+        let attempt = said.attempt.unwrap_or(0);
+        match said.kind.as_ref() {
+            "run" => {
+                let text = |field: &Option<std::borrow::Cow<'_, str>>| {
+                    field.as_deref().unwrap_or_default().to_owned()
+                };
+                let offer = Offer {
+                    user: text(&said.user),
+                    thread: text(&said.thread),
+                    worker: worker.to_owned(),
+                    agent: text(&said.agent),
+                    started: false,
+                };
+                let user = self.truth.runs.get(run).and_then(|run| run.user);
+                self.limits.offered(run, offer);
+                self.judge("O16", user, durable::accepted(&self.truth, run));
+            }
+            "withdraw" => self.limits.over(run),
+            "ack" => {
+                let n = said.n.unwrap_or(u64::MAX);
+                if n == 0 {
+                    self.limits.started(run);
+                }
+                let user = self.truth.runs.get(run).and_then(|run| run.user);
+                self.judge("O16", user, durable::acknowledged(&self.truth, run, attempt, n));
+            }
+            "error" => self.refused(said),
+            "welcome" => {
+                for entry in said.run_entries() {
+                    match (entry.state.as_ref(), entry.n) {
+                        ("continue", Some(n)) => {
+                            let attempt = entry.attempt.unwrap_or(0);
+                            self.judge(
+                                "O16",
+                                None,
+                                durable::acknowledged(&self.truth, &entry.run, attempt, n),
+                            );
+                            self.limits.started(&entry.run);
+                        }
+                        _ => self.limits.over(&entry.run),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A worker's message that is refused has used up its number.
+    fn refused(&mut self, said: &Said<'_>) {
+        let code = said.code.as_deref().unwrap_or_default();
+        let (Some(run), Some(n)) = (said.run.as_deref(), said.n) else { return };
+        if let Some(run) = self.truth.runs.get_mut(run)
+            && !matches!(code, "gap" | "fenced" | "storage_unavailable")
+            && run.started == said.attempt
+        {
+            run.deal_with(n);
+        }
+    }
+
+    /// Looks whether a healthy connection is kept waiting, calm having reigned since `calm_since`.
+    pub fn look(&mut self, calm_since: Micros) {
+        let now = self.schedule.now();
+        let mut silent = None;
+        for conn in self.conns.values() {
+            let Who::User(user) = &conn.who else { continue };
+            if !self.truth.is_alive(*user) {
+                self.alive_since.remove(user);
+                continue;
+            }
+            let since = *self.alive_since.entry(*user).or_insert(now);
+            if conn.welcomed
+                && conn.healthy
+                && !conn.closed
+                && let Err(what) = silence::judge(now, conn.heard, since, calm_since)
+            {
+                silent.get_or_insert((*user, what));
+            }
+        }
+        if let Some((user, what)) = silent {
+            self.judge("O11", Some(user), Err(what));
+        }
+    }
+}
+
+impl Watched {
+    fn user(&self) -> Option<usize> {
+        match &self.who {
+            Who::User(user) => Some(*user),
+            Who::Worker(_) | Who::Stranger => None,
+        }
+    }
+}

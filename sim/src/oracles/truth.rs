@@ -1,0 +1,230 @@
+//! What is true: the events that the store has acknowledged, and what follows from them.
+//!
+//! Fed only by the records that reached stable storage (and, after a crash, by what is found there), never by what
+//! the daemon says. All other oracles compare with this.
+
+use crate::said::{EventData, Said};
+use runcast_core::record::{Record, StreamKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Begins every secret that a user's payloads carry.
+pub const SECRET: &str = "zq7-";
+
+/// The secret of a user: 16 characters that nothing else contains.
+pub fn secret(user: usize) -> String {
+    let noise = (user as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    format!("{SECRET}{user:04}{noise:08x}")
+}
+
+/// The users whose secrets a text carries.
+pub fn secrets(text: &str) -> impl Iterator<Item = usize> + '_ {
+    text.match_indices(SECRET).filter_map(|(at, _)| text.get(at + 4..at + 8)?.parse().ok())
+}
+
+/// The mark by which a worker's message is known again in the log: its `n`.
+pub fn mark(n: u64) -> String {
+    format!("#n={n};")
+}
+
+fn marked(text: &str) -> Option<u64> {
+    let from = text.find("#n=")? + 3;
+    let length = text[from..].find(';')?;
+    text[from..from + length].parse().ok()
+}
+
+/// One user's log.
+#[derive(Debug)]
+pub struct StreamTruth {
+    /// What was said under seq 1, 2, 3 …, as [`Said::content`].
+    pub contents: Vec<u64>,
+    /// The oldest seq that must still be there.
+    pub floor: u64,
+}
+
+impl StreamTruth {
+    /// The newest durable seq.
+    pub fn head(&self) -> u64 {
+        self.contents.len() as u64
+    }
+}
+
+/// One run, as its durable events tell.
+#[derive(Debug, Default)]
+pub struct RunTruth {
+    /// Whose: known from the secret in its input.
+    pub user: Option<usize>,
+    /// Its conversation.
+    pub thread: String,
+    /// The attempt that a worker took last.
+    pub started: Option<u64>,
+    /// The calls of that attempt: whether each is still open.
+    pub calls: BTreeMap<String, bool>,
+    /// How it ended.
+    pub ended: Option<String>,
+    /// Worker's messages of the attempt that are durable or refused: all up to here …
+    pub through: u64,
+    /// … and these.
+    pub beyond: BTreeSet<u64>,
+    /// How many events it has.
+    pub events: u64,
+}
+
+impl RunTruth {
+    /// A worker's message is dealt with.
+    pub(crate) fn deal_with(&mut self, n: u64) {
+        self.beyond.insert(n);
+        while self.beyond.remove(&(self.through + 1)) {
+            self.through += 1;
+        }
+    }
+}
+
+/// An event that has just become durable, as the other oracles want it.
+#[derive(Debug)]
+pub struct Stored<'a> {
+    /// The event.
+    pub said: &'a Said<'a>,
+    /// Which event.
+    pub kind: &'a str,
+    /// Its data, as far as anyone looks.
+    pub data: EventData<'a>,
+    /// The worker's number of it.
+    pub n: Option<u64>,
+}
+
+/// All that is known to be durable.
+#[derive(Debug, Default)]
+pub struct Truth {
+    streams: BTreeMap<StreamKey, StreamTruth>,
+    epochs: BTreeMap<(usize, String), StreamKey>,
+    /// The runs.
+    pub runs: BTreeMap<String, RunTruth>,
+    /// How many of them have not ended, by user.
+    alive: BTreeMap<usize, u64>,
+}
+
+impl Truth {
+    /// The log of a user in this incarnation, if anything of it is durable.
+    pub fn stream(&mut self, user: usize, epoch: &str) -> Option<&StreamTruth> {
+        let at = (user, epoch.to_owned());
+        if !self.epochs.contains_key(&at) {
+            let holds = |key: &&StreamKey| key.0.contains(epoch);
+            let key = self.streams.keys().find(holds)?.clone();
+            self.epochs.insert(at.clone(), key);
+        }
+        self.streams.get(&self.epochs[&at])
+    }
+
+    /// All logs.
+    pub fn streams(&self) -> impl Iterator<Item = (&StreamKey, &StreamTruth)> {
+        self.streams.iter()
+    }
+
+    /// Whether a user has a run that has not ended.
+    pub fn is_alive(&self, user: usize) -> bool {
+        self.alive.get(&user).is_some_and(|count| *count > 0)
+    }
+
+    /// How many runs have not ended.
+    pub fn alive(&self) -> u64 {
+        self.alive.values().sum()
+    }
+
+    /// Takes in one durable record. `judge` sees each event with its run before the run is changed by it.
+    ///
+    /// # Errors
+    /// A seq was used again or left out (O4), or an event cannot be read.
+    pub fn store(
+        &mut self,
+        record: &Record,
+        judge: &mut dyn FnMut(&Stored<'_>, &RunTruth) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match record {
+            Record::Event { stream, seq, bytes } => {
+                let text = std::str::from_utf8(bytes).map_err(|_| "an event is not UTF-8".to_owned())?;
+                let said =
+                    Said::read(text).map_err(|error| format!("an event is not readable: {error}: {text}"))?;
+                let log = self.streams.entry(stream.clone()).or_default();
+                let next = log.head() + 1;
+                if *seq != next || said.seq != Some(*seq) {
+                    return Err(format!("after seq {} of {stream:?} comes {seq}: {text}", next - 1));
+                }
+                log.contents.push(said.content());
+                self.advance(&said, judge)
+            }
+            Record::Trim { stream, floor } => {
+                if let Some(log) = self.streams.get_mut(stream) {
+                    log.floor = log.floor.max(*floor);
+                }
+                Ok(())
+            }
+            Record::Put { .. } | Record::Delete { .. } => Ok(()),
+        }
+    }
+
+    fn advance(
+        &mut self,
+        said: &Said<'_>,
+        judge: &mut dyn FnMut(&Stored<'_>, &RunTruth) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let id = Said::must(said.run.as_deref(), "run")?;
+        let kind = Said::must(said.event.as_deref(), "event")?;
+        let text = said.data.map_or("{}", |data| data.get());
+        let data: EventData<'_> = serde_json::from_str(text).unwrap_or_default();
+        let stored = Stored { said, kind, data, n: marked(text) };
+        if !self.runs.contains_key(id) {
+            self.runs.insert(id.to_owned(), RunTruth::default());
+        }
+        let run = self.runs.get_mut(id).expect("it was just put there");
+        judge(&stored, run)?;
+        run.events += 1;
+        match kind {
+            "run_queued" => {
+                run.user = secrets(text).next();
+                run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                *self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default() += 1;
+            }
+            "agent_started" => {
+                run.started = said.attempt;
+                run.calls.clear();
+                run.through = 0;
+                run.beyond.clear();
+            }
+            "tool_executing" => drop(run.calls.insert(call(&stored.data), true)),
+            "tool_completed" => drop(run.calls.insert(call(&stored.data), false)),
+            "agent_completed" => {
+                run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
+                let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
+                *alive = alive.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if let Some(n) = stored.n {
+            run.deal_with(n);
+        }
+        Ok(())
+    }
+}
+
+impl Default for StreamTruth {
+    fn default() -> Self {
+        Self { contents: Vec::new(), floor: 1 }
+    }
+}
+
+/// The call that a tool's event names.
+pub fn call(data: &EventData<'_>) -> String {
+    data.call.as_deref().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_names_its_user_wherever_it_stands() {
+        let text = format!("…{}…{}", secret(3), secret(41));
+        assert_eq!(secrets(&text).collect::<Vec<_>>(), [3, 41]);
+        assert_eq!(marked(&mark(17)), Some(17));
+    }
+}

@@ -1,0 +1,648 @@
+//! The network: duplex byte pipes between clients and the daemon's machine, in virtual time.
+//!
+//! A pipe behaves like a TCP connection whose ends are watched edge-triggered: an end is woken only when something
+//! changes after it was told `WouldBlock` (and when the connection breaks), so a loop that forgets to drain a
+//! socket hangs here as it would there. Bytes take time, wait while the way is blocked, and come in order or not
+//! at all.
+
+use crate::dice::Dice;
+use crate::schedule::{Event, Micros, SECOND, Schedule};
+use crate::tap::{Tap, Wrote};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
+
+/// Names a pipe. Never reused in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PipeId(pub u64);
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// From the client to the daemon.
+    Up,
+    /// From the daemon to the client.
+    Down,
+}
+
+impl Way {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+}
+
+/// How many zones there are. A partition cuts one off from the daemon's machine.
+pub const ZONES: usize = 3;
+
+/// What a connection is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The actor whose connection it is.
+    pub owner: usize,
+    /// Where the client is, below [`ZONES`].
+    pub zone: usize,
+    /// Time one way.
+    pub latency: Micros,
+    /// Bytes a second from the daemon to the client.
+    pub bytes_per_s: u64,
+    /// Bytes that may be on the way in one direction, unread ones included.
+    pub buffer: usize,
+    /// Whether reads and writes move 1–64 bytes at a time.
+    pub tiny: bool,
+}
+
+/// Something on its way.
+#[derive(Debug)]
+enum Cargo {
+    Open,
+    Bytes(usize),
+    Fin,
+}
+
+/// One direction of one pipe.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Everything written and not yet read; the first `arrived` can be read.
+    bytes: VecDeque<u8>,
+    arrived: usize,
+    flight: VecDeque<(Micros, Cargo)>,
+    /// When the line is free for the next byte.
+    free_at: Micros,
+    ended: bool,
+    /// The reader was told `WouldBlock`, or has not read yet.
+    reader_waits: bool,
+    /// The writer was told `WouldBlock`.
+    writer_waits: bool,
+    arrive_due: bool,
+    room_due: bool,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    route: Route,
+    lanes: [Lane; 2],
+    /// Whether the client's end, and the daemon's, has been dropped.
+    gone: [bool; 2],
+    connected: bool,
+    accepted: bool,
+    refused: bool,
+    reset: bool,
+    hole: bool,
+    tap: Tap,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule,
+    dice: Dice,
+    pipes: BTreeMap<PipeId, Pipe>,
+    made: u64,
+    blocked: [[bool; 2]; ZONES],
+    host_up: bool,
+    slowness: u64,
+    woken_actors: Vec<usize>,
+    woken_server: Vec<PipeId>,
+    written: Vec<(PipeId, Wrote)>,
+}
+
+/// All pipes of a world. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Net(Rc<RefCell<State>>);
+
+/// One end of a pipe. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct End {
+    net: Net,
+    id: PipeId,
+    /// The direction in which this end writes.
+    writes: Way,
+}
+
+impl Net {
+    /// A network without connections.
+    pub fn new(schedule: Schedule, dice: Dice) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            schedule,
+            dice,
+            pipes: BTreeMap::new(),
+            made: 0,
+            blocked: [[false; 2]; ZONES],
+            host_up: true,
+            slowness: 1,
+            woken_actors: Vec::new(),
+            woken_server: Vec::new(),
+            written: Vec::new(),
+        })))
+    }
+
+    /// A client calls. Its end is usable once [`End::status`] says so.
+    pub fn call(&self, route: Route) -> End {
+        let mut net = self.0.borrow_mut();
+        net.made += 1;
+        let id = PipeId(net.made);
+        let waiting = || Lane { reader_waits: true, ..Lane::default() };
+        let pipe = Pipe {
+            route,
+            lanes: [waiting(), waiting()],
+            gone: [false, false],
+            connected: false,
+            accepted: false,
+            refused: false,
+            reset: false,
+            hole: false,
+            tap: Tap::default(),
+        };
+        net.pipes.insert(id, pipe);
+        let delay = net.travel(route.latency);
+        net.schedule.after(delay, Event::Call(id));
+        End { net: self.clone(), id, writes: Way::Up }
+    }
+
+    /// A call has reached the machine: the daemon's end of it, if somebody listens and the way is free.
+    pub fn answer(&self, id: PipeId, listening: bool) -> Option<End> {
+        let mut net = self.0.borrow_mut();
+        let blocked = net.is_blocked(id, Way::Up)?;
+        if blocked {
+            net.schedule.after(SECOND, Event::Call(id));
+            return None;
+        }
+        let pipe = net.pipes.get_mut(&id)?;
+        pipe.accepted = true;
+        pipe.gone[Way::Down as usize] = !listening;
+        pipe.refused = !listening;
+        net.launch(id, Way::Down, Cargo::Open);
+        listening.then(|| End { net: self.clone(), id, writes: Way::Down })
+    }
+
+    /// Something may have arrived at the far end.
+    pub fn arrive(&self, id: PipeId, way: Way) {
+        let mut net = self.0.borrow_mut();
+        let Some(blocked) = net.is_blocked(id, way) else { return };
+        let now = net.schedule.now();
+        let Some(pipe) = net.pipes.get_mut(&id) else { return };
+        pipe.lanes[way as usize].arrive_due = false;
+        if blocked {
+            return;
+        }
+        if pipe.gone[1 - way as usize] && !pipe.refused {
+            return net.fall_on_deaf_ears(id, way);
+        }
+        let mut news = false;
+        let lane = &mut pipe.lanes[way as usize];
+        while lane.flight.front().is_some_and(|(at, _)| *at <= now) {
+            match lane.flight.pop_front().expect("there is a front").1 {
+                Cargo::Open => {
+                    pipe.connected = true;
+                    news = true;
+                }
+                Cargo::Bytes(count) => lane.arrived += count,
+                Cargo::Fin => {
+                    lane.ended = true;
+                    news = true;
+                }
+            }
+        }
+        if news || (lane.arrived > 0 && lane.reader_waits) {
+            lane.reader_waits = false;
+            net.wake(id, way);
+        }
+        net.plan_arrival(id, way);
+    }
+
+    /// The sender may have room again.
+    pub fn room(&self, id: PipeId, way: Way) {
+        let mut net = self.0.borrow_mut();
+        let Some(blocked) = net.is_blocked(id, way) else { return };
+        let Some(pipe) = net.pipes.get_mut(&id) else { return };
+        let buffer = pipe.route.buffer;
+        let lane = &mut pipe.lanes[way as usize];
+        lane.room_due = false;
+        if !blocked && lane.writer_waits && lane.bytes.len() < buffer {
+            lane.writer_waits = false;
+            net.wake_writer(id, way);
+        }
+    }
+
+    /// Breaks a connection at both ends; what is on the way is lost.
+    pub fn reset(&self, id: PipeId) {
+        let mut net = self.0.borrow_mut();
+        net.break_down(id, Way::Up);
+        net.break_down(id, Way::Down);
+    }
+
+    /// Swallows (or lets through again) everything on one connection.
+    pub fn set_hole(&self, id: PipeId, on: bool) {
+        let mut net = self.0.borrow_mut();
+        if let Some(pipe) = net.pipes.get_mut(&id) {
+            pipe.hole = on;
+        }
+        net.set_moving();
+    }
+
+    /// Blocks or frees one direction of a zone.
+    pub fn set_blocked(&self, zone: usize, way: Way, on: bool) {
+        let mut net = self.0.borrow_mut();
+        net.blocked[zone][way as usize] = on;
+        net.set_moving();
+    }
+
+    /// Takes the daemon's machine off the network, or puts it back. Without it nobody is told of anything.
+    pub fn set_host(&self, up: bool) {
+        let mut net = self.0.borrow_mut();
+        net.host_up = up;
+        net.set_moving();
+    }
+
+    /// Makes every way so many times as long.
+    pub fn set_slowness(&self, factor: u64) {
+        self.0.borrow_mut().slowness = factor;
+    }
+
+    /// Makes every connection fast, for good.
+    pub fn heal(&self) {
+        let mut net = self.0.borrow_mut();
+        net.slowness = 1;
+        net.blocked = [[false; 2]; ZONES];
+        for pipe in net.pipes.values_mut() {
+            pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
+            pipe.route.tiny = false;
+            pipe.hole = false;
+            pipe.lanes[Way::Down as usize].free_at = 0;
+        }
+        net.set_moving();
+    }
+
+    /// Connections that are open at both ends.
+    pub fn open(&self) -> Vec<PipeId> {
+        let net = self.0.borrow();
+        net.pipes.iter().filter(|(_, pipe)| pipe.connected && !pipe.reset).map(|(id, _)| *id).collect()
+    }
+
+    /// The actors whose connections have changed since the last call.
+    pub fn take_woken_actors(&self, into: &mut Vec<usize>) {
+        into.append(&mut self.0.borrow_mut().woken_actors);
+    }
+
+    /// The daemon's ends that have changed since the last call.
+    pub fn take_woken_server(&self, into: &mut Vec<PipeId>) {
+        into.append(&mut self.0.borrow_mut().woken_server);
+    }
+
+    /// What the daemon has written since the last call.
+    pub fn take_written(&self, into: &mut Vec<(PipeId, Wrote)>) {
+        into.append(&mut self.0.borrow_mut().written);
+    }
+}
+
+impl State {
+    /// Whether one direction of a pipe is blocked; `None` if the pipe is no more.
+    fn is_blocked(&self, id: PipeId, way: Way) -> Option<bool> {
+        let pipe = self.pipes.get(&id)?;
+        Some(!self.host_up || pipe.hole || self.blocked[pipe.route.zone][way as usize])
+    }
+
+    fn travel(&mut self, latency: Micros) -> Micros {
+        let latency = latency * self.slowness;
+        latency + self.dice.below(latency / 5 + 1)
+    }
+
+    /// Sends something on its way behind what is there already.
+    fn launch(&mut self, id: PipeId, way: Way, cargo: Cargo) {
+        let now = self.schedule.now();
+        let Some(latency) = self.pipes.get(&id).map(|pipe| pipe.route.latency) else { return };
+        let travel = self.travel(latency);
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let rate = if way == Way::Down { pipe.route.bytes_per_s } else { 10_000_000 };
+        let lane = &mut pipe.lanes[way as usize];
+        let size = if let Cargo::Bytes(count) = cargo { count as u64 } else { 0 };
+        lane.free_at = lane.free_at.max(now) + size * SECOND / rate;
+        let at = (lane.free_at + travel).max(lane.flight.back().map_or(0, |(at, _)| *at));
+        match (lane.flight.back_mut(), &cargo) {
+            (Some((last, Cargo::Bytes(before))), Cargo::Bytes(count)) if *last == at => *before += count,
+            (_, Cargo::Open | Cargo::Bytes(_) | Cargo::Fin) => lane.flight.push_back((at, cargo)),
+        }
+        self.plan_arrival(id, way);
+    }
+
+    fn plan_arrival(&mut self, id: PipeId, way: Way) {
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let lane = &mut pipe.lanes[way as usize];
+        let Some((at, _)) = lane.flight.front() else { return };
+        if !lane.arrive_due {
+            lane.arrive_due = true;
+            self.schedule.at(*at, Event::Arrive(id, way));
+        }
+    }
+
+    /// After a change of what is blocked: whatever waits tries again, as a retransmission would.
+    fn set_moving(&mut self) {
+        for (id, pipe) in &mut self.pipes {
+            for way in Way::BOTH {
+                let latency = pipe.route.latency;
+                let lane = &mut pipe.lanes[way as usize];
+                if !lane.arrive_due && !lane.flight.is_empty() {
+                    lane.arrive_due = true;
+                    self.schedule.after(latency, Event::Arrive(*id, way));
+                }
+                if !lane.room_due && lane.writer_waits {
+                    lane.room_due = true;
+                    self.schedule.after(latency, Event::Room(*id, way));
+                }
+            }
+        }
+    }
+
+    /// Wakes the end that reads in this direction.
+    fn wake(&mut self, id: PipeId, way: Way) {
+        match way {
+            Way::Up => self.woken_server.push(id),
+            Way::Down => self.wake_client(id),
+        }
+    }
+
+    /// Wakes the end that writes in this direction.
+    fn wake_writer(&mut self, id: PipeId, way: Way) {
+        match way {
+            Way::Up => self.wake_client(id),
+            Way::Down => self.woken_server.push(id),
+        }
+    }
+
+    fn wake_client(&mut self, id: PipeId) {
+        if let Some(pipe) = self.pipes.get(&id) {
+            self.woken_actors.push(pipe.route.owner);
+        }
+    }
+
+    /// What arrives where nobody is any more is answered by a reset.
+    fn fall_on_deaf_ears(&mut self, id: PipeId, way: Way) {
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        let only_fin = pipe.lanes[way as usize].flight.iter().all(|(_, cargo)| matches!(cargo, Cargo::Fin));
+        pipe.lanes[way as usize].flight.clear();
+        if only_fin {
+            return;
+        }
+        self.break_down(id, if way == Way::Up { Way::Down } else { Way::Up });
+    }
+
+    /// Lets the end that reads in this direction know that the connection is broken.
+    fn break_down(&mut self, id: PipeId, way: Way) {
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        pipe.reset = true;
+        for lane in &mut pipe.lanes {
+            lane.bytes.clear();
+            lane.flight.clear();
+            lane.arrived = 0;
+        }
+        self.wake(id, way);
+    }
+
+    fn drop_end(&mut self, id: PipeId, writes: Way) {
+        let host_up = self.host_up;
+        let Some(pipe) = self.pipes.get_mut(&id) else { return };
+        pipe.gone[writes as usize] = true;
+        if pipe.gone == [true, true] {
+            self.pipes.remove(&id);
+            return;
+        }
+        let power_is_gone = writes == Way::Down && !host_up;
+        if !pipe.reset && !power_is_gone {
+            self.launch(id, writes, Cargo::Fin);
+        }
+    }
+}
+
+/// What a client knows of its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// No answer yet.
+    Calling,
+    /// Nobody listens there.
+    Refused,
+    /// It stands, or stood: reading and writing tell.
+    Connected,
+}
+
+impl End {
+    /// Which pipe.
+    pub fn id(&self) -> PipeId {
+        self.id
+    }
+
+    /// How far a client's call is.
+    pub fn status(&self) -> Status {
+        let net = self.net.0.borrow();
+        let pipe = &net.pipes[&self.id];
+        match (pipe.connected, pipe.refused) {
+            (false, _) if pipe.reset => Status::Refused,
+            (false, _) => Status::Calling,
+            (true, true) => Status::Refused,
+            (true, false) => Status::Connected,
+        }
+    }
+}
+
+impl Read for End {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut net = self.net.0.borrow_mut();
+        let tiny = net.dice.between(1, 64) as usize;
+        let way = if self.writes == Way::Up { Way::Down } else { Way::Up };
+        let pipe = net.pipes.get_mut(&self.id).expect("an end keeps its pipe");
+        if pipe.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let limit = if pipe.route.tiny { tiny } else { usize::MAX };
+        let lane = &mut pipe.lanes[way as usize];
+        if lane.arrived == 0 {
+            if lane.ended {
+                return Ok(0);
+            }
+            lane.reader_waits = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let count = lane.arrived.min(into.len()).min(limit);
+        lane.bytes.read_exact(&mut into[..count])?;
+        lane.arrived -= count;
+        if lane.writer_waits && !lane.room_due {
+            lane.room_due = true;
+            let latency = pipe.route.latency;
+            net.schedule.after(latency, Event::Room(self.id, way));
+        }
+        Ok(count)
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let mut net = self.net.0.borrow_mut();
+        let tiny = net.dice.between(1, 64) as usize;
+        let pipe = net.pipes.get_mut(&self.id).expect("an end keeps its pipe");
+        if pipe.reset || pipe.refused {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let limit = if pipe.route.tiny { tiny } else { usize::MAX };
+        let buffer = pipe.route.buffer;
+        let lane = &mut pipe.lanes[self.writes as usize];
+        let count = buffer.saturating_sub(lane.bytes.len()).min(from.len()).min(limit);
+        if count == 0 && !from.is_empty() {
+            lane.writer_waits = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        lane.bytes.extend(&from[..count]);
+        if self.writes == Way::Down {
+            let mut wrote = Vec::new();
+            pipe.tap.feed(&from[..count], &mut wrote);
+            net.written.extend(wrote.into_iter().map(|wrote| (self.id, wrote)));
+        }
+        net.launch(self.id, self.writes, Cargo::Bytes(count));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.net.0.borrow_mut().drop_end(self.id, self.writes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::MS;
+
+    struct Bench {
+        schedule: Schedule,
+        net: Net,
+        server: Option<End>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let schedule = Schedule::default();
+            let net = Net::new(schedule.clone(), Dice::new(1, 1));
+            Self { schedule, net, server: None }
+        }
+
+        fn route(buffer: usize) -> Route {
+            Route { owner: 5, zone: 0, latency: MS, bytes_per_s: 1_000_000, buffer, tiny: false }
+        }
+
+        /// Lets everything happen until `time`, and tells whom it woke.
+        fn run(&mut self, time: Micros) -> (Vec<usize>, Vec<PipeId>) {
+            while self.schedule.next().is_some_and(|at| at <= time) {
+                match self.schedule.pop() {
+                    Some(Event::Call(id)) => self.server = self.net.answer(id, true),
+                    Some(Event::Arrive(id, way)) => self.net.arrive(id, way),
+                    Some(Event::Room(id, way)) => self.net.room(id, way),
+                    other => panic!("nothing else was planned: {other:?}"),
+                }
+            }
+            let (mut actors, mut server) = (Vec::new(), Vec::new());
+            self.net.take_woken_actors(&mut actors);
+            self.net.take_woken_server(&mut server);
+            (actors, server)
+        }
+
+        fn connected(buffer: usize) -> (Self, End) {
+            let mut bench = Self::new();
+            let client = bench.net.call(Self::route(buffer));
+            assert_eq!(client.status(), Status::Calling);
+            assert_eq!(bench.run(10 * MS).0, [5]);
+            assert_eq!(client.status(), Status::Connected);
+            (bench, client)
+        }
+    }
+
+    fn blocks(result: io::Result<usize>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn an_end_is_woken_once_until_it_has_drained() {
+        let (mut bench, mut client) = Bench::connected(100);
+        client.write_all(b"one").unwrap();
+        assert_eq!(bench.run(20 * MS).1, [client.id()]);
+        client.write_all(b"two").unwrap();
+        assert!(bench.run(30 * MS).1.is_empty(), "it has not drained the first");
+        let mut server = bench.server.take().unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(server.read(&mut buffer).unwrap(), 6);
+        client.write_all(b"three").unwrap();
+        assert!(bench.run(40 * MS).1.is_empty(), "it was not told that there is no more");
+        assert_eq!(server.read(&mut buffer).unwrap(), 5);
+        assert!(blocks(server.read(&mut buffer)));
+        client.write_all(b"four").unwrap();
+        assert_eq!(bench.run(50 * MS).1, [client.id()]);
+    }
+
+    #[test]
+    fn a_full_pipe_blocks_its_writer_and_wakes_it_when_there_is_room() {
+        let (mut bench, mut client) = Bench::connected(4);
+        assert_eq!(client.write(b"sixty").unwrap(), 4);
+        assert!(blocks(client.write(b"y")));
+        assert!(bench.run(20 * MS).0.is_empty());
+        let mut server = bench.server.take().unwrap();
+        assert_eq!(server.read(&mut [0; 2]).unwrap(), 2);
+        assert_eq!(bench.run(30 * MS).0, [5]);
+        assert_eq!(client.write(b"ty!").unwrap(), 2);
+    }
+
+    #[test]
+    fn what_is_blocked_waits_and_comes_later() {
+        let (mut bench, mut client) = Bench::connected(100);
+        bench.net.set_blocked(0, Way::Up, true);
+        client.write_all(b"hello").unwrap();
+        assert!(bench.run(500 * MS).1.is_empty());
+        bench.net.set_blocked(0, Way::Up, false);
+        assert_eq!(bench.run(600 * MS).1, [client.id()]);
+        assert_eq!(bench.server.as_mut().unwrap().read(&mut [0; 10]).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_closed_end_is_an_end_of_stream_and_then_a_reset_for_the_other() {
+        let (mut bench, mut client) = Bench::connected(100);
+        bench.server.take();
+        assert_eq!(bench.run(20 * MS).0, [5]);
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+        client.write_all(b"?").unwrap();
+        assert_eq!(bench.run(30 * MS).0, [5]);
+        assert!(client.read(&mut [0; 1]).is_err());
+    }
+
+    #[test]
+    fn after_a_loss_of_power_nobody_is_told_before_asking() {
+        let (mut bench, mut client) = Bench::connected(100);
+        bench.net.set_host(false);
+        bench.server.take();
+        assert!(bench.run(SECOND).0.is_empty());
+        bench.net.set_host(true);
+        assert!(bench.run(2 * SECOND).0.is_empty());
+        client.write_all(b"?").unwrap();
+        assert_eq!(bench.run(3 * SECOND).0, [5]);
+        assert!(client.read(&mut [0; 1]).is_err());
+    }
+
+    #[test]
+    fn nobody_listening_is_a_refusal() {
+        let bench = Bench::new();
+        let client = bench.net.call(Bench::route(100));
+        assert!(bench.schedule.pop().is_some());
+        assert!(bench.net.answer(client.id(), false).is_none());
+        while let Some(Event::Arrive(id, way)) = bench.schedule.pop() {
+            bench.net.arrive(id, way);
+        }
+        assert_eq!(client.status(), Status::Refused);
+    }
+
+    #[test]
+    fn tiny_connections_move_a_few_bytes_at_a_time() {
+        let mut bench = Bench::new();
+        let mut client = bench.net.call(Route { tiny: true, ..Bench::route(10_000) });
+        bench.run(10 * MS);
+        assert!(client.write(&[0; 1000]).unwrap() <= 64);
+    }
+}

@@ -1,0 +1,286 @@
+//! What a seed means: the whole cast of a world and all that goes wrong, drawn before it begins.
+
+use crate::dice::Dice;
+use crate::faults::{self, Fault};
+use crate::pipe::ZONES;
+use crate::schedule::{MS, Micros, SECOND};
+use runcast_core::config::Config;
+use runcast_core::time::Span;
+
+/// A world before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// The daemon's.
+    pub config: Config,
+    /// Who asks and watches.
+    pub users: Vec<UserPlan>,
+    /// Who executes.
+    pub workers: Vec<WorkerPlan>,
+    /// How many hostile clients there are.
+    pub hostile: usize,
+    /// What goes wrong, and when.
+    pub faults: Vec<(Micros, Fault)>,
+    /// When everything is healed, and nobody asks for runs any more.
+    pub heal_at: Micros,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct UserPlan {
+    /// As the token names it.
+    pub name: String,
+    /// Its devices.
+    pub devices: Vec<DevicePlan>,
+}
+
+/// How a device's connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// Always there.
+    Online,
+    /// Comes and goes every few seconds.
+    Flapping,
+    /// Is away for minutes.
+    Away,
+    /// There, but now and then does not read for a while.
+    Stuck,
+}
+
+/// A device.
+#[derive(Clone, Debug)]
+pub struct DevicePlan {
+    /// Its name; a viewer has none.
+    pub name: Option<String>,
+    /// How it comes and goes.
+    pub habit: Habit,
+    /// It acknowledges after so many events (or half a second).
+    pub ack_every: u64,
+    /// The window it asks for.
+    pub window: Option<u64>,
+    /// Its network.
+    pub network: Network,
+    /// The mean time between two requests; `None` if it only watches.
+    pub ask_every: Option<Micros>,
+    /// The most deltas of a run that it asks for.
+    pub deltas_max: u64,
+}
+
+/// What a client's connections are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Its zone.
+    pub zone: usize,
+    /// Time one way.
+    pub latency: Micros,
+    /// Bytes a second towards it.
+    pub bytes_per_s: u64,
+    /// Bytes that may be under way.
+    pub buffer: usize,
+    /// Whether bytes come and go a few at a time.
+    pub tiny: bool,
+}
+
+/// A worker.
+#[derive(Clone, Debug)]
+pub struct WorkerPlan {
+    /// Its name.
+    pub name: String,
+    /// The agents it serves, and how many runs of each.
+    pub agents: Vec<(String, u64)>,
+    /// Its network.
+    pub network: Network,
+    /// The mean time until its process crashes.
+    pub crash_every: Option<Micros>,
+    /// The mean time until it loses its connection, and how long it stays away then.
+    pub flap_every: Option<(Micros, Micros)>,
+    /// Of 100 offers it declines so many …
+    pub declines: u64,
+    /// … and does not answer so many.
+    pub ignores: u64,
+    /// Of 100 messages it repeats so many.
+    pub repeats: u64,
+    /// Of 100 runs it hangs in so many.
+    pub hangs: u64,
+    /// Of 100 cancels it ignores so many.
+    pub stubborn: u64,
+}
+
+impl Network {
+    /// A good one.
+    pub fn good(zone: usize) -> Self {
+        Self { zone, latency: 5 * MS, bytes_per_s: 2_000_000, buffer: 64 * 1024, tiny: false }
+    }
+
+    /// Whether only faults can keep something from getting through in time.
+    pub fn is_good(&self) -> bool {
+        self.bytes_per_s >= 1_000_000 && !self.tiny
+    }
+
+    fn draw(dice: &mut Dice) -> Self {
+        let slow = dice.chance(1, 12);
+        Self {
+            zone: dice.below(ZONES as u64) as usize,
+            latency: dice.log_uniform(200, 80 * MS),
+            bytes_per_s: if slow { dice.log_uniform(100, 10_000) } else { 2_000_000 },
+            buffer: dice.log_uniform(1024, 256 * 1024) as usize,
+            tiny: dice.chance(1, 5),
+        }
+    }
+}
+
+impl DevicePlan {
+    /// A device that is always there and only watches.
+    pub fn watching(name: &str) -> Self {
+        Self {
+            name: Some(name.to_owned()),
+            habit: Habit::Online,
+            ack_every: 1,
+            window: None,
+            network: Network::good(0),
+            ask_every: None,
+            deltas_max: 20,
+        }
+    }
+
+    fn draw(dice: &mut Dice, index: usize, ask_every: Option<Micros>, deltas_max: u64) -> Self {
+        let viewer = index > 0 && dice.chance(1, 8);
+        Self {
+            name: (!viewer).then(|| format!("device-{index}")),
+            habit: dice.pick(&[
+                Habit::Online,
+                Habit::Online,
+                Habit::Online,
+                Habit::Flapping,
+                Habit::Away,
+                Habit::Stuck,
+            ]),
+            ack_every: dice.pick(&[1, 1, 8, 48]),
+            window: dice.chance(1, 2).then(|| dice.log_uniform(1, 1024)),
+            network: Network::draw(dice),
+            ask_every,
+            deltas_max,
+        }
+    }
+}
+
+impl WorkerPlan {
+    /// A worker that does all it should.
+    pub fn good(name: &str, agents: &[(&str, u64)]) -> Self {
+        Self {
+            name: name.to_owned(),
+            agents: agents.iter().map(|(agent, slots)| ((*agent).to_owned(), *slots)).collect(),
+            network: Network::good(2),
+            crash_every: None,
+            flap_every: None,
+            declines: 0,
+            ignores: 0,
+            repeats: 0,
+            hangs: 0,
+            stubborn: 0,
+        }
+    }
+
+    fn draw(dice: &mut Dice, index: usize, agents: &[&str], is_calm: bool) -> Self {
+        // The first serves all, so that no agent is without a worker for good.
+        let count = if index == 0 { agents.len() } else { dice.between(1, agents.len() as u64) as usize };
+        let served: Vec<_> =
+            (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
+        let good = Self::good(&format!("worker-{index}"), &served);
+        let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
+        if is_calm {
+            return Self { network, ..good };
+        }
+        let percent = |dice: &mut Dice, most| if dice.chance(1, 3) { dice.between(1, most) } else { 0 };
+        Self {
+            network,
+            crash_every: dice.chance(1, 4).then(|| dice.log_uniform(5 * SECOND, 40 * SECOND)),
+            flap_every: dice.chance(1, 3).then(|| {
+                (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))
+            }),
+            declines: percent(dice, 30),
+            ignores: percent(dice, 10),
+            repeats: percent(dice, 10),
+            hangs: percent(dice, 10),
+            stubborn: percent(dice, 50),
+            ..good
+        }
+    }
+}
+
+/// The agents of every world.
+pub const AGENTS: [&str; 3] = ["research", "write", "check"];
+
+impl Plan {
+    /// A world of nobody, in which nothing goes wrong; for scenarios to fill.
+    pub fn empty(seed: u64) -> Self {
+        Self {
+            seed,
+            config: Config::default(),
+            users: Vec::new(),
+            workers: Vec::new(),
+            hostile: 0,
+            faults: Vec::new(),
+            heal_at: 0,
+        }
+    }
+
+    /// The world of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, u64::MAX);
+        let is_calm = dice.chance(1, 10);
+        let heal_at = dice.between(20, 60) * SECOND;
+        let users = dice.log_uniform(1, 50) as usize;
+        let deltas_max = dice.log_uniform(3, 2000);
+        let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
+        let users =
+            (0..users).map(|user| draw_user(&mut dice, user, users, all_ask_every, deltas_max)).collect();
+        let workers = dice.between(1, 5) as usize;
+        let workers =
+            (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
+        let hostile = if is_calm { 0 } else { dice.below(4) as usize };
+        let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
+        Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+    }
+}
+
+/// The first user is the most active, the second half as much, and so on.
+fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, deltas_max: u64) -> UserPlan {
+    let shares: f64 = (1..=users).map(|rank| 1.0 / rank as f64).sum();
+    let devices = dice.between(1, 4) as usize;
+    let every = (all_ask_every as f64 * shares * (user + 1) as f64 * devices as f64) as Micros;
+    let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
+    let devices = (0..devices).map(|index| DevicePlan::draw(dice, index, Some(every), deltas_max)).collect();
+    UserPlan { name, devices }
+}
+
+fn draw_config(dice: &mut Dice) -> Config {
+    let mut config = Config::default();
+    if dice.chance(1, 3) {
+        config.runs.active = dice.between(1, 20) as usize;
+        config.runs.active_per_user = dice.between(1, config.runs.active as u64) as usize;
+    }
+    if dice.chance(1, 4) {
+        config.runs.queued = dice.log_uniform(2, 200) as usize;
+        config.runs.queued_per_user = dice.between(1, config.runs.queued as u64) as usize;
+    }
+    if dice.chance(1, 4) {
+        config.store.events_per_user = dice.log_uniform(100, 5_000);
+    }
+    if dice.chance(1, 4) {
+        config.server.output = dice.log_uniform(8 * 1024, 256 * 1024) as usize;
+    }
+    if dice.chance(1, 4) {
+        config.runs.lease = Span::secs(dice.between(3, 15));
+        config.runs.start = Span::secs(dice.between(1, 5));
+    }
+    for agent in AGENTS {
+        if dice.chance(1, 2)
+            && let Some(agent) = runcast_core::ids::Agent::parse(agent)
+        {
+            config.agents.insert(agent, runcast_core::config::AgentConfig::default());
+        }
+    }
+    config
+}

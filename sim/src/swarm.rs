@@ -1,0 +1,159 @@
+//! Running seeds: one, the same twice, many.
+
+use crate::oracles::Violation;
+use crate::plan::Plan;
+use crate::trace::Show;
+use crate::world::{Summary, World};
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Lines of the trace in the report of a failure.
+const LINES: usize = 60;
+
+/// A seed that broke a promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What it broke.
+    pub violation: Violation,
+    /// The newest lines that concern the user, if they were kept.
+    pub lines: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "seed {}: {}", self.seed, self.violation)?;
+        write!(f, "reproduce: cargo sim run --seed {}", self.seed)
+    }
+}
+
+/// Runs the world of a seed.
+///
+/// # Errors
+/// What it broke. A panic of the daemon counts as that.
+pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
+    let mut world = World::new(Plan::draw(seed), show);
+    let result = catch_unwind(AssertUnwindSafe(|| world.finish())).unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
+        Err(Violation { at: world.summary().time, oracle: "panic", user: None, what: what.to_owned() })
+    });
+    result.map_err(|violation| {
+        let lines = world.trace().last(violation.user, LINES);
+        Box::new(Failure { seed, violation, lines })
+    })
+}
+
+/// Runs a seed, and if it fails once more, so that its report has the lines that led there.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_and_explain(seed: u64) -> Result<Summary, Box<Failure>> {
+    run(seed, Show::Hash).map_err(|mut first| match run(seed, Show::Keep) {
+        Err(again) => again,
+        Ok(_) => {
+            first.violation.what.push_str(" (and not when run again: O20 is broken as well)");
+            first
+        }
+    })
+}
+
+/// O20: runs a seed twice, and compares everything that happened.
+///
+/// # Errors
+/// What the seed broke, or that it did not happen the same way twice.
+pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
+    let first = run(seed, Show::Hash)?;
+    let second = run(seed, Show::Keep)?;
+    if first == second {
+        return Ok(first);
+    }
+    let mut what = "the same seed has happened in two ways".to_owned();
+    let _ = write!(what, ": {first:?}, then {second:?}");
+    let violation = Violation { at: first.time, oracle: "O20", user: None, what };
+    Err(Box::new(Failure { seed, violation, lines: Vec::new() }))
+}
+
+/// Runs many seeds on `jobs` threads. `progress` is told of each that is done, in whatever order.
+///
+/// # Errors
+/// The failure with the lowest seed of those that were found before all stopped.
+pub fn swarm(
+    seeds: Range<u64>,
+    jobs: usize,
+    progress: &(dyn Fn(u64, &Summary) + Sync),
+) -> Result<Summary, Box<Failure>> {
+    let next = AtomicU64::new(seeds.start);
+    let stop = AtomicBool::new(false);
+    let total = Mutex::new(Summary::default());
+    let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            match run_and_explain(seed) {
+                Ok(summary) => {
+                    total.lock().expect("no thread panics with it").add(&summary);
+                    progress(seed, &summary);
+                }
+                Err(failure) => {
+                    stop.store(true, Ordering::Relaxed);
+                    let mut failed = failed.lock().expect("no thread panics with it");
+                    if failed.as_ref().is_none_or(|other| failure.seed < other.seed) {
+                        *failed = Some(failure);
+                    }
+                }
+            }
+        }
+    };
+    thread::scope(|scope| (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
+    match failed.into_inner().expect("no thread panics with it") {
+        Some(failure) => Err(failure),
+        None => Ok(total.into_inner().expect("no thread panics with it")),
+    }
+}
+
+impl Summary {
+    /// Adds another world's.
+    pub fn add(&mut self, other: &Self) {
+        self.time += other.time;
+        self.steps += other.steps;
+        self.delivered += other.delivered;
+        self.runs += other.runs;
+        self.commits += other.commits;
+        self.turns += other.turns;
+        self.crashes += other.crashes;
+        self.resets += other.resets;
+        self.partitions += other.partitions;
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} s simulated, {} events delivered, {} runs, {} commits, {} turns, {} crashes, {} resets, \
+             {} partitions, trace {:016x}",
+            self.time / 1_000_000,
+            self.delivered,
+            self.runs,
+            self.commits,
+            self.turns,
+            self.crashes,
+            self.resets,
+            self.partitions,
+            self.hash
+        )
+    }
+}

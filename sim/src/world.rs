@@ -1,0 +1,471 @@
+//! World 1: everything in virtual time, one event after the other.
+
+use crate::actors::hostile::Hostile;
+use crate::actors::user::Device;
+use crate::actors::worker::Worker;
+use crate::actors::{Actor, Book, Ctx};
+use crate::daemon::Daemon;
+use crate::dice::Dice;
+use crate::faults::Fault;
+use crate::oracles::complete::Patience;
+use crate::oracles::limits::Limits;
+use crate::oracles::{Oracles, Violation};
+use crate::pipe::{Net, PipeId, Way};
+use crate::plan::{Network, Plan};
+use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
+use crate::tap::Wrote;
+use crate::trace::{Of, Show, Trace};
+
+/// How often the oracles that watch time look around.
+const LOOK_EVERY: Micros = 250 * MS;
+/// After a fault, time for those whom it hit to be heard again.
+const CALM_AFTER: Micros = 5 * SECOND;
+
+/// What happened in a world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How long it lasted.
+    pub time: Micros,
+    /// Steps of the world.
+    pub steps: u64,
+    /// Events sent to devices.
+    pub delivered: u64,
+    /// Runs accepted.
+    pub runs: u64,
+    /// Commits of the store.
+    pub commits: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Times the daemon was killed or lost its power.
+    pub crashes: u64,
+    /// Connections broken.
+    pub resets: u64,
+    /// Zones cut off.
+    pub partitions: u64,
+    /// The hash over the trace.
+    pub hash: u64,
+}
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    plan: Plan,
+    schedule: Schedule,
+    net: Net,
+    trace: Trace,
+    oracles: Oracles,
+    daemon: Daemon,
+    actors: Vec<Actor>,
+    book: Book,
+    /// When each actor is stepped next.
+    planned: Vec<Micros>,
+    patience: Option<Patience>,
+    /// Holes under way, by the fault that made them.
+    holes: Vec<(usize, PipeId)>,
+    calm_since: Micros,
+    summary: Summary,
+    woken_actors: Vec<usize>,
+    woken_server: Vec<PipeId>,
+    written: Vec<(PipeId, Wrote)>,
+}
+
+impl World {
+    /// The world of a plan, with the daemon about to start.
+    pub fn new(plan: Plan, show: Show) -> Self {
+        let schedule = Schedule::default();
+        let dice = |owner| Dice::new(plan.seed, owner);
+        let net = Net::new(schedule.clone(), dice(1));
+        let trace = Trace::new(schedule.clone(), show);
+        let config = plan.config.clone();
+        let limits = Limits::new(config.runs.active, config.runs.active_per_user);
+        let daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
+        let actors = cast(&plan);
+        for (index, actor) in actors.iter().enumerate() {
+            schedule.at(actor.deadline(), Event::Actor(index));
+        }
+        plan.faults.iter().enumerate().for_each(|(index, (at, _))| schedule.at(*at, Event::Fault(index)));
+        schedule.at(0, Event::Boot);
+        schedule.at(0, Event::Look);
+        Self {
+            oracles: Oracles::new(schedule.clone(), limits),
+            planned: actors.iter().map(Actor::deadline).collect(),
+            plan,
+            schedule,
+            net,
+            trace,
+            daemon,
+            actors,
+            book: Book::default(),
+            patience: None,
+            holes: Vec::new(),
+            calm_since: 0,
+            summary: Summary::default(),
+            woken_actors: Vec::new(),
+            woken_server: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+
+    /// Runs until everything has been healed and has come to rest.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn finish(&mut self) -> Result<Summary, Violation> {
+        while !(self.patience.is_some() && self.missing().is_none()) {
+            self.step_through(LOOK_EVERY)?;
+            if self.patience.is_none() && self.schedule.now() >= self.plan.heal_at {
+                self.heal();
+            }
+            self.look_at_progress()?;
+        }
+        Ok(self.summary())
+    }
+
+    /// Runs until `is_so`, at most for so long.
+    ///
+    /// # Errors
+    /// The first promise that is broken; `time` if it did not become so.
+    pub fn run_until(&mut self, time: Micros, is_so: impl Fn(&Self) -> bool) -> Result<(), Violation> {
+        let end = self.schedule.now() + time;
+        while !is_so(self) {
+            if self.schedule.next().is_none_or(|next| next > end) {
+                let (at, what) = (self.schedule.now(), "what was waited for has not come".to_owned());
+                return Err(Violation { at, oracle: "time", user: None, what });
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Runs for so long.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn step_through(&mut self, time: Micros) -> Result<(), Violation> {
+        let end = self.schedule.now() + time;
+        while self.schedule.next().is_some_and(|next| next <= end) {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// What happened so far.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            time: self.schedule.now(),
+            steps: self.schedule.taken(),
+            delivered: self.oracles.delivered,
+            runs: self.oracles.truth.runs.len() as u64,
+            commits: self.daemon.commits,
+            turns: self.daemon.turns,
+            hash: self.trace.hash(),
+            ..self.summary
+        }
+    }
+
+    /// The log.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The judges.
+    pub fn oracles(&self) -> &Oracles {
+        &self.oracles
+    }
+
+    /// The daemon.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The `n`th device of a user, counted as in the plan.
+    pub fn device(&self, user: usize, n: usize) -> &Device {
+        self.devices().filter(|device| device.user() == user).nth(n).expect("the plan has this device")
+    }
+
+    /// Lets the `n`th device of a user ask for a run.
+    pub fn ask(&mut self, user: usize, n: usize) {
+        let now = self.schedule.now();
+        let mut of_user = self.actors.iter_mut().enumerate().filter_map(|(index, actor)| match actor {
+            Actor::Device(device) if device.user() == user => Some((index, device)),
+            Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
+        });
+        let (index, device) = of_user.nth(n).expect("the plan has this device");
+        device.ask(now);
+        self.schedule.at(now, Event::Actor(index));
+        self.planned[index] = now;
+    }
+
+    fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.actors.iter().filter_map(|actor| match actor {
+            Actor::Device(device) => Some(&**device),
+            Actor::Worker(_) | Actor::Hostile(_) => None,
+        })
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn step(&mut self) -> Result<(), Violation> {
+        if let Some(event) = self.schedule.pop() {
+            self.happen(event);
+            self.settle();
+        }
+        match self.oracles.broken() {
+            Some(violation) => Err(violation.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Call(id) => self.daemon.call(id),
+            Event::Arrive(id, way) => self.net.arrive(id, way),
+            Event::Room(id, way) => self.net.room(id, way),
+            Event::Turn => {
+                if let Err(failed) = self.daemon.turn(&mut self.oracles) {
+                    self.trace.note(Of::World, format_args!("the daemon ends: {failed}"));
+                    self.kill(SECOND);
+                }
+            }
+            Event::Stored => self.daemon.stored(&mut self.oracles),
+            Event::Actor(index) => {
+                if self.planned[index] <= self.schedule.now() {
+                    self.act(index);
+                }
+            }
+            Event::Fault(index) => {
+                let fault = self.plan.faults[index].1.clone();
+                self.inject(&fault, Some(index));
+            }
+            Event::Mend(index) => self.mend(index),
+            Event::Boot => self.boot(),
+            Event::Look => {
+                let calm =
+                    if self.patience.is_some() || self.plan.faults.is_empty() { self.calm_since } else { 0 };
+                if calm > 0 || self.plan.faults.is_empty() {
+                    self.oracles.look(calm);
+                }
+                self.schedule.after(LOOK_EVERY, Event::Look);
+            }
+        }
+    }
+
+    /// Passes on what an event has caused.
+    fn settle(&mut self) {
+        let mut written = std::mem::take(&mut self.written);
+        self.net.take_written(&mut written);
+        for (id, wrote) in written.drain(..) {
+            self.oracles.wrote(id, &wrote);
+        }
+        self.written = written;
+        if self.oracles.limits.is_suspicious() {
+            let active = self.daemon.active();
+            let judgement = self.oracles.limits.settle(&active);
+            self.oracles.judge("O8", None, judgement);
+        }
+        let mut woken = std::mem::take(&mut self.woken_server);
+        self.net.take_woken_server(&mut woken);
+        woken.drain(..).for_each(|id| self.daemon.ready(id));
+        self.woken_server = woken;
+        let mut woken = std::mem::take(&mut self.woken_actors);
+        self.net.take_woken_actors(&mut woken);
+        woken.drain(..).for_each(|index| self.act(index));
+        self.woken_actors = woken;
+    }
+
+    fn act(&mut self, index: usize) {
+        let now = self.schedule.now();
+        let mut ctx = Ctx {
+            index,
+            now,
+            wall: self.daemon.wall(),
+            healed: self.patience.is_some(),
+            net: &self.net,
+            trace: &self.trace,
+            oracles: &mut self.oracles,
+            book: &mut self.book,
+        };
+        let actor = &mut self.actors[index];
+        actor.step(&mut ctx);
+        let at = actor.deadline();
+        let planned = &mut self.planned[index];
+        if at < *planned || *planned <= now {
+            *planned = at;
+            if at < Micros::MAX {
+                self.schedule.at(at, Event::Actor(index));
+            }
+        }
+    }
+
+    fn boot(&mut self) {
+        if !self.daemon.is_up() {
+            self.net.set_host(true);
+            self.daemon.boot(&mut self.oracles);
+        }
+    }
+
+    fn kill(&mut self, down: Micros) {
+        self.daemon.kill(&mut self.oracles);
+        self.daemon.disk().set_sync_fails(false);
+        self.summary.crashes += 1;
+        self.schedule.after(down, Event::Boot);
+    }
+
+    /// Lets something go wrong now; `index` is its number in the plan, if it is of the plan.
+    pub fn inject(&mut self, fault: &Fault, index: Option<usize>) {
+        if self.patience.is_some() {
+            return;
+        }
+        self.trace.note(Of::World, format_args!("fault: {fault:?}"));
+        if let (Some(time), Some(index)) = (fault.time(), index) {
+            self.schedule.after(time, Event::Mend(index));
+        }
+        match fault {
+            Fault::Reset { pick } => self.reset(*pick),
+            Fault::Hole { pick, .. } => self.hole(*pick, index),
+            Fault::Partition { zone, ways, .. } => {
+                self.summary.partitions += 1;
+                ways.iter().for_each(|way| self.net.set_blocked(*zone, *way, true));
+            }
+            Fault::Slowness { factor, .. } => self.net.set_slowness(*factor),
+            Fault::DropAll => {
+                for id in self.net.open() {
+                    self.summary.resets += 1;
+                    self.net.reset(id);
+                }
+            }
+            Fault::Kill { time } if self.daemon.is_up() => self.kill(*time),
+            Fault::PowerLoss { time } if self.daemon.is_up() => {
+                self.net.set_host(false);
+                self.daemon.lose_power(&mut self.oracles);
+                self.summary.crashes += 1;
+                self.schedule.after(*time, Event::Boot);
+            }
+            Fault::Kill { .. } | Fault::PowerLoss { .. } => {}
+            Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
+            Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
+            Fault::FullDisk { .. } => {
+                let disk = self.daemon.disk();
+                disk.set_quota(Some(disk.used_bytes()));
+            }
+            Fault::BrokenDisk { .. } => self.daemon.disk().set_sync_fails(true),
+            Fault::Jump { by } => self.daemon.jump(*by),
+        }
+        self.settle();
+    }
+
+    fn reset(&mut self, pick: u64) {
+        let open = self.net.open();
+        if !open.is_empty() {
+            self.summary.resets += 1;
+            self.net.reset(open[(pick % open.len() as u64) as usize]);
+        }
+    }
+
+    fn hole(&mut self, pick: u64, index: Option<usize>) {
+        let open = self.net.open();
+        if !open.is_empty() {
+            let id = open[(pick % open.len() as u64) as usize];
+            self.net.set_hole(id, true);
+            self.holes.extend(index.map(|index| (index, id)));
+        }
+    }
+
+    /// A fault of the plan is over.
+    fn mend(&mut self, index: usize) {
+        match &self.plan.faults[index].1 {
+            Fault::Hole { .. } => {
+                let over = self.holes.iter().position(|(fault, _)| *fault == index);
+                if let Some((_, id)) = over.map(|at| self.holes.swap_remove(at)) {
+                    self.net.set_hole(id, false);
+                }
+            }
+            Fault::Partition { zone, ways, .. } => {
+                ways.iter().for_each(|way| self.net.set_blocked(*zone, *way, false));
+            }
+            Fault::Slowness { .. } => self.net.set_slowness(1),
+            Fault::SlowDisk { .. } => self.daemon.pace.set(MS),
+            Fault::FullDisk { .. } => self.daemon.disk().set_quota(None),
+            Fault::Stall { .. }
+            | Fault::Reset { .. }
+            | Fault::DropAll
+            | Fault::Kill { .. }
+            | Fault::PowerLoss { .. }
+            | Fault::BrokenDisk { .. }
+            | Fault::Jump { .. } => {}
+        }
+    }
+
+    /// Makes everything good, for good.
+    pub fn heal(&mut self) {
+        self.trace.note(Of::World, format_args!("everything is healed"));
+        let now = self.schedule.now();
+        for zone in 0..crate::pipe::ZONES {
+            Way::BOTH.iter().for_each(|way| self.net.set_blocked(zone, *way, false));
+        }
+        self.holes.clear();
+        self.net.heal();
+        self.daemon.pace.set(MS);
+        self.daemon.disk().set_quota(None);
+        self.daemon.disk().set_sync_fails(false);
+        self.daemon.stall(0);
+        self.patience = Some(Patience::new(now));
+        self.calm_since = now + CALM_AFTER;
+        for index in 0..self.actors.len() {
+            self.planned[index] = now;
+            self.schedule.at(now, Event::Actor(index));
+        }
+        self.settle();
+    }
+
+    /// What is not at rest, if anything.
+    fn missing(&mut self) -> Option<String> {
+        let alive = self.oracles.truth.alive();
+        if alive > 0 {
+            let truth = &self.oracles.truth;
+            let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
+            return Some(format!("{alive} runs have not ended, one is {run:?}"));
+        }
+        let truth = &mut self.oracles.truth;
+        self.actors.iter().find_map(|actor| match actor {
+            Actor::Device(device) => device.missing(truth),
+            Actor::Worker(_) | Actor::Hostile(_) => None,
+        })
+    }
+
+    fn look_at_progress(&mut self) -> Result<(), Violation> {
+        let now = self.schedule.now();
+        let positions: u64 = self.devices().map(Device::position).sum();
+        let stored: u64 = self.oracles.truth.streams().map(|(_, log)| log.head()).sum();
+        let missing = self.missing().unwrap_or_default();
+        let Some(patience) = &mut self.patience else { return Ok(()) };
+        patience.look(now, positions + stored, &missing).map_err(|(oracle, what)| Violation {
+            at: now,
+            oracle,
+            user: None,
+            what,
+        })
+    }
+}
+
+/// All actors of a plan: devices by user, then workers, then the hostile.
+fn cast(plan: &Plan) -> Vec<Actor> {
+    let dice = |index: usize| Dice::new(plan.seed, 1_000 + index as u64);
+    let mut actors = Vec::new();
+    for (number, user) in plan.users.iter().enumerate() {
+        for device in &user.devices {
+            let device = Device::new(device.clone(), number, &user.name, dice(actors.len()));
+            actors.push(Actor::Device(Box::new(device)));
+        }
+    }
+    for worker in &plan.workers {
+        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(actors.len())))));
+    }
+    for n in 0..plan.hostile {
+        let hostile = Hostile::new(plan.users.len() + n, Network::good(1), dice(actors.len()));
+        actors.push(Actor::Hostile(Box::new(hostile)));
+    }
+    actors
+}

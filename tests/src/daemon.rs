@@ -1,0 +1,155 @@
+//! The daemon under test: started, killed, and started again on the same port and data.
+
+use crate::{PATIENCE, SECRET, raw_request};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread;
+use tempfile::TempDir;
+
+/// A running daemon. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    directory: TempDir,
+    settings: Vec<String>,
+    door: Door,
+}
+
+/// Where the daemon listens, and whether it does: clients wait here while it is down.
+#[derive(Clone, Debug)]
+pub struct Door {
+    address: SocketAddr,
+    open: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Door {
+    /// The daemon's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns when the daemon is up: at once, or after its restart.
+    pub fn wait(&self) {
+        let (open, changed) = &*self.open;
+        let open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_open, waited) =
+            changed.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "the daemon was not started again");
+    }
+
+    fn set(&self, is_open: bool) {
+        let (open, changed) = &*self.open;
+        *open.lock().unwrap_or_else(PoisonError::into_inner) = is_open;
+        changed.notify_all();
+    }
+}
+
+impl Daemon {
+    /// Starts a daemon on a free port, with `settings` like `runs.active=1` besides the defaults.
+    pub fn start(settings: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a directory for the test");
+        fs::write(directory.path().join("secret"), SECRET).expect("the secret is written");
+        let secret = directory.path().join("secret");
+        let config =
+            format!("[auth]\nkeys = [{{ alg = \"HS256\", secret_file = {secret:?} }}]\n[agents.research]\n");
+        fs::write(directory.path().join("runcast.toml"), config).expect("the configuration is written");
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (child, address) = launch(directory.path(), &settings, any);
+        let door = Door { address, open: Arc::new((Mutex::new(true), Condvar::new())) };
+        Self { child, directory, settings, door }
+    }
+
+    /// Where it listens.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// Kills it with SIGKILL, wherever it is.
+    pub fn kill(&mut self) {
+        self.door.set(false);
+        self.child.kill().expect("the daemon is killed");
+        let status = self.child.wait().expect("the daemon has ended");
+        assert_eq!(status.code(), None, "the daemon had ended by itself: {status}");
+    }
+
+    /// Starts it again, after [`kill`](Self::kill), on the same port and data.
+    pub fn restart(&mut self) {
+        let (child, address) = launch(self.directory.path(), &self.settings, self.door.address);
+        assert_eq!(address, self.door.address);
+        self.child = child;
+        self.door.set(true);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have been killed before; there is nothing to do about another failure here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the binary and returns when it serves, with its address.
+fn launch(directory: &Path, settings: &[String], listen: SocketAddr) -> (Child, SocketAddr) {
+    let mut command = Command::new(binary());
+    command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
+    command.arg("--data").arg(directory.join("data")).arg("--listen").arg(listen.to_string());
+    command.args(["--set", "log.format=json", "--set", "log.level=info"]);
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+    let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the daemon starts");
+    let log = follow(child.stderr.take().expect("its log is piped"));
+    let address = log.recv_timeout(PATIENCE).expect("the daemon serves; what it said instead is above");
+    let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(status, 200, "not ready: {body}");
+    (child, address)
+}
+
+/// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it
+/// comes.
+fn follow(log: ChildStderr) -> Receiver<SocketAddr> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            let fields = serde_json::from_str(&line).map(|line: Value| line["fields"].clone());
+            match fields {
+                Ok(fields) if fields["message"] == "serving" => {
+                    let address = fields["address"].as_str().and_then(|address| address.parse().ok());
+                    // Nobody listens any more when the test has failed.
+                    let _ = tell.send(address.expect("the log names the address"));
+                }
+                Ok(_) | Err(_) => show(&line),
+            }
+        }
+    });
+    told
+}
+
+#[allow(clippy::print_stderr, reason = "a failing test shows what the daemon said")]
+fn show(line: &str) {
+    eprintln!("daemon: {line}");
+}
+
+/// The binary, built once in a test run, in the profile of the test itself.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().expect("the test knows where it is");
+        let profile = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+        let target = profile.parent().expect("a profile lies in target");
+        let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile has a name");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "runcast", "--bin", "runcast", "--profile"]);
+        build.arg(if name == "debug" { "dev" } else { name }).arg("--target-dir").arg(target);
+        let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+        assert!(status.success(), "the daemon could not be built");
+        profile.join("runcast")
+    })
+}

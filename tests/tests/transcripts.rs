@@ -1,0 +1,81 @@
+//! Conversations as they stand on the wire, for people to read. Ids, times and durations are put out of sight.
+
+use runcast_tests::{Daemon, User, Worker};
+use serde_json::{Value, json};
+
+/// What a device hears until `ends` runs have ended, a message a line, with the times that differ from run to run
+/// taken out. Notices and heartbeats depend on how fast the machine is: they are left out.
+fn transcript(user: &mut User, ends: usize) -> String {
+    let (mut lines, mut ended) = (Vec::new(), 0);
+    while ended < ends {
+        let message = user.hear().expect("the connection lasts");
+        ended += usize::from(message["event"] == "agent_completed");
+        lines.extend(line(&message));
+    }
+    lines.join("\n")
+}
+
+fn line(message: &Value) -> Option<String> {
+    (message["type"] != "notice" && message["type"] != "heartbeat").then(|| format!("← {message}"))
+}
+
+/// Compares with the snapshot of that name, ids and times filtered.
+fn compare(name: &str, transcript: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"(run_[a-z0-9_]+)_[0-9a-f]{8}", "${1}_[8 hex]");
+    settings.add_filter(r#""ts":\d+"#, r#""ts":"[ts]""#);
+    settings.add_filter(r#""(\w+_ms)":\d+"#, r#""$1":"[ms]""#);
+    settings.bind(|| insta::assert_snapshot!(name, transcript));
+}
+
+#[test]
+fn a_first_run() {
+    let daemon = Daemon::start(&[]);
+    let mut user = User::connected("alice", "laptop", &daemon.door());
+    let mut worker = Worker::connect(&daemon.door(), 1, &json!([])).expect("a welcome");
+    user.run("key_1", "thread_1", &json!({ "q": "what?" }));
+    let run = worker.take();
+    worker.event(&run, 1, "agent_thinking", &json!({ "delta": "Let me" }));
+    worker.event(&run, 2, "tool_executing", &json!({ "call": "call_1", "tool": "search", "args": {} }));
+    worker.event(&run, 3, "tool_completed", &json!({ "call": "call_1", "status": "ok", "result": [1] }));
+    worker.event(&run, 4, "agent_output", &json!({ "delta": "Done." }));
+    worker.complete(&run, 5, &json!("Done."));
+    compare("a first run", &transcript(&mut user, 1));
+}
+
+#[test]
+fn a_run_waits_behind_another_of_its_thread() {
+    let daemon = Daemon::start(&[]);
+    let mut user = User::connected("alice", "laptop", &daemon.door());
+    // Without a worker at first, so that both are queued before the first is offered.
+    let mut lines = Vec::new();
+    for key in ["key_1", "key_2"] {
+        user.run(key, "thread_1", &json!(key));
+        while user.events().last().is_none_or(|event| event["data"]["key"] != key) {
+            lines.extend(line(&user.hear().expect("the connection lasts")));
+        }
+    }
+    let mut worker = Worker::connect(&daemon.door(), 2, &json!([])).expect("a welcome");
+    for _ in 0..2 {
+        let run = worker.take();
+        worker.complete(&run, 1, &run["input"]);
+    }
+    lines.push(transcript(&mut user, 2));
+    compare("a run waits behind another of its thread", &lines.join("\n"));
+}
+
+#[test]
+fn a_run_is_cancelled() {
+    let daemon = Daemon::start(&[]);
+    let mut user = User::connected("alice", "laptop", &daemon.door());
+    let mut worker = Worker::connect(&daemon.door(), 1, &json!([])).expect("a welcome");
+    user.run("key_1", "thread_1", &json!(1));
+    let run = worker.take();
+    worker.event(&run, 1, "tool_executing", &json!({ "call": "call_1", "tool": "search", "args": {} }));
+    worker.hear_type("ack");
+    user.say(&json!({ "type": "cancel", "run": run["run"], "id": "7" }));
+    let cancel = worker.hear_type("cancel");
+    worker.say(&json!({ "type": "got", "run": run["run"], "attempt": run["attempt"], "i": cancel["i"] }));
+    worker.end(&run, 2, "cancelled", &json!("half"));
+    compare("a run is cancelled", &transcript(&mut user, 1));
+}

@@ -57,8 +57,9 @@ impl<'a> View<'a> {
     }
 
     /// All runs in memory.
-    pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> {
-        self.0.users.iter().flat_map(|(user, context)| {
+    pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
+        let core: &'a Core = self.0;
+        core.users.iter().flat_map(|(user, context)| {
             context.runs.iter().map(move |(run, state)| RunView {
                 run,
                 user,

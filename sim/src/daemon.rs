@@ -111,8 +111,9 @@ impl Daemon {
 
     /// The runs that the core has given, or offered, to workers.
     pub fn active(&self) -> BTreeSet<String> {
-        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
-        runs.filter(|run| run.state != "queued").map(|run| run.run.to_string()).collect()
+        let Some(core) = self.core() else { return BTreeSet::new() };
+        let view = core.inspect();
+        view.runs().filter(|run| run.state != "queued").map(|run| run.run.to_string()).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.

@@ -66,7 +66,7 @@ pub fn judge(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), (&'static s
 }
 
 fn begins(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), &'static str> {
-    let Welcome { epoch, floor, head, resume } = welcome;
+    let Welcome { epoch, floor, resume, .. } = welcome;
     let begins = (resume.status.as_ref(), resume.reason.as_deref(), resume.from);
     let is =
         |expected| if begins == expected { Ok(()) } else { Err("it begins elsewhere than was asked for") };
@@ -80,7 +80,7 @@ fn begins(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), &'static str> 
             if begins.0 == "fresh" {
                 Ok(())
             } else {
-                Err("`live` is always fresh")
+                Err("`head` and `live` are always fresh")
             }
         }
         From::Device => match (begins, client.told) {

@@ -451,8 +451,8 @@ mod tests {
     }
 
     fn welcome(from: u64) -> Value {
-        json!({"type": "welcome", "user": "alice", "device": "laptop", "epoch": "e-1", "floor": 1, "head": from,
-            "resume": {"status": "resumed", "from": from}, "heartbeat_ms": 60_000, "topics": [],
+        json!({"type": "welcome", "user": "alice", "device": "laptop", "epoch": "e-1", "floor": 1,
+            "head": from, "resume": {"status": "resumed", "from": from}, "heartbeat_ms": 60_000, "topics": [],
             "runs": [], "limits": {}})
     }
 

@@ -108,6 +108,8 @@ pub struct Line {
     bell: Bell,
     socket: Option<Socket>,
     clogged: bool,
+    /// The bell rang while something else was waited for.
+    rung: bool,
     heard_at: Instant,
 }
 
@@ -125,8 +127,15 @@ impl Line {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let bell = Bell(Arc::new(Waker::new(poll.registry(), BELL)?));
-        let heard_at = Instant::now();
-        Ok(Self { poll, events: Events::with_capacity(8), bell, socket: None, clogged: false, heard_at })
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(8),
+            bell,
+            socket: None,
+            clogged: false,
+            rung: false,
+            heard_at: Instant::now(),
+        })
     }
 
     /// The bell of this line.
@@ -217,13 +226,14 @@ impl Line {
             if let Some(heard) = self.take()? {
                 return Ok(heard);
             }
+            if std::mem::take(&mut self.rung) {
+                return Ok(Heard::Rung);
+            }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Heard::Late);
             }
-            if self.poll_for(left)? {
-                return Ok(Heard::Rung);
-            }
+            self.poll_for(left)?;
         }
     }
 
@@ -294,13 +304,14 @@ impl Line {
         self.clogged = false;
     }
 
-    /// Waits once. True when the bell rang.
-    fn poll_for(&mut self, left: Option<Duration>) -> Result<bool, Lost> {
+    /// Waits once, and remembers whether the bell rang.
+    fn poll_for(&mut self, left: Option<Duration>) -> Result<(), Lost> {
         match self.poll.poll(&mut self.events, left) {
-            Ok(()) => Ok(self.events.iter().any(|event| event.token() == BELL)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(Lost::Broken(error.to_string())),
+            Ok(()) => self.rung |= self.events.iter().any(|event| event.token() == BELL),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Lost::Broken(error.to_string())),
         }
+        Ok(())
     }
 }
 

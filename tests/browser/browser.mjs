@@ -3,11 +3,18 @@
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const PLACES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const PLACES = [
+  process.env.CHROMIUM,
+  "/usr/bin/chromium",
+  "/usr/bin/chromium-browser",
+  "/usr/bin/google-chrome",
+];
 const executablePath = PLACES.find((path) => path && existsSync(path));
 
 /** Why the browser tests cannot run here, or false. */
-export const skip = executablePath ? false : "skipped: no chromium (install it, or say where it is in CHROMIUM)";
+export const skip = executablePath
+  ? false
+  : "skipped: no chromium (install it, or say where it is in CHROMIUM)";
 
 /** A browser; `--no-sandbox` because tests often run as root in a container. */
 export function launch() {
@@ -42,7 +49,8 @@ export function watch(page) {
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("console", (line) => {
     // A refused connection while the daemon is down is what some tests are about.
-    if (line.type() === "error" && !/WebSocket connection|ERR_CONNECTION/.test(line.text())) faults.push(line.text());
+    if (line.type() === "error" && !/WebSocket connection|ERR_CONNECTION/.test(line.text()))
+      faults.push(line.text());
   });
   page.on("request", (request) => {
     const { protocol, hostname } = new URL(request.url());

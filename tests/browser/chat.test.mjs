@@ -1,11 +1,11 @@
-// The demo chat in a real browser, against a scripted daemon: what a person sees, and what the daemon gets to hear.
+// The demo chat in a real browser, against a scripted daemon: what a person sees, and what the daemon hears.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { eventually, launch, skip, stateOf, until, watch } from "./browser.mjs";
 import { FakeDaemon } from "./fake.mjs";
 
-const shotsTo = process.env.SCREENSHOTS; // a folder, to look at the page in the states that the tests bring it to
+const shotsTo = process.env.SCREENSHOTS; // a folder for pictures of what the tests bring the page to
 
 describe("the demo chat", { skip }, () => {
   let browser, context, daemon, faults;
@@ -47,7 +47,11 @@ describe("the demo chat", { skip }, () => {
     const before = daemon.user("alice").events.length;
     await ask(page, text);
     const queued = await eventually(
-      () => daemon.user("alice").events.slice(before).find(({ event }) => event === "run_queued"),
+      () =>
+        daemon
+          .user("alice")
+          .events.slice(before)
+          .find(({ event }) => event === "run_queued"),
       "the run is queued",
     );
     return queued.run;
@@ -62,10 +66,20 @@ describe("the demo chat", { skip }, () => {
     const view = page.locator(`[data-run="${id}"]`);
     await view.getByText("Place 3 in line").waitFor();
     daemon.tell("alice", {
-      type: "notice", notice: "queue", run: id, position: 2, ahead: 1, waiting: 4, eta_ms: 8000, waited_ms: 500,
-      reason: "concurrency", message: "1 run is ahead of yours. All places are taken.",
+      type: "notice",
+      notice: "queue",
+      run: id,
+      position: 2,
+      ahead: 1,
+      waiting: 4,
+      eta_ms: 8000,
+      waited_ms: 500,
+      reason: "concurrency",
+      message: "1 run is ahead of yours. All places are taken.",
     });
-    await view.getByText("Place 2 in line · of 4 · about 8 s · 1 run is ahead of yours. All places are taken.").waitFor();
+    await view
+      .getByText("Place 2 in line · of 4 · about 8 s · 1 run is ahead of yours. All places are taken.")
+      .waitFor();
     await shot(page, "queued");
 
     const emit = (event, data) => daemon.emit("alice", id, event, data);
@@ -78,7 +92,12 @@ describe("the demo chat", { skip }, () => {
     emit("tool_progress", { call: "c1", percent: 40, text: "120 files" });
     await view.getByText("120 files").waitFor();
     await shot(page, "tool");
-    emit("tool_completed", { call: "c1", status: "ok", result: { path: "core/src/lib.rs" }, duration_ms: 340 });
+    emit("tool_completed", {
+      call: "c1",
+      status: "ok",
+      result: { path: "core/src/lib.rs" },
+      duration_ms: 340,
+    });
     emit("step_completed", { step: "s1", status: "ok" });
     await view.locator("summary", { hasText: '"q": "largest", "depth": 3' }).waitFor();
     await view.getByText("340 ms").waitFor();
@@ -135,14 +154,17 @@ describe("the demo chat", { skip }, () => {
 
   test("a duplicated tab takes a name of its own", async () => {
     const page = await open();
-    const [twin] = await Promise.all([context.waitForEvent("page"), page.evaluate(() => void window.open(location.href))]);
+    const [twin] = await Promise.all([
+      context.waitForEvent("page"),
+      page.evaluate(() => void window.open(location.href)),
+    ]);
     await until(twin, (state) => state.connection === "connected");
     assert.notEqual((await stateOf(twin)).device, (await stateOf(page)).device);
     assert.equal((await stateOf(page)).connection, "connected");
     await Promise.all([page.close(), twin.close()]);
   });
 
-  test("after a crash both tabs go on where they were, and what was not answered is asked again", async () => {
+  test("after a crash both tabs go on where they were, and what had no answer is asked again", async () => {
     const pages = [await open(), await open()];
     const id = await run(pages[0], "count");
     daemon.emit("alice", id, "agent_started", { attempt: 1 });
@@ -161,17 +183,29 @@ describe("the demo chat", { skip }, () => {
 
     await pages[1].getByText("Caught up: ").waitFor();
     for (const page of pages) {
-      const state = await until(page, (state) => state.unanswered === 0 && Object.keys(state.runs).length === 2);
+      const state = await until(
+        page,
+        (state) => state.unanswered === 0 && Object.keys(state.runs).length === 2,
+      );
       assert.deepEqual([state.gaps, state.duplicates, state.resets], [0, 0, 0]);
       assert.equal(state.events, daemon.user("alice").events.length, "every event once");
       const counted = Array.from({ length: 32 }, (_, n) => `${n + 1} `).join("");
       await page.locator(`[data-run="${id}"] .output`).filter({ hasText: counted }).waitFor();
     }
-    const [lost, again] = daemon.sent("run").slice(1).map(({ message }) => message);
+    const [lost, again] = daemon
+      .sent("run")
+      .slice(1)
+      .map(({ message }) => message);
     assert.deepEqual(again, lost, "the same request, with the same key");
     const { epoch } = daemon.user("alice");
-    const froms = daemon.sent("hello").slice(2).map(({ message }) => message.from);
-    assert.ok(froms.some((from) => from.epoch === epoch && from.seq === position), "it resumed from what it had");
+    const froms = daemon
+      .sent("hello")
+      .slice(2)
+      .map(({ message }) => message.from);
+    assert.ok(
+      froms.some((from) => from.epoch === epoch && from.seq === position),
+      "it resumed from what it had",
+    );
     await Promise.all(pages.map((page) => page.close()));
   });
 
@@ -184,7 +218,13 @@ describe("the demo chat", { skip }, () => {
     const { message } = await eventually(() => daemon.sent("run")[1], "the request has gone out");
     const second = id.replace(/.{8}$/, "0000beef");
     daemon.user("alice").keys.set(message.key, second);
-    daemon.emit("alice", second, "run_queued", { agent: "echo", input: "second", position: 1, key: message.key }, 0);
+    daemon.emit(
+      "alice",
+      second,
+      "run_queued",
+      { agent: "echo", input: "second", position: 1, key: message.key },
+      0,
+    );
     daemon.deaf = false;
     daemon.close("alice", 1011);
     await until(page, (state) => state.connections === 2 && state.unanswered === 0);
@@ -193,7 +233,7 @@ describe("the demo chat", { skip }, () => {
     await page.close();
   });
 
-  test("a redelivery is dropped and acknowledged again, a joined event continues, a gap is never passed over", async () => {
+  test("a redelivery is dropped, a joined event continues, a gap is never passed over", async () => {
     const page = await open();
     const id = await run(page, "go");
     const { events } = daemon.user("alice");
@@ -203,7 +243,14 @@ describe("the demo chat", { skip }, () => {
     const acks = daemon.sent("ack").length;
     for (const event of events) daemon.tell("alice", { ...event, redelivery: 1 });
     await until(page, (state) => state.duplicates === 3);
-    await eventually(() => daemon.sent("ack").slice(acks).some(({ message }) => message.seq === 3), "it is acknowledged again");
+    await eventually(
+      () =>
+        daemon
+          .sent("ack")
+          .slice(acks)
+          .some(({ message }) => message.seq === 3),
+      "it is acknowledged again",
+    );
 
     const joined = (delta, seq) => ({ ...events[2], data: { delta }, seq });
     events.push(joined("b", 4), joined("c", 5), joined("d", 6));
@@ -214,7 +261,10 @@ describe("the demo chat", { skip }, () => {
     daemon.tell("alice", events[7]); // 7 was lost
     const state = await until(page, (state) => state.position === 8);
     assert.deepEqual([state.gaps, state.connections], [1, 2]);
-    assert.deepEqual(daemon.sent("hello").at(-1).message.from, { epoch: daemon.user("alice").epoch, seq: 6 });
+    assert.deepEqual(daemon.sent("hello").at(-1).message.from, {
+      epoch: daemon.user("alice").epoch,
+      seq: 6,
+    });
     assert.equal(await page.locator(".output").textContent(), "abcdef");
     await page.close();
   });
@@ -237,7 +287,13 @@ describe("the demo chat", { skip }, () => {
     await run(page, "of the old world");
     await page.locator(".said").getByText("of the old world").waitFor();
     daemon.rebuild("alice");
-    daemon.emit("alice", "run_thread_n_00000001", "run_queued", { agent: "echo", input: "of the new world", position: 1 }, 0);
+    daemon.emit(
+      "alice",
+      "run_thread_n_00000001",
+      "run_queued",
+      { agent: "echo", input: "of the new world", position: 1 },
+      0,
+    );
     daemon.close("alice", 1012);
     await page.getByText("of a history that began anew").waitFor();
     await page.locator("#threads").getByText("of the new world").waitFor();
@@ -249,23 +305,53 @@ describe("the demo chat", { skip }, () => {
 
   test("what agents write is text, whatever it looks like", async () => {
     const page = await open();
-    await page.evaluate(() => { window.harm = 0; });
+    await page.evaluate(() => {
+      window.harm = 0;
+    });
     const evil = '<img src=x onerror="harm=1"><script>harm=1</script><svg onload=harm=1>';
     const id = await run(page, evil);
     const emit = (event, data) => daemon.emit("alice", id, event, data);
     emit("agent_started", { attempt: 1, agent: evil });
     emit("agent_thinking", { delta: evil });
-    emit("tool_executing", { call: "c", tool: evil, args: { toString: 1, valueOf: evil, ["__proto__"]: evil } });
-    emit("tool_completed", { call: "c", status: evil, result: { toString: null }, error: evil, duration_ms: { toString: 1 } });
-    emit("step_started", { step: { toString: 1 }, name: { toString: 1 }, index: { valueOf: 1 }, of: { toString: 1 } });
+    emit("tool_executing", {
+      call: "c",
+      tool: evil,
+      args: { toString: 1, valueOf: evil, ["__proto__"]: evil },
+    });
+    emit("tool_completed", {
+      call: "c",
+      status: evil,
+      result: { toString: null },
+      error: evil,
+      duration_ms: { toString: 1 },
+    });
+    emit("step_started", {
+      step: { toString: 1 },
+      name: { toString: 1 },
+      index: { valueOf: 1 },
+      of: { toString: 1 },
+    });
     emit("tool_executing", { call: { toString: 1 }, tool: null });
     emit("constructor", { delta: evil });
     emit("input_required", { request: "r", prompt: evil, schema: { enum: [evil, { toString: 1 }] } });
     emit("custom", { name: { toString: 1 }, value: evil });
     emit("agent_output", { delta: { toString: 1 }, message: { toString: 1 } });
     emit("agent_output", { delta: evil });
-    emit("agent_completed", { status: { toString: 1 }, error: { message: evil }, output: [evil], running_ms: evil, tools: { valueOf: 1 }, attempts: { valueOf: 1 } });
-    daemon.emit("alice", "run_javascript:x_00000001", "run_queued", { agent: evil, input: { text: evil } }, 0);
+    emit("agent_completed", {
+      status: { toString: 1 },
+      error: { message: evil },
+      output: [evil],
+      running_ms: evil,
+      tools: { valueOf: 1 },
+      attempts: { valueOf: 1 },
+    });
+    daemon.emit(
+      "alice",
+      "run_javascript:x_00000001",
+      "run_queued",
+      { agent: evil, input: { text: evil } },
+      0,
+    );
     daemon.tell("alice", { type: "notice", notice: "backlog", behind: 3, message: evil });
     daemon.tell("alice", { type: "error", code: "x", message: evil, hint: { toString: 1 } });
     await caughtUp(page);
@@ -283,7 +369,13 @@ describe("the demo chat", { skip }, () => {
     await page.press("#text", "Escape");
     await page.getByText("Cancelling…").waitFor();
     await eventually(() => daemon.sent("cancel")[0]?.message.run === id, "the cancel has gone out");
-    daemon.emit("alice", id, "agent_completed", { status: "cancelled", reason: "user", queued_ms: 1, running_ms: 900, attempts: 1 });
+    daemon.emit("alice", id, "agent_completed", {
+      status: "cancelled",
+      reason: "user",
+      queued_ms: 1,
+      running_ms: 900,
+      attempts: 1,
+    });
     await page.getByText("by user").waitFor();
 
     daemon.deaf = true;
@@ -291,8 +383,14 @@ describe("the demo chat", { skip }, () => {
     const { message } = await eventually(() => daemon.sent("run")[1], "the request has gone out");
     daemon.deaf = false;
     daemon.tell("alice", {
-      type: "error", of: "run", id: message.id, code: "queue_full", message: "10000 runs are queued", hint: "Try again soon.",
-      retry_ms: 1200, temporary: true,
+      type: "error",
+      of: "run",
+      id: message.id,
+      code: "queue_full",
+      message: "10000 runs are queued",
+      hint: "Try again soon.",
+      retry_ms: 1200,
+      temporary: true,
     });
     await page.getByText("10000 runs are queued · Try again soon.").waitFor();
     assert.equal(await page.inputValue("#text"), "one more", "the text is given back");
@@ -383,7 +481,9 @@ describe("the demo chat", { skip }, () => {
     const page = await open();
     const hidden = await context.newPage();
     await hidden.addInitScript(() => Object.defineProperty(document, "hidden", { get: () => true }));
-    await hidden.addInitScript(() => { window.requestAnimationFrame = () => 0; }); // a hidden tab has no frames
+    await hidden.addInitScript(() => {
+      window.requestAnimationFrame = () => 0;
+    }); // a hidden tab has no frames
     await hidden.goto(daemon.url("alice"));
     const id = await run(page, "flood");
     daemon.emit("alice", id, "agent_started", { attempt: 1 });
@@ -393,14 +493,23 @@ describe("the demo chat", { skip }, () => {
       text += delta;
       daemon.emit("alice", id, "agent_output", { delta });
     }
-    daemon.emit("alice", id, "agent_completed", { status: "ok", queued_ms: 0, running_ms: 1, attempts: 1, tools: 0 });
+    daemon.emit("alice", id, "agent_completed", {
+      status: "ok",
+      queued_ms: 0,
+      running_ms: 1,
+      attempts: 1,
+      tools: 0,
+    });
     for (const tab of [page, hidden]) {
       const state = await caughtUp(tab);
       assert.deepEqual([state.events, state.gaps, state.duplicates], [20_003, 0, 0]);
     }
     await page.getByText("Done").waitFor();
     assert.ok((await page.locator(".output").textContent()) === text, "the whole text");
-    await eventually(() => daemon.of("alice").every(({ acked }) => acked === 20_003), "both acknowledged everything");
+    await eventually(
+      () => daemon.of("alice").every(({ acked }) => acked === 20_003),
+      "both acknowledged everything",
+    );
     await Promise.all([page.close(), hidden.close()]);
   });
 
@@ -418,12 +527,20 @@ describe("the demo chat", { skip }, () => {
       emit("step_started", { step: "s", name: "n".repeat(200), index: 1, of: 2 });
       emit("custom", { name: "c".repeat(100), value: "v".repeat(200) });
       emit("agent_output", { delta: "z".repeat(500) });
-      emit("agent_completed", { status: "error", error: { message: "m".repeat(200) }, queued_ms: 5, running_ms: 61_000, attempts: 1 });
+      emit("agent_completed", {
+        status: "error",
+        error: { message: "m".repeat(200) },
+        queued_ms: 5,
+        running_ms: 61_000,
+        attempts: 1,
+      });
       await page.getByText("Failed").waitFor();
       await page.locator(".tool summary").click();
       const wide = await page.evaluate(() =>
         [...document.querySelectorAll("body, header, #scroll, #log, #log *, #compose, #box")]
-          .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5).map((node) => node.className));
+          .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5)
+          .map((node) => node.className),
+      );
       assert.deepEqual(wide, [], "nothing is wider than the window");
       assert.ok(await page.locator("#send").isVisible());
       await shot(page, `narrow-${colorScheme}`);

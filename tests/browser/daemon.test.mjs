@@ -1,5 +1,5 @@
-// The demo chat in a real browser, against the real daemon: it is killed with SIGKILL in the middle of runs, and both tabs
-// go on without loss, without doubles, and with one end of every run. RUNCAST_BIN says which binary.
+// The demo chat in a real browser, against the real daemon: it is killed with SIGKILL in the middle of runs, and
+// both tabs go on without loss, without doubles, and with one end of every run. RUNCAST_BIN says which binary.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -24,7 +24,8 @@ class Daemon {
     const args = ["serve", "--dev", "--listen", `127.0.0.1:${this.port}`, "--data", this.data];
     this.child = spawn(binary, args, { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "pipe"] });
     this.#said = "";
-    for (const stream of [this.child.stdout, this.child.stderr]) stream.on("data", (data) => (this.#said += data));
+    for (const stream of [this.child.stdout, this.child.stderr])
+      stream.on("data", (data) => (this.#said += data));
     const url = await eventually(() => {
       assert.equal(this.child.exitCode, null, `the daemon ended: ${this.#said}`);
       return /http:\/\/127\.0\.0\.1:(\d+)\/#token=(\S+)/.exec(this.#said);
@@ -54,7 +55,10 @@ class Daemon {
       if (message.type === "welcome") head = message.head;
       if (message.type === "event") events.push(message);
     });
-    await eventually(() => head !== undefined && (events.at(-1)?.seq ?? 0) >= head, "the whole log has come");
+    await eventually(
+      () => head !== undefined && (events.at(-1)?.seq ?? 0) >= head,
+      "the whole log has come",
+    );
     socket.terminate();
     return events;
   }
@@ -64,7 +68,8 @@ class Daemon {
 function outputs(log, run) {
   const written = new Map();
   for (const { run: of, event, attempt, data } of log) {
-    if (of === run && event === "agent_output") written.set(attempt, (written.get(attempt) ?? "") + data.delta);
+    if (of === run && event === "agent_output")
+      written.set(attempt, (written.get(attempt) ?? "") + data.delta);
   }
   return [...written.values()];
 }
@@ -103,18 +108,28 @@ describe("the demo chat and the daemon", { skip }, () => {
   /** Both tabs have every event of the log once and in order, and show what it says. */
   async function assertWhole(tabs) {
     const log = await daemon.log();
-    assert.deepEqual(log.map(({ seq }) => seq), log.map((_, at) => at + 1), "the log itself has no gap");
+    assert.deepEqual(
+      log.map(({ seq }) => seq),
+      log.map((_, at) => at + 1),
+      "the log itself has no gap",
+    );
     const runs = [...new Set(log.map(({ run }) => run))];
     for (const run of runs) {
       const ends = log.filter((event) => event.run === run && event.event === "agent_completed");
       assert.equal(ends.length, 1, `${run} has one end`);
     }
     for (const tab of tabs) {
-      const state = await until(tab, (state) => state.position === log.length && state.acked === log.length);
+      const state = await until(
+        tab,
+        (state) => state.position === log.length && state.acked === log.length,
+      );
       assert.deepEqual([state.gaps, state.resets, state.unanswered], [0, 0, 0]);
       assert.equal(state.events, log.length, "every event once");
       assert.deepEqual(Object.keys(state.runs).sort(), runs.toSorted());
-      assert.ok(Object.values(state.runs).every(({ ends }) => ends === 1), "every run has one end");
+      assert.ok(
+        Object.values(state.runs).every(({ ends }) => ends === 1),
+        "every run has one end",
+      );
       for (const run of runs) {
         const shown = await tab.locator(`[data-run="${run}"] .output`).allTextContents();
         assert.deepEqual(shown, outputs(log, run), `the output of ${run} is shown whole`);
@@ -136,7 +151,8 @@ describe("the demo chat and the daemon", { skip }, () => {
       assert.equal((await until(tabs[1], () => true)).unanswered, 1);
       await daemon.start();
       for (const tab of tabs) {
-        const over = ({ runs }) => Object.values(runs).filter(({ ends }) => ends === 1).length === 2 * round;
+        const over = ({ runs }) =>
+          Object.values(runs).filter(({ ends }) => ends === 1).length === 2 * round;
         await until(tab, over);
       }
     }

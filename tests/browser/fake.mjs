@@ -1,7 +1,8 @@
 // A scripted daemon: as much of PROTOCOL.md §3–§5 as the page can see, in memory, with every fault at hand.
 //
-// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test, event by
-// event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, like a store would.
+// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test, event
+// by event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, as a store
+// would.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -10,7 +11,7 @@ import { WebSocketServer } from "ws";
 const PAGE = new URL("../../shell/console/chat.html", import.meta.url);
 const CSP =
   "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; " +
-  "connect-src 'self' ws: wss:; img-src data:";
+  "connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export class FakeDaemon {
   users = new Map(); // user → { epoch, events, keys }
@@ -29,8 +30,14 @@ export class FakeDaemon {
       response.statusCode = request.url === "/" ? 200 : 404;
       response.end(request.url === "/" ? readFileSync(PAGE) : "");
     });
-    const sockets = new WebSocketServer({ server: this.server, path: "/ws", handleProtocols: () => "runcast.v1" });
-    sockets.on("connection", (socket, request) => this.#meet(socket, request.headers["sec-websocket-protocol"]));
+    const sockets = new WebSocketServer({
+      server: this.server,
+      path: "/ws",
+      handleProtocols: () => "runcast.v1",
+    });
+    sockets.on("connection", (socket, request) =>
+      this.#meet(socket, request.headers["sec-websocket-protocol"]),
+    );
     await new Promise((ready) => this.server.listen(this.port, "127.0.0.1", ready));
     this.port = this.server.address().port;
   }
@@ -48,7 +55,8 @@ export class FakeDaemon {
   }
 
   user(name) {
-    if (!this.users.has(name)) this.users.set(name, { epoch: `e-${++this.#epochs}`, events: [], keys: new Map() });
+    if (!this.users.has(name))
+      this.users.set(name, { epoch: `e-${++this.#epochs}`, events: [], keys: new Map() });
     return this.users.get(name);
   }
 
@@ -70,7 +78,16 @@ export class FakeDaemon {
   emit(name, run, event, data = {}, attempt = 1) {
     const { events } = this.user(name);
     const thread = run.split("_").slice(1, -1).join("_");
-    const made = { type: "event", seq: events.length + 1, ts: Date.now(), thread, run, attempt, event, data };
+    const made = {
+      type: "event",
+      seq: events.length + 1,
+      ts: Date.now(),
+      thread,
+      run,
+      attempt,
+      event,
+      data,
+    };
     events.push(made);
     for (const connection of this.of(name)) connection.send(made);
     return made;
@@ -88,7 +105,13 @@ export class FakeDaemon {
   /** The token of a user `u` is `e30.u.sig`; it comes as PROTOCOL.md §3 says. */
   #meet(socket, offered) {
     const user = /^runcast\.v1, ?jwt\.e30\.(\w+)\.sig$/.exec(offered)?.[1] ?? "refused";
-    const connection = { socket, user, device: null, acked: 0, send: (message) => socket.send(JSON.stringify(message)) };
+    const connection = {
+      socket,
+      user,
+      device: null,
+      acked: 0,
+      send: (message) => socket.send(JSON.stringify(message)),
+    };
     socket.on("message", (data) => this.#hear(connection, JSON.parse(data)));
     socket.on("close", () => this.connections.delete(connection));
   }
@@ -99,14 +122,20 @@ export class FakeDaemon {
     if (message.type === "ack") connection.acked = Math.max(connection.acked, message.seq);
     if (this.deaf) return;
     if (message.type === "run") this.#run(connection, message);
-    if (message.type === "cancel") connection.send({ type: "ok", of: "cancel", id: message.id, run: message.run, state: "cancelling" });
+    if (message.type === "cancel")
+      connection.send({ type: "ok", of: "cancel", id: message.id, run: message.run, state: "cancelling" });
     if (message.type === "input") connection.send({ type: "ok", of: "input", id: message.id });
   }
 
   #welcome(connection, { device, from }) {
     const { user, socket } = connection;
     if (user === "refused") {
-      connection.send({ type: "error", code: "token_expired", message: "the token expired 3 s ago", hint: "Get a new one." });
+      connection.send({
+        type: "error",
+        code: "token_expired",
+        message: "the token expired 3 s ago",
+        hint: "Get a new one.",
+      });
       return socket.close(4501, "token_expired");
     }
     const { epoch, events } = this.user(user);
@@ -118,8 +147,26 @@ export class FakeDaemon {
     connection.acked = resume.from;
     this.connections.add(connection);
     const heartbeat_ms = this.heartbeatMs;
-    const limits = { window: 256, message_bytes: 65536, event_bytes: 1052672, runs_active: 3, runs_queued: 20 };
-    connection.send({ type: "welcome", connection: "c-1", user, device, epoch, floor: 1, head, resume, heartbeat_ms, runs: [], limits });
+    const limits = {
+      window: 256,
+      message_bytes: 65536,
+      event_bytes: 1052672,
+      runs_active: 3,
+      runs_queued: 20,
+    };
+    connection.send({
+      type: "welcome",
+      connection: "c-1",
+      user,
+      device,
+      epoch,
+      floor: 1,
+      head,
+      resume,
+      heartbeat_ms,
+      runs: [],
+      limits,
+    });
     for (const event of events.slice(resume.from)) connection.send(event);
   }
 
@@ -128,7 +175,16 @@ export class FakeDaemon {
     const known = keys.get(key);
     const run = known ?? `run_${thread}_${(++this.#runs).toString(16).padStart(8, "0")}`;
     keys.set(key, run);
-    connection.send({ type: "accepted", id, key, run, thread, position: 3, ahead: 2, duplicate: Boolean(known) });
+    connection.send({
+      type: "accepted",
+      id,
+      key,
+      run,
+      thread,
+      position: 3,
+      ahead: 2,
+      duplicate: Boolean(known),
+    });
     const data = { agent, input, position: 3, key, priority: "normal" };
     if (!known) this.emit(connection.user, run, "run_queued", data, 0);
   }

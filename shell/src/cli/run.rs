@@ -214,7 +214,8 @@ impl Job {
             self.screen.note(&format!("… {text} ({code})"))?;
             return Ok(());
         }
-        let _ = writeln!(io::stderr(), "runcast: refused: {code}: {text} {hint}");
+        let hint = if hint.is_empty() { String::new() } else { format!(" ({hint})") };
+        let _ = writeln!(io::stderr(), "runcast: refused: {code}: {text}{hint}");
         Err(Stop::With(Exit::Refused))
     }
 

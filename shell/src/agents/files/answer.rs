@@ -355,11 +355,11 @@ impl<'a> Answer<'a> {
         if found.binary > 0 {
             how += &format!(", {} of them not text", number(found.binary));
         }
-        how += ". ";
+        how += ".";
         if !found.left_out.is_empty() {
-            how += &format!("Not searched: {}. ", quoted(&found.left_out));
+            how += &format!(" Not searched: {}.", quoted(&found.left_out));
         }
-        self.say(&(how + &exceptions(&found.walk)))?;
+        self.say(&format!("{how}{}\n", exceptions(&found.walk)))?;
         Ok(())
     }
 
@@ -421,7 +421,10 @@ impl<'a> Answer<'a> {
                 many(listing.total - listing.files.len() as u64, "more file")
             ))?;
         }
-        self.say(&format!("\n{}", exceptions(&listing.walk)))?;
+        let exceptions = exceptions(&listing.walk);
+        if !exceptions.is_empty() {
+            self.say(&format!("\n{}\n", exceptions.trim_start()))?;
+        }
         Ok(())
     }
 
@@ -642,29 +645,21 @@ fn shares(count: &Count) -> String {
 
 /// How much was looked at.
 fn looked(walk: &Walk) -> String {
-    let seen = format!(
-        "I looked at {} in {}, hidden ones too",
-        many(walk.files, "file"),
-        many(walk.folders, "folder")
-    );
-    format!("{seen}. {}", exceptions(walk))
+    let (files, folders) = (many(walk.files, "file"), many(walk.folders, "folder"));
+    format!("I looked at {files} in {folders}, hidden ones too.{}\n", exceptions(walk))
 }
 
-/// What was not.
+/// What was not, each with a space before.
 fn exceptions(walk: &Walk) -> String {
     let mut text = String::new();
     if walk.others > 0 {
-        text += &format!("{} (links and the like) not followed. ", many(walk.others, "other thing"));
+        text += &format!(" Not followed: {} (links and the like).", many(walk.others, "other thing"));
     }
     if walk.unreadable > 0 {
-        text += &format!("{} that I may not read. ", many(walk.unreadable, "thing"));
+        text += &format!(" Not readable for me: {}.", many(walk.unreadable, "thing"));
     }
     if walk.cut_short {
-        text += "There is more: I stopped at my limit. ";
-    }
-    if !text.is_empty() {
-        text.truncate(text.trim_end().len());
-        text.push('\n');
+        text += " There is more: I stopped at my limit.";
     }
     text
 }

@@ -1,5 +1,5 @@
 //! `files`: answers questions in plain English about the files of one folder, by really looking: it
-//! understands the question by rules ([`question`]), uses tools on real files ([`tools`]), and says what it
+//! understands the question by rules (`question.rs`), uses tools on real files (`tools.rs`), and says what it
 //! found.
 //!
 //! It stays below its root, follows no symbolic link, reads only regular files, and has a limit on

@@ -123,6 +123,7 @@ const SEARCH: &[&str] = &[
     "mention",
     "mentions",
     "mentioned",
+    "mentioning",
     "contain",
     "contains",
     "containing",
@@ -131,12 +132,22 @@ const SEARCH: &[&str] = &[
     "occurrences",
     "appear",
     "appears",
+    "use",
     "used",
     "uses",
+    "using",
+    "define",
     "defined",
     "defines",
     "references",
     "referenced",
+    "import",
+    "imports",
+    "imported",
+    "call",
+    "calls",
+    "include",
+    "includes",
 ];
 const READ: &[&str] =
     &["read", "show", "print", "cat", "open", "display", "head", "tail", "contents", "content"];
@@ -198,6 +209,7 @@ impl Sentence<'_> {
             .or_else(|| self.reading(place))
             .or_else(|| self.listing(filter, place))
             .or_else(|| self.search(place))
+            .or_else(|| self.number_of(place))
             .unwrap_or_else(|| self.otherwise(place))
     }
 
@@ -361,6 +373,14 @@ impl Sentence<'_> {
         let what = self.says("what is here") || self.says("what's here");
         (self.lists() || inside || what || (!filter.extensions.is_empty() && self.has(READ)))
             .then_some(Goal::List)
+    }
+
+    /// "how many unwraps are in core": what is neither files nor lines is a word to count.
+    fn number_of(&self, place: &mut Named) -> Option<Goal> {
+        let from = self.after("how many").or_else(|| self.after("number of"))?;
+        let told = &self.words[from..self.end_of(from, place)];
+        let text = words::join(told.trim_small());
+        (!text.is_empty()).then_some(Goal::Search { text, tally: true })
     }
 
     fn otherwise(&self, place: &mut Named) -> Goal {

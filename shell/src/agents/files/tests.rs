@@ -235,6 +235,7 @@ fn questions_are_understood() {
         (question.goal, question.place, question.filter.label)
     };
     let search = |text: &str| Goal::Search { text: text.into(), tally: false };
+    let tally = |text: &str| Goal::Search { text: text.into(), tally: true };
     let cases: Vec<(&str, Goal, &str, &str)> = vec![
         ("where is foo used in core/src?", search("foo"), "core/src", ""),
         ("search for foo bar", search("foo bar"), ".", ""),
@@ -252,7 +253,9 @@ fn questions_are_understood() {
         ),
         ("ten smallest files", Goal::Extreme { order: Order::Smallest, keep: 10 }, ".", ""),
         ("how many lines of code are in core/src", Goal::CountLines, "core/src", ""),
-        ("how many tests are in tests", Goal::Unclear { telling: vec!["tests".into()] }, "tests", ""),
+        ("how many unwraps are in tests?", tally("unwraps"), "tests", ""),
+        ("how often is foo used", tally("foo"), ".", ""),
+        ("which files use tungstenite?", search("tungstenite"), ".", ""),
         ("tail README.md", Goal::Read { part: Part::Last(10) }, "README.md", ""),
         ("README.md", Goal::Read { part: Part::First(60) }, "README.md", ""),
         ("core", Goal::List, "core", ""),

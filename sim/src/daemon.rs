@@ -109,10 +109,18 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers.
-    pub fn active(&self) -> BTreeSet<String> {
-        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
-        runs.filter(|run| run.state != "queued").map(|run| run.run.to_string()).collect()
+    /// The runs that the core has given, or offered, to workers. While the store takes nothing nobody can tell: an end that
+    /// waits for it is shown to nobody.
+    pub fn active(&mut self) -> BTreeSet<String> {
+        let Some(pump) = self.pump.as_mut() else {
+            return BTreeSet::new();
+        };
+        if pump.storage_mut().is_full() {
+            return BTreeSet::new();
+        }
+        let view = pump.core().inspect();
+        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.

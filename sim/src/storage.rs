@@ -58,6 +58,8 @@ pub struct SimStorage {
     running: Option<(Micros, Job)>,
     done: VecDeque<Completion>,
     dropped_from: Option<AppendId>,
+    /// The store has failed: nothing more is tried.
+    is_broken: bool,
     /// Given and not known to be durable.
     pending: VecDeque<Append>,
     submitted: Vec<Arc<[Record]>>,
@@ -79,6 +81,7 @@ impl SimStorage {
             running: None,
             done: VecDeque::new(),
             dropped_from: None,
+            is_broken: false,
             pending: VecDeque::new(),
             submitted: Vec::new(),
             acknowledged: Vec::new(),
@@ -99,6 +102,11 @@ impl SimStorage {
     /// Records given of which nothing is known, in order: what a crash may or may not keep.
     pub fn take_pending(&mut self) -> Vec<Record> {
         self.pending.drain(..).flat_map(|(_, records)| records.to_vec()).collect()
+    }
+
+    /// Whether it takes nothing before what it dropped is given again.
+    pub fn is_full(&self) -> bool {
+        self.dropped_from.is_some()
     }
 
     /// How many commits there were.
@@ -127,7 +135,7 @@ impl SimStorage {
             Some((_, Job::Loads)) => self.answer(),
             Some((_, Job::Fold)) => match self.store.fold(FOLD_ROWS) {
                 Ok(_) | Err(CommitError::Full) => {}
-                Err(CommitError::Io(why)) => self.done.push_back(Completion::Failed(why)),
+                Err(CommitError::Io(why)) => self.fail(why),
             },
             None => {}
         }
@@ -151,7 +159,7 @@ impl SimStorage {
                 self.dropped_from = Some(first.0);
                 self.done.push_back(Completion::Full(first.0));
             }
-            Err(CommitError::Io(why)) => self.done.push_back(Completion::Failed(why)),
+            Err(CommitError::Io(why)) => self.fail(why),
         }
     }
 
@@ -160,14 +168,19 @@ impl SimStorage {
             let Some((id, query)) = self.loads.pop_front() else { return };
             self.done.push_back(match self.store.load(&query) {
                 Ok(found) => Completion::Loaded(id, found),
-                Err(error) => Completion::Failed(error.to_string()),
+                Err(error) => return self.fail(error.to_string()),
             });
         }
     }
 
+    fn fail(&mut self, why: String) {
+        self.is_broken = true;
+        self.done.push_back(Completion::Failed(why));
+    }
+
     /// Begins the next job, if none is under way.
     fn begin(&mut self) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.is_broken {
             return;
         }
         let mean = self.pace.0.get();

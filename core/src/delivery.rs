@@ -11,6 +11,7 @@ use crate::ids::{ConnId, User};
 use crate::record::{Found, Query, StreamKey};
 use crate::stream::{Resume, Stream};
 use crate::time::{Mono, Span};
+use crate::view::CursorView;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::redelivery;
 use crate::{Core, Load};
@@ -127,6 +128,21 @@ impl Cursor {
     /// Events that were sent and not acknowledged, and their bytes.
     pub(crate) fn unacked(&self) -> (usize, usize) {
         (self.unacked.len(), self.unacked_bytes)
+    }
+
+    /// Whether the next event would be sent if it were there.
+    pub(crate) fn is_open(&self) -> bool {
+        let is_window_open = self.is_viewer
+            || self.unacked.is_empty()
+            || (self.unacked.len() < self.window && self.unacked_bytes < WINDOW_BYTES);
+        is_window_open && self.again.is_none()
+    }
+
+    /// How far it is, as seen from outside.
+    pub(crate) const fn view(&self, head: u64, is_open: bool) -> CursorView {
+        let is_reading = matches!(self.page, Page::Asked);
+        let Self { sent, acked, is_viewer, .. } = *self;
+        CursorView { head, sent, acked, is_viewer, is_open, is_reading }
     }
 
     /// Everything up to `seq` is acknowledged. Returns whether that is news, none if it was never sent.

@@ -53,7 +53,7 @@ pub mod wire;
 mod worker;
 
 pub use deadlines::Timer;
-pub use view::{RunView, View};
+pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
 use alloc::boxed::Box;

@@ -27,9 +27,25 @@ const LAST_WORDS: Span = Span::secs(5);
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
 
+/// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it; production has
+/// none, which costs nothing.
+pub trait Witness {
+    /// An input is about to be handled.
+    fn before(&mut self, core: &Core, now: Now, input: &Input<'_>);
+    /// It was handled: the effects that came of it.
+    fn after(&mut self, core: &Core, effects: &[Effect]);
+}
+
+/// Nobody looks.
+impl Witness for () {
+    fn before(&mut self, _core: &Core, _now: Now, _input: &Input<'_>) {}
+    fn after(&mut self, _core: &Core, _effects: &[Effect]) {}
+}
+
 /// The loop, to be driven turn by turn.
-pub struct Pump<S: Read + Write, J: Storage> {
+pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     core: Core,
+    witness: W,
     storage: J,
     verify: Verify,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
@@ -86,8 +102,16 @@ pub struct StorageFailed(pub String);
 impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// A pump around a core that was just opened. `opening` are the effects of that; they run first.
     pub fn new(core: Core, opening: Effects, storage: J, verify: Verify) -> Self {
+        Self::watched(core, opening, storage, verify, ())
+    }
+}
+
+impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
+    /// The same, with somebody who looks.
+    pub fn watched(core: Core, opening: Effects, storage: J, verify: Verify, witness: W) -> Self {
         Self {
             core,
+            witness,
             storage,
             verify,
             conns: BTreeMap::new(),
@@ -140,6 +164,21 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// The store, for whoever drives it from outside (the simulator).
     pub fn storage_mut(&mut self) -> &mut J {
         &mut self.storage
+    }
+
+    /// Who looks.
+    pub fn witness(&self) -> &W {
+        &self.witness
+    }
+
+    /// The same, to be asked what it saw.
+    pub fn witness_mut(&mut self) -> &mut W {
+        &mut self.witness
+    }
+
+    /// The most bytes that wait for the network on one connection.
+    pub fn longest_output(&self) -> usize {
+        self.conns.values().map(|entry| entry.conn.output_bytes()).max().unwrap_or(0)
     }
 
     /// The stream of a connection that has not ended.
@@ -280,8 +319,16 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
-        self.core.handle(now, input, &mut self.effects);
+        self.step(now, input);
         self.run(now);
+    }
+
+    /// One step of the core. Its effects wait to be run.
+    fn step(&mut self, now: Now, input: Input<'_>) {
+        debug_assert!(self.effects.is_empty(), "effects run before the next input");
+        self.witness.before(&self.core, now, &input);
+        self.core.handle(now, input, &mut self.effects);
+        self.witness.after(&self.core, &self.effects);
     }
 
     /// Runs the effects, and what they cause, until there are no more.
@@ -298,7 +345,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
                 Cause::Closed(conn) => Input::Closed { conn },
             };
-            self.core.handle(now, input, &mut self.effects);
+            self.step(now, input);
         }
     }
 
@@ -359,7 +406,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 }
 
-impl<S: Read + Write, J: Storage> fmt::Debug for Pump<S, J> {
+impl<S: Read + Write, J: Storage, W: Witness> fmt::Debug for Pump<S, J, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pump").field("conns", &self.conns.len()).finish_non_exhaustive()
     }

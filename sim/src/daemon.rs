@@ -4,11 +4,13 @@
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::keys;
-use crate::oracles::{Oracles, kept};
+use crate::oracles::recorded::Recording;
+use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::{End, Net, PipeId};
 use crate::schedule::{Event, Micros, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
+use crate::watch::Watch;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
@@ -20,13 +22,12 @@ use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// Unix time in milliseconds at the beginning of every world.
 const EPOCH_MS: u64 = 1_789_000_000_000;
 /// From an edge to the turn that sees it: what a loop needs to come around.
 const TURN: Micros = 30;
-/// Turns in a row for which nothing but the deadline asks, without virtual time going by.
-const SPINS_MAX: u32 = 1_000;
 
 /// The daemon's machine.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub struct Daemon {
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage>>,
+    pump: Option<Pump<End, SimStorage, Watch>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -48,7 +49,11 @@ pub struct Daemon {
     /// By how much the wall clock is off, in milliseconds.
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
-    pending: Vec<Record>,
+    pending: Vec<Arc<[Record]>>,
+    /// Whether the wall clock may jump.
+    pub jumps: bool,
+    /// Whether what comes to the core is written down and given to a fresh one (O20).
+    pub records: bool,
     /// Commits there were.
     pub commits: u64,
     /// Turns there were.
@@ -74,6 +79,8 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            jumps: false,
+            records: false,
             commits: 0,
             turns: 0,
         }
@@ -133,20 +140,45 @@ impl Daemon {
         };
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
-        match kept::reopened(&oracles.truth, &pending, &mut load) {
-            Ok(found) => found.iter().for_each(|record| oracles.stored(record)),
+        let flat: Vec<Record> = pending.iter().flat_map(|append| append.to_vec()).collect();
+        let events = match kept::reopened(&oracles.truth, &flat, &mut load) {
+            Ok(found) => {
+                found.iter().for_each(|record| oracles.stored(record));
+                found.len()
+            }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
-        }
+        };
+        let rows = oracles.rows.reopened(&pending, events, &image, &mut load);
+        oracles.judge("O22", None, rows);
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
+        let (seed, now) = (self.dice.seed(), self.now());
+        let again = Store::open(self.disk.kill()).map_err(|error| error.to_string());
+        let twice = again.and_then(|(_, again)| restart::twice(&self.config, seed, now, &image, &again));
+        oracles.judge("O22", None, twice);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
-        let mut opening = Vec::new();
-        let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
-        self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
+        let (mut opening, config) = (Vec::new(), self.config.clone());
+        let written_down = self.records.then(|| image.clone());
+        let core = Core::open(config.clone(), seed, image, now, &mut opening);
+        let recording = written_down.map(|image| Recording::new(config.clone(), seed, image, now, &opening));
+        let watch = Watch::new(config, self.jumps, recording);
+        self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
+    }
+
+    /// Looks around in the process.
+    pub fn look(&mut self, oracles: &mut Oracles) {
+        let Some(pump) = &mut self.pump else { return };
+        pump.core().assert_invariants();
+        oracles.judge("O23", None, others::owed(pump.core()));
+        oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
+        let late = pump.witness().look(pump.core());
+        if let Err((oracle, what)) = late {
+            oracles.judge(oracle, None, Err(what));
+        }
     }
 
     fn fork(&mut self) -> Dice {
@@ -214,6 +246,9 @@ impl Daemon {
         let Some(pump) = &mut self.pump else { return Ok(()) };
         let turn = pump.turn(now)?;
         self.turns += 1;
+        if let Some((oracle, what)) = pump.witness_mut().take_broken() {
+            oracles.judge(oracle, None, Err(what));
+        }
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
         }
@@ -230,7 +265,7 @@ impl Daemon {
         }
         if let Some(Mono(deadline)) = deadline {
             self.spins = if deadline <= at { self.spins + 1 } else { 0 };
-            if self.spins > SPINS_MAX {
+            if self.spins > timers::SPINS_MAX {
                 oracles.judge("O15", None, Err("the deadline stays in the past, turn after turn".to_owned()));
             }
             self.plan_turn(deadline.max(at + TURN));
@@ -268,6 +303,9 @@ impl Daemon {
         // What dropping the store still writes goes to the old disk, which nobody will see again.
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
+            if let Some(recording) = pump.witness_mut().take_recording() {
+                oracles.judge("O20", None, recording.replay());
+            }
         }
         self.disk = disk;
         self.pipes.clear();

@@ -127,7 +127,8 @@ impl Network {
 
     /// Whether only faults can keep something from getting through in time.
     pub fn is_good(&self) -> bool {
-        self.bytes_per_s >= 1_000_000 && !self.tiny
+        let per_round_trip = self.buffer as u64 * SECOND / (2 * self.latency).max(1);
+        self.bytes_per_s.min(per_round_trip) >= 500_000 && !self.tiny
     }
 
     fn draw(dice: &mut Dice) -> Self {

@@ -100,8 +100,8 @@ impl SimStorage {
     }
 
     /// Records given of which nothing is known, in order: what a crash may or may not keep.
-    pub fn take_pending(&mut self) -> Vec<Record> {
-        self.pending.drain(..).flat_map(|(_, records)| records.to_vec()).collect()
+    pub fn take_pending(&mut self) -> Vec<Arc<[Record]>> {
+        self.pending.drain(..).map(|(_, records)| records).collect()
     }
 
     /// Whether it takes nothing before what it dropped is given again.

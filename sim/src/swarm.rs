@@ -50,7 +50,10 @@ pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
-    let mut world = World::new(plan.clone(), show);
+    finish(World::new(plan.clone(), show), plan)
+}
+
+fn finish(mut world: World, plan: &Plan) -> Result<Summary, Box<Failure>> {
     judge(&mut world, World::finish).map_err(|violation| {
         let lines = world.trace().last(violation.user, LINES);
         let (seed, reproduce) = (plan.seed, format!("cargo sim run --seed {}", plan.seed));
@@ -92,13 +95,17 @@ pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
     })
 }
 
-/// O20: runs a seed twice, and compares everything that happened.
+/// O20: runs a seed twice, and compares everything that happened. The second time all that comes to the core is written
+/// down, and has to have the same effects in a fresh one.
 ///
 /// # Errors
 /// What the seed broke, or that it did not happen the same way twice.
 pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
     let first = run(seed, Show::Hash)?;
-    let second = run(seed, Show::Keep)?;
+    let plan = Plan::draw(seed);
+    let mut recorded = World::new(plan.clone(), Show::Keep);
+    recorded.record();
+    let second = finish(recorded, &plan)?;
     if first == second {
         return Ok(first);
     }

@@ -7,8 +7,9 @@ use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
 use crate::faults::Fault;
-use crate::oracles::complete::Patience;
+use crate::oracles::bounds;
 use crate::oracles::limits::Limits;
+use crate::oracles::liveness::Patience;
 use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId, Way};
 use crate::plan::{Network, Plan};
@@ -20,6 +21,8 @@ use crate::trace::{Of, Show, Trace};
 const LOOK_EVERY: Micros = 250 * MS;
 /// After a fault, time for those whom it hit to be heard again.
 const CALM_AFTER: Micros = 5 * SECOND;
+/// Time for the daemon to forget all who have gone: the longest lease, and the close of every connection.
+const PARTING: Micros = 90 * SECOND;
 
 /// The number of the first hostile client's user.
 const HOSTILE: usize = 900;
@@ -81,7 +84,8 @@ impl World {
         let trace = Trace::new(schedule.clone(), show);
         let config = plan.config.clone();
         let limits = Limits::new(config.runs.active, config.runs.active_per_user);
-        let daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
+        let mut daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
+        daemon.jumps = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. }));
         let actors = cast(&plan);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));
@@ -129,7 +133,33 @@ impl World {
             }
             self.look_at_progress()?;
         }
+        if self.schedule.now() < time {
+            self.part()?;
+        }
         Ok(self.summary())
+    }
+
+    /// Everybody goes, for good; then nothing must be left in memory, and a last start must find everything.
+    fn part(&mut self) -> Result<(), Violation> {
+        self.trace.note(Of::World, format_args!("everybody goes"));
+        self.actors.clear();
+        let end = self.schedule.now() + PARTING;
+        let left = |world: &Self| world.daemon.core().map(|core| bounds::base(&core.inspect().sizes()));
+        while !matches!(left(self), Some(Ok(()))) {
+            if self.schedule.now() >= end {
+                let what =
+                    left(self).and_then(Result::err).unwrap_or_else(|| "the daemon is down".to_owned());
+                return Err(Violation { at: end, oracle: "O13", user: None, what });
+            }
+            self.step_through(LOOK_EVERY)?;
+        }
+        self.kill(SECOND);
+        self.step_through(2 * SECOND)
+    }
+
+    /// Everything that comes to the core is written down from now on, and given to a fresh one at the end.
+    pub fn record(&mut self) {
+        self.daemon.records = true;
     }
 
     /// Runs until `is_so`, at most for so long.
@@ -253,11 +283,8 @@ impl World {
             Event::Mend(index) => self.mend(index),
             Event::Boot => self.boot(),
             Event::Look => {
-                let calm =
-                    if self.patience.is_some() || self.plan.faults.is_empty() { self.calm_since } else { 0 };
-                if calm > 0 || self.plan.faults.is_empty() {
-                    self.oracles.look(calm);
-                }
+                self.oracles.look(self.calm_since);
+                self.daemon.look(&mut self.oracles);
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
         }
@@ -288,6 +315,9 @@ impl World {
 
     fn act(&mut self, index: usize) {
         let now = self.schedule.now();
+        if index >= self.actors.len() {
+            return;
+        }
         let mut ctx = Ctx {
             index,
             now,
@@ -312,12 +342,19 @@ impl World {
 
     fn boot(&mut self) {
         if !self.daemon.is_up() {
+            self.disturb(0);
             self.net.set_host(true);
             self.daemon.boot(&mut self.oracles);
         }
     }
 
+    /// Something goes wrong, for so long: whoever it hits needs some time to be heard again.
+    fn disturb(&mut self, time: Micros) {
+        self.calm_since = self.calm_since.max(self.schedule.now() + time + CALM_AFTER);
+    }
+
     fn kill(&mut self, down: Micros) {
+        self.disturb(down);
         self.daemon.kill(&mut self.oracles);
         self.daemon.disk().set_sync_fails(false);
         self.summary.crashes += 1;
@@ -330,6 +367,7 @@ impl World {
             return;
         }
         self.trace.note(Of::World, format_args!("fault: {fault:?}"));
+        self.disturb(fault.time().unwrap_or(0));
         if let (Some(time), Some(index)) = (fault.time(), index) {
             self.schedule.after(time, Event::Mend(index));
         }
@@ -423,7 +461,7 @@ impl World {
         self.daemon.disk().set_sync_fails(false);
         self.daemon.stall(0);
         self.patience = Some(Patience::new(now));
-        self.calm_since = now + CALM_AFTER;
+        self.disturb(0);
         for index in 0..self.actors.len() {
             self.planned[index] = now;
             self.schedule.at(now, Event::Actor(index));

@@ -9,7 +9,7 @@ use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
-use crate::oracles::{Who, durable};
+use crate::oracles::{Who, complete, durable};
 use crate::plan::{DevicePlan, Habit};
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
@@ -117,8 +117,7 @@ impl Device {
             return Some(format!("{} is not connected", self.who));
         };
         let head = truth.stream(self.user, epoch).map_or(0, |log| log.head());
-        let is_through = *seq == head && (self.is_viewer() || self.acked == head);
-        (!is_through).then(|| format!("{} is at {seq} (acknowledged {}) of {head}", self.who, self.acked))
+        complete::device(&self.who, *seq, (!self.is_viewer()).then_some(self.acked), head)
     }
 
     /// When it wants to be stepped again.
@@ -406,6 +405,12 @@ impl Device {
         }
         for text in texts {
             ctx.trace.message(Of::User(self.user), &self.who, "→", &text);
+            if text.starts_with("{\"type\":\"run\"")
+                && let (Some(pipe), Ok(said)) = (self.link.as_ref().and_then(Link::pipe), Said::read(&text))
+            {
+                let travel = self.plan.network.latency * 2 + 20 * MS;
+                ctx.oracles.asks(pipe, said.id.as_deref().unwrap_or_default(), travel);
+            }
             if let Some(link) = &mut self.link {
                 link.send(&text);
             }

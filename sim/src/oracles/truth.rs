@@ -70,6 +70,11 @@ pub struct RunTruth {
 }
 
 impl RunTruth {
+    /// Its user and its thread.
+    fn place(&self) -> (usize, String) {
+        (self.user.unwrap_or(usize::MAX), self.thread.clone())
+    }
+
     /// A worker's message is dealt with.
     pub(crate) fn deal_with(&mut self, n: u64) {
         self.beyond.insert(n);
@@ -90,6 +95,8 @@ pub struct Stored<'a> {
     pub data: EventData<'a>,
     /// The worker's number of it.
     pub n: Option<u64>,
+    /// Of an `agent_started`: the oldest run of its thread that has not ended.
+    pub first_of_thread: Option<String>,
 }
 
 /// All that is known to be durable.
@@ -101,6 +108,8 @@ pub struct Truth {
     pub runs: BTreeMap<String, RunTruth>,
     /// How many of them have not ended, by user.
     alive: BTreeMap<usize, u64>,
+    /// Those, by user and thread, oldest first.
+    threads: BTreeMap<(usize, String), Vec<String>>,
 }
 
 impl Truth {
@@ -128,6 +137,10 @@ impl Truth {
     /// How many runs have not ended.
     pub fn alive(&self) -> u64 {
         self.alive.values().sum()
+    }
+
+    fn first_of_thread(&self, run: &str) -> Option<String> {
+        self.threads.get(&self.runs.get(run)?.place())?.first().cloned()
     }
 
     /// Takes in one durable record. `judge` sees each event with its run before the run is changed by it.
@@ -171,7 +184,8 @@ impl Truth {
         let kind = Said::must(said.event.as_deref(), "event")?;
         let text = said.data.map_or("{}", |data| data.get());
         let data: EventData<'_> = serde_json::from_str(text).unwrap_or_default();
-        let stored = Stored { said, kind, data, n: marked(text) };
+        let first_of_thread = if kind == "agent_started" { self.first_of_thread(id) } else { None };
+        let stored = Stored { said, kind, data, n: marked(text), first_of_thread };
         if !self.runs.contains_key(id) {
             self.runs.insert(id.to_owned(), RunTruth::default());
         }
@@ -182,6 +196,7 @@ impl Truth {
             "run_queued" => {
                 run.user = secrets(text).next();
                 run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                self.threads.entry(run.place()).or_default().push(id.to_owned());
                 *self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default() += 1;
             }
             "agent_started" => {
@@ -193,6 +208,9 @@ impl Truth {
             "tool_executing" => drop(run.calls.insert(call(&stored.data), true)),
             "tool_completed" => drop(run.calls.insert(call(&stored.data), false)),
             "agent_completed" => {
+                if let Some(thread) = self.threads.get_mut(&run.place()) {
+                    thread.retain(|other| other != id);
+                }
                 run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
                 let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
                 *alive = alive.saturating_sub(1);

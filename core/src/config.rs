@@ -114,8 +114,16 @@ section! {
         cancel_grace: Span = Span::secs(5),
         /// Silence after which a worker is dead.
         lease: Span = Span::secs(15),
-        /// Offers in a row that may be not taken.
+        /// The part of a run's time after which its user is warned, in percent.
+        warn_at_percent: u32 = 80,
+        /// Offers in a row that may be not taken; attempts at a run that may be executed again.
         attempts: u32 = 3,
+        /// Failures in a row after which no run of an agent is let in for a while.
+        breaker_failures: u32 = 5,
+        /// For how long.
+        breaker_open: Span = Span::secs(30),
+        /// Runs that must end well before all are let in again.
+        breaker_successes: u32 = 2,
         /// Time for which an idempotency key is remembered.
         key_keep: Span = Span::secs(24 * 3600),
         /// Time for which a run may be queued (wall clock).
@@ -154,5 +162,11 @@ section! {
     AgentConfig {
         /// Time for one attempt.
         timeout: Option<Span> = None,
+        /// Whether its runs may be executed again; as the newest worker says when absent.
+        retryable: Option<bool> = None,
+        /// Attempts at a run in all, if it is retryable.
+        attempts: Option<u32> = None,
+        /// Its runs executed at once.
+        active: Option<usize> = None,
     }
 }

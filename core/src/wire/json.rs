@@ -175,7 +175,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(Thread, Agent, WorkerName, Device, Key, Call, RunId, Epoch);
+name_fields!(Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@ pub mod pipe;
 pub mod plan;
 pub mod said;
 pub mod schedule;
+pub mod settings;
+pub mod shrink;
 pub mod storage;
 pub mod swarm;
 pub mod tap;

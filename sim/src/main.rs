@@ -1,11 +1,15 @@
 //! `cargo sim`: runs simulated worlds. Exits 0 when every promise was kept, 1 when one was broken.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's own output")]
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use runcast_sim::plan::Plan;
+use runcast_sim::shrink::{Kept, Shrink};
 use runcast_sim::swarm::{self, Failure};
 use runcast_sim::trace::Show;
 use runcast_sim::world::Summary;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +41,26 @@ enum What {
         #[arg(long)]
         seed: u64,
     },
+    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a file.
+    Shrink {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+        /// Worlds that are tried, at most.
+        #[arg(long, default_value_t = 400)]
+        tries: usize,
+        /// Where to; `seed-N.json` if it is not said.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Run the world that a file keeps.
+    Replay {
+        /// Which.
+        file: PathBuf,
+        /// Print every line of its trace.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Run many seeds.
     Swarm {
         /// N for 0..N, or A..B.
@@ -64,11 +88,56 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
         What::Run { seed, trace: false } => swarm::run_and_explain(seed),
-        What::Run { seed, trace: true } => swarm::run(seed, Show::Each(Box::new(|line| println!("{line}")))),
+        What::Run { seed, trace: true } => swarm::run(seed, printing()),
         What::Meta { seed } => swarm::meta(seed),
         What::Swarm { seeds, jobs } => many(seeds, jobs, began),
+        What::Shrink { seed, tries, out } => return done(shrink(seed, tries, out)),
+        What::Replay { file, trace } => match replay(&file, trace) {
+            Ok(result) => result,
+            Err(error) => return done(Err(error)),
+        },
     };
     tell(result, began)
+}
+
+fn printing() -> Show {
+    Show::Each(Box::new(|line| println!("{line}")))
+}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shrink(seed: u64, tries: usize, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let shrink = Shrink::new(Plan::draw(seed), tries).map_err(anyhow::Error::msg)?;
+    let kept = shrink.finish(&mut |step| eprintln!("{step}"));
+    let file = out.unwrap_or_else(|| PathBuf::from(format!("seed-{seed}.json")));
+    std::fs::write(&file, serde_json::to_string_pretty(&kept)? + "\n")
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    let Plan { faults, users, workers, .. } = &kept.plan;
+    println!("{}", kept.why);
+    println!("{} faults, {} users, {} workers are left", faults.len(), users.len(), workers.len());
+    println!("reproduce: cargo sim replay {} --trace", file.display());
+    Ok(())
+}
+
+fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failure>>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let kept: Kept = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what `cargo sim shrink` writes", file.display()))?;
+    println!("kept for {}", kept.why);
+    let result =
+        if trace { swarm::play(&kept.plan, printing()) } else { swarm::play_and_explain(&kept.plan) };
+    Ok(result.map_err(|mut failure| {
+        failure.reproduce = format!("cargo sim replay {}", file.display());
+        failure
+    }))
 }
 
 fn many(seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {

@@ -8,6 +8,7 @@
 use crate::dice::Dice;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::tap::{Tap, Wrote};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,7 +19,7 @@ use std::rc::Rc;
 pub struct PipeId(pub u64);
 
 /// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Way {
     /// From the client to the daemon.
     Up,

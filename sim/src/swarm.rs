@@ -14,7 +14,7 @@ use std::thread;
 /// Lines of the trace in the report of a failure.
 const LINES: usize = 60;
 
-/// A seed that broke a promise.
+/// A world that broke a promise.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
@@ -23,6 +23,8 @@ pub struct Failure {
     pub violation: Violation,
     /// The newest lines that concern the user, if they were kept.
     pub lines: Vec<String>,
+    /// The command that plays it again.
+    pub reproduce: String,
 }
 
 impl fmt::Display for Failure {
@@ -31,7 +33,7 @@ impl fmt::Display for Failure {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {}: {}", self.seed, self.violation)?;
-        write!(f, "reproduce: cargo sim run --seed {}", self.seed)
+        write!(f, "reproduce: {}", self.reproduce)
     }
 }
 
@@ -40,15 +42,31 @@ impl fmt::Display for Failure {
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
-    let mut world = World::new(Plan::draw(seed), show);
-    let result = catch_unwind(AssertUnwindSafe(|| world.finish())).unwrap_or_else(|panic| {
+    play(&Plan::draw(seed), show)
+}
+
+/// Runs the world of a plan.
+///
+/// # Errors
+/// What it broke. A panic of the daemon counts as that.
+pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
+    let mut world = World::new(plan.clone(), show);
+    judge(&mut world, World::finish).map_err(|violation| {
+        let lines = world.trace().last(violation.user, LINES);
+        let (seed, reproduce) = (plan.seed, format!("cargo sim run --seed {}", plan.seed));
+        Box::new(Failure { seed, violation, lines, reproduce })
+    })
+}
+
+/// Does something with a world; a panic is a broken promise, too.
+pub(crate) fn judge(
+    world: &mut World,
+    what: impl FnOnce(&mut World) -> Result<Summary, Violation>,
+) -> Result<Summary, Violation> {
+    catch_unwind(AssertUnwindSafe(|| what(world))).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
         Err(Violation { at: world.summary().time, oracle: "panic", user: None, what: what.to_owned() })
-    });
-    result.map_err(|violation| {
-        let lines = world.trace().last(violation.user, LINES);
-        Box::new(Failure { seed, violation, lines })
     })
 }
 
@@ -57,7 +75,15 @@ pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
 /// # Errors
 /// As [`run`].
 pub fn run_and_explain(seed: u64) -> Result<Summary, Box<Failure>> {
-    run(seed, Show::Hash).map_err(|mut first| match run(seed, Show::Keep) {
+    play_and_explain(&Plan::draw(seed))
+}
+
+/// The same with a plan.
+///
+/// # Errors
+/// As [`play`].
+pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
+    play(plan, Show::Hash).map_err(|mut first| match play(plan, Show::Keep) {
         Err(again) => again,
         Ok(_) => {
             first.violation.what.push_str(" (and not when run again: O20 is broken as well)");
@@ -79,7 +105,8 @@ pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
     let mut what = "the same seed has happened in two ways".to_owned();
     let _ = write!(what, ": {first:?}, then {second:?}");
     let violation = Violation { at: first.time, oracle: "O20", user: None, what };
-    Err(Box::new(Failure { seed, violation, lines: Vec::new() }))
+    let reproduce = format!("cargo sim meta --seed {seed}");
+    Err(Box::new(Failure { seed, violation, lines: Vec::new(), reproduce }))
 }
 
 /// Runs many seeds on `jobs` threads. `progress` is told of each that is done, in whatever order.

@@ -1,11 +1,12 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
 //! killed and started again as the faults want it.
 
+use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::keys;
 use crate::oracles::{Oracles, kept};
-use crate::pipe::{End, Net, PipeId};
+use crate::pipe::PipeId;
 use crate::schedule::{Event, Micros, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
@@ -33,13 +34,12 @@ const SPINS_MAX: u32 = 1_000;
 pub struct Daemon {
     config: Config,
     schedule: Schedule,
-    net: Net,
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -57,11 +57,10 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(config: Config, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+    pub fn new(config: Config, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
             config,
             schedule,
-            net,
             trace,
             dice,
             disk: SimDisk::default(),
@@ -157,10 +156,10 @@ impl Daemon {
         Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
     }
 
-    /// Answers a call.
-    pub fn call(&mut self, id: PipeId) {
-        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+    /// Takes a connection.
+    pub fn accept(&mut self, end: Box<dyn Socket>) {
         let Some(pump) = &mut self.pump else { return };
+        let id = end.id();
         // Two clients share an address now and then.
         let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
         let conn = pump.accept(end, IpAddr::V4(address));

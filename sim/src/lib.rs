@@ -1,10 +1,12 @@
 //! The hostile world in which Runcast proves its promises.
 
 pub mod actors;
+pub mod carrier;
 pub mod daemon;
 pub mod dice;
 pub mod disk;
 pub mod faults;
+pub mod hosts;
 pub mod keys;
 pub mod link;
 pub mod oracles;

@@ -78,7 +78,7 @@ impl World {
         let trace = Trace::new(schedule.clone(), show);
         let config = plan.config.clone();
         let limits = Limits::new(config.runs.active, config.runs.active_per_user);
-        let daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
+        let daemon = Daemon::new(config, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));
@@ -220,7 +220,11 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Call(id) => self.daemon.call(id),
+            Event::Call(id) => {
+                if let Some(end) = self.net.answer(id, self.daemon.is_up()) {
+                    self.daemon.accept(Box::new(end));
+                }
+            }
             Event::Arrive(id, way) => self.net.arrive(id, way),
             Event::Room(id, way) => self.net.room(id, way),
             Event::Turn => {

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's own output")]
 
 use clap::{Parser, Subcommand};
-use runcast_sim::swarm::{self, Failure};
+use runcast_sim::swarm::{self, Failure, Which};
 use runcast_sim::trace::Show;
 use runcast_sim::world::Summary;
 use std::ops::Range;
@@ -27,6 +27,9 @@ enum What {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
@@ -36,6 +39,9 @@ enum What {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
     },
     /// Run many seeds.
     Swarm {
@@ -45,6 +51,9 @@ enum What {
         /// On so many threads.
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
     },
 }
 
@@ -63,18 +72,20 @@ fn jobs() -> usize {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
-        What::Run { seed, trace: false } => swarm::run_and_explain(seed),
-        What::Run { seed, trace: true } => swarm::run(seed, Show::Each(Box::new(|line| println!("{line}")))),
-        What::Meta { seed } => swarm::meta(seed),
-        What::Swarm { seeds, jobs } => many(seeds, jobs, began),
+        What::Run { seed, world, trace: false } => swarm::run_and_explain(world, seed),
+        What::Run { seed, world, trace: true } => {
+            swarm::run(world, seed, Show::Each(Box::new(|line| println!("{line}"))))
+        }
+        What::Meta { seed, world } => swarm::meta(world, seed),
+        What::Swarm { seeds, jobs, world } => many(world, seeds, jobs, began),
     };
     tell(result, began)
 }
 
-fn many(seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
+fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = seeds.end.saturating_sub(seeds.start);
-    swarm::swarm(seeds, jobs, &|_, _| {
+    swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();
         if told.fetch_max(due, Ordering::Relaxed) < due {

@@ -102,8 +102,7 @@ impl Hosts {
             Fault::Partition { zone, .. } => {
                 let zone = *zone;
                 if self.cut[zone].is_some_and(|cut| cut.by == index) {
-                    self.cut[zone] = None;
-                    self.join(zone);
+                    self.reunite(zone);
                 }
             }
             Fault::Slowness { .. } => {
@@ -162,12 +161,22 @@ impl Hosts {
         };
         self.cut[zone] = Some(Cut { by, how });
         self.join(zone);
+        self.mark_hurt(zone);
     }
 
-    /// Ends all partitions; a machine without power stays apart until it is started.
-    pub(super) fn join_all(&mut self) {
-        self.cut = [None; ZONES];
-        (0..ZONES).for_each(|number| self.join(number));
+    /// Ends the partition of a zone; a machine without power stays apart until it is started.
+    pub(super) fn reunite(&mut self, zone: usize) {
+        self.mark_hurt(zone);
+        self.cut[zone] = None;
+        self.join(zone);
+    }
+
+    /// Whoever has lost bytes on the way gets nothing more, before or after: turmoil sends nothing again.
+    fn mark_hurt(&self, zone: usize) {
+        if self.cut[zone].is_some_and(|cut| cut.how != How::Held) {
+            let stage = &mut *self.stage.borrow_mut();
+            stage.net.of_zone(zone).into_iter().for_each(|id| stage.oracles.hurt(id));
+        }
     }
 
     /// Makes the link between a zone and the daemon what it should be.

@@ -203,7 +203,7 @@ impl Hosts {
         self.holes.clear();
         self.slowness = 1;
         self.set_latency();
-        self.join_all();
+        (0..ZONES).for_each(|zone| self.reunite(zone));
         let stage = &mut *self.stage.borrow_mut();
         stage.is_healed = true;
         stage.net.heal();

@@ -191,6 +191,12 @@ impl Net {
         net.wires.iter().filter(|(_, wire)| is_open(wire)).map(|(id, _)| *id).collect()
     }
 
+    /// The connections of a zone.
+    pub fn of_zone(&self, zone: usize) -> Vec<PipeId> {
+        let net = self.0.borrow();
+        net.wires.iter().filter(|(_, wire)| wire.route.zone == zone).map(|(id, _)| *id).collect()
+    }
+
     /// Breaks a connection at both ends; what is on the way is lost.
     pub fn reset(&self, id: PipeId) {
         if let Some(wire) = self.0.borrow_mut().wires.get_mut(&id) {

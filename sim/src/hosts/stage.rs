@@ -84,6 +84,9 @@ impl Stage {
                     }
                 }
                 Some(Event::Stored) => self.daemon.stored(&mut self.oracles),
+                // The start before has failed.
+                Some(Event::Boot) if self.daemon.is_up() => {}
+                Some(Event::Boot) => self.daemon.boot(&mut self.oracles),
                 other => unreachable!("the daemon's machine plans nothing else: {other:?}"),
             }
             self.settle();

@@ -1,11 +1,16 @@
 //! `cargo sim`: runs simulated worlds. Exits 0 when every promise was kept, 1 when one was broken.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's own output")]
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use runcast_sim::swarm::{self, Failure, Which};
+use runcast_sim::plan::Plan;
+use runcast_sim::play::Which;
+use runcast_sim::shrink::{Kept, Shrink};
+use runcast_sim::swarm::{self, Failure};
 use runcast_sim::trace::Show;
 use runcast_sim::world::Summary;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +48,29 @@ enum What {
         #[arg(long, value_enum, default_value_t)]
         world: Which,
     },
+    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a file.
+    Shrink {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// Worlds that are tried, at most.
+        #[arg(long, default_value_t = 400)]
+        tries: usize,
+        /// Where to; `seed-N.json` if it is not said.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Run the world that a file keeps.
+    Replay {
+        /// Which.
+        file: PathBuf,
+        /// Print every line of its trace.
+        #[arg(long)]
+        trace: bool,
+    },
     /// Run many seeds.
     Swarm {
         /// N for 0..N, or A..B.
@@ -73,25 +101,74 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
         What::Run { seed, world, trace: false } => swarm::run_and_explain(world, seed),
-        What::Run { seed, world, trace: true } => {
-            swarm::run(world, seed, Show::Each(Box::new(|line| println!("{line}"))))
-        }
+        What::Run { seed, world, trace: true } => swarm::run(world, seed, printing()),
         What::Meta { seed, world } => swarm::meta(world, seed),
         What::Swarm { seeds, jobs, world } => many(world, seeds, jobs, began),
+        What::Shrink { seed, world, tries, out } => {
+            return done(shrink(Plan::draw_for(world, seed), tries, out));
+        }
+        What::Replay { file, trace } => match replay(&file, trace) {
+            Ok(result) => result,
+            Err(error) => return done(Err(error)),
+        },
     };
     tell(result, began)
+}
+
+fn printing() -> Show {
+    Show::Each(Box::new(|line| println!("{line}")))
+}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shrink(plan: Plan, tries: usize, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let seed = plan.seed;
+    let shrink = Shrink::new(plan, tries).map_err(anyhow::Error::msg)?;
+    let kept = shrink.finish(&mut |step| eprintln!("{step}"));
+    let file = out.unwrap_or_else(|| PathBuf::from(format!("seed-{seed}.json")));
+    std::fs::write(&file, serde_json::to_string_pretty(&kept)? + "\n")
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    let Plan { faults, users, workers, .. } = &kept.plan;
+    println!("{}", kept.why);
+    println!("{} faults, {} users, {} workers are left", faults.len(), users.len(), workers.len());
+    println!("reproduce: cargo sim replay {} --trace", file.display());
+    Ok(())
+}
+
+fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failure>>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let kept: Kept = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what `cargo sim shrink` writes", file.display()))?;
+    println!("kept for {}", kept.why);
+    let result =
+        if trace { swarm::play(&kept.plan, printing()) } else { swarm::play_and_explain(&kept.plan) };
+    Ok(result.map_err(|mut failure| {
+        failure.reproduce = format!("cargo sim replay {}", file.display());
+        failure
+    }))
 }
 
 fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = seeds.end.saturating_sub(seeds.start);
-    swarm::swarm(world, seeds, jobs, &|_, _| {
+    let total = swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();
         if told.fetch_max(due, Ordering::Relaxed) < due {
             eprintln!("{done} of {all} seeds");
         }
-    })
+    })?;
+    let each = began.elapsed().as_millis() / u128::from(all.max(1));
+    println!("{all} seeds, one every {each} ms on {jobs} threads");
+    Ok(total)
 }
 
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {

@@ -9,6 +9,7 @@ use crate::carrier::{Carrier, Socket};
 use crate::dice::Dice;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::tap::{Tap, Wrote};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +20,7 @@ use std::rc::Rc;
 pub struct PipeId(pub u64);
 
 /// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Way {
     /// From the client to the daemon.
     Up,

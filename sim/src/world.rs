@@ -22,6 +22,9 @@ pub(crate) const LOOK_EVERY: Micros = 250 * MS;
 /// After a fault, time for those whom it hit to be heard again.
 pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 
+/// The number of the first hostile client's user.
+const HOSTILE: usize = 900;
+
 /// What happened in a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -112,7 +115,15 @@ impl World {
     /// # Errors
     /// The first promise that is broken.
     pub fn finish(&mut self) -> Result<Summary, Violation> {
-        while !(self.patience.is_some() && self.missing().is_none()) {
+        self.finish_within(Micros::MAX)
+    }
+
+    /// The same, but stops after so much time, with nothing judged that has not happened by then.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn finish_within(&mut self, time: Micros) -> Result<Summary, Violation> {
+        while !(self.patience.is_some() && self.missing().is_none()) && self.schedule.now() < time {
             self.step_through(LOOK_EVERY)?;
             if self.patience.is_none() && self.schedule.now() >= self.plan.heal_at {
                 self.heal();
@@ -466,19 +477,19 @@ pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
 
 /// All actors of a plan: devices by user, then workers, then the hostile.
 pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
-    let dice = |index: usize| Dice::new(plan.seed, 1_000 + index as u64);
+    let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
-    for (number, user) in plan.users.iter().enumerate() {
+    for user in &plan.users {
         for device in &user.devices {
-            let device = Device::new(device.clone(), number, &user.name, dice(actors.len()));
+            let device = Device::new(device.clone(), user.number, &user.name, dice(device.dice));
             actors.push(Actor::Device(Box::new(device)));
         }
     }
     for worker in &plan.workers {
-        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(actors.len())))));
+        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(worker.dice)))));
     }
     for n in 0..plan.hostile {
-        let hostile = Hostile::new(plan.users.len() + n, Network::good(1), dice(actors.len()));
+        let hostile = Hostile::new(HOSTILE + n, Network::good(1), dice(3_000 + n as u64));
         actors.push(Actor::Hostile(Box::new(hostile)));
     }
     actors

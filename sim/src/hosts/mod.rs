@@ -121,7 +121,15 @@ impl Hosts {
     /// # Errors
     /// The first promise that is broken.
     pub fn finish(&mut self) -> Result<Summary, Violation> {
-        while !(self.patience.is_some() && self.missing().is_none()) {
+        self.finish_within(Micros::MAX)
+    }
+
+    /// The same, but stops after so much time, with nothing judged that has not happened by then.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn finish_within(&mut self, time: Micros) -> Result<Summary, Violation> {
+        while !(self.patience.is_some() && self.missing().is_none()) && self.now() < time {
             for _ in 0..LOOK_EVERY / TICK {
                 self.tick()?;
             }

@@ -2,6 +2,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's own output")]
 
 use clap::{Parser, Subcommand};
+use runcast_core::planted::Bug;
+use runcast_sim::bugs;
+use runcast_sim::plan::Plan;
 use runcast_sim::swarm::{self, Failure};
 use runcast_sim::trace::Show;
 use runcast_sim::world::Summary;
@@ -30,12 +33,27 @@ enum What {
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
+        /// Plant this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
     },
     /// Run the same seed twice and compare all that happened.
     Meta {
         /// Which.
         #[arg(long)]
         seed: u64,
+    },
+    /// Plant each bug in turn, and see whether an oracle reports it.
+    Bugs {
+        /// In the worlds of so many seeds, from 0 on.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Only these.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Vec<Bug>,
+        /// On so many threads.
+        #[arg(long, default_value_t = jobs())]
+        jobs: usize,
     },
     /// Run many seeds.
     Swarm {
@@ -63,8 +81,13 @@ fn jobs() -> usize {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
-        What::Run { seed, trace: false } => swarm::run_and_explain(seed),
-        What::Run { seed, trace: true } => swarm::run(seed, Show::Each(Box::new(|line| println!("{line}")))),
+        What::Run { seed, trace: false, bug: None } => swarm::run_and_explain(seed),
+        What::Run { seed, trace, bug } => {
+            let plan = bug.map_or_else(|| Plan::draw(seed), |bug| bugs::plan(seed, bug));
+            let show = if trace { Show::Each(Box::new(|line| println!("{line}"))) } else { Show::Keep };
+            swarm::run_plan(plan, show)
+        }
+        What::Bugs { seeds, bug, jobs } => return hunt(seeds, &bug, jobs),
         What::Meta { seed } => swarm::meta(seed),
         What::Swarm { seeds, jobs } => many(seeds, jobs, began),
     };
@@ -81,6 +104,33 @@ fn many(seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<F
             eprintln!("{done} of {all} seeds");
         }
     })
+}
+
+fn hunt(seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        println!(
+            "no bug can be planted in this build: use `cargo sim bugs`, whose profile checks everything"
+        );
+        return ExitCode::FAILURE;
+    }
+    // Most bugs end in an assertion somewhere: the table says so.
+    std::panic::set_hook(Box::new(|_| {}));
+    let bugs = if only.is_empty() { Bug::ALL } else { only };
+    let hunts = bugs::hunt_all(bugs, seeds, jobs, &|hunt| {
+        let caught = hunt.caught.as_ref().map_or("not seen".to_owned(), |failure| {
+            format!(
+                "cargo sim run --seed {} --bug {}: {}",
+                failure.seed,
+                hunt.bug.as_str(),
+                failure.violation
+            )
+        });
+        eprintln!("{}: {caught}", hunt.bug.as_str());
+    });
+    print!("{}", bugs::table(&hunts));
+    let missed = hunts.iter().filter(|hunt| hunt.caught.is_none()).count();
+    println!("{} of {} seen", hunts.len() - missed, hunts.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {

@@ -5,6 +5,7 @@ use crate::faults::{self, Fault};
 use crate::pipe::ZONES;
 use crate::schedule::{MS, Micros, SECOND};
 use runcast_core::config::Config;
+use runcast_core::planted::Planted;
 use runcast_core::time::Span;
 
 /// A world before it begins.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// The bug that the daemon has, if it has one.
+    pub planted: Planted,
 }
 
 /// A user.
@@ -223,6 +226,7 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            planted: Planted::default(),
         }
     }
 
@@ -241,7 +245,8 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+        let config = draw_config(&mut dice);
+        Self { seed, config, users, workers, hostile, faults, heal_at, planted: Planted::default() }
     }
 }
 

@@ -40,7 +40,16 @@ impl fmt::Display for Failure {
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
-    let mut world = World::new(Plan::draw(seed), show);
+    run_plan(Plan::draw(seed), show)
+}
+
+/// Runs a world.
+///
+/// # Errors
+/// What it broke. A panic of the daemon counts as that.
+pub fn run_plan(plan: Plan, show: Show) -> Result<Summary, Box<Failure>> {
+    let seed = plan.seed;
+    let mut world = World::new(plan, show);
     let result = catch_unwind(AssertUnwindSafe(|| world.finish())).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");

@@ -1,7 +1,7 @@
 //! One user: the owner of a stream, devices, connections and runs. Reached only through a verified token.
 //!
-//! A context comes into being whole: from all that the store has of its user, or new. It leaves memory when nobody is
-//! connected, nothing runs and nothing is on its way.
+//! A context comes into being whole: from all that the store has of its user, or new. It leaves memory when
+//! nobody is connected, nothing runs and nothing is on its way.
 
 use crate::conn::Role;
 use crate::durable::Reveal;

@@ -1,7 +1,7 @@
 //! The table of timers: what the core wants to be woken for, and why.
 //!
-//! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is gone once it
-//! has fired.
+//! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is
+//! gone once it has fired.
 
 use crate::ids::{ConnId, RunId};
 use crate::time::Mono;

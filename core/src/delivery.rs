@@ -1,7 +1,7 @@
 //! Events to a connection (PROTOCOL §4): a cursor in the stream, a window, acknowledgements, retries.
 //!
-//! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in pages from
-//! the store when the window has room.
+//! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in
+//! pages from the store when the window has room.
 
 use crate::config::{Delivery, Server};
 use crate::context::Position;

@@ -1,8 +1,8 @@
 //! Durable before visible: records on their way to stable storage, and what may be shown once they are there.
 //!
-//! Whatever handles an input records what must be stored and attaches what is to be revealed. At the end of the input
-//! the records leave as one append; the reveals wait until the store says that it has it. A store that is full keeps
-//! the appends here, in order, until it takes them.
+//! Whatever handles an input records what must be stored and attaches what is to be revealed. At the end of
+//! the input the records leave as one append; the reveals wait until the store says that it has it. A store
+//! that is full keeps the appends here, in order, until it takes them.
 
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
@@ -114,7 +114,8 @@ impl Durable {
         self.pending.len()
     }
 
-    /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at once.
+    /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at
+    /// once.
     #[must_use]
     pub(crate) fn commit(&mut self, out: &mut Effects) -> Vec<Reveal> {
         let reveals = core::mem::take(&mut self.reveals);

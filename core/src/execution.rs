@@ -1,7 +1,7 @@
 //! What a worker says about its runs (PROTOCOL §6): taking one, its numbered messages, its end.
 //!
-//! Every message is held against the table of runs: another's run, an old attempt, a number out of order, an event
-//! against the order of events are each answered with their code, and touch nothing.
+//! Every message is held against the table of runs: another's run, an old attempt, a number out of order, an
+//! event against the order of events are each answered with their code, and touch nothing.
 
 use crate::Core;
 use crate::conn::{Role, text};

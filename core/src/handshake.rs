@@ -1,7 +1,7 @@
 //! From a request head to `hello` (PROTOCOL §3): tokens, their judgement, and the order of it all.
 //!
-//! Nothing is handled before authentication and nothing is dropped: what a client sends early waits in its inbox, and
-//! `welcome` is the first message it gets.
+//! Nothing is handled before authentication and nothing is dropped: what a client sends early waits in its
+//! inbox, and `welcome` is the first message it gets.
 
 use crate::Core;
 use crate::conn::Role;

@@ -1,5 +1,5 @@
-//! What must be true after every input. Cheap enough to stay on in release builds; the whole walk is for the simulator
-//! and the fuzzers.
+//! What must be true after every input. Cheap enough to stay on in release builds; the whole walk is for the
+//! simulator and the fuzzers.
 
 use crate::Core;
 use crate::conn::Role;

@@ -1,8 +1,9 @@
 #![no_std]
 //! The state machine of Runcast: pure, single-threaded, deterministic.
 //!
-//! Everything from outside comes in as an [`Input`], everything it does goes out as an [`Effect`], in order. It has no
-//! clock, no file, no socket and no randomness but its seed: the same inputs give the same effects, on every machine.
+//! Everything from outside comes in as an [`Input`], everything it does goes out as an [`Effect`], in order.
+//! It has no clock, no file, no socket and no randomness but its seed: the same inputs give the same effects,
+//! on every machine.
 //!
 //! ```
 //! use runcast_core::{Core, config::Config, ids::ConnId, input::{Head, Input}, record::Image, time::Now};

@@ -1,5 +1,6 @@
-//! What people are told besides events (PROTOCOL §5): where their run stands in the queue, that it works, that they are
-//! behind, that the connection lives. Notices are not stored, and go to all of a user's devices.
+//! What people are told besides events (PROTOCOL §5): where their run stands in the queue, that it works,
+//! that they are behind, that the connection lives. Notices are not stored, and go to all of a user's
+//! devices.
 
 use crate::Core;
 use crate::conn::text;

@@ -1,7 +1,8 @@
 //! Who is next: limits, and fair order (PROTOCOL §5, REQUIREMENTS A7).
 //!
-//! Users take turns; within a user the oldest run goes first; a thread's runs go one at a time, in order. A run that
-//! cannot start now (its thread, its user or its agent's workers are busy) lets others pass and keeps its place.
+//! Users take turns; within a user the oldest run goes first; a thread's runs go one at a time, in order. A
+//! run that cannot start now (its thread, its user or its agent's workers are busy) lets others pass and
+//! keeps its place.
 
 use crate::Core;
 use crate::context::{Context, RunOf};

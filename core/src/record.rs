@@ -1,8 +1,8 @@
 //! What is put on stable storage: the core's words to the store.
 //!
 //! The store knows rows and streams and nothing of what they mean. All records of one
-//! [`Effect::Append`](crate::effect::Effect::Append) become durable together or not at all, and appends become
-//! durable in the order in which they were emitted.
+//! [`Effect::Append`](crate::effect::Effect::Append) become durable together or not at all, and appends
+//! become durable in the order in which they were emitted.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -123,8 +123,8 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
-    /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least one
-    /// if there is one.
+    /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least
+    /// one if there is one.
     Events {
         /// Whose stream.
         stream: StreamKey,
@@ -144,7 +144,8 @@ pub enum Found {
     Rows(Vec<(RowKey, Bytes)>),
     /// To [`Query::Events`]: seq and finished text, consecutive.
     Events(Vec<(u64, Bytes)>),
-    /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by silence.
+    /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by
+    /// silence.
     Damaged,
 }
 

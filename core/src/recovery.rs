@@ -1,4 +1,5 @@
-//! The core as it comes up on what the store knows: contexts, runs, workers' leases, the queue in its old order.
+//! The core as it comes up on what the store knows: contexts, runs, workers' leases, the queue in its old
+//! order.
 
 use crate::Core;
 use crate::context::{Context, RunOf};

@@ -1,7 +1,7 @@
 //! A run's life: what was asked, how far it is, and how that is stored.
 //!
-//! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to queued; it
-//! ends from anywhere, once.
+//! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to
+//! queued; it ends from anywhere, once.
 
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
 use crate::record::{Record, RowKey, Table};

@@ -1,4 +1,5 @@
-//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in memory.
+//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in
+//! memory.
 
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
@@ -209,8 +210,8 @@ impl Stream {
         self.floor > before
     }
 
-    /// Where a connection begins that asks for `from`. `device` is the position of a device that is known, `live` the
-    /// first event of the oldest run that has not ended.
+    /// Where a connection begins that asks for `from`. `device` is the position of a device that is known,
+    /// `live` the first event of the oldest run that has not ended.
     pub(crate) fn resume(&self, from: &From, device: Option<u64>, live: Option<u64>) -> Resume {
         let oldest = self.floor - 1;
         match from {

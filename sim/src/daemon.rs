@@ -7,13 +7,13 @@ use crate::keys;
 use crate::oracles::{Oracles, kept};
 use crate::pipe::{End, Net, PipeId};
 use crate::plan::Plan;
-use crate::schedule::{Event, Micros, Schedule};
+use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
-use runcast::store::Store;
+use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
@@ -131,6 +131,7 @@ impl Daemon {
     pub fn boot(&mut self, oracles: &mut Oracles) {
         let (mut store, image) = match Store::open(self.disk.clone()) {
             Ok(opened) => opened,
+            Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
                 return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
             }
@@ -153,6 +154,13 @@ impl Daemon {
         self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
+    }
+
+    /// The disk fails already. Someone looks after it, and starts the process again.
+    fn boot_later(&mut self, error: &OpenError) {
+        self.trace.note(Of::World, format_args!("the daemon does not start: {error}"));
+        self.disk.set_sync_fails(false);
+        self.schedule.after(SECOND, Event::Boot);
     }
 
     fn fork(&mut self) -> Dice {

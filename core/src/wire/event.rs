@@ -67,7 +67,7 @@ pub struct WorkerEvent<'a> {
 }
 
 impl<'a> Field<'a> for Kind {
-    const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, tool_completed, \
+    const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, \
         step_started, step_completed, run_progress or custom";
     fn read(raw: &'a str) -> Option<Self> {
         let word = <Cow<'a, str>>::read(raw)?;

@@ -1,5 +1,5 @@
-//! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what was
-//! expected there, payloads passed through as written, and objects written in order.
+//! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what
+//! was expected there, payloads passed through as written, and objects written in order.
 
 use super::error::{Code, Refusal};
 use alloc::borrow::Cow;
@@ -73,8 +73,8 @@ impl<'a> Fields<'a> {
         self.raw(name).is_some_and(|raw| raw.get() != "null")
     }
 
-    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes do
-    /// not count; numbers count as written.
+    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes
+    /// do not count; numbers count as written.
     pub fn digest(&self, except: &[&str]) -> u128 {
         let mut digest = Digest::new();
         digest.object(self, except);

@@ -105,6 +105,14 @@ impl From<ReadError> for CommitError {
     }
 }
 
+/// Whether a store could be opened here, as far as a look at its header tells. Nothing is written.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn recognise(disk: &dyn Disk) -> Result<(), OpenError> {
+    backend::read_slots(disk).map(|_| ())
+}
+
 impl Store {
     /// Opens the store on this disk, or makes one on an empty disk. Recovery is complete when this returns.
     ///

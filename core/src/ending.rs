@@ -7,14 +7,17 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ids::{Call, ConnId, RunId};
+use crate::planted::Bug;
 use crate::record::{Record, Table};
 use crate::run::{Cause, Ended, Phase, Run, ended_key};
+use crate::sometimes::Sometimes;
 use crate::time::WallMs;
 use crate::wire::error::Refusal;
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
 use crate::wire::user::ok;
 use crate::wire::worker::{Attempt, Complete, Status, about};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -125,7 +128,11 @@ impl Core {
         run.completed_by = worker.clone().filter(|_| end.is_completed);
         run.ran = run.ran(now);
         run.running_since = None;
-        let interrupted = core::mem::take(&mut run.tools.open);
+        let mut interrupted = core::mem::take(&mut run.tools.open);
+        self.mark_open(&end, &interrupted);
+        if self.planted.is(Bug::NoClosingOfTools) {
+            interrupted.clear();
+        }
         for (call, since) in interrupted {
             let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
             self.write(of, Kind::ToolCompleted, &data.finish());
@@ -144,13 +151,26 @@ impl Core {
         self.durable.reveal(Reveal::Ended(of.clone()));
     }
 
+    fn mark_open(&mut self, end: &End, open: &BTreeMap<Call, u64>) {
+        match end.status {
+            "timed_out" if !open.is_empty() => self.seen.mark(Sometimes::ToolOpenAtTimeout),
+            "worker_lost" if !open.is_empty() => self.seen.mark(Sometimes::ToolOpenAtLoss),
+            _ => {}
+        }
+    }
+
     /// A run leaves the worker at which it is: its slot, its user's and its thread's are free.
     fn free_slot(&mut self, of: &RunOf) {
         for timer in [Timer::Start, Timer::Timeout, Timer::Grace, Timer::Working] {
             self.deadlines.clear(timer(of.run.clone()));
         }
         assert!(self.queue.active > 0, "a slot is freed once");
-        self.queue.active -= 1;
+        if !self.planted.is(Bug::SlotNeverFreed) {
+            self.queue.active -= 1;
+        }
+        if self.planted.is(Bug::SlotFreedTwice) {
+            self.queue.active = self.queue.active.saturating_sub(1);
+        }
         self.queue.has_changed = true;
         self.notice_queue();
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
@@ -195,11 +215,16 @@ impl Core {
         match phase {
             Phase::Queued { .. } => self.end(of, End::stopped(Cause::User)),
             Phase::Offered(worker) => {
+                self.seen.mark(Sometimes::CancelledOffered);
                 self.withdraw(of, &worker, out);
                 self.end(of, End::stopped(Cause::User));
             }
             Phase::Starting(worker) | Phase::Running(worker) => {
+                let is_starting = matches!(run.phase, Phase::Starting(_));
                 run.phase = Phase::Cancelling(worker, Cause::User);
+                if is_starting {
+                    self.seen.mark(Sometimes::CancelledStarting);
+                }
                 assert!(attempt > 0, "a run at a worker was dispatched");
                 self.stop(of);
                 return Some("cancelling");
@@ -251,11 +276,17 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let Some(run) = self.run_mut(&of) else { return };
         let Phase::Cancelling(_, cause) = run.phase else { return };
+        if self.planted.is(Bug::TwoEnds) {
+            return self.write(&of, Kind::AgentCompleted, "{\"status\":\"cancelled\"}");
+        }
         self.end(&of, End::stopped(cause));
     }
 
     /// A run's worker is dead.
     pub(crate) fn lost(&mut self, of: &RunOf) {
+        if self.planted.is(Bug::ExecutedTwice) {
+            return self.requeue(of);
+        }
         let Some(run) = self.run_mut(of) else { return };
         let end = match run.phase {
             Phase::Cancelling(_, cause) => End::stopped(cause),
@@ -283,6 +314,7 @@ impl Core {
             run.avoid.insert(worker, now);
         }
         if times >= limit {
+            self.seen.mark(Sometimes::OfferedTooOften);
             return self.end(of, End::not_taken(times));
         }
         self.requeue(of);

@@ -9,7 +9,9 @@ use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ids::{Agent, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::Span;
 use crate::wire::user::Place;
 use crate::worker::WorkerKey;
@@ -38,8 +40,11 @@ impl Core {
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let ordinal = |id: &RunId| context.runs.get(id).map(|run| run.ordinal);
         let own = ordinal(&of.run);
-        let at =
+        let mut at =
             context.waiting.iter().position(|other| ordinal(other) > own).unwrap_or(context.waiting.len());
+        if self.planted.is(Bug::LastInFirstOut) {
+            at = 0;
+        }
         context.waiting.insert(at, of.run.clone());
         let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
         let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
@@ -76,6 +81,9 @@ impl Core {
             let user = self.queue.turns.remove(turn).expect("a turn that was found");
             self.queue.turns.push_back(user.clone());
             let of = RunOf { user, run };
+            if self.users.get(&of.user).is_some_and(|context| context.waiting.front() != Some(&of.run)) {
+                self.seen.mark(Sometimes::ThreadPassedOver);
+            }
             self.dequeue(&of);
             self.offer(&of, &worker, out);
         }

@@ -1,14 +1,14 @@
 //! The seam between the two worlds: who carries bytes between a client and the daemon's machine.
 //!
-//! World 1 carries them through pipes of its own, world 2 through turmoil's streams. Clients and pump see only this, and run
-//! the same over both.
+//! World 1 carries them through pipes of its own, world 2 through turmoil's streams. Clients and pump see
+//! only this, and run the same over both.
 
 use crate::pipe::{PipeId, Route, Status};
 use std::fmt;
 use std::io::{Read, Write};
 
-/// One end of a connection. It never blocks, and is watched edge-triggered: after `WouldBlock` its owner is woken once when
-/// that changes. Dropping it closes the connection.
+/// One end of a connection. It never blocks, and is watched edge-triggered: after `WouldBlock` its owner is
+/// woken once when that changes. Dropping it closes the connection.
 pub trait Socket: Read + Write + fmt::Debug {
     /// Which connection. Both ends have the same.
     fn id(&self) -> PipeId;

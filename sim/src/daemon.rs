@@ -7,6 +7,7 @@ use crate::disk::SimDisk;
 use crate::keys;
 use crate::oracles::{Oracles, kept};
 use crate::pipe::PipeId;
+use crate::plan::Plan;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
@@ -17,6 +18,7 @@ use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +35,7 @@ const SPINS_MAX: u32 = 1_000;
 #[derive(Debug)]
 pub struct Daemon {
     config: Config,
+    planted: Planted,
     schedule: Schedule,
     trace: Trace,
     dice: Dice,
@@ -57,9 +60,10 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(config: Config, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
+    pub fn new(plan: &Plan, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
-            config,
+            config: plan.config.clone(),
+            planted: plan.planted,
             schedule,
             trace,
             dice,
@@ -124,13 +128,14 @@ impl Daemon {
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (store, image) = match Store::open(self.disk.clone()) {
+        let (mut store, image) = match Store::open(self.disk.clone()) {
             Ok(opened) => opened,
             Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
                 return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
             }
         };
+        store.plant(self.planted);
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
         match kept::reopened(&oracles.truth, &pending, &mut load) {
@@ -143,7 +148,8 @@ impl Daemon {
         oracles.judge("O3", None, lost);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
         let mut opening = Vec::new();
-        let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
+        let (config, seed) = (self.config.clone(), self.dice.seed());
+        let core = Core::open_planted(config, seed, image, self.now(), self.planted, &mut opening);
         self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);

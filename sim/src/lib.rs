@@ -1,6 +1,7 @@
 //! The hostile world in which Runcast proves its promises.
 
 pub mod actors;
+pub mod bugs;
 pub mod carrier;
 pub mod daemon;
 pub mod dice;

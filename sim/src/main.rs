@@ -3,6 +3,8 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use runcast_core::planted::Bug;
+use runcast_sim::bugs;
 use runcast_sim::plan::Plan;
 use runcast_sim::play::Which;
 use runcast_sim::shrink::{Kept, Shrink};
@@ -38,6 +40,9 @@ enum What {
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
+        /// Plant this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
     },
     /// Run the same seed twice and compare all that happened.
     Meta {
@@ -48,7 +53,8 @@ enum What {
         #[arg(long, value_enum, default_value_t)]
         world: Which,
     },
-    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a file.
+    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a
+    /// file.
     Shrink {
         /// Which.
         #[arg(long)]
@@ -56,6 +62,9 @@ enum What {
         /// In which world.
         #[arg(long, value_enum, default_value_t)]
         world: Which,
+        /// With this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
         /// Worlds that are tried, at most.
         #[arg(long, default_value_t = 400)]
         tries: usize,
@@ -70,6 +79,21 @@ enum What {
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
+    },
+    /// Plant each bug in turn, and see whether an oracle reports it.
+    Bugs {
+        /// In the worlds of so many seeds, from 0 on.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// Only these.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Vec<Bug>,
+        /// On so many threads.
+        #[arg(long, default_value_t = jobs())]
+        jobs: usize,
     },
     /// Run many seeds.
     Swarm {
@@ -100,12 +124,12 @@ fn jobs() -> usize {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
-        What::Run { seed, world, trace: false } => swarm::run_and_explain(world, seed),
-        What::Run { seed, world, trace: true } => swarm::run(world, seed, printing()),
+        What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
         What::Meta { seed, world } => swarm::meta(world, seed),
+        What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
         What::Swarm { seeds, jobs, world } => many(world, seeds, jobs, began),
-        What::Shrink { seed, world, tries, out } => {
-            return done(shrink(Plan::draw_for(world, seed), tries, out));
+        What::Shrink { seed, world, bug, tries, out } => {
+            return done(shrink(bugs::plan(world, seed, bug), tries, out));
         }
         What::Replay { file, trace } => match replay(&file, trace) {
             Ok(result) => result,
@@ -115,8 +139,11 @@ fn main() -> ExitCode {
     tell(result, began)
 }
 
-fn printing() -> Show {
-    Show::Each(Box::new(|line| println!("{line}")))
+fn run(plan: &Plan, trace: bool) -> Result<Summary, Box<Failure>> {
+    match trace {
+        true => swarm::play(plan, Show::Each(Box::new(|line| println!("{line}")))),
+        false => swarm::play_and_explain(plan),
+    }
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {
@@ -148,9 +175,7 @@ fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failur
     let kept: Kept = serde_json::from_str(&text)
         .with_context(|| format!("{} is not what `cargo sim shrink` writes", file.display()))?;
     println!("kept for {}", kept.why);
-    let result =
-        if trace { swarm::play(&kept.plan, printing()) } else { swarm::play_and_explain(&kept.plan) };
-    Ok(result.map_err(|mut failure| {
+    Ok(run(&kept.plan, trace).map_err(|mut failure| {
         failure.reproduce = format!("cargo sim replay {}", file.display());
         failure
     }))
@@ -169,6 +194,29 @@ fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<
     let each = began.elapsed().as_millis() / u128::from(all.max(1));
     println!("{all} seeds, one every {each} ms on {jobs} threads");
     Ok(total)
+}
+
+fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        println!(
+            "no bug can be planted in this build: use `cargo sim bugs`, whose profile checks everything"
+        );
+        return ExitCode::FAILURE;
+    }
+    // Most bugs end in an assertion somewhere: the table says so.
+    std::panic::set_hook(Box::new(|_| {}));
+    let bugs = if only.is_empty() { Bug::ALL } else { only };
+    let hunts = bugs::hunt_all(world, bugs, seeds, jobs, &|hunt| {
+        let caught = hunt
+            .caught
+            .as_ref()
+            .map_or("not seen".to_owned(), |failure| format!("{}: {}", failure.reproduce, failure.violation));
+        eprintln!("{}: {caught}", hunt.bug.as_str());
+    });
+    print!("{}", bugs::table(&hunts));
+    let missed = hunts.iter().filter(|hunt| hunt.caught.is_none()).count();
+    println!("{} of {} seen", hunts.len() - missed, hunts.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {

@@ -3,6 +3,7 @@
 //! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written to a file
 //! and played again.
 
+use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::pipe::ZONES;
@@ -10,6 +11,7 @@ use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::settings;
 use runcast_core::config::Config;
+use runcast_core::planted::Planted;
 use runcast_core::time::Span;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,9 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// The bug that the daemon has, if it has one.
+    #[serde(default, with = "bugs")]
+    pub planted: Planted,
 }
 
 /// A user.
@@ -244,6 +249,7 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            planted: Planted::default(),
         }
     }
 
@@ -267,8 +273,9 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        let world = Which::default();
-        Self { world, seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+        let (world, planted) = (Which::default(), Planted::default());
+        let config = draw_config(&mut dice);
+        Self { world, seed, config, users, workers, hostile, faults, heal_at, planted }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Running seeds: one, the same twice, many.
 
+use crate::bugs;
 use crate::oracles::Violation;
 use crate::plan::Plan;
 use crate::play::{self, Play, Which};
@@ -56,7 +57,8 @@ pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
     judge(&mut *world, Micros::MAX).map_err(|violation| {
         let lines = world.trace().last(violation.user, LINES);
         let seed = plan.seed;
-        let reproduce = format!("cargo sim run --seed {seed}{}", plan.world.flag());
+        let flags = [plan.world.flag(), &bugs::flag(plan.planted)].concat();
+        let reproduce = format!("cargo sim run --seed {seed}{flags}");
         Box::new(Failure { seed, violation, lines, reproduce })
     })
 }

@@ -80,9 +80,9 @@ impl World {
         let dice = |owner| Dice::new(plan.seed, owner);
         let net = Net::new(schedule.clone(), dice(1));
         let trace = Trace::new(schedule.clone(), show);
-        let config = plan.config.clone();
-        let limits = Limits::new(config.runs.active, config.runs.active_per_user);
-        let daemon = Daemon::new(config, schedule.clone(), trace.clone(), dice(2));
+        let runs = &plan.config.runs;
+        let limits = Limits::new(runs.active, runs.active_per_user);
+        let daemon = Daemon::new(&plan, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));

@@ -148,7 +148,8 @@ impl Hosts {
         self.sim.bounce(DAEMON);
     }
 
-    /// Cuts a zone off, unless it is. The length of the time, as good as chance, says what becomes of what is said.
+    /// Cuts a zone off, unless it is. The length of the time, as good as chance, says what becomes of what
+    /// is said.
     fn cut_off(&mut self, by: usize, zone: usize, ways: &[Way], time: Micros) {
         if self.cut[zone].is_some() {
             return;
@@ -156,7 +157,7 @@ impl Hosts {
         self.summary.partitions += 1;
         let how = match ways {
             [way] => How::Deaf(*way),
-            _ if time % 2 == 0 => How::Held,
+            _ if time.is_multiple_of(2) => How::Held,
             _ => How::Lost,
         };
         self.cut[zone] = Some(Cut { by, how });

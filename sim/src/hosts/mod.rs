@@ -1,26 +1,31 @@
-//! World 2: the daemon and its clients as hosts in turmoil, each with a real async runtime; the second opinion.
+//! World 2: the daemon and its clients as hosts in turmoil, each with a real async runtime; the second
+//! opinion.
 //!
-//! Plan, actors, pump, connections, core, journal on its simulated disk, oracles and trace are those of world 1. What differs is
-//! who carries the bytes ([`wire`]), who tells the time (turmoil, in ticks of 5 ms, with tokio's timers of 1 ms inside) and who
-//! runs next (tokio's tasks: one for the daemon's loop, one for each actor, on a host for the daemon and one for each zone).
+//! Plan, actors, pump, connections, core, journal on its simulated disk, oracles and trace are those of
+//! world 1. What differs is who carries the bytes ([`wire`]), who tells the time (turmoil, in ticks of 5 ms,
+//! with tokio's timers of 1 ms inside) and who runs next (tokio's tasks: one for the daemon's loop, one for
+//! each actor, on a host for the daemon and one for each zone).
 //!
 //! | fault | here |
 //! |---|---|
 //! | reset, drop of all | at both ends of the connection, since turmoil breaks only hosts |
 //! | hole | both ends hear nothing; what they say waits |
-//! | partition, both ways | in half of the cases `hold`, as retransmission does, calls hang; else `partition`: what is under way is lost, so connections are dead without a sign of it, calls are refused at once |
-//! | partition, one way | `partition_oneway`: that way is dead for all connections of then |
+//! | partition, both ways | half of them `hold`: all waits, calls hang |
+//! | | the others `partition`: all is lost, calls are refused |
+//! | partition, one way | `partition_oneway`: what is said that way is lost |
 //! | slowness | the longest latency of all links |
-//! | SIGKILL | `crash`: the machine closes the connections, calls hang until `bounce`; the disk is outside and stays |
-//! | loss of power | the machine is partitioned from all first, so nobody is told |
-//! | stall, slow, full and broken disk, clock jumps | as in world 1 |
+//! | SIGKILL | `crash`: connections are closed, calls hang until `bounce`; the disk stays |
+//! | loss of power | the machine is partitioned first, so nobody is told |
+//! | stall, clock jumps, all of the disk | as in world 1 |
 //!
-//! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already, and moments between
-//! ticks for faults. `fail_rate` is not used: it makes black holes of pairs of hosts.
+//! turmoil sends nothing again: a connection that has lost bytes is dead from then on, without a sign of it.
+//! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already,
+//! and faults between two ticks. `fail_rate` is not used: it makes black holes of pairs of hosts.
 //!
-//! The same seed is the same world, in every process: turmoil's own generator and epoch are set, nothing here asks tokio for
-//! chance (`select!` would, and can be seeded only by a flag of the compiler), and no time is taken from tokio outside its
-//! tasks. Only the masks of clients' frames differ: they come from the operating system, and nobody looks at them.
+//! The same seed is the same world, in every process: turmoil's own generator and epoch are set, nothing
+//! here asks tokio for chance (`select!` would, and is seeded only by a flag of the compiler), and no time
+//! is taken from tokio outside its tasks. Only the masks of clients' frames differ: they come from the
+//! operating system, and nobody looks at them.
 
 mod faults;
 mod stage;
@@ -47,7 +52,8 @@ use wire::{DAEMON, Net};
 
 /// How long each host runs before the next.
 const TICK: Micros = 5 * MS;
-/// Segments on a connection, calls to a host: never reached, since turmoil panics there, and loses the end of a stream.
+/// Segments on a connection, calls to a host: never reached, since turmoil panics there, and loses the end
+/// of a stream.
 const CAPACITY: usize = 1 << 20;
 
 /// A world of hosts.
@@ -80,12 +86,12 @@ impl Hosts {
         let dice = |owner| Dice::new(plan.seed, owner);
         let actors = cast(&plan);
         let trace = Trace::new(clock.clone(), show);
-        let config = plan.config.clone();
-        let limits = Limits::new(config.runs.active, config.runs.active_per_user);
+        let runs = &plan.config.runs;
+        let limits = Limits::new(runs.active, runs.active_per_user);
         let stage = Rc::new(RefCell::new(Stage {
             net: Net::new(clock.clone(), dice(1), actors.len()),
             oracles: Oracles::new(clock.clone(), limits),
-            daemon: Daemon::new(config, queue.clone(), trace.clone(), dice(2)),
+            daemon: Daemon::new(&plan, queue.clone(), trace.clone(), dice(2)),
             trace: trace.clone(),
             clock,
             queue,

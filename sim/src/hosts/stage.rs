@@ -1,6 +1,8 @@
-//! What runs on the hosts: the daemon's loop on one, the actors of a zone on each other, every one a task of tokio's.
+//! What runs on the hosts: the daemon's loop on one, the actors of a zone on each other, every one a task of
+//! tokio's.
 //!
-//! The oracles and the trace are shared by all hosts; a task borrows the stage between two waits, never across one.
+//! The oracles and the trace are shared by all hosts; a task borrows the stage between two waits, never
+//! across one.
 
 use super::wire::{Net, PORT};
 use crate::actors::{Actor, Book, Ctx};
@@ -23,8 +25,8 @@ pub(super) type Shared = Rc<RefCell<Stage>>;
 /// Those who play, and those who judge them.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Shows the time of the host that runs. Hosts take turns, so it goes back by up to a tick between them, and never on
-    /// one host.
+    /// Shows the time of the host that runs. Hosts take turns, so it goes back by up to a tick between them,
+    /// and never on one host.
     pub(super) clock: Schedule,
     /// What the daemon's machine has planned for itself.
     pub(super) queue: Schedule,
@@ -40,7 +42,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Turns the clock to the time of the host that runs. Only within a task: tokio's clock is the real one elsewhere.
+    /// Turns the clock to the time of the host that runs. Only within a task: tokio's clock is the real one
+    /// elsewhere.
     fn look_at_clock(&self) -> Micros {
         let elapsed = turmoil::sim_elapsed().expect("tasks run on hosts");
         self.clock.set(elapsed.as_micros() as Micros);
@@ -66,7 +69,8 @@ impl Stage {
         (deadline < Micros::MAX).then(|| from(now, deadline))
     }
 
-    /// Lets the daemon do all that is due, and tells how long it waits at most; an error when its store has failed.
+    /// Lets the daemon do all that is due, and tells how long it waits at most; an error when its store has
+    /// failed.
     fn serve(&mut self) -> Result<Option<Duration>, ()> {
         let now = self.look_at_clock();
         for stream in self.net.take_arrived() {
@@ -178,9 +182,9 @@ pub(super) async fn live(stage: Shared, actors: Vec<usize>) -> turmoil::Result {
             }
         });
     }
-    while let Some(ended) = tasks.join_next().await {
+    match tasks.join_next().await {
         // Only a panic ends one.
-        ended?;
+        Some(Err(panic)) => Err(panic.into()),
+        Some(Ok(())) | None => Ok(()),
     }
-    Ok(())
 }

@@ -1,8 +1,9 @@
 //! Connections over turmoil's streams, as sockets that never block.
 //!
-//! A read or write polls the stream once; a waker that rings its owner's bell makes the edge. turmoil hands over one write as
-//! one read, counts segments instead of bytes, and breaks whole hosts only: so writes are cut here by chance, each
-//! connection has a window in bytes, and a reset or a black hole of one connection is made at its two ends.
+//! A read or write polls the stream once; a waker that rings its owner's bell makes the edge. turmoil hands
+//! over one write as one read, counts segments instead of bytes, and breaks whole hosts only: so writes are
+//! cut here by chance, each connection has a window in bytes, and a reset or a black hole of one connection
+//! is made at its two ends.
 
 use crate::carrier::{Carrier, Socket};
 use crate::dice::Dice;
@@ -133,8 +134,8 @@ impl Net {
         self.0.borrow().daemon.clone()
     }
 
-    /// The daemon's machine has accepted a connection. The daemon is handed it as soon as the client knows, which is in
-    /// the same tick: only then is it known whose it is.
+    /// The daemon's machine has accepted a connection. The daemon is handed it as soon as the client knows,
+    /// which is in the same tick: only then is it known whose it is.
     pub fn accept(&self, client: SocketAddr, tcp: TcpStream) {
         self.0.borrow_mut().accepted.insert(client, tcp);
     }

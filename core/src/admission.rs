@@ -8,8 +8,10 @@ use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
+use crate::sometimes::Sometimes;
 use crate::time::WallMs;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::Kind;
@@ -193,6 +195,7 @@ impl Core {
             let spec = &context.runs.get(run).expect("a key's run is in memory with it").spec;
             (run.clone(), spec.thread.clone(), spec.digest.clone())
         } else if let Some(row) = self.stored_key(&asked.user, key, rows) {
+            self.seen.mark(Sometimes::KeyFoundInStore);
             (row.run, row.thread, row.digest)
         } else {
             return Ok(false);
@@ -313,7 +316,9 @@ impl Core {
     }
 
     fn record_key(&mut self, spec: &Spec, id: &RunId) {
-        if let Some(key) = &spec.key {
+        if let Some(key) = &spec.key
+            && !self.planted.is(Bug::KeyForgotten)
+        {
             let row = KeyRow {
                 run: id.clone(),
                 thread: spec.thread.clone(),

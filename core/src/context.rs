@@ -7,8 +7,10 @@ use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Device, Epoch, Key, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
@@ -142,6 +144,9 @@ impl Core {
         }
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
+        if waiting.len() == 2 {
+            self.seen.mark(Sometimes::TwoWaitForOneLoad);
+        }
         if waiting.len() == 1 {
             let load = self.ask(Load::Context(user.clone()));
             out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
@@ -154,7 +159,8 @@ impl Core {
         match found {
             Found::Rows(rows) => {
                 let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
-                    let epoch = Epoch::new(self.random());
+                    let is_odd = self.planted.is(Bug::EpochNotChanged);
+                    let epoch = Epoch::new(if is_odd { 0 } else { self.random() });
                     Context::new(Stream::new(user, epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
@@ -194,12 +200,16 @@ impl Core {
     pub(crate) fn store_positions(&mut self) {
         if self.durable.is_full() {
             // One row a device, later: what waits for a full store must not grow with the acknowledgements.
+            self.seen.mark(Sometimes::PositionsWait);
             let later = self.now.mono + crate::durable::RETRY;
             return self.deadlines.set(crate::Timer::Positions, later);
         }
         for user in core::mem::take(&mut self.moved) {
             let Some(context) = self.users.get_mut(&user) else { continue };
             for device in core::mem::take(&mut context.unstored) {
+                if self.planted.is(Bug::PositionNotPersisted) {
+                    continue;
+                }
                 let Some(position) = context.devices.get(&device) else { continue };
                 let key = device_key(&user, &device);
                 self.durable.record(Record::Put { key, value: crate::record::row(position) });
@@ -223,6 +233,8 @@ impl Core {
     pub(crate) fn on_unload(&mut self, user: &User, visits: u64) {
         if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
             self.users.remove(user);
+        } else {
+            self.seen.mark(Sometimes::UnloadCalledOff);
         }
     }
 

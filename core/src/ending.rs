@@ -8,8 +8,10 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ids::{Call, ConnId, RunId};
+use crate::planted::Bug;
 use crate::record::{Record, Table};
 use crate::run::{Cause, Ended, Phase, Run, ended_key};
+use crate::sometimes::Sometimes;
 use crate::time::{Span, WallMs};
 use crate::wire::error::Refusal;
 use crate::wire::event::Kind;
@@ -128,6 +130,12 @@ impl Core {
         let end = end.after(cause);
         let (is_queued, worker) = (run.is_queued(), run.worker().cloned());
         run.completed_by = worker.clone().filter(|_| end.is_completed);
+        let is_tool_open = !run.tools.open.is_empty();
+        match end.status {
+            "timed_out" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtTimeout),
+            "worker_lost" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtLoss),
+            _ => {}
+        }
         self.end_attempt(of);
         let Some(run) = self.run_mut(of) else { return };
         let (agent, ran, was_executed) = (run.spec.agent.clone(), run.ran, run.attempts > 0);
@@ -155,7 +163,10 @@ impl Core {
         let Some(run) = self.run_mut(of) else { return };
         run.ran = run.ran(now);
         run.running_since = None;
-        let interrupted = core::mem::take(&mut run.tools.open);
+        let mut interrupted = core::mem::take(&mut run.tools.open);
+        if self.planted.is(Bug::NoClosingOfTools) {
+            interrupted.clear();
+        }
         for (call, since) in interrupted {
             let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
             self.write(of, Kind::ToolCompleted, &data.finish());
@@ -207,14 +218,19 @@ impl Core {
     pub(crate) fn cancel(&mut self, of: &RunOf, cause: Cause, out: &mut Effects) -> Option<&'static str> {
         let run = self.run_mut(of)?;
         let (attempt, phase) = (run.attempt, run.phase.clone());
+        let is_starting = matches!(phase, Phase::Starting(_));
         match phase {
             Phase::Queued { .. } => self.end(of, End::stopped(cause)),
             Phase::Offered(worker) => {
+                self.seen.mark(Sometimes::CancelledOffered);
                 self.withdraw(of, &worker, out);
                 self.end(of, End::stopped(cause));
             }
             Phase::Starting(worker) | Phase::Running(worker) => {
                 assert!(attempt > 0, "a run at a worker was dispatched");
+                if is_starting {
+                    self.seen.mark(Sometimes::CancelledStarting);
+                }
                 self.stop(of, worker, cause);
                 return Some("cancelling");
             }
@@ -256,11 +272,17 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let Some(run) = self.run_mut(&of) else { return };
         let Phase::Cancelling(_, cause) = run.phase else { return };
+        if self.planted.is(Bug::TwoEnds) {
+            return self.write(&of, Kind::AgentCompleted, "{\"status\":\"cancelled\"}");
+        }
         self.end(&of, End::stopped(cause));
     }
 
     /// A run's worker is dead.
     pub(crate) fn lost(&mut self, of: &RunOf) {
+        if self.planted.is(Bug::ExecutedTwice) {
+            return self.requeue(of);
+        }
         let Some(run) = self.run_mut(of) else { return };
         if let Phase::Cancelling(_, cause) = run.phase {
             return self.end(of, End::stopped(cause));
@@ -304,6 +326,7 @@ impl Core {
             run.avoid.insert(worker, now);
         }
         if times >= limit {
+            self.seen.mark(Sometimes::OfferedTooOften);
             return self.end(of, End::not_taken(times));
         }
         self.requeue(of);

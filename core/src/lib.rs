@@ -43,12 +43,14 @@ pub mod input;
 mod invariants;
 mod limits;
 mod notices;
+pub mod planted;
 mod questions;
 mod queue;
 pub mod record;
 mod recovery;
 mod requests;
 mod run;
+pub mod sometimes;
 mod stream;
 pub mod time;
 mod view;
@@ -73,10 +75,12 @@ use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
+use planted::{Bug, Planted};
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use record::{Found, Image};
+use sometimes::Seen;
 use time::{Mono, Now, Span};
 use worker::Worker;
 
@@ -109,6 +113,8 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// Users whose streams have grown.
     grown: BTreeSet<User>,
+    planted: Planted,
+    seen: Seen,
 }
 
 /// What the answer to a question is for.
@@ -140,10 +146,24 @@ impl Core {
     ///
     /// `seed` is all the randomness it ever has: a production daemon takes it from the system at every start.
     pub fn open(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
-        Self::recover(config, seed, image, now, out)
+        Self::open_planted(config, seed, image, now, Planted::default(), out)
     }
 
-    fn empty(config: Config, seed: [u8; 32], now: Now) -> Self {
+    /// Opens the core with a bug in it, for the simulator to find. See [`planted`].
+    pub fn open_planted(
+        config: Config,
+        seed: [u8; 32],
+        image: Image,
+        now: Now,
+        planted: Planted,
+        out: &mut Effects,
+    ) -> Self {
+        let mut core = Self::empty(config, seed, now, planted);
+        core.recover(&image, out);
+        core
+    }
+
+    fn empty(config: Config, seed: [u8; 32], now: Now, planted: Planted) -> Self {
         Self {
             config,
             rng: ChaCha8Rng::from_seed(seed),
@@ -163,6 +183,8 @@ impl Core {
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            planted,
+            seen: Seen::default(),
         }
     }
 
@@ -256,7 +278,9 @@ impl Core {
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
-        while let Some(timer) = self.deadlines.due(self.now.mono) {
+        let is_early = self.planted.is(Bug::TimerEarly);
+        let until = self.now.mono + if is_early { Span::millis(500) } else { Span::ZERO };
+        while let Some(timer) = self.deadlines.due(until) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),

@@ -8,6 +8,7 @@ use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, RunId, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::time::Span;
 use crate::wire::json::Object;
@@ -142,7 +143,9 @@ impl Core {
             .raw("idle_ms", idle.as_millis())
             .str("last_event", kind.as_str());
         let again = if idle >= every { every } else { every - idle };
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        if !(idle >= every && self.planted.is(Bug::WorkingSaidOnce)) {
+            self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        }
         if idle >= every {
             self.notify(&of.user, notice.finish(), out);
         }
@@ -201,6 +204,8 @@ impl Core {
 
     fn notify(&mut self, user: &User, notice: String, out: &mut Effects) {
         let notice = bytes::Bytes::from(notice);
+        let is_odd = self.planted.is(Bug::NoticeToWrongUser);
+        let user = if is_odd { self.users.keys().next().unwrap_or(user) } else { user };
         for id in self.conns_of(user) {
             self.send_notice(id, notice.clone(), out);
         }

@@ -10,7 +10,9 @@ use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ids::{Agent, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::Span;
 use crate::wire::user::{Place, Priority};
 use crate::worker::WorkerKey;
@@ -45,7 +47,11 @@ impl Core {
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let order = |id: &RunId| context.runs.get(id).map(|run| (run.spec.rank, run.ordinal));
         let own = order(&of.run);
-        let at = context.waiting.iter().position(|other| order(other) > own).unwrap_or(context.waiting.len());
+        let mut at =
+            context.waiting.iter().position(|other| order(other) > own).unwrap_or(context.waiting.len());
+        if self.planted.is(Bug::LastInFirstOut) {
+            at = 0;
+        }
         context.waiting.insert(at, of.run.clone());
         let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
         let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
@@ -82,6 +88,9 @@ impl Core {
             let user = self.queue.turns.remove(turn).expect("a turn that was found");
             self.queue.turns.push_back(user.clone());
             let of = RunOf { user, run };
+            if self.users.get(&of.user).is_some_and(|context| context.waiting.front() != Some(&of.run)) {
+                self.seen.mark(Sometimes::ThreadPassedOver);
+            }
             self.dequeue(&of);
             self.offer(&of, &worker, out);
         }
@@ -174,7 +183,12 @@ impl Core {
     pub(crate) fn stop_counting(&mut self, of: &RunOf) {
         let agent = self.run_mut(of).map(|run| run.spec.agent.clone());
         assert!(self.queue.active > 0, "a slot is freed once");
-        self.queue.active -= 1;
+        if !self.planted.is(Bug::SlotNeverFreed) {
+            self.queue.active -= 1;
+        }
+        if self.planted.is(Bug::SlotFreedTwice) {
+            self.queue.active = self.queue.active.saturating_sub(1);
+        }
         if let Some(agent) = agent {
             self.agent_mut(&agent).active -= 1;
         }

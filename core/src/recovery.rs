@@ -3,39 +3,35 @@
 
 use crate::Core;
 use crate::agent::{AgentState, agent_of};
-use crate::config::Config;
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ids::{RunId, User};
 use crate::record::{Image, RowKey, Table};
 use crate::run::{Phase, Rows, Run};
-use crate::time::Now;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl Core {
     /// Takes in all that is alive. Nothing is shown to anyone: there is no connection yet.
-    pub(crate) fn recover(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
-        let mut core = Self::empty(config, seed, now);
-        let open = core.config.runs.breaker_open;
+    pub(crate) fn recover(&mut self, image: &Image, out: &mut Effects) {
+        let (open, now) = (self.config.runs.breaker_open, self.now);
         let agents = image.rows.iter().filter_map(|(key, row)| Some((agent_of(key)?, row)));
-        core.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
+        self.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
         let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();
         for row in image.rows.iter().filter(|(key, _)| !key.owner.is_empty()) {
             by_owner.entry(&row.0.owner).or_default().push(row);
         }
         let mut queued: Vec<(u64, RunOf)> = Vec::new();
         for (owner, rows) in by_owner {
-            core.recover_user(owner, &rows, &mut queued);
+            self.recover_user(owner, &rows, &mut queued);
         }
         queued.sort_by_key(|(ordinal, _)| *ordinal);
         for (_, of) in queued {
-            core.enqueue(&of);
+            self.enqueue(&of);
         }
-        core.settle(out);
-        core
+        self.settle(out);
     }
 
     fn recover_user(&mut self, owner: &str, rows: &[&(RowKey, Bytes)], queued: &mut Vec<(u64, RunOf)>) {

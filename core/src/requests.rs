@@ -8,8 +8,10 @@ use crate::effect::Effects;
 use crate::ids::{ConnId, LoadId, RunId};
 use crate::input::Message;
 use crate::limits::Verdict;
+use crate::planted::Bug;
 use crate::record::{Found, Record};
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Envelope, Kind, encode};
@@ -41,7 +43,10 @@ impl Core {
             Message::Alive => {}
             Message::Text(message) => match conn.arrive(message, cap) {
                 Turn::Now => self.on_text(id, message, out),
-                Turn::Later => self.pace(id, out),
+                Turn::Later => {
+                    self.seen.mark(Sometimes::MessageWaits);
+                    self.pace(id, out);
+                }
                 Turn::TooMuch => {
                     let reason = "at most 64 messages and 256 KiB before the welcome";
                     self.close(id, CloseCode::TooMuchEarly, reason, out);
@@ -330,12 +335,18 @@ impl Core {
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
-        let from = context.live_from();
+        if self.planted.is(Bug::SendBeforeAppended) {
+            context.stream.advance(seq);
+        }
+        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
         let keep = crate::stream::Keep {
             events: self.config.store.events_per_user,
             bytes: self.config.store.bytes_per_user,
             from,
         };
+        if context.stream.is_trimming_held(keep) {
+            self.seen.mark(Sometimes::TrimHeldByRun);
+        }
         if context.stream.trim(keep) {
             let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
             records.push(Record::Trim { stream, floor });

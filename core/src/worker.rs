@@ -11,8 +11,10 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{Agent, ConnId, RunId, User, WorkerName};
+use crate::planted::Bug;
 use crate::record::RowKey;
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::{Mono, Span};
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
@@ -371,6 +373,7 @@ impl Core {
     pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
         let Some(Phase::Offered(key)) = self.run_mut(&of).map(|run| run.phase.clone()) else { return };
+        self.seen.mark(Sometimes::OfferNotAnswered);
         self.withdraw(&of, &key, out);
         let now = self.now.mono;
         if let Some(worker) = self.workers.get_mut(&key) {
@@ -407,7 +410,10 @@ impl Core {
         let Some(worker) = self.workers.get(key) else { return };
         let is_unread =
             worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| !conn.is_read()));
-        if is_unread || self.durable.is_full() {
+        if is_unread {
+            self.seen.mark(Sometimes::LeaseKeptUnread);
+        }
+        if is_unread || self.durable.is_full() || self.planted.is(Bug::LeaseNeverRunsOut) {
             return self.renew_lease(key);
         }
         let runs = worker.runs.clone();

@@ -6,7 +6,7 @@ use runcast_core::time::WallMs;
 use runcast_core::wire::error::Refusal;
 use runcast_core::wire::event::{self, Envelope, Kind};
 use runcast_core::wire::json::{Fields, INTEGER_MAX, Object};
-use runcast_core::wire::user::{self, Ask, Hello, WINDOW_MAX};
+use runcast_core::wire::user::{self, Ask, Hello, Input, WINDOW_MAX};
 use runcast_core::wire::worker::{self, AGENTS_MAX, RUNS_MAX, SLOTS_MAX, Said};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -36,6 +36,7 @@ fn of_user(text: &str) {
             let again = again.expect("what was written can be read").body;
             assert!(matches!(&again, user::Body::Cancel(other) if other == run));
         }
+        user::Body::Input(input) => said(input),
         user::Body::Ack(number) | user::Body::Ping(Some(number)) => assert!(*number <= INTEGER_MAX),
         user::Body::Ping(None) => {}
     }
@@ -50,6 +51,7 @@ fn asked(text: &str, id: Option<&str>, ask: &Ask) {
         .maybe_str("thread", ask.thread.as_ref().map(|thread| thread.as_str()))
         .str("agent", ask.agent.as_str())
         .raw("input", raw(&ask.input))
+        .str("priority", ask.priority.as_str())
         .maybe_raw("timeout_ms", ask.timeout.map(|timeout| timeout.as_millis()))
         .maybe_str("parent", ask.parent.as_ref().map(|parent| parent.as_str()))
         .maybe_raw("meta", ask.meta.as_ref().map(|meta| raw(meta)))
@@ -57,7 +59,7 @@ fn asked(text: &str, id: Option<&str>, ask: &Ask) {
     let again = ask_of(&written);
     let facts = |ask: &Ask| {
         let names = (ask.key.clone(), ask.thread.clone(), ask.agent.clone(), ask.parent.clone());
-        (names, ask.input.clone(), ask.meta.clone(), ask.timeout)
+        (names, ask.input.clone(), ask.meta.clone(), ask.timeout, ask.priority)
     };
     assert_eq!(facts(ask), facts(&again), "written again it is the same run");
     let sorted: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).expect("it was read as JSON");
@@ -67,12 +69,29 @@ fn asked(text: &str, id: Option<&str>, ask: &Ask) {
     assert!(depth(&value) <= 64, "a payload is at most 64 deep");
 }
 
+/// An input, written again from what was read.
+fn said(input: &Input) {
+    let data = std::str::from_utf8(&input.data).expect("JSON is UTF-8");
+    let written = Object::message("input")
+        .str("run", input.run.as_str())
+        .maybe_str("request", input.request.as_ref().map(|request| request.as_str()))
+        .raw("data", data)
+        .maybe_str("key", input.key.as_ref().map(|key| key.as_str()))
+        .finish();
+    let again = user::read(&written).expect("what was written can be read").body;
+    let is_same = matches!(&again, user::Body::Input(other) if other.run == input.run
+        && other.request == input.request && other.data == input.data && other.key == input.key);
+    assert!(is_same, "written again it is the same input");
+}
+
 fn ask_of(text: &str) -> Ask {
     match user::read(text).expect("what was written can be read").body {
         user::Body::Run(ask) => ask,
-        other @ (user::Body::Hello(_) | user::Body::Cancel(_) | user::Body::Ack(_) | user::Body::Ping(_)) => {
-            panic!("a run was written, {other:?} is read")
-        }
+        other @ (user::Body::Hello(_)
+        | user::Body::Cancel(_)
+        | user::Body::Input(_)
+        | user::Body::Ack(_)
+        | user::Body::Ping(_)) => panic!("a run was written, {other:?} is read"),
     }
 }
 
@@ -120,7 +139,7 @@ fn of_worker(text: &str) {
         worker::Body::Started(_)
         | worker::Body::Decline { .. }
         | worker::Body::Got { .. }
-        | worker::Body::Beat => {}
+        | worker::Body::Drain | worker::Body::Beat => {}
     }
 }
 

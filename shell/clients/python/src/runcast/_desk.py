@@ -73,16 +73,37 @@ class Desk:
         """Called when a run was let go of."""
         self._ready: dict[str, Taken] = {}
         self._held: dict[str, Taken] = {}
-        self._room = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._granted = 0
+        """Places in the window that were given to waiters who have not put their message yet."""
 
     # The agents' side.
 
     async def post(self, taken: Taken, event: str, data: Message) -> None:
         """Puts an event when there is room for it. Raises TooLargeError, and CancelledError once gone."""
-        while not taken.is_gone and self.kept >= self.window:
-            self._room.clear()
-            await self._room.wait()
+        if self._waiters or self.kept + self._granted >= self.window:
+            await self._wait_for_room()
         self.post_at_once(taken, event, data)
+
+    async def _wait_for_room(self) -> None:
+        """First come, first served: an agent that is fast does not keep others from speaking."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                self._waiters.remove(place)
+            else:
+                self._granted -= 1
+                self._grant()
+            raise
+        self._granted -= 1
+
+    def _grant(self) -> None:
+        while self._waiters and self.kept + self._granted < self.window:
+            self._waiters.popleft().set_result(None)
+            self._granted += 1
 
     def post_at_once(self, taken: Taken, event: str, data: Message) -> None:
         """Puts an event without waiting: only for what closes something that was opened."""
@@ -143,7 +164,7 @@ class Desk:
             taken.sent = max(0, taken.sent - 1)
         if taken.is_complete and not taken.kept:
             self._remove(taken)
-        self._room.set()
+        self._grant()
         # The window may have opened for others.
         self.on_work()
         return begins
@@ -152,7 +173,7 @@ class Desk:
         """The run is not this worker's any more."""
         taken.is_gone = True
         self._remove(taken)
-        self._room.set()
+        self._grant()
 
     def _remove(self, taken: Taken) -> None:
         self.runs.pop(taken.run, None)

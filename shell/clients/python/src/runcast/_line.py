@@ -1,10 +1,9 @@
-"""One connection over a WebSocket, and what its end means for the next one (PROTOCOL §3)."""
+"""One connection over a WebSocket."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from dataclasses import dataclass
 from typing import cast
@@ -24,14 +23,6 @@ WELCOME_SECONDS = 25.0
 MESSAGE_MAX = 8 << 20
 """The longest message that is taken; the daemon's own limits are far lower."""
 
-BACKOFF_MIN = 0.1
-BACKOFF_MAX = 10.0
-OVERDUE_MAX = 60.0
-"""After 4403, a fault of the application, waits grow to this."""
-HELD_SECONDS = 10.0
-"""A connection that held for this long was a good one: the waits begin anew."""
-
-_TOKEN_CLOSES = (4501, 4506)
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -55,47 +46,6 @@ class Lost(Exception):
     def number(self) -> int:
         """The close code or HTTP status; 1006 when there was neither."""
         return self.code or self.status or 1006
-
-
-def is_token_fault(lost: Lost) -> bool:
-    """Whether another token may help."""
-    return lost.status == 401 or lost.code in _TOKEN_CLOSES
-
-
-def is_final(lost: Lost, *, new_token: bool) -> bool:
-    """Whether to stay away. `new_token`: a token that the daemon has not refused yet is at hand."""
-    if lost.status is not None:
-        wrong = 400 <= lost.status < 500 and lost.status not in (408, 429)
-        return wrong and not (new_token and is_token_fault(lost))
-    if lost.code is not None and 4500 <= lost.code < 4600:
-        return not (new_token and is_token_fault(lost))
-    return False
-
-
-class Backoff:
-    """How long to wait before the next connection: full jitter, growing with each failure."""
-
-    def __init__(self) -> None:
-        self._tries = 0
-        self._opened: float | None = None
-
-    def opened(self) -> None:
-        """A `welcome` came."""
-        self._opened = time.monotonic()
-
-    def after(self, lost: Lost, reconnect_ms: int | None = None) -> float:
-        """Seconds to wait. `reconnect_ms` is what the daemon said when it was going down."""
-        held = self._opened is not None and time.monotonic() - self._opened >= HELD_SECONDS
-        self._opened = None
-        if lost.code == 4400:
-            self._tries = 0
-            return random.uniform(1.0, 5.0) if reconnect_ms is None else reconnect_ms / 1000
-        # Acknowledgements that are overdue make a connection that held for long, and is no good one.
-        overdue = lost.code == 4403
-        self._tries = 1 if held and not overdue else self._tries + 1
-        limit = OVERDUE_MAX if overdue else BACKOFF_MAX
-        first = 1.0 if overdue else BACKOFF_MIN
-        return lost.retry_ms / 1000 + random.uniform(0.0, min(limit, first * 2 ** min(self._tries - 1, 16)))
 
 
 class Line:

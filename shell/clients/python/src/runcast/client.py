@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
+from ._dial import Dial
 from ._feed import Feed, Queue
-from ._line import Backoff, Line, Lost, greeting, heartbeat_of, is_final, is_token_fault, ring_within
+from ._line import Line, Lost, greeting, heartbeat_of, ring_within
 from ._requests import Requests
 from ._stream import GapError, Stream, Ticket
 from ._wire import Json, Message, Token, ask_token, checked_id, encode, without_none
@@ -61,7 +62,8 @@ class Client:
         """Whose connection it is, once connected."""
         self.runs: list[Message] = []
         """The user's runs that had not ended at the last connect, as `welcome` lists them."""
-        self._url, self._token, self._start, self._window, self._ack = url, token, start, window, ack
+        self._url, self._start, self._window, self._ack = url, start, window, ack
+        self._token, self._dial = token, Dial(token, log)
         self._topics = [checked_id("topic", topic) for topic in topics]
         self._on_event, self._on_notice, self._on_reset = on_event, on_notice, on_reset
         self._requests = Requests(self._work)
@@ -75,7 +77,6 @@ class Client:
         self._ended: Exception | None = None
         self._end = asyncio.Event()
         self._is_late = False
-        self._reconnect_ms: int | None = None
 
     async def __aenter__(self) -> Client:
         if self._tasks or self._ended is not None:
@@ -221,36 +222,18 @@ class Client:
 
     async def _serve(self) -> None:
         try:
-            await self._connect_again_and_again()
+            await self._dial.again_and_again(self._connection)
         except Exception as error:  # noqa: BLE001 - whoever waits on this client must hear of it
             self._fail(error)
 
-    async def _connect_again_and_again(self) -> None:
-        backoff = Backoff()
-        refused = None
-        while True:
-            token = await ask_token(self._token)
-            try:
-                await self._connection(token, backoff)
-            except Lost as end:
-                self._connected.clear()
-                new_token = token != refused and not isinstance(self._token, str)
-                refused = token if is_token_fault(end) else None
-                if is_final(end, new_token=new_token):
-                    log.error("%s; not connecting again", end)
-                    raise ClosedError(end.number, end.reason) from None
-                wait = backoff.after(end, self._reconnect_ms)
-                log.warning("%s; again in %.1f s", end, wait)
-                await asyncio.sleep(wait)
-
-    async def _connection(self, token: str, backoff: Backoff) -> None:
-        self._reconnect_ms, self._is_late = None, False
+    async def _connection(self, token: str) -> None:
+        self._is_late = False
         line = await Line.open(self._url, "/ws", token)
         tasks: list[asyncio.Task[None]] = []
         try:
             await line.send(encode(self._hello()))
             welcome = await greeting(line)
-            backoff.opened()
+            self._dial.opened()
             self._welcome(welcome)
             heartbeat = heartbeat_of(welcome)
             tasks = [
@@ -263,6 +246,8 @@ class Client:
         except GapError as gap:
             raise Lost(f"an event is missing: {gap}") from None
         finally:
+            if self._ended is None:
+                self._connected.clear()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -425,8 +410,8 @@ class Client:
             if watched.run is not None and watched.run == notice.get("run"):
                 watched.notice = notice
         if notice.get("notice") == "drain":
-            self._reconnect_ms = notice.get("reconnect_ms")
-        elif notice.get("notice") == "expiring" and not isinstance(self._token, str):
+            self._dial.reconnect_ms = notice.get("reconnect_ms")
+        elif notice.get("notice") == "expiring" and self._dial.may_renew:
             self._tasks = [task for task in self._tasks if not task.done()]
             self._tasks.append(asyncio.create_task(self._refresh()))
         if self._on_notice is not None:

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 from ._agent import Agent, AgentFunction
 from ._desk import Desk, Taken
-from ._line import Backoff, Line, Lost, greeting, heartbeat_of, is_final, is_token_fault, ring_within
-from ._wire import Message, Token, as_id, ask_token, checked_id, encode
-from .errors import AgentError, ClosedError
+from ._dial import Dial
+from ._line import Line, greeting, heartbeat_of, ring_within
+from ._wire import Message, Token, as_id, checked_id, encode
+from .errors import AgentError
 from .run import Run
 
 log = logging.getLogger("runcast.worker")
@@ -51,7 +52,7 @@ class Worker:
         made = f"{as_id(socket.gethostname())[:80]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.name = checked_id("worker", made if name is None else name)
         self._url = url
-        self._token = token
+        self._dial = Dial(token, log)
         self._drain_seconds = drain_seconds
         self._agents: dict[str, Agent] = {}
         self._desk = Desk()
@@ -66,7 +67,6 @@ class Worker:
         self._is_stopping = False
         self._is_welcome = False
         self._beat_seconds = 5.0
-        self._reconnect_ms: int | None = None
 
     def agent(
         self, name: str, *, slots: int = 1, retryable: bool = False, timeout: float | None = None
@@ -114,7 +114,7 @@ class Worker:
             raise ValueError("a worker without agents: add one first")
         handled = self._handle_signals() if signals else []
         drained = asyncio.create_task(self._drained.wait())
-        serving = asyncio.create_task(self._serve())
+        serving = asyncio.create_task(self._dial.again_and_again(self._connection))
         try:
             await asyncio.wait([drained, serving], return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
@@ -170,30 +170,12 @@ class Worker:
 
     # Connections, one after the other.
 
-    async def _serve(self) -> None:
-        backoff = Backoff()
-        refused = None
-        while True:
-            token = await ask_token(self._token)
-            try:
-                await self._connection(token, backoff)
-            except Lost as lost:
-                new_token = token != refused and not isinstance(self._token, str)
-                refused = token if is_token_fault(lost) else None
-                if is_final(lost, new_token=new_token):
-                    log.error("%s: %s; this worker ends", self.name, lost)
-                    raise ClosedError(lost.number, lost.reason) from None
-                wait = backoff.after(lost, self._reconnect_ms)
-                log.warning("%s: %s; again in %.1f s", self.name, lost, wait)
-                await asyncio.sleep(wait)
-
-    async def _connection(self, token: str, backoff: Backoff) -> None:
-        self._reconnect_ms = None
+    async def _connection(self, token: str) -> None:
         line = await Line.open(self._url, "/worker", token)
         tasks: list[asyncio.Task[None]] = []
         try:
             silence = await self._greet(line)
-            backoff.opened()
+            self._dial.opened()
             tasks = [asyncio.create_task(self._listen(line, silence)), asyncio.create_task(self._speak(line))]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -287,7 +269,7 @@ class Worker:
         elif kind == "drain":
             log.info("%s: the daemon is going down", self.name)
         elif kind == "notice" and message.get("notice") == "drain":
-            self._reconnect_ms = message.get("reconnect_ms")
+            self._dial.reconnect_ms = message.get("reconnect_ms")
 
     def _offered(self, offer: Message, taken: Taken | None) -> None:
         about = {"run": offer["run"], "attempt": offer["attempt"]}

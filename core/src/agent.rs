@@ -2,6 +2,7 @@
 //! fails so often that none is let in (the circuit breaker, REQUIREMENTS B14).
 
 use crate::Core;
+use crate::config;
 use crate::deadlines::Timer;
 use crate::ids::Agent;
 use crate::record::{Record, RowKey, Table};
@@ -115,21 +116,19 @@ impl Breaker {
         }
     }
 
-    fn after(self, is_good: bool, runs: &crate::config::Runs, now: Mono) -> Self {
+    fn after(self, is_good: bool, config: &config::Breaker, now: Mono) -> Self {
         match (self, is_good) {
             (Self::Closed { .. }, true) => Self::default(),
-            (Self::Closed { failures }, false) if failures + 1 < runs.breaker_failures => {
+            (Self::Closed { failures }, false) if failures + 1 < config.failures => {
                 Self::Closed { failures: failures + 1 }
             }
-            (Self::HalfOpen { successes }, true) if successes + 1 < runs.breaker_successes => {
+            (Self::HalfOpen { successes }, true) if successes + 1 < config.successes => {
                 Self::HalfOpen { successes: successes + 1 }
             }
             (Self::HalfOpen { .. }, true) => Self::default(),
             // Runs that were at workers when it opened say nothing new.
             (Self::Open { .. }, _) => self,
-            (Self::Closed { .. } | Self::HalfOpen { .. }, false) => {
-                Self::Open { until: now + runs.breaker_open }
-            }
+            (Self::Closed { .. } | Self::HalfOpen { .. }, false) => Self::Open { until: now + config.open },
         }
     }
 }
@@ -176,10 +175,10 @@ impl Core {
 
     /// A run of an agent that was executed has ended: well or badly, after so long.
     pub(crate) fn judge_agent(&mut self, agent: &Agent, is_good: bool, ran: Span) {
-        let (now, runs) = (self.now.mono, self.config.runs.clone());
+        let (now, config) = (self.now.mono, self.config.breaker.clone());
         let state = self.agent_mut(agent);
         let before = state.breaker(now);
-        state.breaker = before.after(is_good, &runs, now);
+        state.breaker = before.after(is_good, &config, now);
         if is_good {
             state.durations.push_back(ran.as_millis());
             if state.durations.len() > DURATIONS {

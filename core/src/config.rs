@@ -19,6 +19,8 @@ pub struct Config {
     pub runs: Runs,
     /// How events reach devices.
     pub delivery: Delivery,
+    /// When an agent that fails is given nothing for a while.
+    pub breaker: Breaker,
     /// What one connection may send.
     pub limits: Limits,
     /// Agents known without a worker.
@@ -118,12 +120,6 @@ section! {
         warn_at_percent: u32 = 80,
         /// Offers in a row that may be not taken; attempts at a run that may be executed again.
         attempts: u32 = 3,
-        /// Failures in a row after which no run of an agent is let in for a while.
-        breaker_failures: u32 = 5,
-        /// For how long.
-        breaker_open: Span = Span::secs(30),
-        /// Runs that must end well before all are let in again.
-        breaker_successes: u32 = 2,
         /// Time for which an idempotency key is remembered.
         key_keep: Span = Span::secs(24 * 3600),
         /// Time for which a run may be queued (wall clock).
@@ -144,6 +140,18 @@ section! {
         backlog_every: Span = Span::secs(5),
         /// Time within which a queued run is first told of.
         first_notice: Span = Span::millis(500),
+    }
+}
+
+section! {
+    /// Section `breaker`: what keeps runs from an agent that fails.
+    Breaker {
+        /// Failures in a row after which no run of an agent is let in for a while.
+        failures: u32 = 5,
+        /// For how long.
+        open: Span = Span::secs(30),
+        /// Runs that must end well before all are let in again.
+        successes: u32 = 2,
     }
 }
 

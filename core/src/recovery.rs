@@ -16,7 +16,7 @@ use bytes::Bytes;
 impl Core {
     /// Takes in all that is alive. Nothing is shown to anyone: there is no connection yet.
     pub(crate) fn recover(&mut self, image: &Image, out: &mut Effects) {
-        let (open, now) = (self.config.runs.breaker_open, self.now);
+        let (open, now) = (self.config.breaker.open, self.now);
         let agents = image.rows.iter().filter_map(|(key, row)| Some((agent_of(key)?, row)));
         self.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
         let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();

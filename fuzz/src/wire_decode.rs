@@ -139,7 +139,8 @@ fn of_worker(text: &str) {
         worker::Body::Started(_)
         | worker::Body::Decline { .. }
         | worker::Body::Got { .. }
-        | worker::Body::Drain | worker::Body::Beat => {}
+        | worker::Body::Drain
+        | worker::Body::Beat => {}
     }
 }
 

@@ -150,11 +150,6 @@ table! {
         "part of a run's time after which its user is warned";
     "runs.attempts", core.runs.attempts, count(1, 100),
         "offers in a row that may be not taken; attempts at a run that may be executed again";
-    "runs.breaker_failures", core.runs.breaker_failures, count(1, 1000),
-        "failures in a row after which an agent is given nothing for a while";
-    "runs.breaker_open", core.runs.breaker_open, time(ms(100), minutes(60)), "for how long";
-    "runs.breaker_successes", core.runs.breaker_successes, count(1, 1000),
-        "runs that must end well before an agent is given all again";
     "runs.key_keep", core.runs.key_keep, time(minutes(1), days(30)),
         "time for which a run's key is remembered";
     "runs.queued_for", core.runs.queued_for, time(Span::secs(1), days(30)),
@@ -167,6 +162,11 @@ table! {
         "time between two notices of one kind";
     "delivery.first_notice", core.delivery.first_notice, time(ms(1), minutes(1)),
         "time within which a queued run is first told of";
+    "breaker.failures", core.breaker.failures, count(1, 1000),
+        "failures in a row after which an agent is given nothing for a while";
+    "breaker.open", core.breaker.open, time(ms(100), minutes(60)), "for how long";
+    "breaker.successes", core.breaker.successes, count(1, 1000),
+        "runs that must end well before an agent is given all again";
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";

@@ -187,6 +187,13 @@ impl Stream {
         self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
+    /// Whether only [`Keep::from`] stands in the way of raising the floor.
+    pub(crate) fn is_trimming_held(&self, keep: Keep) -> bool {
+        let (Some(first), Some(second)) = (self.marks.front(), self.marks.get(1)) else { return false };
+        let is_over = self.last + 1 - first.seq > keep.events || self.bytes - first.bytes > keep.bytes;
+        is_over && keep.from.is_some_and(|from| from < second.seq)
+    }
+
     /// Raises the floor as far as what is to be kept allows. Returns whether it rose.
     pub(crate) fn trim(&mut self, keep: Keep) -> bool {
         let before = self.floor;

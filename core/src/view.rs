@@ -2,8 +2,10 @@
 
 use crate::Core;
 use crate::conn::Role;
-use crate::ids::{Agent, ConnId, Epoch, RunId, Thread, User};
+use crate::ids::{Agent, ConnId, Device, Epoch, RunId, Thread, User};
+use crate::planted::Planted;
 use crate::run::Phase;
+use crate::sometimes::Seen;
 
 /// What there is now.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +118,7 @@ impl<'a> View<'a> {
     /// All runs in memory.
     pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
         let core: &'a Core = self.0;
-        core.users.iter().flat_map(|(user, context)| {
+        core.users.iter().flat_map(move |(user, context)| {
             context.runs.iter().map(move |(run, state)| RunView {
                 run,
                 user,
@@ -124,9 +126,30 @@ impl<'a> View<'a> {
                 attempt: state.attempt,
                 thread: &state.spec.thread,
                 agent: &state.spec.agent,
-                is_ready: state.phase == (Phase::Queued { is_durable: true }) && state.avoid.is_empty(),
+                is_ready: state.phase == (Phase::Queued { is_durable: true })
+                    && state.not_before <= core.now.mono
+                    && state.avoid.is_empty()
+                    && core.may_start(&state.spec.agent),
             })
         })
+    }
+
+    /// All devices of the users in memory, and up to where each has acknowledged.
+    pub fn positions(&self) -> impl Iterator<Item = (&'a User, &'a Device, u64)> + use<'a> {
+        let core: &'a Core = self.0;
+        core.users.iter().flat_map(|(user, context)| {
+            context.devices.iter().map(move |(device, position)| (user, device, position.acked))
+        })
+    }
+
+    /// The bug that was planted, if one was.
+    pub fn planted(&self) -> Planted {
+        self.0.planted
+    }
+
+    /// How often what only the core can see came about.
+    pub fn seen(&self) -> &'a Seen {
+        &self.0.seen
     }
 
     /// A user's stream, if it is in memory: epoch, floor, head.

@@ -1,23 +1,27 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
 //! killed and started again as the faults want it.
 
+use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
+use crate::faults::Fault;
 use crate::keys;
-use crate::oracles::recorded::Recording;
+use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
-use crate::pipe::{End, Net, PipeId};
-use crate::schedule::{Event, Micros, Schedule};
+use crate::pipe::PipeId;
+use crate::plan::Plan;
+use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use crate::watch::Watch;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
-use runcast::store::Store;
+use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,14 +37,14 @@ const TURN: Micros = 30;
 #[derive(Debug)]
 pub struct Daemon {
     config: Config,
+    planted: Planted,
     schedule: Schedule,
-    net: Net,
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage, Watch>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage, Watch>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -51,7 +55,7 @@ pub struct Daemon {
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
     /// Whether the wall clock may jump.
-    pub jumps: bool,
+    jumps: bool,
     /// Whether what comes to the core is written down and given to a fresh one (O20).
     pub records: bool,
     /// Commits there were.
@@ -62,11 +66,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(config: Config, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+    pub fn new(plan: &Plan, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
-            config,
+            config: plan.config.clone(),
+            planted: plan.planted,
             schedule,
-            net,
             trace,
             dice,
             disk: SimDisk::default(),
@@ -79,7 +83,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
-            jumps: false,
+            jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
             commits: 0,
             turns: 0,
@@ -126,18 +130,20 @@ impl Daemon {
             return BTreeSet::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
         view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (store, image) = match Store::open(self.disk.clone()) {
+        let (mut store, image) = match Store::open(self.disk.clone()) {
             Ok(opened) => opened,
+            Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
                 return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
             }
         };
+        store.plant(self.planted);
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
         let flat: Vec<Record> = pending.iter().flat_map(|append| append.to_vec()).collect();
@@ -161,8 +167,11 @@ impl Daemon {
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
         let (mut opening, config) = (Vec::new(), self.config.clone());
         let written_down = self.records.then(|| image.clone());
-        let core = Core::open(config.clone(), seed, image, now, &mut opening);
-        let recording = written_down.map(|image| Recording::new(config.clone(), seed, image, now, &opening));
+        let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
+        let recording = written_down.map(|image| {
+            let start = Start { config: config.clone(), seed, image, now, planted: self.planted };
+            Recording::new(start, &opening)
+        });
         let watch = Watch::new(config, self.jumps, recording);
         self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
@@ -181,6 +190,13 @@ impl Daemon {
         }
     }
 
+    /// The disk fails already. Someone looks after it, and starts the process again.
+    fn boot_later(&mut self, error: &OpenError) {
+        self.trace.note(Of::World, format_args!("the daemon does not start: {error}"));
+        self.disk.set_sync_fails(false);
+        self.schedule.after(SECOND, Event::Boot);
+    }
+
     fn fork(&mut self) -> Dice {
         Dice::new(self.dice.any(), 1)
     }
@@ -189,10 +205,10 @@ impl Daemon {
         Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
     }
 
-    /// Answers a call.
-    pub fn call(&mut self, id: PipeId) {
-        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+    /// Takes a connection.
+    pub fn accept(&mut self, end: Box<dyn Socket>) {
         let Some(pump) = &mut self.pump else { return };
+        let id = end.id();
         // Two clients share an address now and then.
         let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
         let conn = pump.accept(end, IpAddr::V4(address));
@@ -273,6 +289,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Gives what was written down, if it was, to a fresh core.
+    pub fn replay(&mut self, oracles: &mut Oracles) {
+        let recording = self.pump.as_mut().and_then(|pump| pump.witness_mut().take_recording());
+        if let Some(recording) = recording {
+            oracles.judge("O20", None, recording.replay());
+        }
+    }
+
     fn plan_turn(&mut self, at: Micros) {
         if self.turn_at.is_none_or(|planned| at < planned) {
             self.turn_at = Some(at);
@@ -301,11 +325,9 @@ impl Daemon {
 
     fn end(&mut self, disk: SimDisk, oracles: &mut Oracles) {
         // What dropping the store still writes goes to the old disk, which nobody will see again.
+        self.replay(oracles);
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
-            if let Some(recording) = pump.witness_mut().take_recording() {
-                oracles.judge("O20", None, recording.replay());
-            }
         }
         self.disk = disk;
         self.pipes.clear();

@@ -3,7 +3,10 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use runcast_core::planted::Bug;
+use runcast_sim::bugs;
 use runcast_sim::plan::Plan;
+use runcast_sim::play::Which;
 use runcast_sim::shrink::{Kept, Shrink};
 use runcast_sim::swarm::{self, Failure};
 use runcast_sim::trace::Show;
@@ -31,21 +34,37 @@ enum What {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
+        /// Plant this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
     },
     /// Run the same seed twice and compare all that happened.
     Meta {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
     },
-    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a file.
+    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a
+    /// file.
     Shrink {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// With this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
         /// Worlds that are tried, at most.
         #[arg(long, default_value_t = 400)]
         tries: usize,
@@ -61,6 +80,21 @@ enum What {
         #[arg(long)]
         trace: bool,
     },
+    /// Plant each bug in turn, and see whether an oracle reports it.
+    Bugs {
+        /// In the worlds of so many seeds, from 0 on.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// Only these.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Vec<Bug>,
+        /// On so many threads.
+        #[arg(long, default_value_t = jobs())]
+        jobs: usize,
+    },
     /// Run many seeds.
     Swarm {
         /// N for 0..N, or A..B.
@@ -69,6 +103,9 @@ enum What {
         /// On so many threads.
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
     },
 }
 
@@ -87,11 +124,13 @@ fn jobs() -> usize {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
-        What::Run { seed, trace: false } => swarm::run_and_explain(seed),
-        What::Run { seed, trace: true } => swarm::run(seed, printing()),
-        What::Meta { seed } => swarm::meta(seed),
-        What::Swarm { seeds, jobs } => many(seeds, jobs, began),
-        What::Shrink { seed, tries, out } => return done(shrink(seed, tries, out)),
+        What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
+        What::Meta { seed, world } => swarm::meta(world, seed),
+        What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
+        What::Swarm { seeds, jobs, world } => many(world, seeds, jobs, began),
+        What::Shrink { seed, world, bug, tries, out } => {
+            return done(shrink(bugs::plan(world, seed, bug), tries, out));
+        }
         What::Replay { file, trace } => match replay(&file, trace) {
             Ok(result) => result,
             Err(error) => return done(Err(error)),
@@ -100,8 +139,11 @@ fn main() -> ExitCode {
     tell(result, began)
 }
 
-fn printing() -> Show {
-    Show::Each(Box::new(|line| println!("{line}")))
+fn run(plan: &Plan, trace: bool) -> Result<Summary, Box<Failure>> {
+    match trace {
+        true => swarm::play(plan, Show::Each(Box::new(|line| println!("{line}")))),
+        false => swarm::play_and_explain(plan),
+    }
 }
 
 fn done(result: anyhow::Result<()>) -> ExitCode {
@@ -114,8 +156,9 @@ fn done(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn shrink(seed: u64, tries: usize, out: Option<PathBuf>) -> anyhow::Result<()> {
-    let shrink = Shrink::new(Plan::draw(seed), tries).map_err(anyhow::Error::msg)?;
+fn shrink(plan: Plan, tries: usize, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let seed = plan.seed;
+    let shrink = Shrink::new(plan, tries).map_err(anyhow::Error::msg)?;
     let kept = shrink.finish(&mut |step| eprintln!("{step}"));
     let file = out.unwrap_or_else(|| PathBuf::from(format!("seed-{seed}.json")));
     std::fs::write(&file, serde_json::to_string_pretty(&kept)? + "\n")
@@ -132,24 +175,48 @@ fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failur
     let kept: Kept = serde_json::from_str(&text)
         .with_context(|| format!("{} is not what `cargo sim shrink` writes", file.display()))?;
     println!("kept for {}", kept.why);
-    let result =
-        if trace { swarm::play(&kept.plan, printing()) } else { swarm::play_and_explain(&kept.plan) };
-    Ok(result.map_err(|mut failure| {
+    Ok(run(&kept.plan, trace).map_err(|mut failure| {
         failure.reproduce = format!("cargo sim replay {}", file.display());
         failure
     }))
 }
 
-fn many(seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
+fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = seeds.end.saturating_sub(seeds.start);
-    swarm::swarm(seeds, jobs, &|_, _| {
+    let total = swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();
         if told.fetch_max(due, Ordering::Relaxed) < due {
             eprintln!("{done} of {all} seeds");
         }
-    })
+    })?;
+    let each = began.elapsed().as_millis() / u128::from(all.max(1));
+    println!("{all} seeds, one every {each} ms on {jobs} threads");
+    Ok(total)
+}
+
+fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        println!(
+            "no bug can be planted in this build: use `cargo sim bugs`, whose profile checks everything"
+        );
+        return ExitCode::FAILURE;
+    }
+    // Most bugs end in an assertion somewhere: the table says so.
+    std::panic::set_hook(Box::new(|_| {}));
+    let bugs = if only.is_empty() { Bug::ALL } else { only };
+    let hunts = bugs::hunt_all(world, bugs, seeds, jobs, &|hunt| {
+        let caught = hunt
+            .caught
+            .as_ref()
+            .map_or("not seen".to_owned(), |failure| format!("{}: {}", failure.reproduce, failure.violation));
+        eprintln!("{}: {caught}", hunt.bug.as_str());
+    });
+    print!("{}", bugs::table(&hunts));
+    let missed = hunts.iter().filter(|hunt| hunt.caught.is_none()).count();
+    println!("{} of {} seen", hunts.len() - missed, hunts.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {

@@ -3,18 +3,24 @@
 //! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written to a file
 //! and played again.
 
+use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::pipe::ZONES;
+use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::settings;
 use runcast_core::config::Config;
+use runcast_core::planted::Planted;
 use runcast_core::time::Span;
 use serde::{Deserialize, Serialize};
 
 /// A world before it begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// In which world it is run.
+    #[serde(default)]
+    pub world: Which,
     /// Where all chance comes from.
     pub seed: u64,
     /// The daemon's.
@@ -30,6 +36,9 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// The bug that the daemon has, if it has one.
+    #[serde(default, with = "bugs")]
+    pub planted: Planted,
 }
 
 /// A user.
@@ -233,6 +242,7 @@ impl Plan {
     /// A world of nobody, in which nothing goes wrong; for scenarios to fill.
     pub fn empty(seed: u64) -> Self {
         Self {
+            world: Which::default(),
             seed,
             config: Config::default(),
             users: Vec::new(),
@@ -240,7 +250,13 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            planted: Planted::default(),
         }
+    }
+
+    /// What a seed means in this world.
+    pub fn draw_for(world: Which, seed: u64) -> Self {
+        Self { world, ..Self::draw(seed) }
     }
 
     /// The world of a seed.
@@ -258,7 +274,9 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+        let (world, planted) = (Which::default(), Planted::default());
+        let config = draw_config(&mut dice);
+        Self { world, seed, config, users, workers, hostile, faults, heal_at, planted }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use crate::oracles::Violation;
 use crate::plan::{Habit, Network, Plan, WorkerPlan};
+use crate::play;
 use crate::schedule::{Micros, SECOND};
 use crate::swarm::judge;
 use crate::trace::Show;
-use crate::world::World;
 use serde::{Deserialize, Serialize};
 
 /// A plan that fails, or failed once, as a file keeps it.
@@ -38,8 +38,7 @@ impl Shrink {
     /// # Errors
     /// It does not fail.
     pub fn new(plan: Plan, tries: usize) -> Result<Self, String> {
-        let mut world = World::new(plan.clone(), Show::Hash);
-        match judge(&mut world, World::finish) {
+        match judge(&mut *play::world(plan.clone(), Show::Hash), Micros::MAX) {
             Ok(_) => Err(format!("seed {} breaks no promise: there is nothing to shrink", plan.seed)),
             Err(violation) => Ok(Self { plan, violation, left: tries }),
         }
@@ -76,8 +75,7 @@ impl Shrink {
         }
         self.left -= 1;
         let patience = 2 * self.violation.at + 60 * SECOND;
-        let mut world = World::new(plan.clone(), Show::Hash);
-        match judge(&mut world, |world| world.finish_within(patience)) {
+        match judge(&mut *play::world(plan.clone(), Show::Hash), patience) {
             Err(violation) if violation.oracle == self.violation.oracle => {
                 (self.plan, self.violation) = (plan, violation);
                 true

@@ -1,9 +1,12 @@
 //! Running seeds: one, the same twice, many.
 
+use crate::bugs;
 use crate::oracles::Violation;
 use crate::plan::Plan;
+use crate::play::{self, Play, Which};
+use crate::schedule::Micros;
 use crate::trace::Show;
-use crate::world::{Summary, World};
+use crate::world::Summary;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,8 +44,8 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
-pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
-    play(&Plan::draw(seed), show)
+pub fn run(world: Which, seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
+    play(&Plan::draw_for(world, seed), show)
 }
 
 /// Runs the world of a plan.
@@ -50,23 +53,22 @@ pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
-    finish(World::new(plan.clone(), show), plan)
+    finish(play::world(plan.clone(), show), plan)
 }
 
-fn finish(mut world: World, plan: &Plan) -> Result<Summary, Box<Failure>> {
-    judge(&mut world, World::finish).map_err(|violation| {
+fn finish(mut world: Box<dyn Play>, plan: &Plan) -> Result<Summary, Box<Failure>> {
+    judge(&mut *world, Micros::MAX).map_err(|violation| {
         let lines = world.trace().last(violation.user, LINES);
-        let (seed, reproduce) = (plan.seed, format!("cargo sim run --seed {}", plan.seed));
+        let seed = plan.seed;
+        let flags = [plan.world.flag(), &bugs::flag(plan.planted)].concat();
+        let reproduce = format!("cargo sim run --seed {seed}{flags}");
         Box::new(Failure { seed, violation, lines, reproduce })
     })
 }
 
-/// Does something with a world; a panic is a broken promise, too.
-pub(crate) fn judge(
-    world: &mut World,
-    what: impl FnOnce(&mut World) -> Result<Summary, Violation>,
-) -> Result<Summary, Violation> {
-    catch_unwind(AssertUnwindSafe(|| what(world))).unwrap_or_else(|panic| {
+/// Runs a world, at most for so long; a panic is a broken promise, too.
+pub(crate) fn judge(world: &mut dyn Play, time: Micros) -> Result<Summary, Violation> {
+    catch_unwind(AssertUnwindSafe(|| world.finish_within(time))).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
         Err(Violation { at: world.summary().time, oracle: "panic", user: None, what: what.to_owned() })
@@ -77,8 +79,8 @@ pub(crate) fn judge(
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_and_explain(seed: u64) -> Result<Summary, Box<Failure>> {
-    play_and_explain(&Plan::draw(seed))
+pub fn run_and_explain(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
+    play_and_explain(&Plan::draw_for(world, seed))
 }
 
 /// The same with a plan.
@@ -100,10 +102,10 @@ pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
 ///
 /// # Errors
 /// What the seed broke, or that it did not happen the same way twice.
-pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
-    let first = run(seed, Show::Hash)?;
-    let plan = Plan::draw(seed);
-    let mut recorded = World::new(plan.clone(), Show::Keep);
+pub fn meta(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
+    let first = run(world, seed, Show::Hash)?;
+    let plan = Plan::draw_for(world, seed);
+    let mut recorded = play::world(plan.clone(), Show::Keep);
     recorded.record();
     let second = finish(recorded, &plan)?;
     if first == second {
@@ -112,7 +114,7 @@ pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
     let mut what = "the same seed has happened in two ways".to_owned();
     let _ = write!(what, ": {first:?}, then {second:?}");
     let violation = Violation { at: first.time, oracle: "O20", user: None, what };
-    let reproduce = format!("cargo sim meta --seed {seed}");
+    let reproduce = format!("cargo sim meta --seed {seed}{}", world.flag());
     Err(Box::new(Failure { seed, violation, lines: Vec::new(), reproduce }))
 }
 
@@ -121,6 +123,7 @@ pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
 /// # Errors
 /// The failure with the lowest seed of those that were found before all stopped.
 pub fn swarm(
+    world: Which,
     seeds: Range<u64>,
     jobs: usize,
     progress: &(dyn Fn(u64, &Summary) + Sync),
@@ -135,7 +138,7 @@ pub fn swarm(
             if seed >= seeds.end {
                 return;
             }
-            match run_and_explain(seed) {
+            match run_and_explain(world, seed) {
                 Ok(summary) => {
                     total.lock().expect("no thread panics with it").add(&summary);
                     progress(seed, &summary);

@@ -10,6 +10,7 @@ use crate::faults::Fault;
 use crate::oracles::bounds;
 use crate::oracles::limits::Limits;
 use crate::oracles::liveness::Patience;
+use crate::oracles::truth::Truth;
 use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId, Way};
 use crate::plan::{Network, Plan};
@@ -18,9 +19,9 @@ use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
 
 /// How often the oracles that watch time look around.
-const LOOK_EVERY: Micros = 250 * MS;
+pub(crate) const LOOK_EVERY: Micros = 250 * MS;
 /// After a fault, time for those whom it hit to be heard again.
-const CALM_AFTER: Micros = 5 * SECOND;
+pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 /// Time for the daemon to forget all who have gone: the longest lease, and the close of every connection.
 const PARTING: Micros = 90 * SECOND;
 
@@ -82,10 +83,9 @@ impl World {
         let dice = |owner| Dice::new(plan.seed, owner);
         let net = Net::new(schedule.clone(), dice(1));
         let trace = Trace::new(schedule.clone(), show);
-        let config = plan.config.clone();
-        let limits = Limits::new(config.runs.active, config.runs.active_per_user);
-        let mut daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
-        daemon.jumps = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. }));
+        let runs = &plan.config.runs;
+        let limits = Limits::new(runs.active, runs.active_per_user);
+        let daemon = Daemon::new(&plan, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));
@@ -238,10 +238,7 @@ impl World {
     }
 
     fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.actors.iter().filter_map(|actor| match actor {
-            Actor::Device(device) => Some(&**device),
-            Actor::Worker(_) | Actor::Hostile(_) => None,
-        })
+        devices(&self.actors)
     }
 
     /// One event.
@@ -261,7 +258,11 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Call(id) => self.daemon.call(id),
+            Event::Call(id) => {
+                if let Some(end) = self.net.answer(id, self.daemon.is_up()) {
+                    self.daemon.accept(Box::new(end));
+                }
+            }
             Event::Arrive(id, way) => self.net.arrive(id, way),
             Event::Room(id, way) => self.net.room(id, way),
             Event::Turn => {
@@ -469,28 +470,16 @@ impl World {
         self.settle();
     }
 
-    /// What is not at rest, if anything.
     fn missing(&mut self) -> Option<String> {
-        let alive = self.oracles.truth.alive();
-        if alive > 0 {
-            let truth = &self.oracles.truth;
-            let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
-            return Some(format!("{alive} runs have not ended, one is {run:?}"));
-        }
-        let truth = &mut self.oracles.truth;
-        self.actors.iter().find_map(|actor| match actor {
-            Actor::Device(device) => device.missing(truth),
-            Actor::Worker(_) | Actor::Hostile(_) => None,
-        })
+        missing(&mut self.oracles.truth, &self.actors)
     }
 
     fn look_at_progress(&mut self) -> Result<(), Violation> {
         let now = self.schedule.now();
-        let positions: u64 = self.devices().map(Device::position).sum();
-        let stored: u64 = self.oracles.truth.streams().map(|(_, log)| log.head()).sum();
+        let progress = progress(&self.oracles.truth, &self.actors);
         let missing = self.missing().unwrap_or_default();
         let Some(patience) = &mut self.patience else { return Ok(()) };
-        patience.look(now, positions + stored, &missing).map_err(|(oracle, what)| Violation {
+        patience.look(now, progress, &missing).map_err(|(oracle, what)| Violation {
             at: now,
             oracle,
             user: None,
@@ -499,8 +488,32 @@ impl World {
     }
 }
 
+fn devices(actors: &[Actor]) -> impl Iterator<Item = &Device> {
+    actors.iter().filter_map(|actor| match actor {
+        Actor::Device(device) => Some(&**device),
+        Actor::Worker(_) | Actor::Hostile(_) => None,
+    })
+}
+
+/// What is not at rest, if anything.
+pub(crate) fn missing(truth: &mut Truth, actors: &[Actor]) -> Option<String> {
+    let alive = truth.alive();
+    if alive > 0 {
+        let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
+        return Some(format!("{alive} runs have not ended, one is {run:?}"));
+    }
+    devices(actors).find_map(|device| device.missing(truth))
+}
+
+/// A number that changes with progress.
+pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
+    let positions: u64 = devices(actors).map(Device::position).sum();
+    let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
+    positions + stored
+}
+
 /// All actors of a plan: devices by user, then workers, then the hostile.
-fn cast(plan: &Plan) -> Vec<Actor> {
+pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
     for user in &plan.users {

@@ -380,6 +380,7 @@ impl Device {
             "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
+            "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}

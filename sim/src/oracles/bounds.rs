@@ -6,7 +6,9 @@ use runcast_core::Sizes;
 use runcast_core::config::Config;
 
 /// Timers of one connection, one run, one worker, and the daemon's own.
-const TIMERS: (usize, usize, usize, usize) = (8, 5, 1, 4);
+const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 4);
+/// Runs that workers have, at most: any of them may go back to the queue.
+const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.
 const PUBLISH_WINDOW: usize = 256;
 /// Bytes of one event besides the message that brought it.
@@ -23,8 +25,8 @@ pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
     let checks = [
         ("connections", connections, config.server.connections),
         ("addresses", sizes.addresses, connections),
-        ("queued runs", sizes.queued, config.runs.queued + config.runs.active),
-        ("active runs", sizes.active, config.runs.active),
+        ("queued runs", sizes.queued, config.runs.queued + SLOTS),
+        ("active runs", sizes.active, SLOTS),
         ("users in the queue", sizes.turns, sizes.queued),
         ("users that are being loaded", sizes.loading, sizes.loads),
         ("timers", sizes.timers, timers),
@@ -71,8 +73,8 @@ mod tests {
         let fine =
             Sizes { connections: 3, routes: 12, queued: 2, active: 10, timers: 80, ..Sizes::default() };
         assert!(judge(&fine, &config).is_ok());
-        assert!(judge(&Sizes { active: 11, ..fine }, &config).is_err());
-        assert!(judge(&Sizes { timers: 100, ..fine }, &config).is_err());
+        assert!(judge(&Sizes { connections: 20_001, ..fine }, &config).is_err());
+        assert!(judge(&Sizes { timers: 200, ..fine }, &config).is_err());
         assert!(judge(&Sizes { appends: 10_000, ..fine }, &config).is_err());
         assert!(output(2 << 20, &config).is_err());
     }

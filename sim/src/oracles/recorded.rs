@@ -7,19 +7,39 @@ use runcast_core::config::Config;
 use runcast_core::effect::Effect;
 use runcast_core::ids::{AppendId, ConnId, LoadId};
 use runcast_core::input::{Claims, Head, HeadProblem, Input, Message, TokenProblem, UpgradeRequest};
+use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image};
 use runcast_core::time::Now;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 
+/// What a core is opened on.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The daemon's.
+    pub config: Config,
+    /// All its randomness.
+    pub seed: [u8; 32],
+    /// What the store knows.
+    pub image: Image,
+    /// When.
+    pub now: Now,
+    /// The bug in it, if any.
+    pub planted: Planted,
+}
+
+impl Start {
+    fn open(&self, out: &mut Vec<Effect>) -> Core {
+        let Self { config, seed, image, now, planted } = self.clone();
+        Core::open_planted(config, seed, image, now, planted, out)
+    }
+}
+
 /// One process of the daemon, from its start.
 #[derive(Debug)]
 pub struct Recording {
-    config: Config,
-    seed: [u8; 32],
-    image: Image,
-    opened: Now,
+    start: Start,
     opening: u64,
     inputs: Vec<(Now, Recorded)>,
     /// The digest of each input's effects.
@@ -57,9 +77,8 @@ struct RecordedHead {
 
 impl Recording {
     /// Of a process that opens its core now; `opening` are the effects of that.
-    pub fn new(config: Config, seed: [u8; 32], image: Image, opened: Now, opening: &[Effect]) -> Self {
-        let opening = digest(opening);
-        Self { config, seed, image, opened, opening, inputs: Vec::new(), effects: Vec::new() }
+    pub fn new(start: Start, opening: &[Effect]) -> Self {
+        Self { start, opening: digest(opening), inputs: Vec::new(), effects: Vec::new() }
     }
 
     /// An input is handled.
@@ -78,7 +97,7 @@ impl Recording {
     /// The first that has other effects there.
     pub fn replay(&self) -> Result<(), String> {
         let mut out = Vec::new();
-        let mut core = Core::open(self.config.clone(), self.seed, self.image.clone(), self.opened, &mut out);
+        let mut core = self.start.open(&mut out);
         if digest(&out) != self.opening {
             return Err("a core opened again on the same image begins otherwise".to_owned());
         }
@@ -185,10 +204,11 @@ mod tests {
     use super::*;
 
     fn recorded() -> Recording {
-        let (config, now) = (Config::default(), Now::default());
+        let (config, now, planted) = (Config::default(), Now::default(), Planted::default());
+        let start = Start { config, seed: [7; 32], image: Image::default(), now, planted };
         let mut out = Vec::new();
-        let mut core = Core::open(config.clone(), [7; 32], Image::default(), now, &mut out);
-        let mut recording = Recording::new(config, [7; 32], Image::default(), now, &out);
+        let mut core = start.open(&mut out);
+        let mut recording = Recording::new(start, &out);
         let (conn, peer) = (ConnId(1), [10, 0, 0, 1].into());
         let head = Head { method: "GET", path: "/livez", ..Head::default() };
         for input in [Input::Opened { conn, peer }, Input::Request { conn, head }] {

@@ -43,6 +43,7 @@ pub mod input;
 mod invariants;
 mod limits;
 mod notices;
+pub mod odd;
 pub mod planted;
 mod questions;
 mod queue;
@@ -242,8 +243,9 @@ impl Core {
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
                 Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
                 Reveal::Head { user, seq } => {
+                    let keeps = !self.is_odd(odd::EVICT);
                     if let Some(context) = self.users.get_mut(&user) {
-                        context.stream.advance(seq);
+                        context.stream.advance(seq, keeps);
                         self.grown.insert(user);
                     }
                 }

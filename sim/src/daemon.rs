@@ -21,6 +21,7 @@ use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
@@ -54,6 +55,8 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
+    /// Whether the storage thread commits in pieces.
+    splits: bool,
     /// Whether the wall clock may jump.
     jumps: bool,
     /// Whether what comes to the core is written down and given to a fresh one (O20).
@@ -83,6 +86,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            splits: plan.splits,
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
             commits: 0,
@@ -164,7 +168,10 @@ impl Daemon {
         let again = Store::open(self.disk.kill()).map_err(|error| error.to_string());
         let twice = again.and_then(|(_, again)| restart::twice(&self.config, seed, now, &image, &again));
         oracles.judge("O22", None, twice);
-        let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        let mut storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        if self.splits {
+            storage.split();
+        }
         let (mut opening, config) = (Vec::new(), self.config.clone());
         let written_down = self.records.then(|| image.clone());
         let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
@@ -182,7 +189,9 @@ impl Daemon {
     pub fn look(&mut self, oracles: &mut Oracles) {
         let Some(pump) = &mut self.pump else { return };
         pump.core().assert_invariants();
-        oracles.judge("O23", None, others::owed(pump.core()));
+        if self.config.odd & odd::NARROW == 0 {
+            oracles.judge("O23", None, others::owed(pump.core()));
+        }
         oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
         let late = pump.witness().look(pump.core());
         if let Err((oracle, what)) = late {
@@ -225,9 +234,9 @@ impl Daemon {
         }
     }
 
-    /// The storage thread may have done its job.
-    pub fn stored(&mut self, oracles: &mut Oracles) {
-        let Some(pump) = &mut self.pump else { return };
+    /// The storage thread may have done its job. Tells whether something has become durable by it.
+    pub fn stored(&mut self, oracles: &mut Oracles) -> bool {
+        let Some(pump) = &mut self.pump else { return false };
         let storage = pump.storage_mut();
         let commits = storage.commits();
         if storage.finish() {
@@ -241,7 +250,9 @@ impl Daemon {
                 oracles.stored(record);
             }
             self.plan_turn(self.schedule.now() + TURN);
+            return records > 0;
         }
+        false
     }
 
     /// Takes a turn of the loop, if its time has come.

@@ -179,7 +179,7 @@ impl Device {
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
-            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck;
+            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
         }
         self.link = Some(link);
@@ -390,7 +390,7 @@ impl Device {
 
     /// Sends what is due.
     fn work(&mut self, ctx: &mut Ctx<'_>) {
-        let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
+        let mut texts = self.asks.due(ctx.now, ctx.over, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
         let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
         if is_due && !self.is_viewer() {

@@ -69,7 +69,7 @@ impl Hosts {
                 self.slowness = *factor;
                 self.set_latency();
             }
-            Fault::Kill { time } => self.crash(*time),
+            Fault::Kill { time } | Fault::CrashAtCommit { time, .. } => self.crash(*time),
             Fault::PowerLoss { time } => {
                 if self.restart_at.is_none() {
                     self.has_power = false;
@@ -115,6 +115,7 @@ impl Hosts {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::CrashAtCommit { .. }
             | Fault::PowerLoss { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}

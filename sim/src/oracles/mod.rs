@@ -19,6 +19,7 @@ pub mod recorded;
 pub mod restart;
 pub mod resume;
 pub mod retries;
+pub mod rot;
 pub mod silence;
 pub mod timers;
 pub mod truth;
@@ -33,6 +34,8 @@ use limits::{Limits, Offer};
 use order::Sender;
 use others::Progress;
 use restart::Rows;
+use runcast_core::config::Config;
+use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,6 +102,8 @@ pub struct Oracles {
     pub fencing: Fencing,
     /// Who has how many runs.
     pub limits: Limits,
+    /// Whether the daemon treats windows oddly: then nothing is said of what it holds back.
+    narrow: bool,
     conns: BTreeMap<PipeId, Watched>,
     /// The run that each request (by user and key) was accepted as.
     accepted: BTreeMap<(usize, String), String>,
@@ -110,13 +115,14 @@ pub struct Oracles {
 
 impl Oracles {
     /// Nothing has happened yet.
-    pub fn new(schedule: Schedule, limits: Limits) -> Self {
+    pub fn new(schedule: Schedule, limits: Limits, config: &Config) -> Self {
         Self {
             schedule,
             truth: Truth::default(),
             rows: Rows::default(),
             fencing: Fencing::default(),
             limits,
+            narrow: config.odd & odd::NARROW != 0,
             conns: BTreeMap::new(),
             accepted: BTreeMap::new(),
             alive_since: BTreeMap::new(),
@@ -391,6 +397,7 @@ impl Oracles {
                 self.truth.runs.get(run).is_some_and(|run| run.started.is_some() || run.ended.is_some())
             });
             let (position, room) = conn.sender.position();
+            let room = room && !self.narrow;
             let head = self.truth.stream(user, &conn.epoch).map_or(0, |log| log.head());
             let silent = |since| silence::judge(now, conn.heard, since, calm_since);
             let judgements = [

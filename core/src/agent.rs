@@ -96,7 +96,7 @@ impl AgentState {
     pub(crate) fn breaker(&self, now: Mono) -> Breaker {
         match self.breaker {
             Breaker::Open { until } if until <= now => Breaker::HalfOpen { successes: 0 },
-            breaker => breaker,
+            breaker @ (Breaker::Closed { .. } | Breaker::Open { .. } | Breaker::HalfOpen { .. }) => breaker,
         }
     }
 

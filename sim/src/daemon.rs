@@ -21,7 +21,7 @@ use runcast_core::ids::ConnId;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Unix time in milliseconds at the beginning of every world.
@@ -112,18 +112,19 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers. While the store takes nothing nobody can tell: an end that
+    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While the store takes nothing nobody can tell: an end that
     /// waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeSet<String> {
+    pub fn active(&mut self) -> BTreeMap<String, bool> {
         let Some(pump) = self.pump.as_mut() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         if pump.storage_mut().is_full() {
-            return BTreeSet::new();
+            return BTreeMap::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
-        view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
+        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let runs = view.runs().filter(|run| is_active(run.state));
+        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.

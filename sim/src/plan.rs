@@ -237,6 +237,11 @@ impl WorkerPlan {
 /// The agents of every world.
 pub const AGENTS: [&str; 3] = ["research", "write", "check"];
 
+/// Whether runs of an agent may be executed again.
+pub fn is_retryable(agent: &str) -> bool {
+    agent == "check"
+}
+
 impl Plan {
     /// A world of nobody, in which nothing goes wrong; for scenarios to fill.
     pub fn empty(seed: u64) -> Self {

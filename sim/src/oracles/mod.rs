@@ -9,6 +9,7 @@ pub mod kept;
 pub mod limits;
 pub mod order;
 pub mod pairs;
+pub mod questions;
 pub mod resume;
 pub mod silence;
 pub mod truth;
@@ -186,6 +187,7 @@ impl Oracles {
             let checks = [
                 ("O6", ends::judge(event, run)),
                 ("O7", pairs::judge(event, run)),
+                ("O24", questions::judge(event, run)),
                 ("O18", fencing::judge(event, run)),
             ];
             if let Some((oracle, Err(what))) = checks.into_iter().find(|(_, result)| result.is_err()) {
@@ -286,6 +288,7 @@ impl Oracles {
                     worker: worker.to_owned(),
                     agent: text(&said.agent),
                     started: false,
+                    waits: false,
                 };
                 let user = self.truth.runs.get(run).and_then(|run| run.user);
                 self.limits.offered(run, offer);

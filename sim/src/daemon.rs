@@ -127,6 +127,15 @@ impl Daemon {
         view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 
+    /// Lets the oracle look at what is stored of the devices' positions.
+    pub fn look_at_positions(&mut self, oracles: &mut Oracles) {
+        let now = self.schedule.now();
+        let Some(pump) = self.pump.as_mut() else { return };
+        let is_well = now >= self.stalled_until && pump.storage_mut().is_well();
+        let judgement = oracles.positions.look(now, pump.core().inspect(), is_well);
+        oracles.judge("O3", None, judgement);
+    }
+
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
         let (mut store, image) = match Store::open(self.disk.clone()) {
@@ -276,6 +285,13 @@ impl Daemon {
         let mut rng = ChaCha8Rng::from_seed(self.dice.seed());
         let disk = self.disk.crash(&mut rng);
         self.end(disk, oracles);
+    }
+
+    /// Takes the power and the disk away: an empty one takes its place.
+    pub fn lose_disk(&mut self, oracles: &mut Oracles) {
+        self.end(SimDisk::default(), oracles);
+        self.pending.clear();
+        oracles.disk_lost();
     }
 
     fn end(&mut self, disk: SimDisk, oracles: &mut Oracles) {

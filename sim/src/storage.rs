@@ -109,6 +109,12 @@ impl SimStorage {
         self.dropped_from.is_some()
     }
 
+    /// Whether it does what it is given without delay.
+    pub fn is_well(&self) -> bool {
+        let soon = self.schedule.now() + 100 * MS;
+        !self.is_full() && self.running.as_ref().is_none_or(|(at, _)| *at <= soon)
+    }
+
     /// How many commits there were.
     pub fn commits(&self) -> u64 {
         self.commits

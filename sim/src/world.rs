@@ -247,6 +247,7 @@ impl World {
                 if calm > 0 || self.plan.faults.is_empty() {
                     self.oracles.look(calm);
                 }
+                self.daemon.look_at_positions(&mut self.oracles);
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
         }
@@ -343,7 +344,13 @@ impl World {
                 self.summary.crashes += 1;
                 self.schedule.after(*time, Event::Boot);
             }
-            Fault::Kill { .. } | Fault::PowerLoss { .. } => {}
+            Fault::NewDisk { time } if self.daemon.is_up() => {
+                self.net.set_host(false);
+                self.daemon.lose_disk(&mut self.oracles);
+                self.summary.crashes += 1;
+                self.schedule.after(*time, Event::Boot);
+            }
+            Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -393,6 +400,7 @@ impl World {
             | Fault::DropAll
             | Fault::Kill { .. }
             | Fault::PowerLoss { .. }
+            | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}
         }

@@ -37,6 +37,8 @@ pub struct Worker {
     beat_at: Micros,
     crash_at: Micros,
     flap_at: Micros,
+    dies_at: Micros,
+    is_dead: bool,
 }
 
 impl Worker {
@@ -56,6 +58,8 @@ impl Worker {
             beat_at: NEVER,
             crash_at,
             flap_at: NEVER,
+            dies_at: plan.dies_at.unwrap_or(NEVER),
+            is_dead: false,
             plan,
             dice,
         }
@@ -63,12 +67,15 @@ impl Worker {
 
     /// When it wants to be stepped again.
     pub fn deadline(&self) -> Micros {
+        if self.is_dead {
+            return NEVER;
+        }
         if self.link.is_none() {
-            return self.call_at.min(self.crash_at);
+            return self.call_at.min(self.crash_at).min(self.dies_at);
         }
         let patience = self.heard + if self.is_welcome { SILENCE } else { CALL_TIMEOUT };
         let work = if self.is_welcome { self.work_at().min(self.beat_at) } else { NEVER };
-        patience.min(self.crash_at).min(self.flap_at).min(work)
+        patience.min(self.crash_at).min(self.flap_at).min(self.dies_at).min(work)
     }
 
     /// When a job goes on. With a full window none does: an acknowledgement wakes the worker.
@@ -87,6 +94,13 @@ impl Worker {
         if ctx.healed {
             (self.crash_at, self.flap_at) = (NEVER, NEVER);
             self.call_at = self.call_at.min(ctx.now + 5 * SECOND);
+        }
+        if ctx.now >= self.dies_at {
+            ctx.trace.note(Of::World, format_args!("{:<12} is gone for good", self.plan.name));
+            (self.link, self.is_dead) = (None, true);
+        }
+        if self.is_dead {
+            return;
         }
         if ctx.now >= self.crash_at {
             return self.crash(ctx);

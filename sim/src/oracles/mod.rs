@@ -9,6 +9,7 @@ pub mod kept;
 pub mod limits;
 pub mod order;
 pub mod pairs;
+pub mod positions;
 pub mod resume;
 pub mod silence;
 pub mod truth;
@@ -20,6 +21,7 @@ use crate::tap::Wrote;
 use fencing::Fencing;
 use limits::{Limits, Offer};
 use order::Sender;
+use positions::Positions;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,6 +84,10 @@ pub struct Oracles {
     pub fencing: Fencing,
     /// Who has how many runs.
     pub limits: Limits,
+    /// What is stored of devices' positions.
+    pub positions: Positions,
+    /// Disks that were lost with all that was on them.
+    pub disks_lost: u64,
     conns: BTreeMap<PipeId, Watched>,
     /// The run that each request (by user and key) was accepted as.
     accepted: BTreeMap<(usize, String), String>,
@@ -99,6 +105,8 @@ impl Oracles {
             truth: Truth::default(),
             fencing: Fencing::default(),
             limits,
+            positions: Positions::default(),
+            disks_lost: 0,
             conns: BTreeMap::new(),
             accepted: BTreeMap::new(),
             alive_since: BTreeMap::new(),
@@ -156,6 +164,16 @@ impl Oracles {
     /// The daemon was killed.
     pub fn killed(&mut self) {
         self.conns.clear();
+        self.positions = Positions::default();
+        self.limits.killed(&self.truth);
+    }
+
+    /// The disk is lost: what follows is a new beginning.
+    pub fn disk_lost(&mut self) {
+        self.disks_lost += 1;
+        self.truth.forget();
+        self.accepted.clear();
+        self.alive_since.clear();
         self.limits.killed(&self.truth);
     }
 
@@ -174,6 +192,8 @@ impl Oracles {
 
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
+        self.judge("O3", None, kept::trimmed(&self.truth, record));
+        self.positions.stored(record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
             let checks = [
@@ -223,6 +243,7 @@ impl Oracles {
 
     fn said_to_user(&mut self, conn: &mut Watched, user: usize, said: &Said<'_>, text: &str) {
         self.judge("O10", Some(user), isolation::judge(user, text));
+        self.judge("O10", Some(user), isolation::judge_runs(&self.truth, user, said));
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();

@@ -1,10 +1,13 @@
-//! The proof that the oracles see: every planted bug (`runcast_core::planted`) must be reported, each by a world of the
-//! same swarm that reports nothing without it.
+//! The proof that the oracles see: every planted bug (`runcast_core::planted`) must be reported, each by a
+//! world of the same swarm that reports nothing without it.
 
 use crate::plan::Plan;
-use crate::swarm::{Failure, run_plan};
+use crate::play::Which;
+use crate::swarm::{Failure, play};
 use crate::trace::Show;
 use runcast_core::planted::{Bug, Planted};
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 use std::sync::Mutex;
 use std::thread;
 
@@ -19,37 +22,75 @@ pub struct Hunt {
     pub caught: Option<Box<Failure>>,
 }
 
-/// The world of a seed whose daemon has a bug.
+/// A daemon with a bug.
 #[cfg(debug_assertions)]
-pub fn plan(seed: u64, bug: Bug) -> Plan {
-    Plan { planted: Planted::bug(bug), ..Plan::draw(seed) }
+fn plant(bug: Bug) -> Planted {
+    Planted::bug(bug)
 }
 
-/// The world of a seed: this build has no bugs.
+/// This build has no bugs.
 #[cfg(not(debug_assertions))]
-pub fn plan(seed: u64, _: Bug) -> Plan {
-    Plan { planted: Planted::default(), ..Plan::draw(seed) }
+fn plant(_: Bug) -> Planted {
+    Planted::default()
+}
+
+/// What a seed means where the daemon has a bug, if this is one.
+pub fn plan(world: Which, seed: u64, bug: Option<Bug>) -> Plan {
+    Plan { planted: bug.map(plant).unwrap_or_default(), ..Plan::draw_for(world, seed) }
+}
+
+/// The bug that is planted.
+fn bug_of(planted: Planted) -> Option<Bug> {
+    Bug::ALL.iter().copied().find(|bug| planted.is(*bug))
+}
+
+/// What `cargo sim run` must be told for it.
+pub fn flag(planted: Planted) -> String {
+    bug_of(planted).map(|bug| format!(" --bug {}", bug.as_str())).unwrap_or_default()
+}
+
+/// Writes a bug's name, or nothing.
+///
+/// # Errors
+/// Of the serializer.
+pub fn serialize<S: Serializer>(planted: &Planted, serializer: S) -> Result<S::Ok, S::Error> {
+    bug_of(*planted).map(Bug::as_str).serialize(serializer)
+}
+
+/// Reads it.
+///
+/// # Errors
+/// There is no such bug.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Planted, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    name.map_or(Ok(Planted::default()), |name| named(&name).map(plant).map_err(D::Error::custom))
 }
 
 /// Looks for one bug in the worlds of the seeds from 0 on, at most so many.
-pub fn hunt(bug: Bug, seeds_max: u64) -> Hunt {
-    let caught = (0..seeds_max).find_map(|seed| run_plan(plan(seed, bug), Show::Hash).err());
+pub fn hunt(world: Which, bug: Bug, seeds_max: u64) -> Hunt {
+    let caught = (0..seeds_max).find_map(|seed| play(&plan(world, seed, Some(bug)), Show::Hash).err());
     let seeds = caught.as_ref().map_or(seeds_max, |failure| failure.seed + 1);
     Hunt { bug, seeds, caught }
 }
 
-/// Looks for these bugs on `jobs` threads. `progress` is told of each that is done, in whatever order; they are returned in
-/// the order in which they were asked for.
+/// Looks for these bugs on `jobs` threads. `progress` is told of each that is done, in whatever order; they
+/// are returned in the order in which they were asked for.
 ///
 /// # Panics
 /// If a thread does: the panic of a world is a report, not one of these.
-pub fn hunt_all(bugs: &[Bug], seeds_max: u64, jobs: usize, progress: &(dyn Fn(&Hunt) + Sync)) -> Vec<Hunt> {
+pub fn hunt_all(
+    world: Which,
+    bugs: &[Bug],
+    seeds_max: u64,
+    jobs: usize,
+    progress: &(dyn Fn(&Hunt) + Sync),
+) -> Vec<Hunt> {
     let next = Mutex::new(bugs.iter().enumerate());
     let done: Mutex<Vec<(usize, Hunt)>> = Mutex::new(Vec::new());
     let work = || {
         loop {
             let Some((index, bug)) = next.lock().expect("no thread panics with it").next() else { return };
-            let hunt = hunt(*bug, seeds_max);
+            let hunt = hunt(world, *bug, seeds_max);
             progress(&hunt);
             done.lock().expect("no thread panics with it").push((index, hunt));
         }

@@ -1,11 +1,12 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
 //! killed and started again as the faults want it.
 
+use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::keys;
 use crate::oracles::{Oracles, kept};
-use crate::pipe::{End, Net, PipeId};
+use crate::pipe::PipeId;
 use crate::plan::Plan;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::storage::{Pace, SimStorage};
@@ -36,13 +37,12 @@ pub struct Daemon {
     config: Config,
     planted: Planted,
     schedule: Schedule,
-    net: Net,
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -60,12 +60,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(plan: &Plan, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+    pub fn new(plan: &Plan, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
             config: plan.config.clone(),
             planted: plan.planted,
             schedule,
-            net,
             trace,
             dice,
             disk: SimDisk::default(),
@@ -123,7 +122,7 @@ impl Daemon {
             return BTreeSet::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
         view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 
@@ -180,10 +179,10 @@ impl Daemon {
         Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
     }
 
-    /// Answers a call.
-    pub fn call(&mut self, id: PipeId) {
-        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+    /// Takes a connection.
+    pub fn accept(&mut self, end: Box<dyn Socket>) {
         let Some(pump) = &mut self.pump else { return };
+        let id = end.id();
         // Two clients share an address now and then.
         let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
         let conn = pump.accept(end, IpAddr::V4(address));

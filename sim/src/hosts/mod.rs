@@ -98,7 +98,7 @@ impl Hosts {
             actors,
             book: Book::default(),
             is_healed: false,
-            is_without_power: false,
+            fall: stage::Fall::default(),
         }));
         let mut ways = dice(3);
         let hosts = Self {
@@ -199,6 +199,10 @@ impl Hosts {
     fn look(&mut self) -> Result<(), Violation> {
         if self.patience.is_some() || self.plan.faults.is_empty() {
             self.stage.borrow_mut().oracles.look(self.calm_since);
+        }
+        {
+            let stage = &mut *self.stage.borrow_mut();
+            stage.daemon.look_at_positions(&mut stage.oracles);
         }
         let (now, missing) = (self.now(), self.missing().unwrap_or_default());
         let progress = {

@@ -13,6 +13,7 @@ use crate::oracles::{Who, durable};
 use crate::plan::{DevicePlan, Habit};
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
 use crate::trace::Of;
 
 /// Time for a call to be answered, up to `welcome`.
@@ -60,6 +61,8 @@ pub struct Device {
     ack_at: Micros,
     /// The disks that were lost before it got what it has, and before its last call.
     disks: (u64, u64),
+    /// Crashes before its last welcome.
+    crashes: u64,
 }
 
 impl Device {
@@ -86,6 +89,7 @@ impl Device {
             acked: 0,
             ack_at: NEVER,
             disks: (0, 0),
+            crashes: 0,
             plan,
             dice,
         }
@@ -364,6 +368,9 @@ impl Device {
         if !self.is_known || resume.status == "reset" {
             self.told = self.told.max(resume.from);
         }
+        let is_inside = self.acked < self.reader.position && resume.status == "resumed";
+        sometimes!(ctx.oracles.tally, ResumedMidWindow if is_inside && ctx.oracles.crashes() > self.crashes);
+        self.crashes = ctx.oracles.crashes();
         self.is_known = !self.is_viewer();
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
@@ -396,6 +403,7 @@ impl Device {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
             // Nobody has served it yet.
+            "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
             "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),

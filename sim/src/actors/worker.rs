@@ -9,6 +9,7 @@ use crate::oracles::Who;
 use crate::plan::WorkerPlan;
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
 use crate::trace::Of;
 use std::collections::BTreeMap;
 
@@ -97,6 +98,7 @@ impl Worker {
         }
         if ctx.now >= self.dies_at {
             ctx.trace.note(Of::World, format_args!("{:<12} is gone for good", self.plan.name));
+            sometimes!(ctx.oracles.tally, WorkerDies if !self.jobs.is_empty());
             (self.link, self.is_dead) = (None, true);
         }
         if self.is_dead {
@@ -277,6 +279,7 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_stubborn);
             if !is_stubborn {
                 job.cancel(ctx.now + self.dice.log_uniform(1, 200 * MS));
             }
@@ -294,6 +297,7 @@ impl Worker {
             }
             "gap" => self.send_from(ctx, &run, said.expected.unwrap_or(0)),
             "storage_unavailable" => {
+                sometimes!(ctx.oracles.tally, WorkerSaysAgain);
                 let at = ctx.now + said.retry_ms.unwrap_or(1_000) * MS;
                 if let Some(job) = self.jobs.get_mut(&run) {
                     job.resend_at(at, said.expected.unwrap_or(0));
@@ -331,6 +335,7 @@ impl Worker {
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);
+                sometimes!(ctx.oracles.tally, Declined);
                 ctx.oracles.limits.over(run);
                 self.send(ctx, &text);
             }
@@ -368,6 +373,7 @@ impl Worker {
     fn send(&mut self, ctx: &mut Ctx<'_>, text: &str) {
         ctx.trace.message(Of::Other, &self.plan.name, "→", text);
         self.beat_at = ctx.now + self.lease / 3;
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         if let Some(link) = &mut self.link {
             link.send(text);
         }

@@ -157,6 +157,7 @@ impl Hosts {
             commits: stage.daemon.commits,
             turns: stage.daemon.turns,
             hash: self.trace.hash(),
+            tally: stage.daemon.tally(&stage.oracles),
             ..self.summary
         }
     }
@@ -202,7 +203,8 @@ impl Hosts {
         }
         {
             let stage = &mut *self.stage.borrow_mut();
-            stage.daemon.look_at_positions(&mut stage.oracles);
+            let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+            stage.daemon.look(&mut stage.oracles, is_calm.then_some(self.calm_since));
         }
         let (now, missing) = (self.now(), self.missing().unwrap_or_default());
         let progress = {

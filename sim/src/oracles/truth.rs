@@ -150,6 +150,12 @@ impl Truth {
         self.runs.iter().filter(move |(_, run)| run.ended.is_none() && run.stream.as_ref() == Some(key))
     }
 
+    /// Whether a run that has not ended has a tool open.
+    pub fn has_open_tool(&self) -> bool {
+        let is_open = |run: &RunTruth| run.ended.is_none() && run.calls.values().any(|open| *open);
+        self.runs.values().any(is_open)
+    }
+
     /// How many runs have not ended.
     pub fn alive(&self) -> u64 {
         self.alive.values().sum()

@@ -75,7 +75,7 @@ use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
-use planted::{Bug, Planted};
+use planted::Planted;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -278,9 +278,7 @@ impl Core {
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
-        let is_early = self.planted.is(Bug::TimerEarly);
-        let until = self.now.mono + if is_early { Span::millis(500) } else { Span::ZERO };
-        while let Some(timer) = self.deadlines.due(until) {
+        while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),

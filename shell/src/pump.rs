@@ -212,7 +212,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
+        if entry.conn.has_more() {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {
@@ -310,7 +310,9 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
-                self.busy.insert(conn);
+                if !self.core.inspect().planted().is(Bug::LostWakeUp) {
+                    self.busy.insert(conn);
+                }
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),
             Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),

@@ -18,6 +18,7 @@ pub mod said;
 pub mod schedule;
 pub mod settings;
 pub mod shrink;
+pub mod sometimes;
 pub mod storage;
 pub mod swarm;
 pub mod tap;

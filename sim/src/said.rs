@@ -60,6 +60,11 @@ pub struct Said<'a> {
     /// The key of an accepted run.
     #[serde(borrow)]
     pub key: Option<Cow<'a, str>>,
+    /// Of a `queue` notice: why.
+    #[serde(borrow)]
+    pub reason: Option<Cow<'a, str>>,
+    /// Of a `backlog` notice: how many events.
+    pub behind: Option<u64>,
     /// Whether that run was known.
     pub duplicate: Option<bool>,
     /// The state of a cancelled run.

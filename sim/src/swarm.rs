@@ -166,6 +166,7 @@ impl Summary {
         self.resets += other.resets;
         self.partitions += other.partitions;
         self.hash = self.hash.wrapping_add(other.hash);
+        self.tally.add(&other.tally);
     }
 }
 

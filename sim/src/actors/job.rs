@@ -171,16 +171,19 @@ impl Job {
         if self.questions > 0 && dice.below(self.deltas + 2) == 0 {
             return self.ask(&text, dice);
         }
+        let same = format!("{} la", self.wish.secret);
         let choice = dice.below(self.deltas + 3 * self.tools + 3 * self.open.len() as u64 + 1);
         let (event, data) = if choice < self.deltas {
             self.deltas -= 1;
-            match dice.below(12) {
+            match dice.below(16) {
                 0 => ("agent_output", format!("\"delta\":\"{text}\",\"message\":\"m1\"")),
                 1 => ("custom", format!("\"name\":\"note\",\"value\":{{\"of\":[1.50,\"{text}\"]}}")),
                 2 => ("run_progress", format!("\"percent\":{},\"text\":\"{text}\"", dice.below(100))),
                 3 if !self.open.is_empty() => {
                     ("tool_progress", format!("\"call\":\"call_{}\",\"text\":\"{text}\"", self.open[0]))
                 }
+                // Words that may have been said before: only their number tells them apart.
+                12.. => ("agent_output", format!("\"delta\":\"{same}\"")),
                 _ => ("agent_thinking", format!("\"delta\":\"{text}\"")),
             }
         } else if self.tools > 0 && (self.open.is_empty() || dice.chance(1, 2)) {

@@ -9,6 +9,7 @@ use crate::oracles::Who;
 use crate::plan::{WorkerPlan, is_retryable};
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
 use crate::trace::Of;
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub struct Worker {
     beat_at: Micros,
     crash_at: Micros,
     flap_at: Micros,
+    dies_at: Micros,
+    is_dead: bool,
 }
 
 impl Worker {
@@ -56,6 +59,8 @@ impl Worker {
             beat_at: NEVER,
             crash_at,
             flap_at: NEVER,
+            dies_at: plan.dies_at.unwrap_or(NEVER),
+            is_dead: false,
             plan,
             dice,
         }
@@ -63,12 +68,15 @@ impl Worker {
 
     /// When it wants to be stepped again.
     pub fn deadline(&self) -> Micros {
+        if self.is_dead {
+            return NEVER;
+        }
         if self.link.is_none() {
-            return self.call_at.min(self.crash_at);
+            return self.call_at.min(self.crash_at).min(self.dies_at);
         }
         let patience = self.heard + if self.is_welcome { SILENCE } else { CALL_TIMEOUT };
         let work = if self.is_welcome { self.work_at().min(self.beat_at) } else { NEVER };
-        patience.min(self.crash_at).min(self.flap_at).min(work)
+        patience.min(self.crash_at).min(self.flap_at).min(self.dies_at).min(work)
     }
 
     /// When a job goes on. With a full window none does: an acknowledgement wakes the worker.
@@ -87,6 +95,14 @@ impl Worker {
         if ctx.healed {
             (self.crash_at, self.flap_at) = (NEVER, NEVER);
             self.call_at = self.call_at.min(ctx.now + 5 * SECOND);
+        }
+        if ctx.now >= self.dies_at {
+            ctx.trace.note(Of::World, format_args!("{:<12} is gone for good", self.plan.name));
+            sometimes!(ctx.oracles.tally, WorkerDies if !self.jobs.is_empty());
+            (self.link, self.is_dead) = (None, true);
+        }
+        if self.is_dead {
+            return;
         }
         if ctx.now >= self.crash_at {
             return self.crash(ctx);
@@ -267,6 +283,7 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_stubborn);
             let soon = ctx.now + self.dice.log_uniform(1, 200 * MS);
             match (said.kind.as_ref(), said.request.as_deref()) {
                 ("cancel", _) if !is_stubborn => job.cancel(soon),
@@ -290,6 +307,7 @@ impl Worker {
             }
             "gap" => self.send_from(ctx, &run, said.expected.unwrap_or(0)),
             "storage_unavailable" => {
+                sometimes!(ctx.oracles.tally, WorkerSaysAgain);
                 let at = ctx.now + said.retry_ms.unwrap_or(1_000) * MS;
                 if let Some(job) = self.jobs.get_mut(&run) {
                     job.resend_at(at, said.expected.unwrap_or(0));
@@ -327,6 +345,7 @@ impl Worker {
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);
+                sometimes!(ctx.oracles.tally, Declined);
                 ctx.oracles.limits.over(run);
                 self.send(ctx, &text);
             }
@@ -364,6 +383,7 @@ impl Worker {
     fn send(&mut self, ctx: &mut Ctx<'_>, text: &str) {
         ctx.trace.message(Of::Other, &self.plan.name, "→", text);
         self.beat_at = ctx.now + self.lease / 3;
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         if let Some(link) = &mut self.link {
             link.send(text);
         }

@@ -55,6 +55,10 @@ pub struct RunTruth {
     pub user: Option<usize>,
     /// Its conversation.
     pub thread: String,
+    /// The log that it writes to …
+    pub stream: Option<StreamKey>,
+    /// … and the seq of its first event there.
+    pub first_seq: u64,
     /// The attempt that a worker took last.
     pub started: Option<u64>,
     /// The calls of that attempt: whether each is still open.
@@ -103,6 +107,8 @@ pub struct Stored<'a> {
 #[derive(Debug, Default)]
 pub struct Truth {
     streams: BTreeMap<StreamKey, StreamTruth>,
+    /// Those of a disk that is lost: events of theirs may still be on their way to clients.
+    lost: BTreeMap<StreamKey, StreamTruth>,
     epochs: BTreeMap<(usize, String), StreamKey>,
     /// The runs.
     pub runs: BTreeMap<String, RunTruth>,
@@ -118,10 +124,24 @@ impl Truth {
         let at = (user, epoch.to_owned());
         if !self.epochs.contains_key(&at) {
             let holds = |key: &&StreamKey| key.0.contains(epoch);
-            let key = self.streams.keys().find(holds)?.clone();
+            let key = self.streams.keys().chain(self.lost.keys()).find(holds)?.clone();
             self.epochs.insert(at.clone(), key);
         }
-        self.streams.get(&self.epochs[&at])
+        let key = &self.epochs[&at];
+        self.streams.get(key).or_else(|| self.lost.get(key))
+    }
+
+    /// Whether this incarnation was on a disk that is lost.
+    pub fn is_lost(&self, epoch: &str) -> bool {
+        let holds = |key: &StreamKey| key.0.contains(epoch);
+        self.lost.keys().any(holds) && !self.streams.keys().any(holds)
+    }
+
+    /// The disk is lost, and all that was durable with it.
+    pub fn forget(&mut self) {
+        self.lost.append(&mut self.streams);
+        self.runs.clear();
+        self.alive.clear();
     }
 
     /// All logs.
@@ -133,6 +153,17 @@ impl Truth {
     pub fn is_alive(&self, user: usize) -> bool {
         let waiting = self.waiting.get(&user).copied().unwrap_or(0);
         self.alive.get(&user).is_some_and(|count| *count > waiting)
+    }
+
+    /// The runs that have not ended and write to this log.
+    pub fn alive_on<'a>(&'a self, key: &'a StreamKey) -> impl Iterator<Item = (&'a String, &'a RunTruth)> {
+        self.runs.iter().filter(move |(_, run)| run.ended.is_none() && run.stream.as_ref() == Some(key))
+    }
+
+    /// Whether a run that has not ended has a tool open.
+    pub fn has_open_tool(&self) -> bool {
+        let is_open = |run: &RunTruth| run.ended.is_none() && run.calls.values().any(|open| *open);
+        self.runs.values().any(is_open)
     }
 
     /// How many runs have not ended.
@@ -160,7 +191,7 @@ impl Truth {
                     return Err(format!("after seq {} of {stream:?} comes {seq}: {text}", next - 1));
                 }
                 log.contents.push(said.content());
-                self.advance(&said, judge)
+                self.advance(stream, &said, judge)
             }
             Record::Trim { stream, floor } => {
                 if let Some(log) = self.streams.get_mut(stream) {
@@ -174,6 +205,7 @@ impl Truth {
 
     fn advance(
         &mut self,
+        stream: &StreamKey,
         said: &Said<'_>,
         judge: &mut dyn FnMut(&Stored<'_>, &RunTruth) -> Result<(), String>,
     ) -> Result<(), String> {
@@ -193,6 +225,8 @@ impl Truth {
             "run_queued" => {
                 run.user = secrets(text).next();
                 run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                run.stream = Some(stream.clone());
+                run.first_seq = said.seq.unwrap_or(0);
                 *self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default() += 1;
             }
             "agent_started" => {
@@ -215,8 +249,11 @@ impl Truth {
             }
             _ => {}
         }
-        if let Some(n) = stored.n {
-            run.deal_with(n);
+        match stored.n {
+            Some(n) => run.deal_with(n),
+            // Without a mark it must be the next.
+            None if matches!(kind, "agent_thinking" | "agent_output") => run.deal_with(run.through + 1),
+            None => {}
         }
         let waiting = self.waiting.entry(run.user.unwrap_or(usize::MAX)).or_default();
         *waiting = *waiting + u64::from(run.is_waiting()) - u64::from(was_waiting);

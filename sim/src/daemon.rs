@@ -4,6 +4,7 @@
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::keys;
+use crate::model::{Model, Watching};
 use crate::oracles::{Oracles, kept};
 use crate::pipe::{End, Net, PipeId};
 use crate::schedule::{Event, Micros, Schedule};
@@ -18,8 +19,10 @@ use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 /// Unix time in milliseconds at the beginning of every world.
 const EPOCH_MS: u64 = 1_789_000_000_000;
@@ -49,6 +52,8 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Record>,
+    /// What the model says about the core.
+    judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
     pub commits: u64,
     /// Turns there were.
@@ -74,6 +79,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
         }
@@ -142,9 +148,13 @@ impl Daemon {
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        let model = Model::open(&self.config, &image);
         let mut opening = Vec::new();
         let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
-        self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
+        let watching = Watching::begin(model, &opening, &core, &self.judgement);
+        let mut pump = Pump::new(core, opening, storage, keys::verify());
+        pump.watch(Box::new(watching));
+        self.pump = Some(pump);
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }
@@ -212,7 +222,9 @@ impl Daemon {
             return Ok(());
         }
         let Some(pump) = &mut self.pump else { return Ok(()) };
-        let turn = pump.turn(now)?;
+        let turn = pump.turn(now);
+        oracles.judge("O21", None, self.judgement.replace(Ok(())));
+        let turn = turn?;
         self.turns += 1;
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod faults;
 pub mod keys;
 pub mod link;
+pub mod model;
 pub mod oracles;
 pub mod pipe;
 pub mod plan;

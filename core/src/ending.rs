@@ -232,7 +232,7 @@ impl Core {
         let Phase::Cancelling(worker, cause) = run.phase.clone() else { return };
         let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
         let cancel = about("cancel", &attempt).raw("i", CANCEL_I).str("reason", cause.as_str());
-        if let Some(conn) = self.workers.get(&worker).and_then(|worker| worker.conn) {
+        if let Some(conn) = self.line_to(&worker) {
             self.send(conn, text(cancel), out);
         }
     }

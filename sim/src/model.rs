@@ -251,12 +251,15 @@ impl Model {
             Record::Put { key, value } if key.table == Table::RunState => {
                 let row = json(value);
                 let run = self.runs.get_mut(&*key.name).ok_or("no run has this row")?;
+                run.changed_at = self.steps;
                 match (run.state, row["cancel"].is_null(), row["worker"].is_null()) {
                     (State::Starting | State::Running | State::Cancelling, false, _) => {
                         run.state = State::Cancelling;
                     }
                     (state, false, _) => must!(self.is_blind, "{} is cancelled, it is {state:?}", key.name),
-                    (State::Offered | State::Starting, true, true) => run.state = State::Queued,
+                    (State::Offered | State::Starting | State::Running, true, true) => {
+                        run.state = State::Queued
+                    }
                     _ => {}
                 }
             }
@@ -278,8 +281,9 @@ impl Model {
             must!(before.is_none(), "the run was there before");
             return Ok(());
         }
-        let is_blind = self.is_blind;
+        let (is_blind, step) = (self.is_blind, self.steps);
         let run = self.run(said)?;
+        run.changed_at = step;
         must!(run.user == user && run.state < State::Ending, "{}'s run is {:?}", run.user, run.state);
         match kind {
             "agent_started" if run.state == State::Offered && run.attempt == attempt => {

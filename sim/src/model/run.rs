@@ -24,6 +24,8 @@ pub(super) struct Run {
     pub(super) state: State,
     pub(super) attempt: u64,
     pub(super) first_seq: u64,
+    /// The step in which it was last changed by what the core wrote.
+    pub(super) changed_at: usize,
     /// Calls that have not ended.
     pub(super) open: BTreeSet<String>,
     /// What its worker said and the log does not have: attempt, event, data.
@@ -36,7 +38,7 @@ impl Run {
     pub(super) fn new(user: &str, thread: &str, first_seq: u64) -> Self {
         let (user, thread, state, durable) = (user.to_owned(), thread.to_owned(), State::Asked, (0, 0));
         let (open, heard) = (BTreeSet::new(), VecDeque::new());
-        Self { user, thread, state, attempt: 0, first_seq, open, heard, durable }
+        Self { user, thread, state, attempt: 0, first_seq, changed_at: 0, open, heard, durable }
     }
 
     pub(super) fn is_active(&self) -> bool {

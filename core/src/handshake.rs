@@ -190,7 +190,7 @@ impl Core {
         outcome: Result<Claims, TokenProblem>,
         out: &mut Effects,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Greeting(greeting) = &mut conn.role else { return };
         let (Some(source), path) = (greeting.asked.pop_front(), greeting.path) else { return };
         let before = greeting.identity.clone();

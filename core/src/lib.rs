@@ -200,7 +200,7 @@ impl Core {
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
-                let reveals = self.durable.appended(upto);
+                let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),

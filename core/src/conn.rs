@@ -1,4 +1,5 @@
-//! One connection as the core sees it: who it is by now, what waits to be handled, what waits for the network.
+//! One connection as the core sees it: who it is by now, what waits to be handled, what waits for the
+//! network.
 
 use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
@@ -210,8 +211,8 @@ impl Conn {
         Some(text)
     }
 
-    /// Stops reading when it has sent more than can be handled, and begins again when that is done. `is_over` is
-    /// whether a window is overrun.
+    /// Stops reading when it has sent more than can be handled, and begins again when that is done. `is_over`
+    /// is whether a window is overrun.
     pub(crate) fn pace(&mut self, is_over: bool, out: &mut Effects) {
         let is_full = self.inbox.len() >= INBOX_MESSAGES || self.inbox_bytes >= INBOX_BYTES;
         let on = !(is_over || is_full && self.is_welcome());

@@ -1,14 +1,16 @@
 //! One user: the owner of a stream, devices, connections and runs. Reached only through a verified token.
 //!
-//! A context comes into being whole: from all that the store has of its user, or new. It leaves memory when nobody is
-//! connected, nothing runs and nothing is on its way.
+//! A context comes into being whole: from all that the store has of its user, or new. It leaves memory when
+//! nobody is connected, nothing runs and nothing is on its way.
 
 use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Device, Epoch, Key, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
@@ -38,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) waiting: VecDeque<RunId>,
     /// Threads with a run at a worker.
     pub(crate) busy: BTreeMap<Thread, RunId>,
+    /// Runs at a worker that wait for their user, and count against no limit.
+    pub(crate) paused: usize,
     /// Devices whose position is not stored yet.
     pub(crate) unstored: BTreeSet<Device>,
     /// Questions to the store that are not answered: what they may have missed stays in memory.
@@ -71,6 +75,7 @@ impl Context {
             keys: BTreeMap::new(),
             waiting: VecDeque::new(),
             busy: BTreeMap::new(),
+            paused: 0,
             unstored: BTreeSet::new(),
             questions: 0,
             visits: 0,
@@ -101,9 +106,9 @@ impl Context {
         self.runs.values().filter(|run| !run.is_ended()).map(|run| run.first_seq).min()
     }
 
-    /// Runs at a worker.
+    /// Runs at a worker, but for those that wait for their user.
     pub(crate) fn active(&self) -> usize {
-        self.busy.len()
+        self.busy.len() - self.paused
     }
 
     /// Whether it may leave memory.
@@ -139,6 +144,9 @@ impl Core {
         }
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
+        if waiting.len() == 2 {
+            self.seen.mark(Sometimes::TwoWaitForOneLoad);
+        }
         if waiting.len() == 1 {
             let load = self.ask(Load::Context(user.clone()));
             out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
@@ -151,7 +159,8 @@ impl Core {
         match found {
             Found::Rows(rows) => {
                 let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
-                    let epoch = Epoch::new(self.random());
+                    let is_odd = self.planted.is(Bug::EpochNotChanged);
+                    let epoch = Epoch::new(if is_odd { 0 } else { self.random() });
                     Context::new(Stream::new(user, epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
@@ -191,12 +200,16 @@ impl Core {
     pub(crate) fn store_positions(&mut self) {
         if self.durable.is_full() {
             // One row a device, later: what waits for a full store must not grow with the acknowledgements.
+            self.seen.mark(Sometimes::PositionsWait);
             let later = self.now.mono + crate::durable::RETRY;
             return self.deadlines.set(crate::Timer::Positions, later);
         }
         for user in core::mem::take(&mut self.moved) {
             let Some(context) = self.users.get_mut(&user) else { continue };
             for device in core::mem::take(&mut context.unstored) {
+                if self.planted.is(Bug::PositionNotPersisted) {
+                    continue;
+                }
                 let Some(position) = context.devices.get(&device) else { continue };
                 let key = device_key(&user, &device);
                 self.durable.record(Record::Put { key, value: crate::record::row(position) });
@@ -220,6 +233,8 @@ impl Core {
     pub(crate) fn on_unload(&mut self, user: &User, visits: u64) {
         if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
             self.users.remove(user);
+        } else {
+            self.seen.mark(Sometimes::UnloadCalledOff);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The table of timers: what the core wants to be woken for, and why.
 //!
-//! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is gone once it
-//! has fired.
+//! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is
+//! gone once it has fired.
 
 use crate::ids::{ConnId, RunId};
 use crate::time::Mono;
@@ -31,6 +31,10 @@ pub enum Timer {
     Start(RunId),
     /// An attempt has used up its time.
     Timeout(RunId),
+    /// An attempt has used up most of its time.
+    TimeoutSoon(RunId),
+    /// Questions of a run may have waited for too long.
+    Questions(RunId),
     /// A worker has not ended a cancelled run.
     Grace(RunId),
     /// A running run may have had no event for a while.

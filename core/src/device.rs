@@ -9,6 +9,7 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{ConnId, Device, User};
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::stream::Resume;
 use crate::time::Span;
@@ -34,7 +35,7 @@ impl Core {
             device,
             is_device_stored: is_named,
             from: hello.from,
-            cursor: Cursor::new(window, hello.viewer),
+            cursor: Cursor::new(window, hello.viewer, self.planted),
             is_welcome: false,
         });
         self.open_context(id, &user, out);
@@ -85,7 +86,10 @@ impl Core {
         }
         let context = self.users.get_mut(user).expect("a context in use is in memory");
         let known = device.and_then(|device| context.devices.get(device)).map(|position| position.acked);
-        let resume = context.stream.resume(&from, known, context.live_from());
+        let mut resume = context.stream.resume(&from, known, context.live_from());
+        if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
+            resume.from = context.stream.head().min(resume.from + 1);
+        }
         let Some(device) = device else { return resume };
         let is_resumed = resume.status == "resumed";
         let acked = match known {
@@ -172,6 +176,7 @@ impl Core {
         let Role::User(me) = &self.conns.get(&id)?.role else { return None };
         let context = self.users.get(&me.identity.user)?;
         let (stream, resume, config) = (&context.stream, me.cursor.resume(), &self.config);
+        let head = if self.planted.is(Bug::HeadBeforeDurable) { stream.last() } else { stream.head() };
         let resumed = Object::new()
             .str("status", resume.status)
             .maybe_str("reason", resume.reason)
@@ -191,7 +196,7 @@ impl Core {
                 .maybe_str("device", me.device.as_ref().map(Device::as_str))
                 .str("epoch", stream.epoch().as_str())
                 .raw("floor", stream.floor())
-                .raw("head", stream.head())
+                .raw("head", head)
                 .raw("resume", resumed.finish())
                 .raw("heartbeat_ms", config.server.heartbeat.as_millis())
                 .list("topics", [])

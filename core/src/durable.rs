@@ -1,8 +1,8 @@
 //! Durable before visible: records on their way to stable storage, and what may be shown once they are there.
 //!
-//! Whatever handles an input records what must be stored and attaches what is to be revealed. At the end of the input
-//! the records leave as one append; the reveals wait until the store says that it has it. A store that is full keeps
-//! the appends here, in order, until it takes them.
+//! Whatever handles an input records what must be stored and attaches what is to be revealed. At the end of
+//! the input the records leave as one append; the reveals wait until the store says that it has it. A store
+//! that is full keeps the appends here, in order, until it takes them.
 
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
@@ -53,8 +53,15 @@ pub(crate) enum Reveal {
         /// On which connection the message came.
         conn: ConnId,
     },
-    /// A cancelled run's worker may be told.
+    /// The time begins in which a cancelled run's worker must end it.
     Cancelled(RunOf),
+    /// A run's worker may be told a command.
+    Command {
+        /// Of which attempt.
+        of: Attempt,
+        /// Which.
+        i: u64,
+    },
     /// A run's end is stored.
     Ended(RunOf),
     /// Nothing of a user is on its way any more: the context may leave memory.
@@ -114,7 +121,8 @@ impl Durable {
         self.pending.len()
     }
 
-    /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at once.
+    /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at
+    /// once.
     #[must_use]
     pub(crate) fn commit(&mut self, out: &mut Effects) -> Vec<Reveal> {
         let reveals = core::mem::take(&mut self.reveals);

@@ -41,7 +41,8 @@ pub enum Effect {
         /// On which connection.
         conn: ConnId,
     },
-    /// Send a close frame after all that was sent before, and close. `Closed` comes when it is done or hopeless.
+    /// Send a close frame after all that was sent before, and close. `Closed` comes when it is done or
+    /// hopeless.
     Close {
         /// Which connection.
         conn: ConnId,

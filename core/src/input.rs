@@ -59,8 +59,8 @@ pub enum Input<'a> {
         /// The last of them.
         upto: AppendId,
     },
-    /// The store is full: this append and all after it were not stored. The core gives them again, with the same
-    /// ids, when it wants them tried again; the store takes nothing before that.
+    /// The store is full: this append and all after it were not stored. The core gives them again, with the
+    /// same ids, when it wants them tried again; the store takes nothing before that.
     AppendFailed {
         /// The first that failed.
         from: AppendId,

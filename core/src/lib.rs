@@ -1,8 +1,9 @@
 #![no_std]
 //! The state machine of Runcast: pure, single-threaded, deterministic.
 //!
-//! Everything from outside comes in as an [`Input`], everything it does goes out as an [`Effect`], in order. It has no
-//! clock, no file, no socket and no randomness but its seed: the same inputs give the same effects, on every machine.
+//! Everything from outside comes in as an [`Input`], everything it does goes out as an [`Effect`], in order.
+//! It has no clock, no file, no socket and no randomness but its seed: the same inputs give the same effects,
+//! on every machine.
 //!
 //! ```
 //! use runcast_core::{Core, config::Config, ids::ConnId, input::{Head, Input}, record::Image, time::Now};
@@ -23,6 +24,8 @@
 extern crate alloc;
 
 mod admission;
+mod agent;
+mod commands;
 pub mod config;
 mod conn;
 mod context;
@@ -40,11 +43,14 @@ pub mod input;
 mod invariants;
 mod limits;
 mod notices;
+pub mod planted;
+mod questions;
 mod queue;
 pub mod record;
 mod recovery;
 mod requests;
 mod run;
+pub mod sometimes;
 mod stream;
 pub mod time;
 mod view;
@@ -55,6 +61,7 @@ pub use deadlines::Timer;
 pub use view::{RunView, View};
 pub use worker::WorkerKey;
 
+use agent::AgentState;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -68,10 +75,12 @@ use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
+use planted::{Bug, Planted};
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use record::{Found, Image};
+use sometimes::Seen;
 use time::{Mono, Now, Span};
 use worker::Worker;
 
@@ -94,8 +103,8 @@ pub struct Core {
     /// Whose each run is: the authority for routing.
     routes: BTreeMap<RunId, User>,
     workers: BTreeMap<WorkerKey, Worker>,
-    /// Agents that were ever served.
-    agents: BTreeSet<Agent>,
+    /// Agents that were ever served, or have ended a run.
+    agents: BTreeMap<Agent, AgentState>,
     queue: Queue,
     last_ordinal: u64,
     loads: BTreeMap<LoadId, Load>,
@@ -104,6 +113,8 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// Users whose streams have grown.
     grown: BTreeSet<User>,
+    planted: Planted,
+    seen: Seen,
 }
 
 /// What the answer to a question is for.
@@ -115,14 +126,16 @@ pub(crate) enum Load {
     Page(ConnId),
     /// What is known of a run that is asked for.
     Run(Box<admission::Asked>),
-    /// The end of a run that is to be cancelled.
-    Cancel {
+    /// The end of a run of which something is asked.
+    Ended {
         /// Who asks.
         conn: ConnId,
         /// The request.
         id: Option<String>,
         /// The run.
         of: RunOf,
+        /// `cancel` or `input`.
+        asked: &'static str,
     },
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
@@ -133,10 +146,24 @@ impl Core {
     ///
     /// `seed` is all the randomness it ever has: a production daemon takes it from the system at every start.
     pub fn open(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
-        Self::recover(config, seed, image, now, out)
+        Self::open_planted(config, seed, image, now, Planted::default(), out)
     }
 
-    fn empty(config: Config, seed: [u8; 32], now: Now) -> Self {
+    /// Opens the core with a bug in it, for the simulator to find. See [`planted`].
+    pub fn open_planted(
+        config: Config,
+        seed: [u8; 32],
+        image: Image,
+        now: Now,
+        planted: Planted,
+        out: &mut Effects,
+    ) -> Self {
+        let mut core = Self::empty(config, seed, now, planted);
+        core.recover(&image, out);
+        core
+    }
+
+    fn empty(config: Config, seed: [u8; 32], now: Now, planted: Planted) -> Self {
         Self {
             config,
             rng: ChaCha8Rng::from_seed(seed),
@@ -149,13 +176,15 @@ impl Core {
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
             workers: BTreeMap::new(),
-            agents: BTreeSet::new(),
+            agents: BTreeMap::new(),
             queue: Queue::default(),
             last_ordinal: 0,
             loads: BTreeMap::new(),
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            planted,
+            seen: Seen::default(),
         }
     }
 
@@ -225,7 +254,8 @@ impl Core {
                     let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
                     *upto = n.max(*upto);
                 }
-                Reveal::Cancelled(of) => self.on_cancel_durable(&of, out),
+                Reveal::Cancelled(of) => self.on_cancel_durable(&of),
+                Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
@@ -242,13 +272,15 @@ impl Core {
             Load::Context(user) => self.on_context(&user, found, out),
             Load::Page(conn) => self.on_page(conn, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Cancel { conn, id, of } => self.on_cancel_looked_up(conn, id, &of, found, out),
+            Load::Ended { conn, id, of, asked } => self.on_ended_looked_up(conn, id, &of, asked, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
-        while let Some(timer) = self.deadlines.due(self.now.mono) {
+        let is_early = self.planted.is(Bug::TimerEarly);
+        let until = self.now.mono + if is_early { Span::millis(500) } else { Span::ZERO };
+        while let Some(timer) = self.deadlines.due(until) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),
@@ -260,6 +292,8 @@ impl Core {
                 Timer::Backlog(conn) => self.on_backlog(conn, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),
+                Timer::TimeoutSoon(run) => self.on_timeout_soon(&run, out),
+                Timer::Questions(run) => self.on_questions_check(&run),
                 Timer::Grace(run) => self.on_grace_over(&run),
                 Timer::Working(run) => self.on_working(&run, out),
                 Timer::Queued(run) => self.on_queued_check(&run),

@@ -1,5 +1,6 @@
-//! What people are told besides events (PROTOCOL §5): where their run stands in the queue, that it works, that they are
-//! behind, that the connection lives. Notices are not stored, and go to all of a user's devices.
+//! What people are told besides events (PROTOCOL §5): where their run stands in the queue, that it works,
+//! that they are behind, that the connection lives. Notices are not stored, and go to all of a user's
+//! devices.
 
 use crate::Core;
 use crate::conn::text;
@@ -7,6 +8,7 @@ use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, RunId, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::time::Span;
 use crate::wire::json::Object;
@@ -102,10 +104,26 @@ impl Core {
             .raw("position", ahead.map_or(0, |ahead| ahead + 1))
             .raw("ahead", ahead.unwrap_or(0))
             .raw("waiting", self.queue.waiting)
+            .maybe_raw("eta_ms", ahead.and_then(|ahead| self.eta_ms(&run.spec.agent, ahead)))
             .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
             .str("reason", reason)
             .str("message", &format!("{before}{why}"))
             .finish()
+    }
+
+    /// Most of an attempt's time is used up.
+    pub(crate) fn on_timeout_soon(&mut self, run: &RunId, out: &mut Effects) {
+        let Some(of) = self.run_of(run) else { return };
+        let now = self.now;
+        let Some(run) = self.run_mut(&of) else { return };
+        let Phase::Running(worker) = run.phase.clone() else { return };
+        let (spec, ran) = (run.spec.clone(), run.ran_in_attempt(now));
+        let notice = Object::message("notice")
+            .str("notice", "timeout_soon")
+            .str("run", of.run.as_str())
+            .raw("running_ms", ran.as_millis())
+            .raw("timeout_ms", self.timeout_of(&spec, &worker).as_millis());
+        self.notify(&of.user, notice.finish(), out);
     }
 
     /// A running run may have had no event for a while.
@@ -113,7 +131,7 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let (now, every) = (self.now, self.config.delivery.backlog_every);
         let Some(run) = self.run_mut(&of) else { return };
-        if !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
+        if run.is_waiting() || !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
             return;
         }
         let (kind, at) = run.last_event;
@@ -125,7 +143,9 @@ impl Core {
             .raw("idle_ms", idle.as_millis())
             .str("last_event", kind.as_str());
         let again = if idle >= every { every } else { every - idle };
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        if !(idle >= every && self.planted.is(Bug::WorkingSaidOnce)) {
+            self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        }
         if idle >= every {
             self.notify(&of.user, notice.finish(), out);
         }
@@ -184,6 +204,8 @@ impl Core {
 
     fn notify(&mut self, user: &User, notice: String, out: &mut Effects) {
         let notice = bytes::Bytes::from(notice);
+        let is_odd = self.planted.is(Bug::NoticeToWrongUser);
+        let user = if is_odd { self.users.keys().next().unwrap_or(user) } else { user };
         for id in self.conns_of(user) {
             self.send_notice(id, notice.clone(), out);
         }

@@ -1,8 +1,8 @@
 //! What is put on stable storage: the core's words to the store.
 //!
 //! The store knows rows and streams and nothing of what they mean. All records of one
-//! [`Effect::Append`](crate::effect::Effect::Append) become durable together or not at all, and appends become
-//! durable in the order in which they were emitted.
+//! [`Effect::Append`](crate::effect::Effect::Append) become durable together or not at all, and appends
+//! become durable in the order in which they were emitted.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -77,11 +77,15 @@ pub enum Table {
     Key = 7,
     /// A run that has not ended: its tool calls. In the image.
     RunTools = 8,
+    /// A run that has not ended: what it asks its user. In the image.
+    RunQuestions = 9,
+    /// A run that has not ended: a command that its worker has not confirmed. In the image.
+    RunCommand = 10,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -90,6 +94,8 @@ impl Table {
         Self::Ended,
         Self::Key,
         Self::RunTools,
+        Self::RunQuestions,
+        Self::RunCommand,
     ];
 
     /// The table with this number.
@@ -99,7 +105,15 @@ impl Table {
 
     /// Whether all rows of this table are in the [`Image`].
     pub const fn is_alive(self) -> bool {
-        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState | Self::RunTools)
+        match self {
+            Self::Daemon
+            | Self::RunSpec
+            | Self::RunState
+            | Self::RunTools
+            | Self::RunQuestions
+            | Self::RunCommand => true,
+            Self::User | Self::Device | Self::Ended | Self::Key => false,
+        }
     }
 
     /// Whether the rows of this table are what a user's context is made of ([`Query::Owner`]).
@@ -123,8 +137,8 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
-    /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least one
-    /// if there is one.
+    /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least
+    /// one if there is one.
     Events {
         /// Whose stream.
         stream: StreamKey,
@@ -144,7 +158,8 @@ pub enum Found {
     Rows(Vec<(RowKey, Bytes)>),
     /// To [`Query::Events`]: seq and finished text, consecutive.
     Events(Vec<(u64, Bytes)>),
-    /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by silence.
+    /// What was asked for is there but cannot be trusted (a checksum does not hold). Never answered by
+    /// silence.
     Damaged,
 }
 

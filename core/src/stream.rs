@@ -1,4 +1,5 @@
-//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in memory.
+//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in
+//! memory.
 
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
@@ -186,6 +187,13 @@ impl Stream {
         self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
     }
 
+    /// Whether only [`Keep::from`] stands in the way of raising the floor.
+    pub(crate) fn is_trimming_held(&self, keep: Keep) -> bool {
+        let (Some(first), Some(second)) = (self.marks.front(), self.marks.get(1)) else { return false };
+        let is_over = self.last + 1 - first.seq > keep.events || self.bytes - first.bytes > keep.bytes;
+        is_over && keep.from.is_some_and(|from| from < second.seq)
+    }
+
     /// Raises the floor as far as what is to be kept allows. Returns whether it rose.
     pub(crate) fn trim(&mut self, keep: Keep) -> bool {
         let before = self.floor;
@@ -202,8 +210,8 @@ impl Stream {
         self.floor > before
     }
 
-    /// Where a connection begins that asks for `from`. `device` is the position of a device that is known, `live` the
-    /// first event of the oldest run that has not ended.
+    /// Where a connection begins that asks for `from`. `device` is the position of a device that is known,
+    /// `live` the first event of the oldest run that has not ended.
     pub(crate) fn resume(&self, from: &From, device: Option<u64>, live: Option<u64>) -> Resume {
         let oldest = self.floor - 1;
         match from {

@@ -1,7 +1,7 @@
 //! `runcast serve` and `runcast demo`: everything put together, in the one order in which it works.
 //!
-//! Lock and open the store, recover, read the keys, and only then listen: there is no moment at which a client could
-//! meet a daemon that is not ready.
+//! Lock and open the store, recover, read the keys, and only then listen: there is no moment at which a
+//! client could meet a daemon that is not ready.
 
 use crate::agents;
 use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
@@ -78,8 +78,7 @@ fn open_store(
         Problem::new(origin, reason, "give another data directory with --data, or mend this one")
     };
     fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
-    let disk =
-        FileDisk::open(&settings.data.join("store.redb")).map_err(|error| problem(error.to_string()))?;
+    let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
     StoreThread::open(disk, wake).map_err(|error| problem(error.to_string()))
 }
 
@@ -154,8 +153,8 @@ fn open_browser(url: &str) {
     }
 }
 
-/// One line to standard error for each thing that happens. The WebSocket library is not heard: at its finest level it
-/// shows frames, and tokens in them.
+/// One line to standard error for each thing that happens. The WebSocket library is not heard: at its finest
+/// level it shows frames, and tokens in them.
 fn log(settings: &Settings) {
     let level = match settings.log.level {
         Level::Error => LevelFilter::ERROR,

@@ -12,6 +12,7 @@ use runcast_core::Core;
 use runcast_core::effect::{Effect, Effects, Response};
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
+use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
 use runcast_core::wire::error::CloseCode;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -211,7 +212,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() {
+        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {

@@ -1,6 +1,7 @@
 //! The face of the store towards the loop: give records and questions, get completions back.
 //!
-//! Production answers it from a storage thread, the simulator from its own clock; the loop cannot tell them apart.
+//! Production answers it from a storage thread, the simulator from its own clock; the loop cannot tell them
+//! apart.
 
 use runcast_core::ids::{AppendId, LoadId};
 use runcast_core::record::{Found, Query, Record};
@@ -27,6 +28,7 @@ pub enum Completion {
     Full(AppendId),
     /// The answer to a question.
     Loaded(LoadId, Found),
-    /// A write or a sync failed. What is stored is unknown from here on; the process must end, since a retry may lie.
+    /// A write or a sync failed. What is stored is unknown from here on; the process must end, since a retry
+    /// may lie.
     Failed(String),
 }

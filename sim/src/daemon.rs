@@ -1,21 +1,24 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
 //! killed and started again as the faults want it.
 
+use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::keys;
 use crate::oracles::{Oracles, kept};
-use crate::pipe::{End, Net, PipeId};
-use crate::schedule::{Event, Micros, Schedule};
+use crate::pipe::PipeId;
+use crate::plan::Plan;
+use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
-use runcast::store::Store;
+use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,14 +35,14 @@ const SPINS_MAX: u32 = 1_000;
 #[derive(Debug)]
 pub struct Daemon {
     config: Config,
+    planted: Planted,
     schedule: Schedule,
-    net: Net,
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -57,11 +60,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(config: Config, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+    pub fn new(plan: &Plan, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
-            config,
+            config: plan.config.clone(),
+            planted: plan.planted,
             schedule,
-            net,
             trace,
             dice,
             disk: SimDisk::default(),
@@ -119,18 +122,20 @@ impl Daemon {
             return BTreeSet::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
         view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (store, image) = match Store::open(self.disk.clone()) {
+        let (mut store, image) = match Store::open(self.disk.clone()) {
             Ok(opened) => opened,
+            Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
                 return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
             }
         };
+        store.plant(self.planted);
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
         match kept::reopened(&oracles.truth, &pending, &mut load) {
@@ -143,10 +148,18 @@ impl Daemon {
         oracles.judge("O3", None, lost);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
         let mut opening = Vec::new();
-        let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
+        let (config, seed) = (self.config.clone(), self.dice.seed());
+        let core = Core::open_planted(config, seed, image, self.now(), self.planted, &mut opening);
         self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
+    }
+
+    /// The disk fails already. Someone looks after it, and starts the process again.
+    fn boot_later(&mut self, error: &OpenError) {
+        self.trace.note(Of::World, format_args!("the daemon does not start: {error}"));
+        self.disk.set_sync_fails(false);
+        self.schedule.after(SECOND, Event::Boot);
     }
 
     fn fork(&mut self) -> Dice {
@@ -157,10 +170,10 @@ impl Daemon {
         Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
     }
 
-    /// Answers a call.
-    pub fn call(&mut self, id: PipeId) {
-        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+    /// Takes a connection.
+    pub fn accept(&mut self, end: Box<dyn Socket>) {
         let Some(pump) = &mut self.pump else { return };
+        let id = end.id();
         // Two clients share an address now and then.
         let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
         let conn = pump.accept(end, IpAddr::V4(address));

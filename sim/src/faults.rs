@@ -3,9 +3,10 @@
 use crate::dice::Dice;
 use crate::pipe::{Way, ZONES};
 use crate::schedule::{MS, Micros, SECOND};
+use serde::{Deserialize, Serialize};
 
 /// One thing that goes wrong. Those with a `time` last so long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// A connection breaks; `pick` says which of the open ones.
     Reset {

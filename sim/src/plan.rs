@@ -1,18 +1,30 @@
 //! What a seed means: the whole cast of a world and all that goes wrong, drawn before it begins.
+//!
+//! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written to a file
+//! and played again.
 
+use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::pipe::ZONES;
+use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::settings;
 use runcast_core::config::Config;
+use runcast_core::planted::Planted;
 use runcast_core::time::Span;
+use serde::{Deserialize, Serialize};
 
 /// A world before it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// In which world it is run.
+    #[serde(default)]
+    pub world: Which,
     /// Where all chance comes from.
     pub seed: u64,
     /// The daemon's.
+    #[serde(with = "settings")]
     pub config: Config,
     /// Who asks and watches.
     pub users: Vec<UserPlan>,
@@ -24,11 +36,16 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// The bug that the daemon has, if it has one.
+    #[serde(default, with = "bugs")]
+    pub planted: Planted,
 }
 
 /// A user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserPlan {
+    /// Its number, by which the oracles know it.
+    pub number: usize,
     /// As the token names it.
     pub name: String,
     /// Its devices.
@@ -36,7 +53,7 @@ pub struct UserPlan {
 }
 
 /// How a device's connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Habit {
     /// Always there.
     Online,
@@ -49,8 +66,10 @@ pub enum Habit {
 }
 
 /// A device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DevicePlan {
+    /// Names its chances.
+    pub dice: u64,
     /// Its name; a viewer has none.
     pub name: Option<String>,
     /// How it comes and goes.
@@ -68,7 +87,7 @@ pub struct DevicePlan {
 }
 
 /// What a client's connections are like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Network {
     /// Its zone.
     pub zone: usize,
@@ -83,8 +102,10 @@ pub struct Network {
 }
 
 /// A worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerPlan {
+    /// Names its chances.
+    pub dice: u64,
     /// Its name.
     pub name: String,
     /// The agents it serves, and how many runs of each.
@@ -134,6 +155,7 @@ impl DevicePlan {
     /// A device that is always there and only watches.
     pub fn watching(name: &str) -> Self {
         Self {
+            dice: 1_000,
             name: Some(name.to_owned()),
             habit: Habit::Online,
             ack_every: 1,
@@ -144,9 +166,11 @@ impl DevicePlan {
         }
     }
 
-    fn draw(dice: &mut Dice, index: usize, ask_every: Option<Micros>, deltas_max: u64) -> Self {
+    fn draw(dice: &mut Dice, at: (usize, usize), ask_every: Option<Micros>, deltas_max: u64) -> Self {
+        let (user, index) = at;
         let viewer = index > 0 && dice.chance(1, 8);
         Self {
+            dice: 1_000 + (user * 10 + index) as u64,
             name: (!viewer).then(|| format!("device-{index}")),
             habit: dice.pick(&[
                 Habit::Online,
@@ -169,6 +193,7 @@ impl WorkerPlan {
     /// A worker that does all it should.
     pub fn good(name: &str, agents: &[(&str, u64)]) -> Self {
         Self {
+            dice: 2_000,
             name: name.to_owned(),
             agents: agents.iter().map(|(agent, slots)| ((*agent).to_owned(), *slots)).collect(),
             network: Network::good(2),
@@ -187,7 +212,7 @@ impl WorkerPlan {
         let count = if index == 0 { agents.len() } else { dice.between(1, agents.len() as u64) as usize };
         let served: Vec<_> =
             (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
-        let good = Self::good(&format!("worker-{index}"), &served);
+        let good = Self { dice: 2_000 + index as u64, ..Self::good(&format!("worker-{index}"), &served) };
         let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
         if is_calm {
             return Self { network, ..good };
@@ -216,6 +241,7 @@ impl Plan {
     /// A world of nobody, in which nothing goes wrong; for scenarios to fill.
     pub fn empty(seed: u64) -> Self {
         Self {
+            world: Which::default(),
             seed,
             config: Config::default(),
             users: Vec::new(),
@@ -223,7 +249,13 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            planted: Planted::default(),
         }
+    }
+
+    /// What a seed means in this world.
+    pub fn draw_for(world: Which, seed: u64) -> Self {
+        Self { world, ..Self::draw(seed) }
     }
 
     /// The world of a seed.
@@ -241,7 +273,9 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+        let (world, planted) = (Which::default(), Planted::default());
+        let config = draw_config(&mut dice);
+        Self { world, seed, config, users, workers, hostile, faults, heal_at, planted }
     }
 }
 
@@ -251,8 +285,9 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let devices = dice.between(1, 4) as usize;
     let every = (all_ask_every as f64 * shares * (user + 1) as f64 * devices as f64) as Micros;
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
-    let devices = (0..devices).map(|index| DevicePlan::draw(dice, index, Some(every), deltas_max)).collect();
-    UserPlan { name, devices }
+    let devices =
+        (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
+    UserPlan { number: user, name, devices }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {

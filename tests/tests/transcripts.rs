@@ -1,10 +1,11 @@
-//! Conversations as they stand on the wire, for people to read. Ids, times and durations are put out of sight.
+//! Conversations as they stand on the wire, for people to read. Ids, times and durations are put out of
+//! sight.
 
 use runcast_tests::{Daemon, User, Worker};
 use serde_json::{Value, json};
 
-/// What a device hears until `ends` runs have ended, a message a line, with the times that differ from run to run
-/// taken out. Notices and heartbeats depend on how fast the machine is: they are left out.
+/// What a device hears until `ends` runs have ended, a message a line, with the times that differ from run to
+/// run taken out. Notices and heartbeats depend on how fast the machine is: they are left out.
 fn transcript(user: &mut User, ends: usize) -> String {
     let (mut lines, mut ended) = (Vec::new(), 0);
     while ended < ends {

@@ -1,5 +1,5 @@
-//! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what was
-//! expected there, payloads passed through as written, and objects written in order.
+//! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what
+//! was expected there, payloads passed through as written, and objects written in order.
 
 use super::error::{Code, Refusal};
 use alloc::borrow::Cow;
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else {
             return Err(wrong(name, T::EXPECTED, "nothing"));
         };
-        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, &excerpt(raw.get())))
+        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, raw.get()))
     }
 
     /// A field that may be absent or null.
@@ -73,8 +73,8 @@ impl<'a> Fields<'a> {
         self.raw(name).is_some_and(|raw| raw.get() != "null")
     }
 
-    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes do
-    /// not count; numbers count as written.
+    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes
+    /// do not count; numbers count as written.
     pub fn digest(&self, except: &[&str]) -> u128 {
         let mut digest = Digest::new();
         digest.object(self, except);
@@ -82,11 +82,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The refusal of a field.
+/// The refusal of a field. Of a long `found` only the beginning is told.
 pub fn wrong(field: &str, expected: &str, found: &str) -> Refusal {
     Refusal::new(
         Code::BadMessage,
-        format!("field `{field}`: expected {expected}, found {found}"),
+        format!("field `{field}`: expected {expected}, found {}", excerpt(found)),
         "see the message's fields in the protocol",
     )
 }
@@ -175,7 +175,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(Thread, Agent, WorkerName, Device, Key, Call, RunId, Epoch);
+name_fields!(Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use super::{CheckOptions, Exit, refuse, say};
 use crate::auth::{Keys, read_dev_secret};
 use crate::config::{Origin, Problem, Problems, Settings};
+use crate::disk::FileDisk;
+use crate::store;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -30,7 +32,9 @@ fn judge(settings: &Settings) -> Result<(), Problems> {
     if settings.dev {
         problems.keep(read_dev_secret(&settings.data));
     }
-    problems.keep(data_directory(settings));
+    if problems.keep(data_directory(settings)).is_some() {
+        problems.keep(store(settings));
+    }
     problems.or(())
 }
 
@@ -50,6 +54,23 @@ fn data_directory(settings: &Settings) -> Result<(), Problem> {
         Ok(_) => probe(&existing)
             .map_err(|error| problem(format!("{} cannot be written to: {error}", existing.display()))),
     }
+}
+
+/// Whether the store, when there is one, is free and one that this version can open.
+fn store(settings: &Settings) -> Result<(), Problem> {
+    let path = settings.store_file();
+    if !path.exists() {
+        return Ok(());
+    }
+    let problem = |reason: String| {
+        Problem::new(
+            Origin::File(settings.data.clone(), None),
+            reason,
+            "mend it, or give another with --data",
+        )
+    };
+    let disk = FileDisk::open(&path).map_err(|error| problem(error.to_string()))?;
+    store::recognise(&disk).map_err(|error| problem(error.to_string()))
 }
 
 /// The directory itself, or the nearest above it that exists.
@@ -98,6 +119,18 @@ mod tests {
         let path = file.path().display();
         let fix = "give a directory that can be written to";
         assert_eq!(judged(file.path()), format!("--data: store.dir: {path} is no directory; {fix}"));
+    }
+
+    #[test]
+    fn a_store_that_a_start_could_not_open_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let held = FileDisk::open(&path).unwrap();
+        assert_eq!(judged(dir.path()).matches("is in use by another process").count(), 1);
+        drop(held);
+        fs::write(&path, "something else").unwrap();
+        assert!(judged(dir.path()).contains("is not a Runcast store"));
+        assert_eq!(fs::read(&path).unwrap(), b"something else");
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Settings {
         contradictions::find(&settings).or(settings)
     }
 
+    /// The store's file in the data directory.
+    pub fn store_file(&self) -> PathBuf {
+        self.data.join("store.redb")
+    }
+
     /// Where the value of a key comes from, like that of `runs.timeout`.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -49,7 +49,7 @@ pub(super) struct Backend {
 
 /// The two slots of the header.
 #[derive(Debug)]
-struct Slots {
+pub(super) struct Slots {
     header: [u8; HEADER_BYTES],
     number: u64,
     /// The slot that holds the newest header known to be durable.
@@ -168,7 +168,7 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 }
 
 /// The newest valid header; none if the disk is empty or was never finished being made a store.
-fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
+pub(super) fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
     let size = disk.size()?;
     if size == 0 {
         return Ok(None);

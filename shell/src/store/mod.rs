@@ -21,6 +21,7 @@ use engine::{Engine, guarded};
 use overlay::{JournalRow, Overlay};
 use redb::Database;
 use runcast_core::ids::AppendId;
+use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub struct Store {
     ends: BTreeMap<StreamKey, u64>,
     /// redb met damage while it answered a question, and may be of no use until it is opened again.
     suspect: Cell<bool>,
+    planted: Planted,
 }
 
 /// Why a store cannot be opened. Each message is one line that says what to do.
@@ -103,6 +105,14 @@ impl From<ReadError> for CommitError {
     }
 }
 
+/// Whether a store could be opened here, as far as a look at its header tells. Nothing is written.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn recognise(disk: &dyn Disk) -> Result<(), OpenError> {
+    backend::read_slots(disk).map(|_| ())
+}
+
 impl Store {
     /// Opens the store on this disk, or makes one on an empty disk. Recovery is complete when this returns.
     ///
@@ -119,9 +129,15 @@ impl Store {
             next,
             ends: BTreeMap::new(),
             suspect: Cell::new(false),
+            planted: Planted::default(),
         };
         let image = store.read(query::image).map_err(|error| store.open_error(error))?;
         Ok((store, image))
+    }
+
+    /// Plants a bug, for the simulator to find. See [`runcast_core::planted`].
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Makes these appends durable, in one piece: when this returns `Ok` all of them are, and after any error
@@ -180,7 +196,7 @@ impl Store {
         let batch: Vec<&JournalRow> = self.overlay.oldest(rows_max).collect();
         let count = batch.len();
         if count > 0 {
-            let folded = guarded(|| fold::fold(self.engine()?, &batch));
+            let folded = guarded(|| fold::fold(self.engine()?, &batch, self.planted));
             self.settle(folded)?;
             self.overlay.drop_oldest(count);
         }

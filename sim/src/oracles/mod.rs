@@ -137,6 +137,13 @@ impl Oracles {
         self.conns.insert(id, watched);
     }
 
+    /// A connection has lost bytes for good: whether it hears anything proves nothing any more.
+    pub fn hurt(&mut self, id: PipeId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.healthy = false;
+        }
+    }
+
     /// A client is about to acknowledge.
     pub fn acks(&mut self, id: PipeId, seq: u64) {
         if let Some(conn) = self.conns.get_mut(&id) {

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -335,6 +336,25 @@ async def test_a_quiet_worker_beats_three_times_a_lease() -> None:
         await peer.hear()
         await peer.say(welcome(lease_ms=3))
         assert await peer.hear_many(2) == [{"type": "beat"}, {"type": "beat"}]
+
+
+async def test_an_agent_that_blocks_the_event_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def block(run: Run) -> None:
+        time.sleep(1.2)  # noqa: ASYNC251 - this is the fault
+
+    async with worker_of(block) as (server, _):
+        peer = await started(server, lease_ms=300)
+        await peer.say(about("ack", n=0))
+        while (await peer.hear())["type"] != "complete":
+            pass
+        await settled_but_for_beats(peer)
+    assert any("the event loop was held" in record.getMessage() for record in caplog.records)
+
+
+async def settled_but_for_beats(peer: Peer) -> None:
+    """The worker has gone on to beat again."""
+    while (await peer.hear())["type"] != "beat":
+        pass
 
 
 async def test_a_daemon_that_says_nothing_is_left() -> None:

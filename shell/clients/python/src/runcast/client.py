@@ -232,7 +232,7 @@ class Client:
         tasks: list[asyncio.Task[None]] = []
         try:
             await line.send(encode(self._hello()))
-            welcome = await greeting(line)
+            welcome = await greeting(line, "epoch", "head", "resume")
             self._dial.opened()
             self._welcome(welcome)
             heartbeat = heartbeat_of(welcome)

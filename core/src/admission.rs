@@ -3,20 +3,20 @@
 //! All checks are hard. A run that fails one is answered and leaves no trace; one that passes is an immutable
 //! [`Spec`] from then on.
 
-use crate::conn::text;
+use crate::conn::{Role, text};
 use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
-use crate::run::{Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
+use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
 use crate::sometimes::Sometimes;
 use crate::time::WallMs;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::Kind;
 use crate::wire::json::{Object, wrong};
-use crate::wire::user::{Ask, Place, accepted};
+use crate::wire::user::{Ask, OnBusy, Place, accepted};
 use crate::{Core, Load};
 use alloc::boxed::Box;
 use alloc::format;
@@ -119,7 +119,7 @@ impl Core {
             if rows.iter().any(|(key, _)| *key == ended_key(&asked.run)) {
                 return self.on_ask(conn, asked.id, asked.ask, out);
             }
-            if let Err(refusal) = self.admit(&asked, &rows) {
+            if let Err(refusal) = self.admit(&asked, &rows, out) {
                 self.send_error(conn, Some("run"), asked.id.as_deref(), &refusal, out);
             }
         }
@@ -127,26 +127,59 @@ impl Core {
         self.take_inbox(conn, out);
     }
 
-    fn admit(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+    fn admit(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)], out: &mut Effects) -> Result<(), Refusal> {
         if let Some(key) = &asked.ask.key
             && self.answer_duplicate(asked, key, rows)?
         {
             return Ok(());
         }
-        self.check_room_for_run(&asked.user)?;
-        self.check_agent(asked)?;
-        let timeout_max = self.config.runs.timeout_max;
-        if let Some(timeout) = asked.ask.timeout
-            && (timeout.0 == 0 || timeout > timeout_max)
-        {
-            let expected = format!("1 to {} milliseconds", timeout_max.as_millis());
-            return Err(wrong("timeout_ms", &expected, &format!("{}", timeout.as_millis())));
-        }
-        if let Some(parent) = &asked.ask.parent {
-            self.check_parent(&asked.user, parent, rows)?;
+        self.check(asked, rows)?;
+        if asked.ask.on_busy == OnBusy::Interrupt {
+            for of in self.runs_of_thread(&asked.user, &asked.thread) {
+                self.cancel(&of, Cause::Interrupt, out);
+            }
         }
         self.accept(asked);
         Ok(())
+    }
+
+    /// Every check, whatever the others say: whoever asks hears all that is wrong at once.
+    fn check(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        let checks = [
+            self.check_agent(asked),
+            self.check_timeout(asked),
+            self.check_parent(asked, rows),
+            self.check_thread(asked),
+            self.check_room_for_run(&asked.user),
+        ];
+        let mut wrong = checks.into_iter().filter_map(Result::err);
+        let Some(first) = wrong.next() else { return Ok(()) };
+        Err(Refusal { also: wrong.collect(), ..first })
+    }
+
+    fn check_timeout(&self, asked: &Asked) -> Result<(), Refusal> {
+        let longest = self.config.runs.timeout_max;
+        let Some(timeout) = asked.ask.timeout else { return Ok(()) };
+        if timeout.0 > 0 && timeout <= longest {
+            return Ok(());
+        }
+        let expected = format!("1 to {} milliseconds", longest.as_millis());
+        Err(wrong("timeout_ms", &expected, &format!("{}", timeout.as_millis())))
+    }
+
+    fn check_thread(&self, asked: &Asked) -> Result<(), Refusal> {
+        if asked.ask.on_busy != OnBusy::Reject || self.runs_of_thread(&asked.user, &asked.thread).is_empty() {
+            return Ok(());
+        }
+        let message = format!("the thread `{}` has a run that has not ended", asked.thread);
+        Err(Refusal::new(Code::ThreadBusy, message, "wait for its end, or ask with another on_busy"))
+    }
+
+    fn runs_of_thread(&self, user: &User, thread: &Thread) -> Vec<RunOf> {
+        let runs = self.users.get(user).into_iter().flat_map(|context| &context.runs);
+        runs.filter(|(_, run)| !run.is_ended() && run.spec.thread == *thread)
+            .map(|(run, _)| RunOf { user: user.clone(), run: run.clone() })
+            .collect()
     }
 
     /// The same key within its time: the same answer, or a refusal if the request is another.
@@ -208,14 +241,15 @@ impl Core {
         Refusal::new(Code::StorageUnavailable, message, "free disk space, then try again").retry(retry)
     }
 
-    fn check_agent(&mut self, asked: &Asked) -> Result<(), Refusal> {
+    fn check_agent(&self, asked: &Asked) -> Result<(), Refusal> {
         let agent = &asked.ask.agent;
-        let is_allowed = self.user_conn(asked.conn).is_none_or(|me| me.identity.allows(agent));
+        let role = self.conns.get(&asked.conn).map(|conn| &conn.role);
+        let is_allowed = !matches!(role, Some(Role::User(me)) if !me.identity.allows(agent));
         if !is_allowed {
             let message = format!("this token may not run the agent `{agent}`");
             return Err(Refusal::new(Code::AgentForbidden, message, "get a token that names it in `agents`"));
         }
-        if !self.config.agents.contains_key(agent) && !self.agents.contains(agent) {
+        if !self.config.agents.contains_key(agent) && !self.agents.contains_key(agent) {
             let message = format!("no agent `{agent}` is configured, and no worker has ever served it");
             return Err(Refusal::new(
                 Code::AgentUnknown,
@@ -223,10 +257,17 @@ impl Core {
                 "check the name, or start a worker for it",
             ));
         }
+        if let Some(left) = self.circuit_open(agent) {
+            let message = format!("the agent `{agent}` has failed too often in a row");
+            let refusal = Refusal::new(Code::AgentUnavailable, message, "try again later");
+            return Err(refusal.retry(left.as_millis()));
+        }
         Ok(())
     }
 
-    fn check_parent(&self, user: &User, parent: &RunId, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+    fn check_parent(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        let Some(parent) = &asked.ask.parent else { return Ok(()) };
+        let user = &asked.user;
         let is_alive = self.users.get(user).is_some_and(|context| context.runs.contains_key(parent));
         if is_alive || ended_run(user, parent, rows).is_some() {
             return Ok(());
@@ -239,6 +280,7 @@ impl Core {
         let Asked { user, ask, thread, run: id, .. } = asked;
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
+        let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),
             thread: thread.clone(),
@@ -249,6 +291,8 @@ impl Core {
             digest: digest(ask.digest),
             parent: ask.parent.clone(),
             meta: ask.meta.as_ref().map(raw_json),
+            priority: ask.priority,
+            rank,
             accepted_ms: self.now.wall.0,
             ordinal: self.last_ordinal,
         };
@@ -293,7 +337,7 @@ fn queued_data(spec: &Spec, place: Place) -> Object {
         .raw("input", &*spec.input)
         .raw("position", place.position)
         .maybe_str("key", spec.key.as_ref().map(Key::as_str))
-        .str("priority", "normal")
+        .str("priority", spec.priority.as_str())
         .maybe_str("parent", spec.parent.as_ref().map(RunId::as_str))
         .maybe_raw("meta", spec.meta.as_deref())
 }

@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) waiting: VecDeque<RunId>,
     /// Threads with a run at a worker.
     pub(crate) busy: BTreeMap<Thread, RunId>,
+    /// Runs at a worker that wait for their user, and count against no limit.
+    pub(crate) paused: usize,
     /// Devices whose position is not stored yet.
     pub(crate) unstored: BTreeSet<Device>,
     /// Questions to the store that are not answered: what they may have missed stays in memory.
@@ -73,6 +75,7 @@ impl Context {
             keys: BTreeMap::new(),
             waiting: VecDeque::new(),
             busy: BTreeMap::new(),
+            paused: 0,
             unstored: BTreeSet::new(),
             questions: 0,
             visits: 0,
@@ -103,9 +106,9 @@ impl Context {
         self.runs.values().filter(|run| !run.is_ended()).map(|run| run.first_seq).min()
     }
 
-    /// Runs at a worker.
+    /// Runs at a worker, but for those that wait for their user.
     pub(crate) fn active(&self) -> usize {
-        self.busy.len()
+        self.busy.len() - self.paused
     }
 
     /// Whether it may leave memory.

@@ -31,6 +31,10 @@ pub enum Timer {
     Start(RunId),
     /// An attempt has used up its time.
     Timeout(RunId),
+    /// An attempt has used up most of its time.
+    TimeoutSoon(RunId),
+    /// Questions of a run may have waited for too long.
+    Questions(RunId),
     /// A worker has not ended a cancelled run.
     Grace(RunId),
     /// A running run may have had no event for a while.

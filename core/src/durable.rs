@@ -53,8 +53,15 @@ pub(crate) enum Reveal {
         /// On which connection the message came.
         conn: ConnId,
     },
-    /// A cancelled run's worker may be told.
+    /// The time begins in which a cancelled run's worker must end it.
     Cancelled(RunOf),
+    /// A run's worker may be told a command.
+    Command {
+        /// Of which attempt.
+        of: Attempt,
+        /// Which.
+        i: u64,
+    },
     /// A run's end is stored.
     Ended(RunOf),
     /// Nothing of a user is on its way any more: the context may leave memory.

@@ -1,6 +1,7 @@
 //! How runs end (PROTOCOL §2.4): exactly once, with every open tool closed before, whatever happened.
 
 use crate::Core;
+use crate::commands::Order;
 use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
@@ -11,19 +12,20 @@ use crate::planted::Bug;
 use crate::record::{Record, Table};
 use crate::run::{Cause, Ended, Phase, Run, ended_key};
 use crate::sometimes::Sometimes;
-use crate::time::WallMs;
+use crate::time::{Span, WallMs};
 use crate::wire::error::Refusal;
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
 use crate::wire::user::ok;
-use crate::wire::worker::{Attempt, Complete, Status, about};
-use alloc::collections::BTreeMap;
+use crate::wire::worker::{Complete, Status};
+use crate::worker::WorkerKey;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The number of the one command there is: a run is told to stop once.
-const CANCEL_I: u64 = 1;
+/// The delay before the first new attempt, and the longest.
+const RETRY_DELAY: Span = Span::millis(500);
+const RETRY_DELAY_MAX: Span = Span::secs(30);
 
 /// How a run ends.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl End {
     /// It was told to stop.
     fn stopped(cause: Cause) -> Self {
         match cause {
-            Cause::User => Self { reason: Some("user"), ..Self::new("cancelled") },
+            Cause::User | Cause::Interrupt => Self { reason: Some(cause.as_str()), ..Self::new("cancelled") },
             Cause::Timeout => Self::timed_out(Self::new("timed_out")),
         }
     }
@@ -101,8 +103,10 @@ impl End {
     fn after(self, cause: Option<Cause>) -> Self {
         match cause {
             Some(Cause::Timeout) => self.timed_out(),
-            Some(Cause::User) if self.status == "cancelled" => Self { reason: Some("user"), ..self },
-            Some(Cause::User) | None => self,
+            Some(cause @ (Cause::User | Cause::Interrupt)) if self.status == "cancelled" => {
+                Self { reason: Some(cause.as_str()), ..self }
+            }
+            Some(Cause::User | Cause::Interrupt) | None => self,
         }
     }
 }
@@ -126,18 +130,15 @@ impl Core {
         let end = end.after(cause);
         let (is_queued, worker) = (run.is_queued(), run.worker().cloned());
         run.completed_by = worker.clone().filter(|_| end.is_completed);
-        run.ran = run.ran(now);
-        run.running_since = None;
-        let mut interrupted = core::mem::take(&mut run.tools.open);
-        self.mark_open(&end, &interrupted);
-        if self.planted.is(Bug::NoClosingOfTools) {
-            interrupted.clear();
+        let is_tool_open = !run.tools.open.is_empty();
+        match end.status {
+            "timed_out" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtTimeout),
+            "worker_lost" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtLoss),
+            _ => {}
         }
-        for (call, since) in interrupted {
-            let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
-            self.write(of, Kind::ToolCompleted, &data.finish());
-        }
+        self.end_attempt(of);
         let Some(run) = self.run_mut(of) else { return };
+        let (agent, ran, was_executed) = (run.spec.agent.clone(), run.ran, run.attempts > 0);
         let data = completed_data(run, &end, now);
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
@@ -147,32 +148,37 @@ impl Core {
             self.free_slot(of);
             self.leave_run(worker, &of.run);
         }
+        if was_executed && end.status != "cancelled" {
+            self.judge_agent(&agent, end.status == "ok", ran);
+        }
         self.store_end(of, &end);
         self.durable.reveal(Reveal::Ended(of.clone()));
     }
 
-    fn mark_open(&mut self, end: &End, open: &BTreeMap<Call, u64>) {
-        match end.status {
-            "timed_out" if !open.is_empty() => self.seen.mark(Sometimes::ToolOpenAtTimeout),
-            "worker_lost" if !open.is_empty() => self.seen.mark(Sometimes::ToolOpenAtLoss),
-            _ => {}
+    /// An attempt is over: nobody need answer or stop it any more, its clock stands, its tools are closed.
+    fn end_attempt(&mut self, of: &RunOf) {
+        let now = self.now;
+        self.void_questions(of);
+        self.void_commands(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.ran = run.ran(now);
+        run.running_since = None;
+        let mut interrupted = core::mem::take(&mut run.tools.open);
+        if self.planted.is(Bug::NoClosingOfTools) {
+            interrupted.clear();
+        }
+        for (call, since) in interrupted {
+            let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
+            self.write(of, Kind::ToolCompleted, &data.finish());
         }
     }
 
     /// A run leaves the worker at which it is: its slot, its user's and its thread's are free.
     fn free_slot(&mut self, of: &RunOf) {
-        for timer in [Timer::Start, Timer::Timeout, Timer::Grace, Timer::Working] {
+        for timer in [Timer::Start, Timer::Timeout, Timer::TimeoutSoon, Timer::Grace, Timer::Working] {
             self.deadlines.clear(timer(of.run.clone()));
         }
-        assert!(self.queue.active > 0, "a slot is freed once");
-        if !self.planted.is(Bug::SlotNeverFreed) {
-            self.queue.active -= 1;
-        }
-        if self.planted.is(Bug::SlotFreedTwice) {
-            self.queue.active = self.queue.active.saturating_sub(1);
-        }
-        self.queue.has_changed = true;
-        self.notice_queue();
+        self.stop_counting(of);
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let thread = &context.runs.get(&of.run).expect("a run at a worker is in its context").spec.thread;
         let freed = context.busy.remove(thread);
@@ -194,7 +200,7 @@ impl Core {
             last_seq: run.last_seq,
             ended_ms: wall.0,
         };
-        for table in [Table::RunSpec, Table::RunState, Table::RunTools] {
+        for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
         self.durable.record(Record::Put { key: ended_key(&of.run), value: crate::record::row(&row) });
@@ -209,24 +215,23 @@ impl Core {
     }
 
     /// A user wants a run to end. Returns the state to answer, none if no such run is in memory.
-    pub(crate) fn cancel(&mut self, of: &RunOf, out: &mut Effects) -> Option<&'static str> {
+    pub(crate) fn cancel(&mut self, of: &RunOf, cause: Cause, out: &mut Effects) -> Option<&'static str> {
         let run = self.run_mut(of)?;
         let (attempt, phase) = (run.attempt, run.phase.clone());
+        let is_starting = matches!(phase, Phase::Starting(_));
         match phase {
-            Phase::Queued { .. } => self.end(of, End::stopped(Cause::User)),
+            Phase::Queued { .. } => self.end(of, End::stopped(cause)),
             Phase::Offered(worker) => {
                 self.seen.mark(Sometimes::CancelledOffered);
                 self.withdraw(of, &worker, out);
-                self.end(of, End::stopped(Cause::User));
+                self.end(of, End::stopped(cause));
             }
             Phase::Starting(worker) | Phase::Running(worker) => {
-                let is_starting = matches!(run.phase, Phase::Starting(_));
-                run.phase = Phase::Cancelling(worker, Cause::User);
+                assert!(attempt > 0, "a run at a worker was dispatched");
                 if is_starting {
                     self.seen.mark(Sometimes::CancelledStarting);
                 }
-                assert!(attempt > 0, "a run at a worker was dispatched");
-                self.stop(of);
+                self.stop(of, worker, cause);
                 return Some("cancelling");
             }
             Phase::Cancelling(..) => return Some("cancelling"),
@@ -236,29 +241,21 @@ impl Core {
     }
 
     /// A run is to stop: that is stored, and then said to its worker.
-    fn stop(&mut self, of: &RunOf) {
+    fn stop(&mut self, of: &RunOf, worker: WorkerKey, cause: Cause) {
+        self.void_questions(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.phase = Phase::Cancelling(worker, cause);
         self.deadlines.clear(Timer::Timeout(of.run.clone()));
-        self.store_run(of);
+        self.deadlines.clear(Timer::TimeoutSoon(of.run.clone()));
+        self.order(of, Order::Cancel(cause));
         self.durable.reveal(Reveal::Cancelled(of.clone()));
     }
 
     /// That a run is to stop is durable.
-    pub(crate) fn on_cancel_durable(&mut self, of: &RunOf, out: &mut Effects) {
+    pub(crate) fn on_cancel_durable(&mut self, of: &RunOf) {
         if self.run_mut(of).is_some_and(|run| matches!(run.phase, Phase::Cancelling(..))) {
             let by = self.now.mono + self.config.runs.cancel_grace;
             self.deadlines.set(Timer::Grace(of.run.clone()), by);
-            self.command(of, out);
-        }
-    }
-
-    /// Tells a run's worker to stop, unless it has confirmed that it knows.
-    pub(crate) fn command(&mut self, of: &RunOf, out: &mut Effects) {
-        let Some(run) = self.run_mut(of).filter(|run| !run.is_cancel_got) else { return };
-        let Phase::Cancelling(worker, cause) = run.phase.clone() else { return };
-        let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
-        let cancel = about("cancel", &attempt).raw("i", CANCEL_I).str("reason", cause.as_str());
-        if let Some(conn) = self.workers.get(&worker).and_then(|worker| worker.conn) {
-            self.send(conn, text(cancel), out);
         }
     }
 
@@ -267,8 +264,7 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let Some(run) = self.run_mut(&of) else { return };
         let Phase::Running(worker) = run.phase.clone() else { return };
-        run.phase = Phase::Cancelling(worker, Cause::Timeout);
-        self.stop(&of);
+        self.stop(&of, worker, Cause::Timeout);
     }
 
     /// A worker has not ended a run that was to stop.
@@ -288,16 +284,32 @@ impl Core {
             return self.requeue(of);
         }
         let Some(run) = self.run_mut(of) else { return };
-        let end = match run.phase {
-            Phase::Cancelling(_, cause) => End::stopped(cause),
-            Phase::Queued { .. }
-            | Phase::Offered(_)
-            | Phase::Starting(_)
-            | Phase::Running(_)
-            | Phase::Ended
-            | Phase::Gone => End::worker_lost(),
-        };
-        self.end(of, end);
+        if let Phase::Cancelling(_, cause) = run.phase {
+            return self.end(of, End::stopped(cause));
+        }
+        let (attempts, agent) = (run.attempts, run.spec.agent.clone());
+        if attempts < u64::from(self.attempts_of(&agent)) {
+            return self.retry(of);
+        }
+        self.end(of, End::worker_lost());
+    }
+
+    /// An attempt was lost, and another is allowed: the run goes back to its place, and waits a little.
+    fn retry(&mut self, of: &RunOf) {
+        let now = self.now.mono;
+        self.end_attempt(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.tools.used.clear();
+        let delay =
+            (1..run.attempts.min(10)).fold(RETRY_DELAY, |delay, _| delay.times(2)).min(RETRY_DELAY_MAX);
+        run.not_before = now + delay;
+        run.queued_since = now;
+        let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
+        self.deadlines.set_earlier(Timer::Dispatch, now + delay);
+        self.write(of, Kind::RunRetrying, &data.finish());
+        self.store_tools(of);
+        self.forget_questions(of);
+        self.requeue(of);
     }
 
     /// An offer was not taken: the run goes back to its place, or was offered often enough.
@@ -360,11 +372,11 @@ impl Core {
             let refusal: Refusal = self.storage_unavailable();
             return self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
         }
-        if let Some(state) = self.cancel(&of, out) {
+        if let Some(state) = self.cancel(&of, Cause::User, out) {
             return self.answer_cancel(conn, id.as_deref(), &of.run, state);
         }
         let rows = Vec::from([ended_key(&of.run)]);
-        self.look_up(conn, &user, crate::Load::Cancel { conn, id, of }, rows, out);
+        self.look_up(conn, &user, crate::Load::Ended { conn, id, of, asked: "cancel" }, rows, out);
     }
 }
 

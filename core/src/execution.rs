@@ -15,7 +15,7 @@ use crate::limits::Verdict;
 use crate::planted::Bug;
 use crate::run::Phase;
 use crate::sometimes::Sometimes;
-use crate::time::{Mono, Span};
+use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Kind, WorkerEvent};
 use crate::wire::json::Object;
@@ -54,7 +54,12 @@ impl Core {
                 let said = if is_too_large { Err(self.too_large(&said)) } else { said };
                 self.on_numbered(id, &key, &of, n, said, out);
             }
-            Body::Got { of, .. } => self.on_got(&key, &of),
+            Body::Got { of, i } => {
+                if let Some(place) = self.its_run(&key, &of) {
+                    self.confirm(&place, i);
+                }
+            }
+            Body::Drain => self.drain_worker(&key),
             Body::Beat => {}
         }
     }
@@ -124,6 +129,7 @@ impl Core {
         run.not_taken = 0;
         run.avoid = Default::default();
         run.n = 0;
+        run.ran_before = run.ran;
         run.is_gap_told = false;
         run.is_start_acked = false;
         run.phase = Phase::Starting(key.clone());
@@ -157,11 +163,7 @@ impl Core {
         run.phase = Phase::Running(key.clone());
         run.running_since = Some(now.mono);
         run.last_event.1 = now.mono;
-        let spec = run.spec.clone();
-        let timeout = self.timeout_of(&spec, &key);
-        self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + timeout);
-        let idle = self.config.delivery.backlog_every;
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
+        self.watch_time(&place, &key);
         self.ack_start(&place, of, &key, out);
     }
 
@@ -319,6 +321,9 @@ impl Core {
             }
             (_, Some(_) | None) => {}
         }
+        if let Some(question) = &event.question {
+            self.open_question(place, question)?;
+        }
         self.write(place, event.kind, event.data);
         if is_tool {
             self.store_tools(place);
@@ -331,14 +336,6 @@ impl Core {
         let context = self.users.get(&of.user);
         let last = context.and_then(|context| context.stream.in_memory(context.runs.get(&of.run)?.last_seq));
         last.is_some_and(|last| last.bytes.ends_with(format!("{data}}}").as_bytes()))
-    }
-
-    fn on_got(&mut self, key: &WorkerKey, of: &Attempt) {
-        if let Some(place) = self.its_run(key, of)
-            && let Some(run) = self.run_mut(&place)
-        {
-            run.is_cancel_got = true;
-        }
     }
 
     /// Messages up to `n` are durable: the worker is told, once for all of them.
@@ -369,10 +366,19 @@ impl Core {
         }
     }
 
-    /// When a run's attempt has used up its time, from now.
-    pub(crate) fn time_left(&self, of: &RunOf, key: &WorkerKey) -> Option<Mono> {
-        let run = self.users.get(&of.user)?.runs.get(&of.run)?;
-        let timeout = self.timeout_of(&run.spec, key);
-        Some(self.now.mono + (timeout - run.ran(self.now)))
+    /// Sets the timers of a run that is executed: its time, the warning before, a sign of life.
+    pub(crate) fn watch_time(&mut self, of: &RunOf, key: &WorkerKey) {
+        let now = self.now;
+        let Some(run) = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run)) else {
+            return;
+        };
+        let (timeout, ran) = (self.timeout_of(&run.spec, key), run.ran_in_attempt(now));
+        let warn = timeout.ratio(self.config.runs.warn_at_percent.into(), 100);
+        self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + (timeout - ran));
+        if warn > ran {
+            self.deadlines.set(Timer::TimeoutSoon(of.run.clone()), now.mono + (warn - ran));
+        }
+        let idle = self.config.delivery.backlog_every;
+        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
     }
 }

@@ -315,9 +315,11 @@ fn read_user_hello(text: &str) -> Result<(user::Hello, Option<Token>), Refusal> 
             let token = hello.token.take();
             Ok((hello, token))
         }
-        user::Body::Run(_) | user::Body::Cancel(_) | user::Body::Ack(_) | user::Body::Ping(_) => {
-            Err(hello_first())
-        }
+        user::Body::Run(_)
+        | user::Body::Cancel(_)
+        | user::Body::Input(_)
+        | user::Body::Ack(_)
+        | user::Body::Ping(_) => Err(hello_first()),
     }
 }
 
@@ -331,6 +333,7 @@ fn read_worker_hello(text: &str) -> Result<(worker::Hello, Option<Token>), Refus
         | worker::Body::Decline { .. }
         | worker::Body::Numbered { .. }
         | worker::Body::Got { .. }
+        | worker::Body::Drain
         | worker::Body::Beat => Err(hello_first()),
     }
 }

@@ -102,6 +102,8 @@ names! {
     Key: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A tool call, unique in its attempt.
     Call: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    /// A question to the user, unique in its attempt.
+    Request: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A run: `run_{thread}_{8 hex}`, unique in the daemon.
     RunId: |t| is_name(t, NAME_BYTES + 13), "a run's id, run_{thread}_{8 hex}";
     /// One incarnation of a stream.

@@ -24,6 +24,8 @@
 extern crate alloc;
 
 mod admission;
+mod agent;
+mod commands;
 pub mod config;
 mod conn;
 mod context;
@@ -42,6 +44,7 @@ mod invariants;
 mod limits;
 mod notices;
 pub mod planted;
+mod questions;
 mod queue;
 pub mod record;
 mod recovery;
@@ -58,6 +61,7 @@ pub use deadlines::Timer;
 pub use view::{RunView, View};
 pub use worker::WorkerKey;
 
+use agent::AgentState;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -99,8 +103,8 @@ pub struct Core {
     /// Whose each run is: the authority for routing.
     routes: BTreeMap<RunId, User>,
     workers: BTreeMap<WorkerKey, Worker>,
-    /// Agents that were ever served.
-    agents: BTreeSet<Agent>,
+    /// Agents that were ever served, or have ended a run.
+    agents: BTreeMap<Agent, AgentState>,
     queue: Queue,
     last_ordinal: u64,
     loads: BTreeMap<LoadId, Load>,
@@ -122,14 +126,16 @@ pub(crate) enum Load {
     Page(ConnId),
     /// What is known of a run that is asked for.
     Run(Box<admission::Asked>),
-    /// The end of a run that is to be cancelled.
-    Cancel {
+    /// The end of a run of which something is asked.
+    Ended {
         /// Who asks.
         conn: ConnId,
         /// The request.
         id: Option<String>,
         /// The run.
         of: RunOf,
+        /// `cancel` or `input`.
+        asked: &'static str,
     },
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
@@ -170,7 +176,7 @@ impl Core {
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
             workers: BTreeMap::new(),
-            agents: BTreeSet::new(),
+            agents: BTreeMap::new(),
             queue: Queue::default(),
             last_ordinal: 0,
             loads: BTreeMap::new(),
@@ -248,7 +254,8 @@ impl Core {
                     let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
                     *upto = n.max(*upto);
                 }
-                Reveal::Cancelled(of) => self.on_cancel_durable(&of, out),
+                Reveal::Cancelled(of) => self.on_cancel_durable(&of),
+                Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
@@ -265,7 +272,7 @@ impl Core {
             Load::Context(user) => self.on_context(&user, found, out),
             Load::Page(conn) => self.on_page(conn, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Cancel { conn, id, of } => self.on_cancel_looked_up(conn, id, &of, found, out),
+            Load::Ended { conn, id, of, asked } => self.on_ended_looked_up(conn, id, &of, asked, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -285,6 +292,8 @@ impl Core {
                 Timer::Backlog(conn) => self.on_backlog(conn, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),
+                Timer::TimeoutSoon(run) => self.on_timeout_soon(&run, out),
+                Timer::Questions(run) => self.on_questions_check(&run),
                 Timer::Grace(run) => self.on_grace_over(&run),
                 Timer::Working(run) => self.on_working(&run, out),
                 Timer::Queued(run) => self.on_queued_check(&run),

@@ -104,10 +104,26 @@ impl Core {
             .raw("position", ahead.map_or(0, |ahead| ahead + 1))
             .raw("ahead", ahead.unwrap_or(0))
             .raw("waiting", self.queue.waiting)
+            .maybe_raw("eta_ms", ahead.and_then(|ahead| self.eta_ms(&run.spec.agent, ahead)))
             .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
             .str("reason", reason)
             .str("message", &format!("{before}{why}"))
             .finish()
+    }
+
+    /// Most of an attempt's time is used up.
+    pub(crate) fn on_timeout_soon(&mut self, run: &RunId, out: &mut Effects) {
+        let Some(of) = self.run_of(run) else { return };
+        let now = self.now;
+        let Some(run) = self.run_mut(&of) else { return };
+        let Phase::Running(worker) = run.phase.clone() else { return };
+        let (spec, ran) = (run.spec.clone(), run.ran_in_attempt(now));
+        let notice = Object::message("notice")
+            .str("notice", "timeout_soon")
+            .str("run", of.run.as_str())
+            .raw("running_ms", ran.as_millis())
+            .raw("timeout_ms", self.timeout_of(&spec, &worker).as_millis());
+        self.notify(&of.user, notice.finish(), out);
     }
 
     /// A running run may have had no event for a while.
@@ -115,7 +131,7 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let (now, every) = (self.now, self.config.delivery.backlog_every);
         let Some(run) = self.run_mut(&of) else { return };
-        if !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
+        if run.is_waiting() || !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
             return;
         }
         let (kind, at) = run.last_event;

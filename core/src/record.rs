@@ -77,11 +77,15 @@ pub enum Table {
     Key = 7,
     /// A run that has not ended: its tool calls. In the image.
     RunTools = 8,
+    /// A run that has not ended: what it asks its user. In the image.
+    RunQuestions = 9,
+    /// A run that has not ended: a command that its worker has not confirmed. In the image.
+    RunCommand = 10,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -90,6 +94,8 @@ impl Table {
         Self::Ended,
         Self::Key,
         Self::RunTools,
+        Self::RunQuestions,
+        Self::RunCommand,
     ];
 
     /// The table with this number.
@@ -99,7 +105,15 @@ impl Table {
 
     /// Whether all rows of this table are in the [`Image`].
     pub const fn is_alive(self) -> bool {
-        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState | Self::RunTools)
+        match self {
+            Self::Daemon
+            | Self::RunSpec
+            | Self::RunState
+            | Self::RunTools
+            | Self::RunQuestions
+            | Self::RunCommand => true,
+            Self::User | Self::Device | Self::Ended | Self::Key => false,
+        }
     }
 
     /// Whether the rows of this table are what a user's context is made of ([`Query::Owner`]).

@@ -124,6 +124,7 @@ impl Core {
             }
             Body::Run(ask) => self.on_ask(id, request.id, ask, out),
             Body::Cancel(run) => self.on_cancel(id, request.id, run, out),
+            Body::Input(input) => self.on_input(id, request.id, input, out),
             Body::Ack(seq) => {
                 if let Err(refusal) = self.on_ack(id, seq, out) {
                     self.send_error(id, Some("ack"), request.id.as_deref(), &refusal, out);
@@ -139,23 +140,26 @@ impl Core {
         }
     }
 
-    /// The store has said whether a run that is to be cancelled has ended.
-    pub(crate) fn on_cancel_looked_up(
+    /// The store has said whether a run of which something is asked has ended.
+    pub(crate) fn on_ended_looked_up(
         &mut self,
         conn: ConnId,
         id: Option<String>,
         of: &RunOf,
+        asked: &'static str,
         found: Found,
         out: &mut Effects,
     ) {
         if let Some(rows) = self.looked_up(conn, &of.user, found, out) {
-            if let Some(state) = self.cancel(of, out) {
-                self.answer_cancel(conn, id.as_deref(), &of.run, state);
-            } else if crate::admission::ended_run(&of.user, &of.run, &rows).is_some() {
-                self.answer_cancel(conn, id.as_deref(), &of.run, "ended");
-            } else {
-                let refusal = crate::admission::run_not_found(&of.run);
-                self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+            let was_there = crate::admission::ended_run(&of.user, &of.run, &rows).is_some();
+            let refusal = match (was_there, asked) {
+                (true, "cancel") => None,
+                (true, _) => Some(crate::questions::not_awaited(&of.run)),
+                (false, _) => Some(crate::admission::run_not_found(&of.run)),
+            };
+            match refusal {
+                None => self.answer_cancel(conn, id.as_deref(), &of.run, "ended"),
+                Some(refusal) => self.send_error(conn, Some(asked), id.as_deref(), &refusal, out),
             }
         }
         self.leave_memory(&of.user);

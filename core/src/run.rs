@@ -3,16 +3,20 @@
 //! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to
 //! queued; it ends from anywhere, once.
 
+use crate::commands::Commands;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
+use crate::questions::Questions;
 use crate::record::{Record, RowKey, Table};
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
+use crate::wire::user::Priority;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -29,6 +33,11 @@ pub(crate) struct Spec {
     pub(crate) digest: String,
     pub(crate) parent: Option<RunId>,
     pub(crate) meta: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(crate) priority: Priority,
+    /// Its place among its user's queued runs: lower goes first.
+    #[serde(default)]
+    pub(crate) rank: u64,
     /// When it was accepted, wall clock.
     pub(crate) accepted_ms: u64,
     /// Its place among all runs ever accepted.
@@ -64,6 +73,8 @@ pub(crate) enum Cause {
     User,
     /// Its time is up.
     Timeout,
+    /// Its user asked for another run of the thread instead.
+    Interrupt,
 }
 
 impl Cause {
@@ -71,6 +82,7 @@ impl Cause {
         match self {
             Self::User => "user",
             Self::Timeout => "timeout",
+            Self::Interrupt => "interrupt",
         }
     }
 }
@@ -100,12 +112,16 @@ pub(crate) struct Run {
     pub(crate) is_start_acked: bool,
     /// The worker whose `complete` ended it.
     pub(crate) completed_by: Option<WorkerKey>,
-    /// Whether the worker has confirmed the command to stop.
-    pub(crate) is_cancel_got: bool,
+    pub(crate) commands: Commands,
+    pub(crate) questions: Questions,
+    /// It is not offered before.
+    pub(crate) not_before: Mono,
     pub(crate) queued_since: Mono,
     pub(crate) queued: Span,
     /// Time executed in spans that are over.
     pub(crate) ran: Span,
+    /// The part of it in earlier attempts.
+    pub(crate) ran_before: Span,
     pub(crate) running_since: Option<Mono>,
     pub(crate) last_event: (Kind, Mono),
     pub(crate) tools: Tools,
@@ -136,6 +152,10 @@ struct State {
     n: u64,
     queued_ms: u64,
     ran_us: u64,
+    #[serde(default)]
+    ran_before_us: u64,
+    #[serde(default)]
+    commands: u64,
     worker: Option<WorkerKey>,
     cancel: Option<Cause>,
 }
@@ -163,6 +183,20 @@ pub(crate) struct KeyRow {
     pub(crate) made_ms: u64,
 }
 
+/// The rows of a run that has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Rows<'a> {
+    pub(crate) spec: &'a [u8],
+    pub(crate) state: &'a [u8],
+    pub(crate) tools: Option<&'a [u8]>,
+    pub(crate) questions: Option<&'a [u8]>,
+    pub(crate) commands: Vec<&'a [u8]>,
+}
+
+fn stored<'a, T: Deserialize<'a>>(row: &'a [u8]) -> T {
+    serde_json::from_slice(row).expect("a stored row is what was stored")
+}
+
 impl Run {
     pub(crate) fn new(spec: Spec, now: Now) -> Self {
         Self {
@@ -180,10 +214,13 @@ impl Run {
             is_gap_told: false,
             is_start_acked: false,
             completed_by: None,
-            is_cancel_got: false,
+            commands: Commands::default(),
+            questions: Questions::default(),
+            not_before: Mono::default(),
             queued_since: now.mono,
             queued: Span::ZERO,
             ran: Span::ZERO,
+            ran_before: Span::ZERO,
             running_since: None,
             last_event: (Kind::RunQueued, now.mono),
             tools: Tools::default(),
@@ -192,10 +229,9 @@ impl Run {
     }
 
     /// A run as it is stored. A started one is with its worker, whose lease begins anew.
-    pub(crate) fn from_rows(spec: &[u8], state: &[u8], tools: Option<&[u8]>, now: Now) -> Self {
-        const STORED: &str = "a stored row is what was stored";
-        let spec: Spec = serde_json::from_slice(spec).expect(STORED);
-        let state: State = serde_json::from_slice(state).expect(STORED);
+    pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> Self {
+        let spec: Spec = stored(rows.spec);
+        let state: State = stored(rows.state);
         let queued = Span::millis(state.queued_ms);
         let waited = now.wall.since(WallMs(spec.accepted_ms));
         let mut run = Self::new(spec, now);
@@ -207,8 +243,10 @@ impl Run {
         if run.is_queued() {
             run.queued_since = Mono(now.mono.0.saturating_sub(waited.0));
         } else {
-            run.running_since = Some(now.mono);
+            run.questions = rows.questions.map(stored).unwrap_or_default();
+            run.running_since = (!run.is_waiting()).then_some(now.mono);
         }
+        run.commands = Commands::from_rows(rows.commands.iter().copied(), state.commands);
         run.attempt = state.attempt;
         run.attempts = state.attempts;
         run.not_taken = state.not_taken;
@@ -219,7 +257,8 @@ impl Run {
         run.is_start_acked = true;
         run.queued = queued;
         run.ran = Span(state.ran_us);
-        run.tools = tools.map(|row| serde_json::from_slice(row).expect(STORED)).unwrap_or_default();
+        run.ran_before = Span(state.ran_before_us);
+        run.tools = rows.tools.map(stored).unwrap_or_default();
         run
     }
 
@@ -245,6 +284,8 @@ impl Run {
             n: self.n,
             queued_ms: self.queued.as_millis(),
             ran_us: self.ran(now).0,
+            ran_before_us: self.ran_before.0,
+            commands: self.commands.last,
             worker,
             cancel,
         };
@@ -286,6 +327,11 @@ impl Run {
         matches!(self.phase, Phase::Queued { .. })
     }
 
+    /// Whether it waits for its user.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Running(_)) && !self.questions.open.is_empty()
+    }
+
     pub(crate) const fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended | Phase::Gone)
     }
@@ -300,14 +346,20 @@ impl Run {
         self.ran + self.running_since.map_or(Span::ZERO, |since| now.mono.since(since))
     }
 
+    /// Time executed so far in this attempt.
+    pub(crate) fn ran_in_attempt(&self, now: Now) -> Span {
+        self.ran(now) - self.ran_before
+    }
+
     /// Time queued before it was first taken.
     pub(crate) fn queued(&self, now: Now) -> Span {
         if self.attempts == 0 { now.mono.since(self.queued_since) } else { self.queued }
     }
 
     /// Its state in one word of the protocol.
-    pub(crate) const fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match self.phase {
+            Phase::Running(_) if self.is_waiting() => "waiting",
             Phase::Queued { .. } => "queued",
             Phase::Offered(_) | Phase::Starting(_) => "dispatched",
             // An end that is not durable is not shown.
@@ -324,6 +376,7 @@ impl Run {
             .str("thread", self.spec.thread.as_str())
             .str("agent", self.spec.agent.as_str())
             .str("state", self.state())
+            .maybe_str("parent", self.spec.parent.as_ref().map(RunId::as_str))
             .raw("attempt", self.attempt)
             .raw("first_seq", self.first_seq)
             .raw("last_seq", self.last_seq.min(head))

@@ -3,6 +3,7 @@
 //! A worker is known by its token's `sub` and its name. Its session outlives its connection by the lease.
 
 use crate::Core;
+use crate::agent::AGENTS_KNOWN;
 use crate::conn::{Role, WorkerConn, text};
 use crate::context::RunOf;
 use crate::deadlines::Timer;
@@ -11,7 +12,7 @@ use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{Agent, ConnId, RunId, User, WorkerName};
 use crate::planted::Bug;
-use crate::record::{Record, RowKey, Table};
+use crate::record::RowKey;
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::time::{Mono, Span};
@@ -26,8 +27,6 @@ use serde::{Deserialize, Serialize};
 
 /// Messages of a worker that may be unacknowledged (`publish_window`).
 pub(crate) const PUBLISH_WINDOW: usize = 256;
-/// Agents that are known because a worker served them once.
-const AGENTS_KNOWN: usize = 1_000;
 /// The first time for which a worker that did not take a run is passed over.
 const PASS_OVER: Span = Span::secs(1);
 /// The longest.
@@ -53,6 +52,8 @@ pub(crate) struct Worker {
     /// Nothing is offered to it before.
     passed_over_until: Mono,
     pass_over: Span,
+    /// It wants no more runs.
+    is_draining: bool,
 }
 
 impl Worker {
@@ -68,6 +69,7 @@ impl Worker {
             runs: BTreeMap::new(),
             passed_over_until: Mono::default(),
             pass_over: PASS_OVER,
+            is_draining: false,
         }
     }
 }
@@ -102,7 +104,7 @@ impl Core {
             let hint = "get a token that names it in `agents`";
             return Some(Refusal::new(Code::AgentForbidden, message, hint));
         }
-        let new = hello.agents.iter().filter(|serves| !self.agents.contains(&serves.agent)).count();
+        let new = hello.agents.iter().filter(|serves| !self.agents.contains_key(&serves.agent)).count();
         if self.agents.len() + new > AGENTS_KNOWN {
             let message = format!("expected at most {AGENTS_KNOWN} agents known in all");
             return Some(Refusal::new(Code::Overloaded, message, "serve agents under fewer names"));
@@ -125,10 +127,11 @@ impl Core {
             self.close(older, CloseCode::Replaced, "a newer connection of the same worker", out);
         }
         for serves in &hello.agents {
-            self.know_agent(&serves.agent);
+            self.know_agent(&serves.agent, serves.retryable);
         }
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.conn = Some(id);
+        worker.is_draining = false;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
         let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
         let unnamed: Vec<RunOf> = worker
@@ -153,12 +156,16 @@ impl Core {
         self.durable.reveal(Reveal::WorkerWelcome(id));
     }
 
-    /// An agent that a worker serves is known from then on.
-    fn know_agent(&mut self, agent: &Agent) {
-        if self.agents.insert(agent.clone()) {
-            let key = agent_key(agent);
-            self.durable.record(Record::Put { key, value: crate::record::row(&self.now.wall.0) });
+    /// A worker wants no more runs; those that it has go on.
+    pub(crate) fn drain_worker(&mut self, key: &WorkerKey) {
+        if let Some(worker) = self.workers.get_mut(key) {
+            worker.is_draining = true;
         }
+    }
+
+    /// Whether this is the connection of a worker that was welcomed.
+    pub(crate) fn is_worker_welcome(&self, id: ConnId) -> bool {
+        matches!(self.conns.get(&id).map(|conn| &conn.role), Some(Role::Worker(me)) if me.is_welcome)
     }
 
     /// A worker names a run that it has started: does it go on?
@@ -223,7 +230,7 @@ impl Core {
         conn.is_busy = false;
         let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
         for (run, user) in runs {
-            self.command(&RunOf { user, run }, out);
+            self.repeat_commands(&RunOf { user, run }, out);
         }
         self.queue.has_changed = true;
         self.take_inbox(id, out);
@@ -275,7 +282,7 @@ impl Core {
         let worker = self.workers.get_mut(key).expect("an offer goes to a worker that is there");
         worker.runs.insert(of.run.clone(), of.user.clone());
         let conn = worker.conn.expect("an offer goes to a worker that is connected");
-        self.queue.active += 1;
+        self.count(of);
         self.deadlines.set(Timer::Start(of.run.clone()), self.now.mono + self.config.runs.start);
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a queued run is in its context");
@@ -327,7 +334,7 @@ impl Core {
     }
 
     fn free_slots_of(&self, worker: &Worker, agent: &Agent) -> usize {
-        let Some(serves) = worker.agents.get(agent) else { return 0 };
+        let Some(serves) = worker.agents.get(agent).filter(|_| !worker.is_draining) else { return 0 };
         if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| conn.is_welcome())) {
             return 0;
         }
@@ -341,6 +348,12 @@ impl Core {
     /// Slots for an agent that are free now.
     pub(crate) fn free_slots(&self, agent: &Agent) -> usize {
         self.workers.values().map(|worker| self.free_slots_of(worker, agent)).sum()
+    }
+
+    /// Slots for an agent, free or not.
+    pub(crate) fn slots(&self, agent: &Agent) -> usize {
+        let connected = self.workers.values().filter(|worker| worker.conn.is_some() && !worker.is_draining);
+        connected.filter_map(|worker| worker.agents.get(agent)).map(|serves| serves.slots).sum()
     }
 
     /// Whether any worker may have room for any run: a quick look before the long one.
@@ -415,14 +428,4 @@ impl Core {
         }
         self.forget_worker(key);
     }
-}
-
-/// The row that remembers an agent.
-fn agent_key(agent: &Agent) -> RowKey {
-    RowKey { table: Table::Daemon, owner: "".into(), name: format!("agent:{agent}").into() }
-}
-
-/// The agent that a row remembers.
-pub(crate) fn agent_of(key: &RowKey) -> Option<Agent> {
-    (key.table == Table::Daemon).then(|| key.name.strip_prefix("agent:")).flatten().and_then(Agent::parse)
 }

@@ -122,7 +122,7 @@ impl Daemon {
             return BTreeSet::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
         view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
     }
 

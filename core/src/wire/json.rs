@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else {
             return Err(wrong(name, T::EXPECTED, "nothing"));
         };
-        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, &excerpt(raw.get())))
+        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, raw.get()))
     }
 
     /// A field that may be absent or null.
@@ -82,11 +82,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The refusal of a field.
+/// The refusal of a field. Of a long `found` only the beginning is told.
 pub fn wrong(field: &str, expected: &str, found: &str) -> Refusal {
     Refusal::new(
         Code::BadMessage,
-        format!("field `{field}`: expected {expected}, found {found}"),
+        format!("field `{field}`: expected {expected}, found {}", excerpt(found)),
         "see the message's fields in the protocol",
     )
 }
@@ -175,7 +175,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(Thread, Agent, WorkerName, Device, Key, Call, RunId, Epoch);
+name_fields!(Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

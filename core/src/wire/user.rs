@@ -3,12 +3,13 @@
 use super::error::{Code, Refusal};
 use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
 use crate::effect::Token;
-use crate::ids::{Agent, Device, Epoch, Key, RunId, Thread};
+use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread};
 use crate::time::Span;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// The longest `id` of a request, in bytes.
 pub const ID_BYTES: usize = 128;
@@ -33,6 +34,8 @@ pub enum Body {
     Run(Ask),
     /// A run is to end.
     Cancel(RunId),
+    /// A run is told something.
+    Input(Input),
     /// Events were processed.
     Ack(u64),
     /// A sign of life.
@@ -86,6 +89,10 @@ pub struct Ask {
     pub agent: Agent,
     /// What is asked, as written.
     pub input: Bytes,
+    /// Which of its user's runs goes first.
+    pub priority: Priority,
+    /// What is to happen when its thread is busy.
+    pub on_busy: OnBusy,
     /// Time for one attempt.
     pub timeout: Option<Span>,
     /// The run that asked for this one.
@@ -94,6 +101,81 @@ pub struct Ask {
     pub meta: Option<Bytes>,
     /// Tells whether two requests with one key are the same.
     pub digest: u128,
+}
+
+/// `input`: an answer, or steering.
+#[derive(Debug)]
+pub struct Input {
+    /// To which run.
+    pub run: RunId,
+    /// To which of its questions; none for steering.
+    pub request: Option<ids::Request>,
+    /// What is said, as written.
+    pub data: Bytes,
+    /// Makes a repeated input the same input.
+    pub key: Option<Key>,
+    /// Tells whether two inputs with one key are the same.
+    pub digest: u128,
+}
+
+/// Which of a user's own runs goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// After the others, but not for ever.
+    Low,
+    /// In its turn.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+impl Priority {
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+/// What is to happen when the thread has a run that has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBusy {
+    /// The new one waits.
+    #[default]
+    Enqueue,
+    /// The new one is refused.
+    Reject,
+    /// The others are cancelled.
+    Interrupt,
+}
+
+impl<'a> Field<'a> for Priority {
+    const EXPECTED: &'static str = "low, normal or high";
+    fn read(raw: &'a str) -> Option<Self> {
+        match <Cow<'a, str>>::read(raw)?.as_ref() {
+            "low" => Some(Self::Low),
+            "normal" => Some(Self::Normal),
+            "high" => Some(Self::High),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Field<'a> for OnBusy {
+    const EXPECTED: &'static str = "enqueue, reject or interrupt";
+    fn read(raw: &'a str) -> Option<Self> {
+        match <Cow<'a, str>>::read(raw)?.as_ref() {
+            "enqueue" => Some(Self::Enqueue),
+            "reject" => Some(Self::Reject),
+            "interrupt" => Some(Self::Interrupt),
+            _ => None,
+        }
+    }
 }
 
 /// Why a message was not read, with what of it was.
@@ -154,10 +236,11 @@ fn body(kind: &str, fields: &Fields<'_>) -> Result<Body, Refusal> {
         "hello" => hello(fields).map(Body::Hello),
         "run" => ask(fields).map(Body::Run),
         "cancel" => fields.required("run").map(Body::Cancel),
+        "input" => input(fields).map(Body::Input),
         "ack" if fields.has("topic") => Err(wrong("topic", "no topic: none is subscribed", "one")),
         "ack" => fields.required("seq").map(Body::Ack),
         "ping" => fields.optional("n").map(Body::Ping),
-        _ => Err(unknown_type(kind, "hello, run, cancel, ack, ping")),
+        _ => Err(unknown_type(kind, "hello, run, cancel, input, ack, ping")),
     }
 }
 
@@ -203,12 +286,6 @@ const META_RESERVED: [&str; 5] = ["user", "run", "thread", "agent", "runcast"];
 const META_BYTES: usize = 4096;
 
 fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
-    if let Some(other) = fields.optional::<Cow<'_, str>>("priority")?.filter(|word| word != "normal") {
-        return Err(wrong("priority", "\"normal\": this daemon knows no other yet", &other));
-    }
-    if let Some(other) = fields.optional::<Cow<'_, str>>("on_busy")?.filter(|word| word != "enqueue") {
-        return Err(wrong("on_busy", "\"enqueue\": this daemon knows no other yet", &other));
-    }
     let meta = fields.optional::<ObjectPayload<'_>>("meta")?;
     if let Some(meta) = &meta {
         if let Some(reserved) = META_RESERVED.iter().find(|name| meta.fields.has(name)) {
@@ -223,6 +300,8 @@ fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
         thread: fields.optional("thread")?,
         agent: fields.required("agent")?,
         input: Bytes::copy_from_slice(fields.required::<Payload<'_>>("input")?.0.as_bytes()),
+        priority: fields.optional("priority")?.unwrap_or_default(),
+        on_busy: fields.optional("on_busy")?.unwrap_or_default(),
         timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
         parent: fields.optional("parent")?,
         meta: meta.map(|meta| Bytes::copy_from_slice(meta.text.as_bytes())),
@@ -230,16 +309,34 @@ fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
     })
 }
 
+fn input(fields: &Fields<'_>) -> Result<Input, Refusal> {
+    Ok(Input {
+        run: fields.required("run")?,
+        request: fields.optional("request")?,
+        data: Bytes::copy_from_slice(fields.required::<Payload<'_>>("data")?.0.as_bytes()),
+        key: fields.optional("key")?,
+        digest: fields.digest(&["id", "key"]),
+    })
+}
+
 /// `error`.
 pub fn error(of: Option<&str>, id: Option<&str>, refusal: &Refusal) -> Object {
-    Object::message("error")
+    let error = Object::message("error")
         .maybe_str("of", of)
         .maybe_str("id", id)
         .str("code", refusal.code.as_str())
         .str("message", &refusal.message)
         .str("hint", refusal.hint)
         .maybe_raw("retry_ms", refusal.retry_ms)
-        .raw("temporary", refusal.code.is_temporary())
+        .raw("temporary", refusal.code.is_temporary());
+    if refusal.also.is_empty() {
+        return error;
+    }
+    let also = refusal.also.iter().map(|other| {
+        let code = Object::new().str("code", other.code.as_str());
+        code.str("message", &other.message).str("hint", other.hint)
+    });
+    error.list("also", also)
 }
 
 /// `ok` to the request `of`.
@@ -256,6 +353,7 @@ pub fn accepted(id: Option<&str>, key: Option<&Key>, run: &RunId, thread: &Threa
         .str("thread", thread.as_str())
         .raw("position", place.position)
         .raw("ahead", place.ahead)
+        .maybe_raw("eta_ms", place.eta_ms)
         .raw("duplicate", place.duplicate)
 }
 
@@ -266,6 +364,8 @@ pub struct Place {
     pub position: u64,
     /// Queued runs that start before it.
     pub ahead: u64,
+    /// The wait to expect, in milliseconds, if that is known.
+    pub eta_ms: Option<u64>,
     /// Whether the run was there before.
     pub duplicate: bool,
 }

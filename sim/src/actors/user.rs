@@ -411,7 +411,12 @@ impl Device {
         let code = said.code.as_deref().unwrap_or_default();
         let id = said.id.as_deref().unwrap_or_default();
         match code {
-            "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
+            "queue_full"
+            | "user_queue_full"
+            | "agent_unavailable"
+            | "rate_limited"
+            | "storage_unavailable"
+            | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
             "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),

@@ -94,7 +94,7 @@ impl Peer {
             }
             Incoming::Request(_) | Incoming::BadHead(_) => {
                 let content = Content::Text("no".into());
-                self.conn.respond(&Response { status: 400, content, retry_after_secs: None });
+                self.conn.respond(&Response::new(400, content));
             }
             Incoming::Text(text) => {
                 assert!(text.len() <= LIMIT, "a message is limited");

@@ -225,6 +225,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Request(request) => {
                 return self.feed(now, Input::Request { conn, head: request.head() });
             }
+            Incoming::Body(body) => return self.feed(now, Input::Body { conn, body }),
             Incoming::BadHead(problem) => {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
@@ -310,6 +311,15 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Body { conn, length } => {
+                self.say(conn, |it| it.take_body(length));
+                // It may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Stream { conn } => {
+                self.say(conn, Conn::stream_events);
                 self.busy.insert(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),

@@ -314,7 +314,7 @@ impl Core {
 }
 
 fn read_user_hello(text: &str) -> Result<(user::Hello, Option<Token>), Refusal> {
-    match user::read(text).map_err(|unread| unread.refusal)?.body {
+    match user::read(text).map_err(|unread| *unread.refusal)?.body {
         user::Body::Hello(mut hello) => {
             let token = hello.token.take();
             Ok((hello, token))

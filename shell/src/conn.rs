@@ -77,7 +77,7 @@ struct Judged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A head was read whole.
-    Request(Request),
+    Request(Box<Request>),
     /// The body that was asked for was read whole.
     Body(Vec<u8>),
     /// What came is not a head.
@@ -134,7 +134,9 @@ impl<S> Conn<S> {
     /// Whether [`receive`](Self::receive) may have more without a new edge.
     pub fn has_more(&self) -> bool {
         match &self.phase {
-            Phase::Head(_) | Phase::Body(..) | Phase::Open(_) | Phase::Stream => !self.dry && !self.paused && !self.deaf && self.pongs < PONGS,
+            Phase::Head(_) | Phase::Body(..) | Phase::Open(_) | Phase::Stream => {
+                !self.dry && !self.paused && !self.deaf && self.pongs < PONGS
+            }
             Phase::Ending => !self.dry,
             Phase::Judged(_) => false,
         }
@@ -194,7 +196,7 @@ impl<S: Read + Write> Conn<S> {
                     let (key, without_body) = (request.key().map(Into::into), request.wants_no_body());
                     let expects_continue = request.expects_continue();
                     self.phase = Phase::Judged(Judged { early, key, without_body, expects_continue });
-                    return Some(Incoming::Request(request));
+                    return Some(Incoming::Request(Box::new(request)));
                 }
                 Err(problem) => {
                     self.phase = Phase::Judged(Judged::default());

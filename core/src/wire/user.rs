@@ -6,6 +6,7 @@ use crate::effect::Token;
 use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread, User};
 use crate::time::Span;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
@@ -186,7 +187,13 @@ pub struct Unread {
     /// Its `type`.
     pub of: Option<String>,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
+}
+
+impl Unread {
+    fn new(id: Option<String>, of: Option<String>, refusal: Refusal) -> Self {
+        Self { id, of, refusal: Box::new(refusal) }
+    }
 }
 
 impl<'a> Field<'a> for From {
@@ -211,23 +218,23 @@ impl<'a> Field<'a> for From {
 /// # Errors
 /// Why it cannot be read, with its `id` and `type` where those can.
 pub fn read(text: &str) -> Result<Request, Unread> {
-    let fields = Fields::parse(text).map_err(|refusal| Unread { id: None, of: None, refusal })?;
+    let fields = Fields::parse(text).map_err(|refusal| Unread::new(None, None, refusal))?;
     let id = match fields.optional::<Cow<'_, str>>("id") {
         Ok(id) if id.as_ref().is_none_or(|id| id.len() <= ID_BYTES) => id.map(Cow::into_owned),
         Ok(_) => {
             let refusal = wrong("id", "a string of at most 128 bytes", "a longer one");
-            return Err(Unread { id: None, of: None, refusal });
+            return Err(Unread::new(None, None, refusal));
         }
-        Err(refusal) => return Err(Unread { id: None, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(None, None, refusal)),
     };
     let kind = match fields.required::<Cow<'_, str>>("type") {
         Ok(kind) => kind,
-        Err(refusal) => return Err(Unread { id, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(id, None, refusal)),
     };
     match body(&kind, &fields) {
         Ok(body) => Ok(Request { id, body }),
-        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread { id, of: None, refusal }),
-        Err(refusal) => Err(Unread { id, of: Some(kind.into_owned()), refusal }),
+        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread::new(id, None, refusal)),
+        Err(refusal) => Err(Unread::new(id, Some(kind.into_owned()), refusal)),
     }
 }
 

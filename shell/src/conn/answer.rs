@@ -38,15 +38,12 @@ pub(super) fn respond(response: &Response, without_body: bool) -> String {
         Content::Problem(text) => (Some("application/problem+json"), text.as_str()),
         Content::Page(Page::Chat) => (Some("text/html; charset=utf-8"), CHAT),
     };
-    let mut answer = format!(
-        "HTTP/1.1 {} {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
-        response.status,
-        phrase(response.status),
-    );
+    let mut answer = format!("HTTP/1.1 {} {}\r\n", response.status, phrase(response.status),);
     if let Some(kind) = kind {
         write!(answer, "Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len())
             .expect("a string takes all that is written");
     }
+    answer.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
     if let Some(allow) = response.allow {
         write!(answer, "Allow: {allow}\r\n").expect("a string takes all that is written");
     }

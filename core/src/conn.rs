@@ -1,6 +1,7 @@
 //! One connection as the core sees it: who it is by now, what waits to be handled, what waits for the
 //! network.
 
+use crate::api::Request;
 use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
@@ -12,6 +13,7 @@ use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use bytes::Bytes;
@@ -47,6 +49,8 @@ pub(crate) struct Conn {
 pub(crate) enum Role {
     /// Its request head is being read, or was answered.
     Http,
+    /// It has asked for something, which is being carried out.
+    Request(Box<Request>),
     /// It has asked for a WebSocket and is not welcome yet.
     Greeting(Greeting),
     /// A user's.
@@ -110,7 +114,7 @@ impl Conn {
     pub(crate) fn user(&self) -> Option<&User> {
         match &self.role {
             Role::User(user) => Some(&user.identity.user),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 
@@ -119,7 +123,7 @@ impl Conn {
         match &self.role {
             Role::User(user) => user.is_welcome,
             Role::Worker(worker) => worker.is_welcome,
-            Role::Http | Role::Greeting(_) => false,
+            Role::Http | Role::Request(_) | Role::Greeting(_) => false,
         }
     }
 
@@ -256,6 +260,7 @@ impl Conn {
 pub(crate) fn clear_timers(id: ConnId, deadlines: &mut Deadlines) {
     for timer in [
         Timer::Head,
+        Timer::Answer,
         Timer::Hello,
         Timer::Heartbeat,
         Timer::Silence,

@@ -1,6 +1,7 @@
 //! How a device comes in: `hello`, the device's place among the others, where it begins, and `welcome`.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
 use crate::deadlines::Timer;
@@ -13,9 +14,9 @@ use crate::planted::Bug;
 use crate::record::Record;
 use crate::stream::Resume;
 use crate::time::Span;
-use crate::wire::error::CloseCode;
+use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
-use crate::wire::user::Hello;
+use crate::wire::user::{Ack, Hello};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -146,13 +147,60 @@ impl Core {
     fn device_of(&self, id: ConnId) -> Option<&Device> {
         match &self.conns.get(&id)?.role {
             Role::User(user) => user.device.as_ref(),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 
-    fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
+    pub(crate) fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
         let context = self.users.get(user)?;
         context.conns.iter().copied().find(|id| self.device_of(*id) == Some(device))
+    }
+
+    /// An acknowledgement over HTTP. The user's context is in memory.
+    pub(crate) fn on_device_ack(&mut self, caller: &Caller, ack: &Ack, out: &mut Effects) {
+        let user = &caller.identity.user;
+        match self.check_device_ack(user, ack) {
+            Ok(None) => self.take_device_ack(caller, ack, out),
+            Ok(Some(reason)) => self.respond_reset(caller, user, reason, out),
+            Err(refusal) => self.refuse(caller, "ack", &refusal, out),
+        }
+        self.leave_memory(user);
+    }
+
+    /// Whether an acknowledgement can be taken, or why a socket would be told of a reset.
+    fn check_device_ack(&self, user: &User, ack: &Ack) -> Result<Option<&'static str>, Refusal> {
+        let context = self.users.get(user).expect("a context in use is in memory");
+        if !context.devices.contains_key(&ack.device) {
+            let message = format!("expected a device of this user, found none called {}", ack.device);
+            return Err(Refusal::new(Code::NotFound, message, "connect as this device first"));
+        }
+        if ack.epoch != *context.stream.epoch() {
+            return Ok(Some("epoch"));
+        }
+        let head = context.stream.head();
+        if ack.seq > head {
+            let message = format!("expected at most {head}, found {}", ack.seq);
+            return Err(Refusal::new(Code::AckAhead, message, "acknowledge what was sent"));
+        }
+        if self.durable.is_full() { Err(self.storage_unavailable()) } else { Ok(None) }
+    }
+
+    fn take_device_ack(&mut self, caller: &Caller, ack: &Ack, out: &mut Effects) {
+        let (user, wall) = (&caller.identity.user, self.now.wall.0);
+        // A socket of the same device need not send again what it had acknowledged elsewhere.
+        if let Some(conn) = self.conn_of_device(user, &ack.device)
+            && let Some(sent) = self.user_conn(conn).map(|me| me.cursor.sent())
+            && let Err(refusal) = self.on_ack(conn, ack.seq.min(sent), out)
+        {
+            unreachable!("what was sent may be acknowledged: {refusal}");
+        }
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        let position = context.devices.get_mut(&ack.device).expect("a device that was found");
+        position.acked = position.acked.max(ack.seq);
+        position.heard_ms = wall;
+        let value = crate::record::row(position);
+        self.durable.record(Record::Put { key: device_key(user, &ack.device), value });
+        self.reply_nothing(caller);
     }
 
     /// All that the welcome shows is durable.

@@ -6,7 +6,7 @@
 
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
-use crate::effect::{Effect, Effects};
+use crate::effect::{Effect, Effects, Response};
 use crate::ids::{AppendId, ConnId, User};
 use crate::record::Record;
 use crate::time::{Mono, Span};
@@ -28,6 +28,13 @@ pub(crate) enum Reveal {
         conn: ConnId,
         /// The message.
         text: Bytes,
+    },
+    /// The answer to an HTTP request.
+    Respond {
+        /// To whom.
+        conn: ConnId,
+        /// The answer.
+        response: Response,
     },
     /// A user's connection is welcome.
     Welcome(ConnId),

@@ -351,7 +351,7 @@ impl Core {
         let was_read = conn.is_read();
         let is_over = match &conn.role {
             Role::Worker(me) => me.unacked >= PUBLISH_WINDOW,
-            Role::Http | Role::Greeting(_) | Role::User(_) => false,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => false,
         };
         conn.pace(is_over, out);
         if is_over && was_read {
@@ -362,7 +362,7 @@ impl Core {
     fn worker_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::WorkerConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::Worker(worker) => Some(worker),
-            Role::Http | Role::Greeting(_) | Role::User(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => None,
         }
     }
 

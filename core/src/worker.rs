@@ -62,6 +62,16 @@ impl Worker {
         self.passed_over_until
     }
 
+    /// It wants no more runs.
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// What it serves.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Serves> {
+        self.agents.values()
+    }
+
     fn new() -> Self {
         Self {
             conn: None,

@@ -56,7 +56,7 @@ fn config(choice: u8) -> Config {
     }
     if choice & 16 == 0 {
         let agent = Agent::parse("echo").expect("a name");
-        config.agents.insert(agent, AgentConfig { timeout: Some(Span::secs(4)) });
+        config.agents.insert(agent, AgentConfig { timeout: Some(Span::secs(4)), ..AgentConfig::default() });
     }
     config
 }

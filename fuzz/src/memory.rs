@@ -77,6 +77,13 @@ impl Memory {
                 self.rows_where(|key| keys.contains(key))
             }
             Query::Owner(owner) => self.rows_where(|key| key.table.is_context() && key.owner == owner),
+            Query::First { table, owner, rows_max } => {
+                let mut found = self.rows_where(|key| key.table == table && key.owner == owner);
+                if let Found::Rows(rows) = &mut found {
+                    rows.truncate(rows_max);
+                }
+                found
+            }
             Query::Events { stream, after, events_max, bytes_max } => {
                 let mut bytes_left = bytes_max;
                 let events = self.streams.get(&stream).into_iter().flat_map(|it| it.range(after + 1..));

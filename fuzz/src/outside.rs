@@ -106,7 +106,8 @@ impl Outside {
             Effect::Upgrade { conn, .. } => self.line(conn).is_upgraded = true,
             Effect::Respond { conn, .. } | Effect::Close { conn, .. } => self.line(conn).is_over = true,
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
-            Effect::Ping { .. } | Effect::Read { .. } => {}
+            // No request here has a body, or asks for a stream over HTTP.
+            Effect::Body { .. } | Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
         }
     }
 

@@ -240,6 +240,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Request(request) => {
                 return self.feed(now, Input::Request { conn, head: request.head() });
             }
+            Incoming::Body(body) => return self.feed(now, Input::Body { conn, body }),
             Incoming::BadHead(problem) => {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
@@ -339,6 +340,15 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 if !self.core.inspect().planted().is(Bug::LostWakeUp) {
                     self.busy.insert(conn);
                 }
+            }
+            Effect::Body { conn, length } => {
+                self.say(conn, |it| it.take_body(length));
+                // It may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Stream { conn } => {
+                self.say(conn, Conn::stream_events);
+                self.busy.insert(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),
             Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),

@@ -47,7 +47,7 @@ fn text(text: &str) -> Incoming {
 }
 
 fn response(status: u16, content: Content) -> Response {
-    Response { status, content, retry_after_secs: None }
+    Response::new(status, content)
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn an_answer_ends_the_connection_and_a_head_request_gets_no_body() {
         Content-Length: 17\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
         Retry-After: 3\r\nConnection: close\r\n\r\n";
     let content = Content::Problem("{\"code\":\"missing\"}"[..17].into());
-    let answer = Response { status: 503, content, retry_after_secs: Some(3) };
+    let answer = Response { retry_after_secs: Some(3), ..Response::new(503, content) };
     for (method, body) in [("GET", "{\"code\":\"missing\""), ("HEAD", "")] {
         let (mut conn, mut client) = pair();
         client.put(format!("{method} /readyz HTTP/1.1\r\nHost: x\r\n\r\nbody").as_bytes());

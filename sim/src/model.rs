@@ -147,6 +147,7 @@ impl Model {
             | Input::Flushed { .. }
             | Input::AppendFailed { .. }
             | Input::Loaded { .. }
+            | Input::Body { .. }
             | Input::Timer => {}
         }
         Ok(())

@@ -419,13 +419,11 @@ impl Device {
             | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
-            "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             // Another was faster, the run has ended or was not awaiting, or the thread is not free: so be it.
             "thread_busy" | "input_already_given" | "input_not_awaited" => self.asks.answered(id),
             // Two devices answer one question in other words.
             "key_reused" if said.of.as_deref() == Some("input") => self.asks.answered(id),
             // Nobody has served it yet.
-            "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
             "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),

@@ -29,7 +29,11 @@ impl Model {
                 return Ok(());
             }
             Effect::Append { .. } | Effect::Load { .. } => return Ok(()),
-            Effect::Upgrade { conn, .. } | Effect::Respond { conn, .. } => (conn, Some(false)),
+            // The body of a request, and a stream of events over HTTP, are nobody's here.
+            Effect::Upgrade { conn, .. }
+            | Effect::Respond { conn, .. }
+            | Effect::Body { conn, .. }
+            | Effect::Stream { conn, .. } => (conn, Some(false)),
             Effect::Send { conn, .. } | Effect::Ping { conn } | Effect::Read { conn, .. } => {
                 (conn, Some(true))
             }

@@ -164,6 +164,7 @@ impl Worker {
         }
         hello.push('}');
         ctx.trace.message(Of::Other, &self.plan.name, "→", &hello);
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         upgrade.early.push(hello);
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {

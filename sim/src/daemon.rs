@@ -4,6 +4,7 @@
 use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
+use crate::faults::Moment;
 use crate::keys;
 use crate::oracles::{Oracles, kept};
 use crate::pipe::PipeId;
@@ -23,7 +24,7 @@ use runcast_core::ids::ConnId;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Unix time in milliseconds at the beginning of every world.
@@ -116,18 +117,19 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers. While the store takes nothing nobody can tell: an end that
+    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While the store takes nothing nobody can tell: an end that
     /// waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeSet<String> {
+    pub fn active(&mut self) -> BTreeMap<String, bool> {
         let Some(pump) = self.pump.as_mut() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         if pump.storage_mut().is_full() {
-            return BTreeSet::new();
+            return BTreeMap::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
-        view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
+        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let runs = view.runs().filter(|run| is_active(run.state));
+        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
     }
 
     /// How often the states came about that matter, in all daemons so far.
@@ -137,6 +139,11 @@ impl Daemon {
             tally.add_seen(core.inspect().seen());
         }
         tally
+    }
+
+    /// Whether its store is in the middle of this.
+    pub fn is_at(&mut self, moment: Moment) -> bool {
+        self.pump.as_mut().is_some_and(|pump| pump.storage_mut().is_at(moment))
     }
 
     /// Lets oracles look into the core. Nothing has disturbed it since `calm_since`, where that is said.
@@ -323,7 +330,7 @@ impl Daemon {
         if let Some(pump) = self.pump.as_mut() {
             oracles.tally.add_seen(pump.core().inspect().seen());
             sometimes!(oracles.tally, CrashWithAppends if pump.storage_mut().has_pending());
-            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_folding());
+            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_at(Moment::Fold));
         }
         // What dropping the store still writes goes to the old disk, which nobody will see again.
         if let Some(mut pump) = self.pump.take() {

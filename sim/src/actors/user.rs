@@ -10,8 +10,8 @@ use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
 use crate::oracles::{Who, durable};
-use crate::plan::{DevicePlan, Habit};
-use crate::said::Said;
+use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
+use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
 use crate::trace::Of;
@@ -388,11 +388,23 @@ impl Device {
             self.expect(ctx, oracle, false, || what.clone());
         }
         match self.reader.event(seq, said.redelivery) {
-            Ok(true) if seq > has => self.has = Some((epoch, seq)),
+            Ok(true) if seq > has => {
+                self.has = Some((epoch, seq));
+                self.answer(ctx.now, said);
+            }
             Ok(_) => {}
             Err(what) => self.expect(ctx, "O1", false, || what.clone()),
         }
         self.ack_at = self.ack_at.min(ctx.now + ACK_AFTER);
+    }
+
+    fn answer(&mut self, now: Micros, said: &Said<'_>) {
+        let (Some(run), Some("input_required"), Some(data)) = (&said.run, said.event.as_deref(), said.data)
+        else {
+            return;
+        };
+        let data: EventData<'_> = serde_json::from_str(data.get()).unwrap_or_default();
+        self.asks.asked(now, run, data.request.as_deref().unwrap_or_default(), &mut self.dice);
     }
 
     fn refused(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>, text: &str) {
@@ -402,6 +414,10 @@ impl Device {
             "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
+            // Another was faster, the run has ended or was not awaiting, or the thread is not free: so be it.
+            "thread_busy" | "input_already_given" | "input_not_awaited" => self.asks.answered(id),
+            // Two devices answer one question in other words.
+            "key_reused" if said.of.as_deref() == Some("input") => self.asks.answered(id),
             // Nobody has served it yet.
             "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
@@ -415,7 +431,9 @@ impl Device {
     fn work(&mut self, ctx: &mut Ctx<'_>) {
         let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
-        let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
+        let is_mute = self.plan.ack_every == NEVER_ACKS && !ctx.healed;
+        let is_late = ctx.now >= self.ack_at || (ctx.healed && unacked > 0);
+        let is_due = !is_mute && (unacked >= self.plan.ack_every || is_late);
         if is_due && !self.is_viewer() {
             self.acked = self.reader.position;
             self.told = self.told.max(self.acked);
@@ -424,7 +442,7 @@ impl Device {
             }
             texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
         }
-        if is_due {
+        if is_due || is_mute {
             self.ack_at = NEVER;
         }
         for text in texts {

@@ -6,7 +6,7 @@ use crate::dice::Dice;
 use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::Who;
-use crate::plan::WorkerPlan;
+use crate::plan::{WorkerPlan, is_retryable};
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
@@ -147,7 +147,10 @@ impl Worker {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         let token = keys::token("workers", "worker", ctx.expiry(48 * 3600 * SECOND));
-        let serves = |(agent, slots): &(String, u64)| format!("{{\"agent\":\"{agent}\",\"slots\":{slots}}}");
+        let serves = |(agent, slots): &(String, u64)| {
+            let retryable = is_retryable(agent);
+            format!("{{\"agent\":\"{agent}\",\"slots\":{slots},\"retryable\":{retryable}}}")
+        };
         let agents: Vec<String> = self.plan.agents.iter().map(serves).collect();
         let runs: Vec<String> =
             self.jobs.values().map(|job| format!("{{{}}}", job.about().trim_start_matches(','))).collect();
@@ -219,7 +222,7 @@ impl Worker {
             "run" => self.offered(ctx, &said),
             "ack" if mine => self.acked(ctx, run, said.n.unwrap_or(0)),
             "withdraw" if mine => drop(self.jobs.remove(run)),
-            "cancel" => self.cancelled(ctx, &said),
+            "cancel" | "input" => self.commanded(ctx, &said),
             "error" => self.refused(ctx, &said, text),
             _ => {}
         }
@@ -230,6 +233,9 @@ impl Worker {
         self.failures = 0;
         self.lease = said.lease_ms.unwrap_or(15_000) * MS;
         self.window = said.publish_window.unwrap_or(256) as usize;
+        if self.plan.overruns && !ctx.healed {
+            self.window *= 4;
+        }
         self.beat_at = ctx.now + self.lease / 3;
         let entries = said.run_entries();
         for entry in &entries {
@@ -251,7 +257,8 @@ impl Worker {
             return self.expect(ctx, false, || format!("an incomplete offer: {said:?}"));
         };
         let think = if ctx.healed { 0 } else { self.dice.log_uniform(1, 20 * MS) };
-        let Some(job) = Job::new(run, attempt, input.get(), ctx.now + think) else {
+        let agent = said.agent.as_deref().unwrap_or_default();
+        let Some(job) = Job::new(run, attempt, agent, input.get(), ctx.now + think) else {
             return self.expect(ctx, false, || format!("an input is not as it was asked: {input}"));
         };
         self.jobs.insert(run.to_owned(), job);
@@ -262,7 +269,7 @@ impl Worker {
         if job.stage == Stage::Taken {
             job.execute(ctx.now, &mut self.dice);
             let me = format!("{} #{}", self.plan.name, self.life);
-            let judgement = ctx.oracles.fencing.executes(run, &me, job.attempt);
+            let judgement = ctx.oracles.fencing.executes(run, &me, job.attempt, is_retryable(job.agent()));
             ctx.oracles.judge("O18", None, judgement);
         }
         if job.acked(n) {
@@ -270,7 +277,7 @@ impl Worker {
         }
     }
 
-    fn cancelled(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+    fn commanded(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let (Some(run), Some(attempt), Some(i)) = (said.run.as_deref(), said.attempt, said.i) else {
             return self.expect(ctx, false, || format!("an incomplete command: {said:?}"));
         };
@@ -280,9 +287,16 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
-            sometimes!(ctx.oracles.tally, CancelIgnored if is_stubborn);
-            if !is_stubborn {
-                job.cancel(ctx.now + self.dice.log_uniform(1, 200 * MS));
+            let is_told = said.kind == "cancel";
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_told && is_stubborn);
+            let soon = ctx.now + self.dice.log_uniform(1, 200 * MS);
+            match (said.kind.as_ref(), said.request.as_deref()) {
+                ("cancel", _) if !is_stubborn => job.cancel(soon),
+                ("input", Some(request)) => {
+                    let is_asked = job.answered(request, soon);
+                    self.expect(ctx, is_asked, || format!("an answer that nobody waits for: {said:?}"));
+                }
+                _ => {}
             }
         }
     }

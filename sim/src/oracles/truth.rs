@@ -63,6 +63,8 @@ pub struct RunTruth {
     pub started: Option<u64>,
     /// The calls of that attempt: whether each is still open.
     pub calls: BTreeMap<String, bool>,
+    /// The questions of that attempt: whether each is still open.
+    pub questions: BTreeMap<String, bool>,
     /// How it ended.
     pub ended: Option<String>,
     /// Worker's messages of the attempt that are durable or refused: all up to here …
@@ -74,6 +76,11 @@ pub struct RunTruth {
 }
 
 impl RunTruth {
+    /// Whether it waits for an answer.
+    fn is_waiting(&self) -> bool {
+        self.ended.is_none() && self.questions.values().any(|is_open| *is_open)
+    }
+
     /// A worker's message is dealt with.
     pub(crate) fn deal_with(&mut self, n: u64) {
         self.beyond.insert(n);
@@ -107,6 +114,8 @@ pub struct Truth {
     pub runs: BTreeMap<String, RunTruth>,
     /// How many of them have not ended, by user.
     alive: BTreeMap<usize, u64>,
+    /// How many of those wait for their user.
+    waiting: BTreeMap<usize, u64>,
 }
 
 impl Truth {
@@ -140,9 +149,10 @@ impl Truth {
         self.streams.iter()
     }
 
-    /// Whether a user has a run that has not ended.
+    /// Whether a user has a run that has not ended and does not wait for its user.
     pub fn is_alive(&self, user: usize) -> bool {
-        self.alive.get(&user).is_some_and(|count| *count > 0)
+        let waiting = self.waiting.get(&user).copied().unwrap_or(0);
+        self.alive.get(&user).is_some_and(|count| *count > waiting)
     }
 
     /// The runs that have not ended and write to this log.
@@ -210,6 +220,7 @@ impl Truth {
         let run = self.runs.get_mut(id).expect("it was just put there");
         judge(&stored, run)?;
         run.events += 1;
+        let was_waiting = run.is_waiting();
         match kind {
             "run_queued" => {
                 run.user = secrets(text).next();
@@ -221,11 +232,16 @@ impl Truth {
             "agent_started" => {
                 run.started = said.attempt;
                 run.calls.clear();
+                run.questions.clear();
                 run.through = 0;
                 run.beyond.clear();
             }
             "tool_executing" => drop(run.calls.insert(call(&stored.data), true)),
             "tool_completed" => drop(run.calls.insert(call(&stored.data), false)),
+            "input_required" => drop(run.questions.insert(request(&stored.data), true)),
+            "input_received" if stored.data.request.is_some() => {
+                run.questions.insert(request(&stored.data), false);
+            }
             "agent_completed" => {
                 run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
                 let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
@@ -239,6 +255,8 @@ impl Truth {
             None if matches!(kind, "agent_thinking" | "agent_output") => run.deal_with(run.through + 1),
             None => {}
         }
+        let waiting = self.waiting.entry(run.user.unwrap_or(usize::MAX)).or_default();
+        *waiting = *waiting + u64::from(run.is_waiting()) - u64::from(was_waiting);
         Ok(())
     }
 }
@@ -252,6 +270,10 @@ impl Default for StreamTruth {
 /// The call that a tool's event names.
 pub fn call(data: &EventData<'_>) -> String {
     data.call.as_deref().unwrap_or_default().to_owned()
+}
+
+fn request(data: &EventData<'_>) -> String {
+    data.request.as_deref().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

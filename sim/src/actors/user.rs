@@ -10,7 +10,7 @@ use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
 use crate::oracles::{Who, durable};
-use crate::plan::{DevicePlan, Habit};
+use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
 use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
@@ -442,7 +442,9 @@ impl Device {
     fn work(&mut self, ctx: &mut Ctx<'_>) {
         let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
-        let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
+        let is_mute = self.plan.ack_every == NEVER_ACKS && !ctx.healed;
+        let is_late = ctx.now >= self.ack_at || (ctx.healed && unacked > 0);
+        let is_due = !is_mute && (unacked >= self.plan.ack_every || is_late);
         if is_due && !self.is_viewer() {
             self.acked = self.reader.position;
             self.told = self.told.max(self.acked);
@@ -451,7 +453,7 @@ impl Device {
             }
             texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
         }
-        if is_due {
+        if is_due || is_mute {
             self.ack_at = NEVER;
         }
         for text in texts {

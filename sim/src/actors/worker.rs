@@ -167,6 +167,7 @@ impl Worker {
         }
         hello.push('}');
         ctx.trace.message(Of::Other, &self.plan.name, "→", &hello);
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         upgrade.early.push(hello);
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
@@ -232,6 +233,9 @@ impl Worker {
         self.failures = 0;
         self.lease = said.lease_ms.unwrap_or(15_000) * MS;
         self.window = said.publish_window.unwrap_or(256) as usize;
+        if self.plan.overruns && !ctx.healed {
+            self.window *= 4;
+        }
         self.beat_at = ctx.now + self.lease / 3;
         let entries = said.run_entries();
         for entry in &entries {
@@ -283,7 +287,8 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
-            sometimes!(ctx.oracles.tally, CancelIgnored if is_stubborn);
+            let is_told = said.kind == "cancel";
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_told && is_stubborn);
             let soon = ctx.now + self.dice.log_uniform(1, 200 * MS);
             match (said.kind.as_ref(), said.request.as_deref()) {
                 ("cancel", _) if !is_stubborn => job.cancel(soon),

@@ -298,7 +298,6 @@ export class Client implements Requests {
   /** Something is missing: it is asked for again from where the application is. */
   #gap(got: number, found: string): void {
     const error = new RuncastError("gap", `the position is ${got}, but ${found}`, { temporary: true });
-    this.#inbox.lost();
     this.#link.again(error);
     this.#emit("error", error);
   }
@@ -354,7 +353,10 @@ export class Client implements Requests {
     if (this.#streams.get(stream.topic) !== stream) return false;
     if (what.seq <= stream.done) this.#acknowledge();
     else if (before(what) === stream.done) return true;
-    else this.#gap(stream.done, `event ${what.seq} follows`);
+    else {
+      this.#inbox.lost();
+      this.#gap(stream.done, `event ${what.seq} follows`);
+    }
     return false;
   }
 

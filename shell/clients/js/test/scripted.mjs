@@ -32,15 +32,20 @@ export class ScriptedServer {
   #http = createServer((request, response) => this.#request(request, response));
   #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "runcast.v1" });
 
+  #tcp = new Set();
+
   async start() {
+    this.#http.on("connection", (socket) => {
+      this.#tcp.add(socket);
+      socket.on("close", () => this.#tcp.delete(socket)).on("error", () => {});
+    });
     this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     await new Promise((ready) => this.#http.listen(0, "127.0.0.1", ready));
     this.url = `http://127.0.0.1:${this.#http.address().port}/`;
   }
 
   async end() {
-    for (const socket of this.#sockets.clients) socket.terminate();
-    this.#http.closeAllConnections();
+    for (const socket of this.#tcp) socket.destroy();
     await new Promise((gone) => this.#http.close(gone));
   }
 

@@ -4,6 +4,7 @@
 mod scripted;
 
 pub mod agents;
+pub mod ask;
 pub mod auth;
 pub mod cli;
 pub mod client;

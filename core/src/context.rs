@@ -169,7 +169,9 @@ impl Core {
             Found::Rows(rows) => {
                 let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
                     let is_odd = self.planted.is(Bug::EpochNotChanged);
-                    let epoch = Epoch::new(if is_odd { 0 } else { self.random() });
+                    let named_after_user =
+                        user.as_str().bytes().fold(0, |sum, byte| sum << 5 ^ u64::from(byte));
+                    let epoch = Epoch::new(if is_odd { named_after_user } else { self.random() });
                     Context::new(Stream::new(user, epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");

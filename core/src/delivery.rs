@@ -382,7 +382,11 @@ impl Core {
             && me.cursor.again.is_none()
             && conn.flushed() >= oldest.ends
         {
-            let at = self.now.mono + ack_wait(delivery, me.cursor.round, random);
+            let mut wait = ack_wait(delivery, me.cursor.round, random);
+            if self.planted.is(Bug::TimerEarly) {
+                wait = wait.ratio(3, 4);
+            }
+            let at = self.now.mono + wait;
             self.deadlines.set_if_unset(Timer::Acks(id), at);
         }
     }

@@ -104,7 +104,8 @@ impl Core {
         let Some(device) = device else { return resume };
         let is_resumed = resume.status == "resumed";
         let acked = match known {
-            Some(_) if resume.status == "reset" => resume.from,
+            // Forward only acknowledgements move it: its client may never hear of this reset.
+            Some(known) if resume.status == "reset" => known.min(resume.from),
             Some(known) if is_resumed => known.max(resume.from),
             Some(known) => known,
             None => resume.from,

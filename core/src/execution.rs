@@ -169,7 +169,7 @@ impl Core {
 
     /// Tells a worker that its start of a run is durable.
     fn ack_start(&mut self, place: &RunOf, of: &Attempt, key: &WorkerKey, out: &mut Effects) {
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         if let Some(run) = self.run_mut(place) {
             run.is_start_acked = true;
         }

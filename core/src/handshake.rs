@@ -184,7 +184,7 @@ impl Core {
         outcome: Result<Claims, TokenProblem>,
         out: &mut Effects,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         if let Role::Request(_) = &conn.role {
             return self.on_request_verified(id, outcome, out);
         }

@@ -83,7 +83,7 @@ use effect::{Effect, Effects};
 use ending::About;
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
-use planted::{Bug, Planted};
+use planted::Planted;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -211,7 +211,7 @@ impl Core {
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
-                let reveals = self.durable.appended(upto);
+                let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
@@ -292,9 +292,7 @@ impl Core {
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
-        let is_early = self.planted.is(Bug::TimerEarly);
-        let until = self.now.mono + if is_early { Span::millis(500) } else { Span::ZERO };
-        while let Some(timer) = self.deadlines.due(until) {
+        while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Answer(conn) => self.on_answer_overdue(conn, out),

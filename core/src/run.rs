@@ -271,7 +271,7 @@ impl Run {
         if run.is_queued() {
             run.queued_since = Mono(now.mono.0.saturating_sub(waited.0));
         } else {
-            run.questions = rows.questions.map(stored).unwrap_or_default();
+            run.questions = rows.questions.map(|row| Questions::from_row(row, now)).unwrap_or_default();
             run.running_since = (!run.is_waiting()).then_some(now.mono);
         }
         run.commands = Commands::from_rows(rows.commands.iter().copied(), state.commands);

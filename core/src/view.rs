@@ -20,6 +20,8 @@ pub struct RunView<'a> {
     pub state: &'static str,
     /// The fencing number of its last dispatch.
     pub attempt: u64,
+    /// The name of the worker at which it is, or to which it is offered.
+    pub worker: Option<&'a str>,
 }
 
 impl<'a> View<'a> {
@@ -67,6 +69,7 @@ impl<'a> View<'a> {
                 user,
                 state: state.state(),
                 attempt: state.attempt,
+                worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })
     }

@@ -173,11 +173,6 @@ impl Core {
         }
     }
 
-    /// Whether this is the connection of a worker that was welcomed.
-    pub(crate) fn is_worker_welcome(&self, id: ConnId) -> bool {
-        matches!(self.conns.get(&id).map(|conn| &conn.role), Some(Role::Worker(me)) if me.is_welcome)
-    }
-
     /// A worker names a run that it has started: does it go on?
     fn come_back(&mut self, key: &WorkerKey, of: &Attempt, rows: &[(RowKey, Bytes)]) -> Object {
         let answer = |n: u64, state: &str| {
@@ -398,9 +393,15 @@ impl Core {
     /// Tells a worker that an offer no longer stands.
     pub(crate) fn withdraw(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
         let Some(attempt) = self.run_mut(of).map(|run| run.attempt) else { return };
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         let attempt = Attempt { run: of.run.clone(), attempt };
         self.send(conn, text(about("withdraw", &attempt)), out);
+    }
+
+    /// Where a worker can be told of its runs: nowhere before its `welcome`, which comes first and says it all.
+    pub(crate) fn line_to(&self, key: &WorkerKey) -> Option<ConnId> {
+        let conn = self.workers.get(key)?.conn?;
+        self.conns.get(&conn).is_some_and(|conn| conn.is_welcome()).then_some(conn)
     }
 
     /// A worker takes a run: it is passed over no longer.

@@ -6,7 +6,10 @@
 
 pub mod choices;
 pub mod conn_bytes;
+pub mod core_inputs;
 pub mod http_head;
+mod memory;
+mod outside;
 mod pipe;
 pub mod wire_decode;
 
@@ -14,8 +17,9 @@ pub mod wire_decode;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 3] = [
+pub const TARGETS: [(&str, Target); 4] = [
     ("wire_decode", wire_decode::target),
+    ("core_inputs", core_inputs::target),
     ("conn_bytes", conn_bytes::target),
     ("http_head", http_head::target),
 ];

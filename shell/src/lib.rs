@@ -18,4 +18,7 @@ pub mod pump;
 pub mod storage;
 pub mod store;
 pub mod store_thread;
+#[cfg(test)]
+mod store_thread_tests;
+mod sync;
 pub mod worker;

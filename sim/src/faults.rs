@@ -48,6 +48,11 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// The machine loses its power and its disk: it comes back with an empty one.
+    NewDisk {
+        /// How long it is down.
+        time: Micros,
+    },
     /// The process stands still.
     Stall {
         /// How long.
@@ -91,6 +96,7 @@ impl Fault {
             | Self::DropAll
             | Self::Kill { .. }
             | Self::PowerLoss { .. }
+            | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
             | Self::Jump { .. } => None,
         }
@@ -135,6 +141,9 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         faults.extend(
             (0..3).map(|n| (at + n * 700 * MS, Fault::Kill { time: dice.log_uniform(MS, 600 * MS) })),
         );
+    }
+    if dice.chance(1, 20) {
+        faults.push((dice.below(until), Fault::NewDisk { time: dice.log_uniform(500 * MS, 5 * SECOND) }));
     }
     faults.sort_by_key(|(at, _)| *at);
     faults

@@ -114,6 +114,8 @@ pub struct WorkerPlan {
     pub network: Network,
     /// The mean time until its process crashes.
     pub crash_every: Option<Micros>,
+    /// When its machine is gone for good, nobody knowing.
+    pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
     pub flap_every: Option<(Micros, Micros)>,
     /// Of 100 offers it declines so many …
@@ -198,6 +200,7 @@ impl WorkerPlan {
             agents: agents.iter().map(|(agent, slots)| ((*agent).to_owned(), *slots)).collect(),
             network: Network::good(2),
             crash_every: None,
+            dies_at: None,
             flap_every: None,
             declines: 0,
             ignores: 0,
@@ -221,6 +224,7 @@ impl WorkerPlan {
         Self {
             network,
             crash_every: dice.chance(1, 4).then(|| dice.log_uniform(5 * SECOND, 40 * SECOND)),
+            dies_at: (index > 0 && dice.chance(1, 5)).then(|| dice.log_uniform(5 * SECOND, 60 * SECOND)),
             flap_every: dice.chance(1, 3).then(|| {
                 (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))
             }),
@@ -236,6 +240,11 @@ impl WorkerPlan {
 
 /// The agents of every world.
 pub const AGENTS: [&str; 3] = ["research", "write", "check"];
+
+/// Whether runs of an agent may be executed again.
+pub fn is_retryable(agent: &str) -> bool {
+    agent == "check"
+}
 
 impl Plan {
     /// A world of nobody, in which nothing goes wrong; for scenarios to fill.

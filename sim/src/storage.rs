@@ -109,6 +109,22 @@ impl SimStorage {
         self.dropped_from.is_some()
     }
 
+    /// Whether it was given what it has not acknowledged.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether it folds at present.
+    pub fn is_folding(&self) -> bool {
+        matches!(self.running, Some((_, Job::Fold)))
+    }
+
+    /// Whether it does what it is given without delay.
+    pub fn is_well(&self) -> bool {
+        let soon = self.schedule.now() + 100 * MS;
+        !self.is_full() && self.running.as_ref().is_none_or(|(at, _)| *at <= soon)
+    }
+
     /// How many commits there were.
     pub fn commits(&self) -> u64 {
         self.commits

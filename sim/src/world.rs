@@ -14,6 +14,7 @@ use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId, Way};
 use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
+use crate::sometimes::Tally;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
 
@@ -48,6 +49,8 @@ pub struct Summary {
     pub partitions: u64,
     /// The hash over the trace.
     pub hash: u64,
+    /// How often the states came about that matter.
+    pub tally: Tally,
 }
 
 /// A world.
@@ -171,6 +174,7 @@ impl World {
             commits: self.daemon.commits,
             turns: self.daemon.turns,
             hash: self.trace.hash(),
+            tally: self.daemon.tally(&self.oracles),
             ..self.summary
         }
     }
@@ -260,6 +264,8 @@ impl World {
                 if calm > 0 || self.plan.faults.is_empty() {
                     self.oracles.look(calm);
                 }
+                let is_calm = calm > 0 || self.plan.faults.is_empty();
+                self.daemon.look(&mut self.oracles, is_calm.then_some(calm));
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
         }
@@ -356,7 +362,13 @@ impl World {
                 self.summary.crashes += 1;
                 self.schedule.after(*time, Event::Boot);
             }
-            Fault::Kill { .. } | Fault::PowerLoss { .. } => {}
+            Fault::NewDisk { time } if self.daemon.is_up() => {
+                self.net.set_host(false);
+                self.daemon.lose_disk(&mut self.oracles);
+                self.summary.crashes += 1;
+                self.schedule.after(*time, Event::Boot);
+            }
+            Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -406,6 +418,7 @@ impl World {
             | Fault::DropAll
             | Fault::Kill { .. }
             | Fault::PowerLoss { .. }
+            | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}
         }

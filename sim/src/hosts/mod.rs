@@ -98,7 +98,7 @@ impl Hosts {
             actors,
             book: Book::default(),
             is_healed: false,
-            is_without_power: false,
+            fall: stage::Fall::default(),
         }));
         let mut ways = dice(3);
         let hosts = Self {
@@ -157,6 +157,7 @@ impl Hosts {
             commits: stage.daemon.commits,
             turns: stage.daemon.turns,
             hash: self.trace.hash(),
+            tally: stage.daemon.tally(&stage.oracles),
             ..self.summary
         }
     }
@@ -199,6 +200,11 @@ impl Hosts {
     fn look(&mut self) -> Result<(), Violation> {
         if self.patience.is_some() || self.plan.faults.is_empty() {
             self.stage.borrow_mut().oracles.look(self.calm_since);
+        }
+        {
+            let stage = &mut *self.stage.borrow_mut();
+            let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+            stage.daemon.look(&mut stage.oracles, is_calm.then_some(self.calm_since));
         }
         let (now, missing) = (self.now(), self.missing().unwrap_or_default());
         let progress = {

@@ -1,0 +1,89 @@
+//! A run in the model: its states, its tools, and what its worker said.
+
+use super::Judgement;
+use crate::said::EventData;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Asked and Ending are written and not durable, Queued and Ended are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    Asked,
+    Queued,
+    Offered,
+    Starting,
+    Running,
+    Cancelling,
+    Ending,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) user: String,
+    pub(super) thread: String,
+    pub(super) state: State,
+    pub(super) attempt: u64,
+    pub(super) first_seq: u64,
+    /// The step in which it was last changed by what the core wrote.
+    pub(super) changed_at: usize,
+    /// Calls that have not ended.
+    pub(super) open: BTreeSet<String>,
+    /// What its worker said and the log does not have: attempt, event, data.
+    pub(super) heard: VecDeque<(u64, String, String)>,
+    /// The attempt whose start is durable, and the message of it up to which all are.
+    pub(super) durable: (u64, u64),
+}
+
+impl Run {
+    pub(super) fn new(user: &str, thread: &str, first_seq: u64) -> Self {
+        let (user, thread, state, durable) = (user.to_owned(), thread.to_owned(), State::Asked, (0, 0));
+        let (open, heard) = (BTreeSet::new(), VecDeque::new());
+        Self { user, thread, state, attempt: 0, first_seq, changed_at: 0, open, heard, durable }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        (State::Offered..=State::Cancelling).contains(&self.state)
+    }
+
+    /// Its state in a word of the protocol. An end that is not durable is not shown.
+    pub(super) fn word(&self) -> &'static str {
+        match self.state {
+            State::Asked | State::Queued => "queued",
+            State::Offered | State::Starting => "dispatched",
+            State::Running | State::Ending => "running",
+            State::Cancelling => "cancelling",
+            State::Ended => "ended",
+        }
+    }
+
+    /// An event of its worker, or the end of a call that the daemon writes in its place.
+    pub(super) fn takes(&mut self, attempt: u64, kind: &str, data: &str, is_blind: bool) -> Judgement {
+        let EventData { call, status, .. } = serde_json::from_str(data).map_err(|error| error.to_string())?;
+        let is_this = |said: &(u64, String, String)| (said.0, &*said.1, &*said.2) == (attempt, kind, data);
+        match self.heard.iter().position(is_this) {
+            Some(at) => drop(self.heard.drain(..=at)),
+            None => {
+                let is_end = kind == "tool_completed" && status.as_deref() == Some("interrupted");
+                must!(is_end, "its worker did not say this");
+            }
+        }
+        let is_executed = matches!(self.state, State::Running | State::Cancelling) && self.attempt == attempt;
+        must!(is_executed || is_blind, "attempt {} is {:?}", self.attempt, self.state);
+        let is_right = match (kind, call) {
+            ("tool_executing", Some(call)) => self.open.insert(call.into_owned()),
+            ("tool_completed", Some(call)) => self.open.remove(call.as_ref()),
+            ("tool_progress", Some(call)) => self.open.contains(call.as_ref()),
+            _ => true,
+        };
+        must!(is_right, "the open calls are {:?}", self.open);
+        Ok(())
+    }
+
+    /// Messages up to `n` of this attempt are acknowledged; the last may be its end.
+    pub(super) fn acks(&self, attempt: Option<u64>, n: Option<u64>) -> Judgement {
+        let (attempt, n) = (attempt.unwrap_or(0), n.unwrap_or(u64::MAX));
+        let is_durable = self.durable.0 == attempt && (n <= self.durable.1 || self.state == State::Ended);
+        must!(is_durable, "attempt and message {:?} are durable", self.durable);
+        Ok(())
+    }
+}

@@ -15,6 +15,7 @@ use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::scope::Scope;
+use crate::sse::Begin;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
 use crate::wire::query::{Params, decode};
@@ -44,6 +45,7 @@ enum What {
     Runs,
     Threads,
     Events,
+    Stream,
     Ack,
     Workers,
     Status,
@@ -63,6 +65,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
     Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
     Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
+    Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
     Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
@@ -76,6 +79,7 @@ pub(crate) struct Request {
     name: Option<String>,
     params: Params,
     key: Option<Key>,
+    last_event_id: Option<String>,
     /// The length of its body, if it is to have one.
     length: Option<usize>,
     identity: Option<Identity>,
@@ -92,6 +96,7 @@ enum Todo {
     Input(Input),
     List(Listing),
     Events(Page),
+    Stream(Begin),
     Ack(Ack),
     Workers,
     Status,
@@ -185,7 +190,9 @@ impl Core {
             .map(|key| Key::parse(key).ok_or_else(|| wrong("Idempotency-Key", Key::RULE, key)));
         let length = if route.has_body() { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
-        Ok((Request { route, name, params, key, length, identity: None, todo: None }, token))
+        let last_event_id = head.last_event_id.map(String::from);
+        let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
+        Ok((request, token))
     }
 
     fn body_length(&self, body: BodyLength) -> Result<usize, Refused> {
@@ -254,6 +261,7 @@ impl Core {
             Todo::State(run) => self.on_run_state(caller, run, out),
             Todo::Cancel(run) => self.on_cancel(caller, run, out),
             Todo::Input(input) => self.on_input(caller, input, out),
+            Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
@@ -273,7 +281,12 @@ impl Core {
             Todo::List(what) => self.on_list(caller, what, out),
             Todo::Events(page) => self.on_get_events(caller, page, out),
             Todo::Ack(ack) => self.on_device_ack(&caller, &ack, out),
-            Todo::State(_) | Todo::Cancel(_) | Todo::Input(_) | Todo::Workers | Todo::Status => {
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Input(_)
+            | Todo::Stream(_)
+            | Todo::Workers
+            | Todo::Status => {
                 unreachable!("done without a context")
             }
         }
@@ -316,6 +329,7 @@ impl Request {
             What::Runs => Todo::List(Listing::runs(&self.params)?),
             What::Threads => Todo::List(Listing::Threads),
             What::Events => Todo::Events(Page::read(&self.params)?),
+            What::Stream => Todo::Stream(Begin::read(&self.params, self.last_event_id.as_deref())?),
             What::Ack => Todo::Ack(user::read_ack(body)?),
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,

@@ -57,6 +57,7 @@ mod requests;
 mod run;
 mod scope;
 pub mod sometimes;
+mod sse;
 mod stream;
 pub mod time;
 mod view;

@@ -96,7 +96,7 @@ impl AgentState {
     pub(crate) fn breaker(&self, now: Mono) -> Breaker {
         match self.breaker {
             Breaker::Open { until } if until <= now => Breaker::HalfOpen { successes: 0 },
-            breaker => breaker,
+            breaker @ (Breaker::Closed { .. } | Breaker::Open { .. } | Breaker::HalfOpen { .. }) => breaker,
         }
     }
 
@@ -107,6 +107,15 @@ impl AgentState {
 }
 
 impl Breaker {
+    /// In a word of the protocol.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed { .. } => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen { .. } => "half_open",
+        }
+    }
+
     fn after(self, is_good: bool, config: &config::Breaker, now: Mono) -> Self {
         match (self, is_good) {
             (Self::Closed { .. }, true) => Self::default(),

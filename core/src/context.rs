@@ -140,7 +140,7 @@ impl Core {
     /// Makes a user's context be there, and then lets the connection in.
     pub(crate) fn open_context(&mut self, id: ConnId, user: &User, out: &mut Effects) {
         if self.users.contains_key(user) {
-            return self.admit_device(id, out);
+            return self.enter_context(id, out);
         }
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
@@ -153,6 +153,15 @@ impl Core {
         }
     }
 
+    /// The context is there.
+    fn enter_context(&mut self, id: ConnId, out: &mut Effects) {
+        match self.conns.get(&id).map(|conn| &conn.role) {
+            Some(Role::User(_)) => self.admit_device(id, out),
+            Some(Role::Request(_)) => self.on_request_context(id, out),
+            Some(Role::Http | Role::Greeting(_) | Role::Worker(_)) | None => {}
+        }
+    }
+
     /// What the store has of a user has come.
     pub(crate) fn on_context(&mut self, user: &User, found: Found, out: &mut Effects) {
         let waiting = self.loading.remove(user).unwrap_or_default();
@@ -160,12 +169,14 @@ impl Core {
             Found::Rows(rows) => {
                 let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
                     let is_odd = self.planted.is(Bug::EpochNotChanged);
-                    let epoch = Epoch::new(if is_odd { 0 } else { self.random() });
+                    let named_after_user =
+                        user.as_str().bytes().fold(0, |sum, byte| sum << 5 ^ u64::from(byte));
+                    let epoch = Epoch::new(if is_odd { named_after_user } else { self.random() });
                     Context::new(Stream::new(user, epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
                 for id in waiting {
-                    self.admit_device(id, out);
+                    self.enter_context(id, out);
                 }
                 self.leave_memory(user);
             }
@@ -252,7 +263,7 @@ impl Core {
     pub(crate) fn user_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::UserConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::User(user) => Some(user),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 }

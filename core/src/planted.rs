@@ -52,7 +52,7 @@ bugs! {
     WindowNeverReopens = "window-never-reopens",
     /// One event more than the window is sent unacknowledged.
     WindowOneTooMany = "window-one-too-many",
-    /// A timer fires up to half a second early, if the core wakes for something else.
+    /// The timer of an acknowledgement fires after three quarters of its time.
     TimerEarly = "timer-early",
     /// A retry sends the unacknowledged events from the newest to the oldest.
     RetryLosesOrder = "retry-loses-order",
@@ -88,7 +88,7 @@ bugs! {
     DedupeByContent = "dedupe-by-content",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
-    /// A connection that fairness has cut short is not heard again before the next edge.
+    /// What came together with the head of an upgrade is not heard before more comes.
     LostWakeUp = "lost-wake-up",
 }
 

@@ -4,16 +4,16 @@
 //! it stays at its worker. The first valid answer wins.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::commands::{COMMANDS_MAX, Order};
-use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
-use crate::durable::Reveal;
 use crate::effect::Effects;
-use crate::ids::{ConnId, Device, Key, Request, RunId};
+use crate::ending::About;
+use crate::ids::{Device, Key, Request, RunId};
 use crate::record::Record;
 use crate::run::{Phase, Run, raw_json};
-use crate::time::{Span, WallMs};
+use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::event::{Kind, Question};
 use crate::wire::json::Object;
@@ -37,15 +37,34 @@ const RETRY_MS: u64 = 1_000;
 /// The questions of an attempt.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Questions {
-    /// Those that nobody has answered, with the time at which they expire, wall clock.
-    pub(crate) open: BTreeMap<Request, u64>,
+    /// Those that nobody has answered.
+    pub(crate) open: BTreeMap<Request, Open>,
     used: BTreeSet<Request>,
     given: BTreeSet<Request>,
     /// The newest keys of inputs, with what was said under them.
     keys: VecDeque<(Key, String)>,
 }
 
+/// How long an open question waits. A clock that jumps changes nothing but across a restart, and then at
+/// most by the whole time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Open {
+    expires_ms: u64,
+    in_all: u64,
+    #[serde(skip)]
+    at: Mono,
+}
+
 impl Questions {
+    /// Questions as they are stored: each waits for what is left of its time.
+    pub(crate) fn from_row(row: &[u8], now: Now) -> Self {
+        let mut questions: Self = serde_json::from_slice(row).expect("a stored row is what was stored");
+        for open in questions.open.values_mut() {
+            open.at = now.mono + WallMs(open.expires_ms).since(now.wall).min(Span(open.in_all));
+        }
+        questions
+    }
+
     fn was_said(&self, key: &Key) -> Option<&str> {
         self.keys.iter().find(|(other, _)| other == key).map(|(_, digest)| digest.as_str())
     }
@@ -61,7 +80,7 @@ impl Questions {
 impl Core {
     /// A worker asks its run's user.
     pub(crate) fn open_question(&mut self, of: &RunOf, question: &Question) -> Result<(), Refusal> {
-        let wall = self.now.wall;
+        let now = self.now;
         let Some(run) = self.run_mut(of) else { return Ok(()) };
         let rule = |message| Err(Refusal::new(Code::BadEvent, message, "keep the order of a run's events"));
         if run.questions.open.len() >= OPEN_MAX {
@@ -77,7 +96,9 @@ impl Core {
         }
         let expires = question.expires.unwrap_or(EXPIRES).min(EXPIRES_MAX);
         let was_waiting = run.is_waiting();
-        run.questions.open.insert(question.request.clone(), wall.0 + expires.as_millis());
+        let expires_ms = now.wall.0 + expires.as_millis();
+        let open = Open { expires_ms, in_all: expires.0, at: now.mono + expires };
+        run.questions.open.insert(question.request.clone(), open);
         if !was_waiting {
             self.pause(of);
         }
@@ -117,20 +138,18 @@ impl Core {
 
     /// Sets the timer for the first question that expires.
     pub(crate) fn watch_questions(&mut self, of: &RunOf) {
-        let (wall, mono) = (self.now.wall, self.now.mono);
         let Some(run) = self.run_mut(of) else { return };
-        if let Some(first) = run.questions.open.values().min() {
-            let left = WallMs(*first).since(wall).min(crate::queue::AGE_EVERY);
-            self.deadlines.set(Timer::Questions(of.run.clone()), mono + left);
+        if let Some(first) = run.questions.open.values().map(|open| open.at).min() {
+            self.deadlines.set(Timer::Questions(of.run.clone()), first);
         }
     }
 
     /// Questions may have waited for too long.
     pub(crate) fn on_questions_check(&mut self, run: &RunId) {
         let Some(of) = self.run_of(run) else { return };
-        let wall = self.now.wall.0;
+        let now = self.now.mono;
         let Some(run) = self.run_mut(&of).filter(|run| run.is_waiting()) else { return };
-        let over = run.questions.open.iter().filter(|(_, expires)| **expires <= wall);
+        let over = run.questions.open.iter().filter(|(_, open)| open.at <= now);
         let over: Vec<Request> = over.map(|(request, _)| request.clone()).collect();
         for request in over {
             let data = Object::new().str("request", request.as_str()).raw("expired", true).finish();
@@ -162,9 +181,10 @@ impl Core {
     /// Another attempt asks anew.
     pub(crate) fn forget_questions(&mut self, of: &RunOf) {
         let Some(run) = self.run_mut(of) else { return };
-        run.questions = Questions::default();
-        let key = run.key(crate::record::Table::RunQuestions, &of.run);
-        self.durable.record(Record::Delete { key });
+        // The keys stay: they count in the run, not in the attempt.
+        let keys = core::mem::take(&mut run.questions.keys);
+        run.questions = Questions { keys, ..Questions::default() };
+        self.store_questions(of);
     }
 
     fn store_questions(&mut self, of: &RunOf) {
@@ -176,20 +196,16 @@ impl Core {
     }
 
     /// `input`: to a run in memory at once, to another after asking the store whether there was one.
-    pub(crate) fn on_input(&mut self, conn: ConnId, id: Option<String>, input: Input, out: &mut Effects) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
-        let of = RunOf { user: user.clone(), run: input.run.clone() };
-        if self.run_mut(&of).is_none() {
-            let rows = Vec::from([crate::run::ended_key(&of.run)]);
-            return self.look_up(conn, &user, crate::Load::Ended { conn, id, of, asked: "input" }, rows, out);
-        }
-        let device = self.user_conn(conn).and_then(|me| me.device.clone());
-        match self.take_input(&of, input, device) {
+    pub(crate) fn on_input(&mut self, caller: Caller, input: Input, out: &mut Effects) {
+        let Some(of) = self.run_for(&caller, &input.run) else {
+            return self.look_up_end(caller, input.run, About::Input, out);
+        };
+        match self.take_input(&of, input, caller.device.clone()) {
             Ok(()) => {
-                let answer = ok("input", id.as_deref()).str("run", of.run.as_str());
-                self.durable.reveal(Reveal::Reply { conn, text: text(answer) });
+                let answer = ok("input", caller.id()).str("run", of.run.as_str());
+                self.reply(&caller, 200, answer);
             }
-            Err(refusal) => self.send_error(conn, Some("input"), id.as_deref(), &refusal, out),
+            Err(refusal) => self.refuse(&caller, "input", &refusal, out),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct RunView<'a> {
     pub agent: &'a Agent,
     /// Whether it is queued, durable, and may be offered to any worker.
     pub is_ready: bool,
+    /// The name of the worker at which it is, or to which it is offered.
+    pub worker: Option<&'a str>,
 }
 
 /// How far a user's connection is in its stream.
@@ -130,6 +132,7 @@ impl<'a> View<'a> {
                     && state.not_before <= core.now.mono
                     && state.avoid.is_empty()
                     && core.may_start(&state.spec.agent),
+                worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })
     }

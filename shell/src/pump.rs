@@ -127,7 +127,6 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             appended: false,
         }
     }
-
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
@@ -251,7 +250,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
+        if entry.conn.has_more() {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {
@@ -264,6 +263,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Incoming::Request(request) => {
                 return self.feed(now, Input::Request { conn, head: request.head() });
             }
+            Incoming::Body(body) => return self.feed(now, Input::Body { conn, body }),
             Incoming::BadHead(problem) => {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
@@ -357,6 +357,17 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
+                if !self.core.inspect().planted().is(Bug::LostWakeUp) {
+                    self.busy.insert(conn);
+                }
+            }
+            Effect::Body { conn, length } => {
+                self.say(conn, |it| it.take_body(length));
+                // It may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Stream { conn } => {
+                self.say(conn, Conn::stream_events);
                 self.busy.insert(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),

@@ -4,13 +4,16 @@
 use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
-use crate::faults::Fault;
+use crate::faults::{Fault, Moment};
 use crate::keys;
+use crate::model::{Model, Watching};
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
+use crate::sometimes;
+use crate::sometimes::Tally;
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use crate::watch::Watch;
@@ -25,8 +28,10 @@ use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Unix time in milliseconds at the beginning of every world.
@@ -61,6 +66,9 @@ pub struct Daemon {
     jumps: bool,
     /// Whether what comes to the core is written down and given to a fresh one (O20).
     pub records: bool,
+    booted_at: Micros,
+    /// What the model says about the core.
+    judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
     pub commits: u64,
     /// Turns there were.
@@ -89,6 +97,8 @@ impl Daemon {
             splits: plan.splits,
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
+            booted_at: 0,
+            judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
         }
@@ -124,18 +134,56 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers. While the store takes nothing nobody can tell: an end that
+    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While the store takes nothing nobody can tell: an end that
     /// waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeSet<String> {
+    pub fn active(&mut self) -> BTreeMap<String, bool> {
         let Some(pump) = self.pump.as_mut() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         if pump.storage_mut().is_full() {
-            return BTreeSet::new();
+            return BTreeMap::new();
         }
         let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "cancelling");
-        view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
+        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
+        let runs = view.runs().filter(|run| is_active(run.state));
+        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
+    }
+
+    /// How often the states came about that matter, in all daemons so far.
+    pub fn tally(&self, oracles: &Oracles) -> Tally {
+        let mut tally = oracles.tally;
+        if let Some(core) = self.core() {
+            tally.add_seen(core.inspect().seen());
+        }
+        tally
+    }
+
+    /// Whether its store is in the middle of this.
+    pub fn is_at(&mut self, moment: Moment) -> bool {
+        self.pump.as_mut().is_some_and(|pump| pump.storage_mut().is_at(moment))
+    }
+
+    /// Lets oracles look into the core. Nothing has disturbed it since `calm_since`, where that is said.
+    pub fn look(&mut self, oracles: &mut Oracles, calm_since: Option<Micros>) {
+        let now = self.schedule.now();
+        let Some(pump) = self.pump.as_mut() else { return };
+        if let Some(calm_since) = calm_since {
+            let (view, lease) = (pump.core().inspect(), self.config.runs.lease.0);
+            let judgement = oracles.leases.look(now, view, lease, calm_since.max(self.booted_at));
+            oracles.judge("O19", None, judgement);
+        }
+        let is_well = now >= self.stalled_until && pump.storage_mut().is_well();
+        let judgement = oracles.positions.look(now, pump.core().inspect(), is_well);
+        oracles.judge("O3", None, judgement);
+        pump.core().assert_invariants();
+        if self.config.odd & odd::NARROW == 0 {
+            oracles.judge("O23", None, others::owed(pump.core()));
+        }
+        oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
+        let late = pump.witness().look(pump.core());
+        if let Err((oracle, what)) = late {
+            oracles.judge(oracle, None, Err(what));
+        }
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
@@ -153,6 +201,7 @@ impl Daemon {
         let flat: Vec<Record> = pending.iter().flat_map(|append| append.to_vec()).collect();
         let events = match kept::reopened(&oracles.truth, &flat, &mut load) {
             Ok(found) => {
+                sometimes!(oracles.tally, CrashKeepsAppends if !found.is_empty());
                 found.iter().for_each(|record| oracles.stored(record));
                 found.len()
             }
@@ -173,30 +222,20 @@ impl Daemon {
             storage.split();
         }
         let (mut opening, config) = (Vec::new(), self.config.clone());
+        let model = image.clone();
         let written_down = self.records.then(|| image.clone());
         let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
         let recording = written_down.map(|image| {
             let start = Start { config: config.clone(), seed, image, now, planted: self.planted };
             Recording::new(start, &opening)
         });
-        let watch = Watch::new(config, self.jumps, recording);
+        self.booted_at = self.schedule.now();
+        let model = Model::open(&self.config, &model);
+        let model = Watching::begin(model, &opening, &core, &self.judgement);
+        let watch = Watch::new(config, self.jumps, model, recording);
         self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
-    }
-
-    /// Looks around in the process.
-    pub fn look(&mut self, oracles: &mut Oracles) {
-        let Some(pump) = &mut self.pump else { return };
-        pump.core().assert_invariants();
-        if self.config.odd & odd::NARROW == 0 {
-            oracles.judge("O23", None, others::owed(pump.core()));
-        }
-        oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
-        let late = pump.witness().look(pump.core());
-        if let Err((oracle, what)) = late {
-            oracles.judge(oracle, None, Err(what));
-        }
     }
 
     /// The disk fails already. Someone looks after it, and starts the process again.
@@ -238,9 +277,10 @@ impl Daemon {
     pub fn stored(&mut self, oracles: &mut Oracles) -> bool {
         let Some(pump) = &mut self.pump else { return false };
         let storage = pump.storage_mut();
-        let commits = storage.commits();
+        let (commits, was_full) = (storage.commits(), storage.is_full());
         if storage.finish() {
             self.commits += storage.commits() - commits;
+            sometimes!(oracles.tally, DiskFull if storage.is_full() && !was_full);
             let acknowledged = storage.take_acknowledged();
             let records = acknowledged.iter().map(|records| records.len()).sum::<usize>();
             if records > 0 {
@@ -271,7 +311,9 @@ impl Daemon {
             return Ok(());
         }
         let Some(pump) = &mut self.pump else { return Ok(()) };
-        let turn = pump.turn(now)?;
+        let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
+        oracles.judge("O21", None, self.judgement.replace(Ok(())));
+        let turn = turn?;
         self.turns += 1;
         if let Some((oracle, what)) = pump.witness_mut().take_broken() {
             oracles.judge(oracle, None, Err(what));
@@ -334,7 +376,22 @@ impl Daemon {
         self.end(disk, oracles);
     }
 
+    /// Takes the power and the disk away: an empty one takes its place.
+    pub fn lose_disk(&mut self, oracles: &mut Oracles) {
+        self.end(SimDisk::default(), oracles);
+        self.pending.clear();
+        sometimes!(oracles.tally, DiskLost);
+        oracles.disk_lost();
+    }
+
     fn end(&mut self, disk: SimDisk, oracles: &mut Oracles) {
+        sometimes!(oracles.tally, CrashSoonAgain if self.schedule.now() < self.booted_at + SECOND);
+        sometimes!(oracles.tally, CrashWithToolOpen if oracles.truth.has_open_tool());
+        if let Some(pump) = self.pump.as_mut() {
+            oracles.tally.add_seen(pump.core().inspect().seen());
+            sometimes!(oracles.tally, CrashWithAppends if pump.storage_mut().has_pending());
+            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_at(Moment::Fold));
+        }
         // What dropping the store still writes goes to the old disk, which nobody will see again.
         self.replay(oracles);
         if let Some(mut pump) = self.pump.take() {

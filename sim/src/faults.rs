@@ -43,6 +43,13 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// SIGKILL as soon as the store does this.
+    Ambush {
+        /// In the middle of what.
+        during: Moment,
+        /// How long it is down.
+        time: Micros,
+    },
     /// The machine loses its power.
     PowerLoss {
         /// How long it is down.
@@ -54,6 +61,11 @@ pub enum Fault {
         time: Micros,
         /// Whether it is the power that goes.
         power: bool,
+    },
+    /// The machine loses its power and its disk: it comes back with an empty one.
+    NewDisk {
+        /// How long it is down.
+        time: Micros,
     },
     /// The process stands still.
     Stall {
@@ -84,6 +96,15 @@ pub enum Fault {
     },
 }
 
+/// What a crash waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Between append and appended.
+    Commit,
+    /// Folding.
+    Fold,
+}
+
 impl Fault {
     /// How long it lasts, if it lasts.
     pub fn time(&self) -> Option<Micros> {
@@ -97,8 +118,10 @@ impl Fault {
             Self::Reset { .. }
             | Self::DropAll
             | Self::Kill { .. }
+            | Self::Ambush { .. }
             | Self::PowerLoss { .. }
             | Self::CrashAtCommit { .. }
+            | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
             | Self::Jump { .. } => None,
         }
@@ -111,7 +134,7 @@ type Draw = fn(&mut Dice) -> Fault;
 /// Draws what goes wrong before `until`. A family is on in half of the seeds.
 pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     let mut faults = Vec::new();
-    let families: [(Micros, Draw); 11] = [
+    let families: [(Micros, Draw); 12] = [
         (20, |dice| Fault::Reset { pick: dice.any() }),
         (40, |dice| Fault::Hole { pick: dice.any(), time: dice.log_uniform(SECOND, 60 * SECOND) }),
         (12, partition),
@@ -121,6 +144,10 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         }),
         (30, |_| Fault::DropAll),
         (25, |dice| Fault::Kill { time: dice.log_uniform(50 * MS, 5 * SECOND) }),
+        (60, |dice| Fault::Ambush {
+            during: if dice.chance(1, 2) { Moment::Commit } else { Moment::Fold },
+            time: dice.log_uniform(50 * MS, 5 * SECOND),
+        }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
         (20, |dice| Fault::CrashAtCommit {
             time: dice.log_uniform(MS, 5 * SECOND),
@@ -147,6 +174,9 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         faults.extend(
             (0..3).map(|n| (at + n * 700 * MS, Fault::Kill { time: dice.log_uniform(MS, 600 * MS) })),
         );
+    }
+    if dice.chance(1, 20) {
+        faults.push((dice.below(until), Fault::NewDisk { time: dice.log_uniform(500 * MS, 5 * SECOND) }));
     }
     faults.sort_by_key(|(at, _)| *at);
     faults

@@ -106,6 +106,9 @@ enum What {
         /// In which world.
         #[arg(long, value_enum, default_value_t)]
         world: Which,
+        /// Fail, too, if a state that matters never came about. For a thousand seeds or more.
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -127,7 +130,13 @@ fn main() -> ExitCode {
         What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
         What::Meta { seed, world } => swarm::meta(world, seed),
         What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
-        What::Swarm { seeds, jobs, world } => many(world, seeds, jobs, began),
+        What::Swarm { seeds, jobs, world, strict } => {
+            let result = many(world, seeds, jobs, began);
+            let missing = result.as_ref().map_or(Vec::new(), |total| total.tally.missing());
+            let told = tell(result, began);
+            missing.iter().for_each(|what| println!("never: {what}"));
+            return if strict && !missing.is_empty() { ExitCode::FAILURE } else { told };
+        }
         What::Shrink { seed, world, bug, tries, out } => {
             return done(shrink(bugs::plan(world, seed, bug), tries, out));
         }
@@ -192,6 +201,7 @@ fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<
         }
     })?;
     let each = began.elapsed().as_millis() / u128::from(all.max(1));
+    print!("{}", total.tally.table());
     println!("{all} seeds, one every {each} ms on {jobs} threads");
     Ok(total)
 }

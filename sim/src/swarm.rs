@@ -86,7 +86,7 @@ pub fn run_and_explain(world: Which, seed: u64) -> Result<Summary, Box<Failure>>
 /// The same with a plan.
 ///
 /// # Errors
-/// As [`play`].
+/// As [`play()`].
 pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
     play(plan, Show::Hash).map_err(|mut first| match play(plan, Show::Keep) {
         Err(again) => again,
@@ -173,6 +173,7 @@ impl Summary {
         self.resets += other.resets;
         self.partitions += other.partitions;
         self.hash = self.hash.wrapping_add(other.hash);
+        self.tally.add(&other.tally);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an exact time, so
-//! this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17), and where a run of the
-//! daemon is written down for O20.
+//! this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17), where the
+//! model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
+use crate::model::Watching;
 use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
 use crate::oracles::fair::Fair;
@@ -140,13 +141,14 @@ pub struct Watch {
     before: access::Before,
     /// Whether the wall clock may jump.
     jumps: bool,
+    model: Watching,
     recording: Option<Recording>,
     broken: Option<Broken>,
 }
 
 impl Watch {
     /// The witness of a process that is about to start. `jumps` is whether its wall clock may.
-    pub fn new(config: Config, jumps: bool, recording: Option<Recording>) -> Self {
+    pub fn new(config: Config, jumps: bool, model: Watching, recording: Option<Recording>) -> Self {
         Self {
             config,
             now: Now::default(),
@@ -156,6 +158,7 @@ impl Watch {
             fair: Fair::default(),
             before: access::Before::default(),
             jumps,
+            model,
             recording,
             broken: None,
         }
@@ -284,6 +287,8 @@ impl Watch {
             Effect::Append { .. } => self.before.appended(),
             Effect::Upgrade { .. }
             | Effect::Respond { .. }
+            | Effect::Body { .. }
+            | Effect::Stream { .. }
             | Effect::Ping { .. }
             | Effect::Read { .. }
             | Effect::Verify { .. }
@@ -312,12 +317,14 @@ impl Witness for Watch {
         self.now = now;
         self.cause = Cause::of(input);
         self.before = access::Before::look(core, input);
+        self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
         }
     }
 
     fn after(&mut self, core: &Core, effects: &[Effect]) {
+        self.model.after(core, effects);
         if let Some(recording) = &mut self.recording {
             recording.effects(effects);
         }
@@ -352,6 +359,7 @@ impl Cause {
             Input::Loaded { .. } => Self::Loaded,
             Input::Timer => Self::Timer,
             Input::Request { .. }
+            | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Appended { .. }
             | Input::AppendFailed { .. } => Self::Other,

@@ -8,6 +8,7 @@ use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
+use crate::faults::Moment;
 use crate::oracles::limits::Limits;
 use crate::oracles::liveness::Patience;
 use crate::oracles::truth::Truth;
@@ -15,6 +16,7 @@ use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId};
 use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
+use crate::sometimes::Tally;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
 use std::collections::BTreeSet;
@@ -52,12 +54,16 @@ pub struct Summary {
     pub partitions: u64,
     /// The hash over the trace.
     pub hash: u64,
+    /// How often the states came about that matter.
+    pub tally: Tally,
 }
 
 /// A world.
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
+    /// A crash that waits for its moment, and how long the daemon is down then.
+    ambush: Option<(Moment, Micros)>,
     schedule: Schedule,
     net: Net,
     trace: Trace,
@@ -105,6 +111,7 @@ impl World {
         Self {
             oracles: Oracles::new(schedule.clone(), limits, &plan.config),
             planned: actors.iter().map(Actor::deadline).collect(),
+            ambush: None,
             schedule,
             net,
             trace,
@@ -194,6 +201,7 @@ impl World {
             commits: self.daemon.commits,
             turns: self.daemon.turns,
             hash: self.trace.hash(),
+            tally: self.daemon.tally(&self.oracles),
             ..self.summary
         }
     }
@@ -243,10 +251,22 @@ impl World {
         if let Some(event) = self.schedule.pop() {
             self.happen(event);
             self.settle();
+            self.spring();
         }
         match self.oracles.broken() {
             Some(violation) => Err(violation.clone()),
             None => Ok(()),
+        }
+    }
+
+    /// The moment may have come for which a crash waits.
+    fn spring(&mut self) {
+        if let Some((during, down)) = self.ambush
+            && self.daemon.is_at(during)
+        {
+            self.ambush = None;
+            self.trace.note(Of::World, format_args!("it is the moment: {during:?}"));
+            self.kill(down);
         }
     }
 
@@ -283,7 +303,8 @@ impl World {
             Event::Boot => self.boot(),
             Event::Look => {
                 self.oracles.look(self.calm_since);
-                self.daemon.look(&mut self.oracles);
+                let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+                self.daemon.look(&mut self.oracles, is_calm.then_some(self.calm_since));
                 self.trouble();
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
@@ -298,6 +319,7 @@ impl World {
             self.oracles.wrote(id, &wrote);
         }
         self.written = written;
+        self.oracles.settle();
         if self.oracles.limits.is_suspicious() {
             let active = self.daemon.active();
             let judgement = self.oracles.limits.settle(&active);

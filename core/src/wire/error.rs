@@ -1,7 +1,7 @@
 //! The codes of PROTOCOL §5: errors, their HTTP status, close codes.
 
+use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
 macro_rules! codes {
@@ -83,6 +83,8 @@ codes! {
     InputAlreadyGiven = "input_already_given", 409, false;
     /// An acknowledgement past what was sent.
     AckAhead = "ack_ahead", 409, false;
+    /// The position is of another incarnation of the stream, trimmed, or past its head.
+    Reset = "reset", 409, false;
     /// Longer than allowed.
     TooLarge = "too_large", 413, false;
     /// An upgrade without `runcast.v1`.
@@ -119,13 +121,13 @@ pub struct Refusal {
     /// When to try again, in milliseconds.
     pub retry_ms: Option<u64>,
     /// What else is wrong with the same request.
-    pub also: Vec<Refusal>,
+    pub also: Box<[Refusal]>,
 }
 
 impl Refusal {
     /// A refusal that trying again will not change.
     pub fn new(code: Code, message: impl Into<String>, hint: &'static str) -> Self {
-        Self { code, message: message.into(), hint, retry_ms: None, also: Vec::new() }
+        Self { code, message: message.into(), hint, retry_ms: None, also: Box::default() }
     }
 
     /// The same, with the time after which trying again makes sense.

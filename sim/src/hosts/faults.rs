@@ -1,5 +1,6 @@
 //! The faults of a plan, done to turmoil's hosts and links.
 
+use super::stage::Fall;
 use super::wire::DAEMON;
 use super::{Hosts, zone};
 use crate::faults::Fault;
@@ -69,15 +70,12 @@ impl Hosts {
                 self.slowness = *factor;
                 self.set_latency();
             }
-            Fault::Kill { time } | Fault::CrashAtCommit { time, .. } => self.crash(*time),
-            Fault::PowerLoss { time } => {
-                if self.restart_at.is_none() {
-                    self.has_power = false;
-                    (0..ZONES).for_each(|number| self.join(number));
-                    stage.borrow_mut().is_without_power = true;
-                }
-                self.crash(*time);
+            // Here moments are too short to wait for.
+            Fault::Kill { time } | Fault::Ambush { time, .. } | Fault::CrashAtCommit { time, .. } => {
+                self.crash(*time)
             }
+            Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
+            Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
             Fault::SlowDisk { sync, .. } => stage.borrow().daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -116,7 +114,9 @@ impl Hosts {
             | Fault::DropAll
             | Fault::Kill { .. }
             | Fault::CrashAtCommit { .. }
+            | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
+            | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}
         }
@@ -131,6 +131,16 @@ impl Hosts {
     fn reset(&mut self, id: PipeId) {
         self.summary.resets += 1;
         self.stage.borrow().net.reset(id);
+    }
+
+    /// The daemon's machine loses its power, and perhaps more; it comes back after `down`.
+    fn lose(&mut self, what: Fall, down: Micros) {
+        if self.restart_at.is_none() {
+            self.has_power = false;
+            (0..ZONES).for_each(|number| self.join(number));
+            self.stage.borrow_mut().fall = what;
+        }
+        self.crash(down);
     }
 
     /// Ends the daemon's process, if it runs; it is started again after `down`.

@@ -98,7 +98,7 @@ impl Hosts {
             actors,
             book: Book::default(),
             is_healed: false,
-            is_without_power: false,
+            fall: stage::Fall::default(),
         }));
         let mut ways = dice(3);
         let hosts = Self {
@@ -167,6 +167,7 @@ impl Hosts {
             commits: stage.daemon.commits,
             turns: stage.daemon.turns,
             hash: self.trace.hash(),
+            tally: stage.daemon.tally(&stage.oracles),
             ..self.summary
         }
     }
@@ -209,10 +210,11 @@ impl Hosts {
     fn look(&mut self) -> Result<(), Violation> {
         {
             let stage = &mut *self.stage.borrow_mut();
-            stage.daemon.look(&mut stage.oracles);
-            if self.patience.is_some() || self.plan.faults.is_empty() {
+            let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+            if is_calm {
                 stage.oracles.look(self.calm_since);
             }
+            stage.daemon.look(&mut stage.oracles, is_calm.then_some(self.calm_since));
         }
         let (now, missing) = (self.now(), self.missing().unwrap_or_default());
         let progress = {

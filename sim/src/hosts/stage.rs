@@ -37,8 +37,20 @@ pub(super) struct Stage {
     pub(super) actors: Vec<Actor>,
     pub(super) book: Book,
     pub(super) is_healed: bool,
-    /// When the daemon's process ends, its machine has lost its power.
-    pub(super) is_without_power: bool,
+    /// What else ends with the daemon's process.
+    pub(super) fall: Fall,
+}
+
+/// What ends with a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fall {
+    /// Nothing.
+    #[default]
+    Process,
+    /// Its machine's power.
+    Power,
+    /// The power and the disk.
+    Disk,
 }
 
 impl Stage {
@@ -105,6 +117,7 @@ impl Stage {
         for (id, wrote) in self.net.take_written() {
             self.oracles.wrote(id, &wrote);
         }
+        self.oracles.settle();
         if self.oracles.limits.is_suspicious() {
             let active = self.daemon.active();
             let judgement = self.oracles.limits.settle(&active);
@@ -144,10 +157,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let stage = &mut *self.0.borrow_mut();
-        if std::mem::take(&mut stage.is_without_power) {
-            stage.daemon.lose_power(&mut stage.oracles);
-        } else {
-            stage.daemon.kill(&mut stage.oracles);
+        match std::mem::take(&mut stage.fall) {
+            Fall::Process => stage.daemon.kill(&mut stage.oracles),
+            Fall::Power => stage.daemon.lose_power(&mut stage.oracles),
+            Fall::Disk => stage.daemon.lose_disk(&mut stage.oracles),
         }
         stage.daemon.disk().set_sync_fails(false);
         stage.net.forget_calls();

@@ -6,7 +6,9 @@ use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::Effect;
 use runcast_core::ids::{AppendId, ConnId, LoadId};
-use runcast_core::input::{Claims, Head, HeadProblem, Input, Message, TokenProblem, UpgradeRequest};
+use runcast_core::input::{
+    BodyLength, Claims, Head, HeadProblem, Input, Message, TokenProblem, UpgradeRequest,
+};
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image};
 use runcast_core::time::Now;
@@ -51,6 +53,7 @@ pub struct Recording {
 enum Recorded {
     Opened(ConnId, IpAddr),
     Request(ConnId, Box<RecordedHead>),
+    Body(ConnId, Box<[u8]>),
     BadHead(ConnId, HeadProblem),
     Text(ConnId, Box<str>),
     Breach(ConnId, &'static str),
@@ -71,8 +74,9 @@ enum Recorded {
 struct RecordedHead {
     method: String,
     path: String,
-    fields: [Option<String>; 5],
+    fields: [Option<String>; 7],
     upgrade: UpgradeRequest,
+    body: BodyLength,
 }
 
 impl Recording {
@@ -139,6 +143,7 @@ impl Recorded {
         match input {
             Input::Opened { conn, peer } => Self::Opened(*conn, *peer),
             Input::Request { conn, head } => Self::Request(*conn, Box::new(RecordedHead::of(head))),
+            Input::Body { conn, body } => Self::Body(*conn, (*body).into()),
             Input::BadHead { conn, problem } => Self::BadHead(*conn, *problem),
             Input::Message { conn, message } => match message {
                 Message::Text(text) => Self::Text(*conn, (*text).into()),
@@ -163,6 +168,7 @@ impl Recorded {
         match self {
             Self::Opened(conn, peer) => Input::Opened { conn: *conn, peer: *peer },
             Self::Request(conn, head) => Input::Request { conn: *conn, head: head.head() },
+            Self::Body(conn, body) => Input::Body { conn: *conn, body },
             Self::BadHead(conn, problem) => Input::BadHead { conn: *conn, problem: *problem },
             Self::Text(conn, text) => message(conn, Message::Text(text)),
             Self::Breach(conn, why) => message(conn, Message::Breach(why)),
@@ -183,19 +189,40 @@ impl Recorded {
 
 impl RecordedHead {
     fn of(head: &Head<'_>) -> Self {
-        let fields = [head.query, head.host, head.origin, head.authorization, head.protocols];
+        let fields = [
+            head.query,
+            head.host,
+            head.origin,
+            head.authorization,
+            head.protocols,
+            head.idempotency_key,
+            head.last_event_id,
+        ];
         Self {
             method: head.method.to_owned(),
             path: head.path.to_owned(),
             fields: fields.map(|field| field.map(str::to_owned)),
             upgrade: head.upgrade,
+            body: head.body,
         }
     }
 
     fn head(&self) -> Head<'_> {
-        let [query, host, origin, authorization, protocols] = self.fields.each_ref().map(Option::as_deref);
-        let (method, path) = (self.method.as_str(), self.path.as_str());
-        Head { method, path, query, host, origin, authorization, protocols, upgrade: self.upgrade }
+        let [query, host, origin, authorization, protocols, idempotency_key, last_event_id] =
+            self.fields.each_ref().map(Option::as_deref);
+        Head {
+            method: &self.method,
+            path: &self.path,
+            query,
+            host,
+            origin,
+            authorization,
+            protocols,
+            upgrade: self.upgrade,
+            body: self.body,
+            idempotency_key,
+            last_event_id,
+        }
     }
 }
 

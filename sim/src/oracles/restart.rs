@@ -156,7 +156,9 @@ mod tests {
                 let row = |key: &RowKey| Some((key.clone(), held.0.get(key)?.clone()));
                 Ok(Found::Rows(keys.iter().filter_map(row).collect()))
             }
-            Query::Owner(_) | Query::Events { .. } => Err("nobody asks for that".to_owned()),
+            Query::Owner(_) | Query::First { .. } | Query::Events { .. } => {
+                Err("nobody asks for that".to_owned())
+            }
         };
         known.reopened(&pending, 0, &Image::default(), &mut load)
     }

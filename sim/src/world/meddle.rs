@@ -33,6 +33,14 @@ impl World {
         self.schedule.after(down, Event::Boot);
     }
 
+    fn lose_disk(&mut self, down: Micros) {
+        self.disturb(down);
+        self.net.set_host(false);
+        self.daemon.lose_disk(&mut self.oracles);
+        self.summary.crashes += 1;
+        self.schedule.after(down, Event::Boot);
+    }
+
     /// A commit has reached the disk, and the core does not know it yet.
     pub(super) fn crash_if_armed(&mut self) {
         match self.armed.take() {
@@ -68,7 +76,9 @@ impl World {
             }
             Fault::Kill { time } if self.daemon.is_up() => self.kill(*time),
             Fault::PowerLoss { time } if self.daemon.is_up() => self.lose_power(*time),
-            Fault::Kill { .. } | Fault::PowerLoss { .. } => {}
+            Fault::NewDisk { time } if self.daemon.is_up() => self.lose_disk(*time),
+            Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
+            Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
             Fault::CrashAtCommit { time, power } => self.armed = Some((*time, *power)),
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
@@ -118,7 +128,9 @@ impl World {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
+            | Fault::NewDisk { .. }
             | Fault::CrashAtCommit { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}
@@ -133,7 +145,7 @@ impl World {
         self.holes.clear();
         let unhealed = &self.unhealed;
         self.net.heal(&|owner| !unhealed.contains(&owner));
-        self.armed = None;
+        (self.armed, self.ambush) = (None, None);
         self.daemon.pace.set(MS);
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);

@@ -502,7 +502,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor]) -> Option<String> {
 
 /// A number that changes with progress.
 pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
-    let positions: u64 = devices(actors).map(Device::position).sum();
+    let positions: u64 = devices(actors).map(Device::progress).sum();
     let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
     positions + stored
 }

@@ -45,6 +45,8 @@ pub struct Device {
     phase: Phase,
     /// It was welcomed when all was healed.
     came_healed: bool,
+    /// Events that have arrived, repeated ones too.
+    arrived: u64,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -79,6 +81,7 @@ impl Device {
             link: None,
             phase: Phase::Apart,
             came_healed: false,
+            arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -106,6 +109,12 @@ impl Device {
     /// Up to where its application has everything.
     pub fn position(&self) -> u64 {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
+    /// retries first, whatever arrives.
+    pub fn progress(&self) -> u64 {
+        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
 
     /// Whether it is connected and welcome.
@@ -388,6 +397,7 @@ impl Device {
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let seq = said.seq.unwrap_or(0);
+        self.arrived += 1;
         let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
             return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
         };

@@ -3,7 +3,7 @@
 //! All checks are hard. A run that fails one is answered and leaves no trace; one that passes is an immutable
 //! [`Spec`] from then on.
 
-use crate::conn::{Role, text};
+use crate::caller::Caller;
 use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
@@ -26,9 +26,9 @@ use bytes::Bytes;
 /// A run that waits for what the store knows of it.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) conn: ConnId,
+    pub(crate) caller: Caller,
+    /// Whose run it is to be.
     pub(crate) user: User,
-    pub(crate) id: Option<alloc::string::String>,
     pub(crate) ask: Ask,
     thread: Thread,
     run: RunId,
@@ -38,61 +38,46 @@ pub(crate) struct Asked {
 const RETRY_MS: u64 = 1_000;
 
 impl Core {
-    /// A run is asked for. What only the store can tell is looked up first.
-    pub(crate) fn on_ask(
-        &mut self,
-        conn: ConnId,
-        id: Option<alloc::string::String>,
-        ask: Ask,
-        out: &mut Effects,
-    ) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
+    /// A run is asked for. What only the store can tell is looked up first. The user's context is in memory.
+    pub(crate) fn on_ask(&mut self, caller: Caller, user: User, ask: Ask, out: &mut Effects) {
+        let conn = caller.conn;
         let thread = ask.thread.clone().unwrap_or_else(|| Thread::new(self.random()));
         let run = self.new_run_id(&thread);
         let mut rows = Vec::from([ended_key(&run)]);
         rows.extend(ask.key.as_ref().map(|key| key_key(&user, key)));
         rows.extend(ask.parent.as_ref().map(ended_key));
-        self.look_up(
-            conn,
-            &user,
-            Load::Run(Box::new(Asked { conn, user: user.clone(), id, ask, thread, run })),
-            rows,
-            out,
-        );
+        self.hold(&user);
+        let asked = Asked { caller, user, ask, thread, run };
+        self.look_up(conn, Load::Run(Box::new(asked)), Query::Rows(rows), out);
     }
 
-    /// Asks the store for rows on behalf of a connection, whose other messages wait meanwhile.
-    pub(crate) fn look_up(
-        &mut self,
-        conn: ConnId,
-        user: &User,
-        load: Load,
-        rows: Vec<RowKey>,
-        out: &mut Effects,
-    ) {
+    /// Keeps a context in memory, with all that a question to the store may have missed.
+    pub(crate) fn hold(&mut self, user: &User) {
+        self.users.get_mut(user).expect("a context in use is in memory").questions += 1;
+    }
+
+    /// The answer has come for which [`Self::hold`] kept the context.
+    pub(crate) fn release(&mut self, user: &User) {
+        self.users.get_mut(user).expect("a question keeps its context in memory").questions -= 1;
+    }
+
+    /// Asks the store on behalf of a connection, whose other messages wait meanwhile.
+    pub(crate) fn look_up(&mut self, conn: ConnId, load: Load, query: Query, out: &mut Effects) {
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.is_busy = true;
         }
-        let context = self.users.get_mut(user).expect("a context in use is in memory");
-        context.questions += 1;
         let load = self.ask(load);
-        out.push(Effect::Load { load, query: Query::Rows(rows) });
+        out.push(Effect::Load { load, query });
     }
 
     /// The answer to [`Self::look_up`] has come: returns the rows, if the connection can still be answered.
     pub(crate) fn looked_up(
         &mut self,
         conn: ConnId,
-        user: &User,
         found: Found,
         out: &mut Effects,
     ) -> Option<Vec<(RowKey, Bytes)>> {
-        let context = self.users.get_mut(user).expect("a question keeps its context in memory");
-        context.questions -= 1;
-        let is_there = self.conns.get_mut(&conn).is_some_and(|conn| {
-            conn.is_busy = false;
-            !conn.is_closing
-        });
+        let is_there = self.is_still_there(conn);
         match found {
             Found::Rows(rows) => is_there.then_some(rows),
             Found::Damaged => {
@@ -101,6 +86,14 @@ impl Core {
             }
             Found::Events(_) => unreachable!("rows were asked for"),
         }
+    }
+
+    /// The store has answered a connection, which may be gone.
+    pub(crate) fn is_still_there(&mut self, conn: ConnId) -> bool {
+        self.conns.get_mut(&conn).is_some_and(|conn| {
+            conn.is_busy = false;
+            !conn.is_closing
+        })
     }
 
     fn new_run_id(&mut self, thread: &Thread) -> RunId {
@@ -114,13 +107,14 @@ impl Core {
 
     /// What the store knows of a run that is asked for has come.
     pub(crate) fn on_asked(&mut self, asked: Asked, found: Found, out: &mut Effects) {
-        let (conn, user) = (asked.conn, asked.user.clone());
-        if let Some(rows) = self.looked_up(conn, &user, found, out) {
+        let (conn, user) = (asked.caller.conn, asked.user.clone());
+        self.release(&user);
+        if let Some(rows) = self.looked_up(conn, found, out) {
             if rows.iter().any(|(key, _)| *key == ended_key(&asked.run)) {
-                return self.on_ask(conn, asked.id, asked.ask, out);
+                return self.on_ask(asked.caller, user, asked.ask, out);
             }
             if let Err(refusal) = self.admit(&asked, &rows, out) {
-                self.send_error(conn, Some("run"), asked.id.as_deref(), &refusal, out);
+                self.refuse(&asked.caller, "run", &refusal, out);
             }
         }
         self.leave_memory(&user);
@@ -206,8 +200,8 @@ impl Core {
         }
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
-        let answer = accepted(asked.id.as_deref(), Some(key), &run, &thread, place);
-        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
+        self.reply(&asked.caller, 200, answer);
         Ok(true)
     }
 
@@ -243,9 +237,7 @@ impl Core {
 
     fn check_agent(&self, asked: &Asked) -> Result<(), Refusal> {
         let agent = &asked.ask.agent;
-        let role = self.conns.get(&asked.conn).map(|conn| &conn.role);
-        let is_allowed = !matches!(role, Some(Role::User(me)) if !me.identity.allows(agent));
-        if !is_allowed {
+        if !asked.caller.identity.allows(agent) {
             let message = format!("this token may not run the agent `{agent}`");
             return Err(Refusal::new(Code::AgentForbidden, message, "get a token that names it in `agents`"));
         }
@@ -307,8 +299,8 @@ impl Core {
         assert!(context.runs.insert(id.clone(), run).is_none(), "a run's id is new");
         self.routes.insert(id.clone(), user.clone());
         let of = RunOf { user: user.clone(), run: id.clone() };
-        let answer = accepted(asked.id.as_deref(), ask.key.as_ref(), id, thread, place);
-        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        let answer = accepted(asked.caller.id(), ask.key.as_ref(), id, thread, place);
+        self.reply(&asked.caller, 201, answer);
         self.durable.reveal(Reveal::Queued(of.clone()));
         self.write(&of, Kind::RunQueued, &data.finish());
         self.store_run(&of);
@@ -347,10 +339,14 @@ fn digest(digest: u128) -> alloc::string::String {
 }
 
 /// The stored end of a run, if it was this user's.
-pub(crate) fn ended_run(user: &User, run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
+fn ended_run(user: &User, run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
+    ended(run, rows).filter(|ended| ended.user == *user)
+}
+
+/// The stored end of a run, whosever it was.
+pub(crate) fn ended(run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
     let (_, row) = rows.iter().find(|(key, _)| key.table == Table::Ended && *key == ended_key(run))?;
-    let ended: Ended = serde_json::from_slice(row).expect("a stored row is what was stored");
-    (ended.user == *user).then_some(ended)
+    Some(serde_json::from_slice(row).expect("a stored row is what was stored"))
 }
 
 /// The same for another's run and for none.

@@ -107,6 +107,15 @@ impl AgentState {
 }
 
 impl Breaker {
+    /// In a word of the protocol.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed { .. } => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen { .. } => "half_open",
+        }
+    }
+
     fn after(self, is_good: bool, config: &config::Breaker, now: Mono) -> Self {
         match (self, is_good) {
             (Self::Closed { .. }, true) => Self::default(),

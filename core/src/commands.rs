@@ -103,8 +103,8 @@ impl Core {
         let Some(command) = run.commands.open.iter_mut().find(|command| command.i == i) else { return };
         command.is_durable = true;
         let message = command.message(of);
-        let conn = run.worker().cloned().and_then(|worker| self.workers.get(&worker)?.conn);
-        if let Some(conn) = conn.filter(|conn| self.is_worker_welcome(*conn)) {
+        let conn = run.worker().cloned().and_then(|worker| self.line_to(&worker));
+        if let Some(conn) = conn {
             self.send(conn, text(message), out);
         }
     }
@@ -115,7 +115,7 @@ impl Core {
         let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
         let durable = run.commands.open.iter().filter(|command| command.is_durable);
         let messages: alloc::vec::Vec<Object> = durable.map(|command| command.message(&attempt)).collect();
-        let conn = run.worker().cloned().and_then(|worker| self.workers.get(&worker)?.conn);
+        let conn = run.worker().cloned().and_then(|worker| self.line_to(&worker));
         for message in messages {
             if let Some(conn) = conn {
                 self.send(conn, text(message), out);

@@ -140,7 +140,7 @@ impl Core {
     /// Makes a user's context be there, and then lets the connection in.
     pub(crate) fn open_context(&mut self, id: ConnId, user: &User, out: &mut Effects) {
         if self.users.contains_key(user) {
-            return self.admit_device(id, out);
+            return self.enter_context(id, out);
         }
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
@@ -150,6 +150,15 @@ impl Core {
         if waiting.len() == 1 {
             let load = self.ask(Load::Context(user.clone()));
             out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
+        }
+    }
+
+    /// The context is there.
+    fn enter_context(&mut self, id: ConnId, out: &mut Effects) {
+        match self.conns.get(&id).map(|conn| &conn.role) {
+            Some(Role::User(_)) => self.admit_device(id, out),
+            Some(Role::Request(_)) => self.on_request_context(id, out),
+            Some(Role::Http | Role::Greeting(_) | Role::Worker(_)) | None => {}
         }
     }
 
@@ -167,7 +176,7 @@ impl Core {
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
                 for id in waiting {
-                    self.admit_device(id, out);
+                    self.enter_context(id, out);
                 }
                 self.leave_memory(user);
             }
@@ -254,7 +263,7 @@ impl Core {
     pub(crate) fn user_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::UserConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::User(user) => Some(user),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 }

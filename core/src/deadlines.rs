@@ -13,6 +13,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 pub enum Timer {
     /// A connection has not sent its whole request head.
     Head(ConnId),
+    /// An HTTP request has not been answered.
+    Answer(ConnId),
     /// A connection has not said `hello`.
     Hello(ConnId),
     /// A connection has been sent nothing for a while.

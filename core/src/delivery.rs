@@ -3,6 +3,9 @@
 //! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in
 //! pages from the store when the window has room.
 
+#[cfg(test)]
+mod properties;
+
 use crate::config::{Delivery, Server};
 use crate::context::Position;
 use crate::deadlines::Timer;
@@ -212,6 +215,13 @@ impl Cursor {
         }
     }
 
+    /// A viewer is not sent this event.
+    fn pass_over(&mut self) {
+        assert!(self.is_viewer, "a device is sent every event");
+        self.sent += 1;
+        self.acked = self.sent;
+    }
+
     /// An event was sent; its bytes end at `ends`.
     fn sent_one(&mut self, len: usize, ends: u64) {
         if let Some(seq) = self.again {
@@ -275,15 +285,18 @@ impl Core {
                     self.ask_page(id, stream, after, out);
                     break;
                 }
-                // It stays where it is, and is looked for again when there is room.
-                Next::Event(bytes) if bytes.len() as u64 > room => {
-                    self.seen.mark(Sometimes::OutputFull);
-                    break;
-                }
-                Next::Event(bytes) => {
-                    me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
-                    self.send(id, bytes, out);
-                }
+                Next::Event(bytes) => match me.frame(context.stream.epoch(), bytes) {
+                    None => me.cursor.pass_over(),
+                    // It stays where it is, and is looked for again when there is room.
+                    Some(bytes) if bytes.len() as u64 > room => {
+                        self.seen.mark(Sometimes::OutputFull);
+                        break;
+                    }
+                    Some(bytes) => {
+                        me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                        self.send(id, bytes, out);
+                    }
+                },
             }
         }
         self.watch_backlog(id, out);

@@ -1,16 +1,16 @@
 //! How runs end (PROTOCOL §2.4): exactly once, with every open tool closed before, whatever happened.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::commands::Order;
-use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
-use crate::ids::{Call, ConnId, RunId};
+use crate::ids::{Call, RunId};
 use crate::planted::Bug;
-use crate::record::{Record, Table};
-use crate::run::{Cause, Ended, Phase, Run, ended_key};
+use crate::record::{Query, Record, Table};
+use crate::run::{Cause, Phase, Run, ended_key, history_key};
 use crate::sometimes::Sometimes;
 use crate::time::{Span, WallMs};
 use crate::wire::error::Refusal;
@@ -26,6 +26,17 @@ use alloc::vec::Vec;
 /// The delay before the first new attempt, and the longest.
 const RETRY_DELAY: Span = Span::millis(500);
 const RETRY_DELAY_MAX: Span = Span::secs(30);
+
+/// What is asked of a run that may have ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About {
+    /// That it ends.
+    Cancel,
+    /// That it hears something.
+    Input,
+    /// How it is.
+    State,
+}
 
 /// How a run ends.
 #[derive(Debug)]
@@ -186,24 +197,17 @@ impl Core {
     }
 
     fn store_end(&mut self, of: &RunOf, end: &End) {
-        let wall = self.now.wall;
+        let now = self.now;
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
         run.phase = Phase::Ended;
-        let row = Ended {
-            user: of.user.clone(),
-            thread: run.spec.thread.clone(),
-            agent: run.spec.agent.clone(),
-            status: end.status.into(),
-            attempt: run.attempt,
-            completed_by: run.completed_by.clone(),
-            last_seq: run.last_seq,
-            ended_ms: wall.0,
-        };
+        let row = crate::record::row(&run.ended(end.status, now));
+        let history = history_key(&run.spec, &of.run);
         for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
-        self.durable.record(Record::Put { key: ended_key(&of.run), value: crate::record::row(&row) });
+        self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
+        self.durable.record(Record::Put { key: history, value: row });
     }
 
     /// A run's end is durable: it is only history.
@@ -359,24 +363,28 @@ impl Core {
     }
 
     /// Answers a cancel.
-    pub(crate) fn answer_cancel(&mut self, conn: ConnId, id: Option<&str>, run: &RunId, state: &str) {
-        let answer = ok("cancel", id).str("run", run.as_str()).str("state", state);
-        self.durable.reveal(Reveal::Reply { conn, text: text(answer) });
+    pub(crate) fn answer_cancel(&mut self, caller: &Caller, run: &RunId, state: &str) {
+        let answer = ok("cancel", caller.id()).str("run", run.as_str()).str("state", state);
+        self.reply(caller, 200, answer);
     }
 
     /// `cancel`: of a run in memory at once, of another after asking the store.
-    pub(crate) fn on_cancel(&mut self, conn: ConnId, id: Option<String>, run: RunId, out: &mut Effects) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
-        let of = RunOf { user: user.clone(), run };
+    pub(crate) fn on_cancel(&mut self, caller: Caller, run: RunId, out: &mut Effects) {
         if self.durable.is_full() {
             let refusal: Refusal = self.storage_unavailable();
-            return self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+            return self.refuse(&caller, "cancel", &refusal, out);
         }
-        if let Some(state) = self.cancel(&of, Cause::User, out) {
-            return self.answer_cancel(conn, id.as_deref(), &of.run, state);
+        let of = self.run_for(&caller, &run);
+        if let Some(state) = of.and_then(|of| self.cancel(&of, Cause::User, out)) {
+            return self.answer_cancel(&caller, &run, state);
         }
-        let rows = Vec::from([ended_key(&of.run)]);
-        self.look_up(conn, &user, crate::Load::Ended { conn, id, of, asked: "cancel" }, rows, out);
+        self.look_up_end(caller, run, About::Cancel, out);
+    }
+
+    /// Asks the store how a run ended that is not in memory, or not this caller's.
+    pub(crate) fn look_up_end(&mut self, caller: Caller, run: RunId, about: About, out: &mut Effects) {
+        let query = Query::Rows(Vec::from([ended_key(&run)]));
+        self.look_up(caller.conn, crate::Load::Ended { caller, run, about }, query, out);
     }
 }
 

@@ -169,7 +169,7 @@ impl Core {
 
     /// Tells a worker that its start of a run is durable.
     fn ack_start(&mut self, place: &RunOf, of: &Attempt, key: &WorkerKey, out: &mut Effects) {
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         if let Some(run) = self.run_mut(place) {
             run.is_start_acked = true;
         }
@@ -351,7 +351,7 @@ impl Core {
         let was_read = conn.is_read();
         let is_over = match &conn.role {
             Role::Worker(me) => me.unacked >= PUBLISH_WINDOW,
-            Role::Http | Role::Greeting(_) | Role::User(_) => false,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => false,
         };
         conn.pace(is_over, out);
         if is_over && was_read {
@@ -362,7 +362,7 @@ impl Core {
     fn worker_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::WorkerConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::Worker(worker) => Some(worker),
-            Role::Http | Role::Greeting(_) | Role::User(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => None,
         }
     }
 

@@ -25,6 +25,8 @@ extern crate alloc;
 
 mod admission;
 mod agent;
+mod api;
+mod caller;
 mod commands;
 pub mod config;
 mod conn;
@@ -37,12 +39,15 @@ pub mod effect;
 mod ending;
 mod execution;
 mod handshake;
+mod history;
 mod http;
 pub mod ids;
 pub mod input;
 mod invariants;
 mod limits;
+mod listing;
 mod notices;
+mod operate;
 pub mod planted;
 mod questions;
 mod queue;
@@ -50,7 +55,9 @@ pub mod record;
 mod recovery;
 mod requests;
 mod run;
+mod scope;
 pub mod sometimes;
+mod sse;
 mod stream;
 pub mod time;
 mod view;
@@ -64,15 +71,16 @@ pub use worker::WorkerKey;
 use agent::AgentState;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec::Vec;
+use caller::Caller;
 use config::Config;
 use conn::Conn;
-use context::{Context, RunOf};
+use context::Context;
 use core::net::IpAddr;
 use deadlines::Deadlines;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
+use ending::About;
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
 use planted::Planted;
@@ -129,14 +137,16 @@ pub(crate) enum Load {
     /// The end of a run of which something is asked.
     Ended {
         /// Who asks.
-        conn: ConnId,
-        /// The request.
-        id: Option<String>,
+        caller: Caller,
         /// The run.
-        of: RunOf,
-        /// `cancel` or `input`.
-        asked: &'static str,
+        run: RunId,
+        /// What.
+        about: About,
     },
+    /// A user's runs that have ended.
+    History(Caller, listing::Listing),
+    /// A page of events for a request.
+    Events(Caller, history::Page),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -194,13 +204,14 @@ impl Core {
         match input {
             Input::Opened { conn, peer } => self.on_opened(conn, peer),
             Input::Request { conn, head } => self.on_request(conn, head, out),
+            Input::Body { conn, body } => self.on_body(conn, body, out),
             Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),
             Input::Message { conn, message } => self.on_message(conn, message, out),
             Input::Verified { conn, outcome } => self.on_verified(conn, outcome, out),
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
-                let reveals = self.durable.appended(upto);
+                let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
@@ -239,6 +250,7 @@ impl Core {
         for reveal in reveals {
             match reveal {
                 Reveal::Reply { conn, text } => self.send(conn, text, out),
+                Reveal::Respond { conn, response } => self.answer(conn, response, out),
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
                 Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
                 Reveal::Head { user, seq } => {
@@ -272,7 +284,9 @@ impl Core {
             Load::Context(user) => self.on_context(&user, found, out),
             Load::Page(conn) => self.on_page(conn, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Ended { conn, id, of, asked } => self.on_ended_looked_up(conn, id, &of, asked, found, out),
+            Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
+            Load::History(caller, what) => self.on_history(&caller, &what, found, out),
+            Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -281,6 +295,7 @@ impl Core {
         while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
+                Timer::Answer(conn) => self.on_answer_overdue(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn, out),
                 Timer::Silence(conn) => self.on_silence(conn, out),

@@ -4,13 +4,13 @@
 //! it stays at its worker. The first valid answer wins.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::commands::{COMMANDS_MAX, Order};
-use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
-use crate::durable::Reveal;
 use crate::effect::Effects;
-use crate::ids::{ConnId, Device, Key, Request, RunId};
+use crate::ending::About;
+use crate::ids::{Device, Key, Request, RunId};
 use crate::record::Record;
 use crate::run::{Phase, Run, raw_json};
 use crate::time::{Mono, Now, Span, WallMs};
@@ -196,20 +196,16 @@ impl Core {
     }
 
     /// `input`: to a run in memory at once, to another after asking the store whether there was one.
-    pub(crate) fn on_input(&mut self, conn: ConnId, id: Option<String>, input: Input, out: &mut Effects) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
-        let of = RunOf { user: user.clone(), run: input.run.clone() };
-        if self.run_mut(&of).is_none() {
-            let rows = Vec::from([crate::run::ended_key(&of.run)]);
-            return self.look_up(conn, &user, crate::Load::Ended { conn, id, of, asked: "input" }, rows, out);
-        }
-        let device = self.user_conn(conn).and_then(|me| me.device.clone());
-        match self.take_input(&of, input, device) {
+    pub(crate) fn on_input(&mut self, caller: Caller, input: Input, out: &mut Effects) {
+        let Some(of) = self.run_for(&caller, &input.run) else {
+            return self.look_up_end(caller, input.run, About::Input, out);
+        };
+        match self.take_input(&of, input, caller.device.clone()) {
             Ok(()) => {
-                let answer = ok("input", id.as_deref()).str("run", of.run.as_str());
-                self.durable.reveal(Reveal::Reply { conn, text: text(answer) });
+                let answer = ok("input", caller.id()).str("run", of.run.as_str());
+                self.reply(&caller, 200, answer);
             }
-            Err(refusal) => self.send_error(conn, Some("input"), id.as_deref(), &refusal, out),
+            Err(refusal) => self.refuse(&caller, "input", &refusal, out),
         }
     }
 

@@ -81,11 +81,13 @@ pub enum Table {
     RunQuestions = 9,
     /// A run that has not ended: a command that its worker has not confirmed. In the image.
     RunCommand = 10,
+    /// A run that has ended, among its user's, newest first.
+    History = 11,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -96,6 +98,7 @@ impl Table {
         Self::RunTools,
         Self::RunQuestions,
         Self::RunCommand,
+        Self::History,
     ];
 
     /// The table with this number.
@@ -112,7 +115,7 @@ impl Table {
             | Self::RunTools
             | Self::RunQuestions
             | Self::RunCommand => true,
-            Self::User | Self::Device | Self::Ended | Self::Key => false,
+            Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
         }
     }
 
@@ -137,6 +140,15 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
+    /// The first rows of an owner in one table, ascending by name, at most so many.
+    First {
+        /// Which kind of row.
+        table: Table,
+        /// Whose.
+        owner: Arc<str>,
+        /// At most so many.
+        rows_max: usize,
+    },
     /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least
     /// one if there is one.
     Events {
@@ -154,7 +166,7 @@ pub enum Query {
 /// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// To [`Query::Rows`] and [`Query::Owner`]: ascending by key.
+    /// To [`Query::Rows`], [`Query::Owner`] and [`Query::First`]: ascending by key.
     Rows(Vec<(RowKey, Bytes)>),
     /// To [`Query::Events`]: seq and finished text, consecutive.
     Events(Vec<(u64, Bytes)>),

@@ -14,6 +14,7 @@ use crate::wire::user::Priority;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -167,11 +168,38 @@ pub(crate) struct Ended {
     pub(crate) thread: Thread,
     pub(crate) agent: Agent,
     pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) parent: Option<RunId>,
     pub(crate) attempt: u64,
     /// The worker whose `complete` ended it.
     pub(crate) completed_by: Option<WorkerKey>,
+    #[serde(default)]
+    pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
+    #[serde(default)]
+    pub(crate) queued_ms: u64,
+    #[serde(default)]
+    pub(crate) running_ms: u64,
     pub(crate) ended_ms: u64,
+}
+
+impl Ended {
+    /// As runs are listed.
+    pub(crate) fn describe(&self, id: &RunId) -> Object {
+        Object::new()
+            .str("run", id.as_str())
+            .str("thread", self.thread.as_str())
+            .str("agent", self.agent.as_str())
+            .str("state", "ended")
+            .str("status", &self.status)
+            .maybe_str("parent", self.parent.as_ref().map(RunId::as_str))
+            .raw("attempt", self.attempt)
+            .raw("first_seq", self.first_seq)
+            .raw("last_seq", self.last_seq)
+            .raw("queued_ms", self.queued_ms)
+            .raw("running_ms", self.running_ms)
+            .raw("ended_ts", self.ended_ms)
+    }
 }
 
 /// The stored form of an idempotency key.
@@ -292,6 +320,25 @@ impl Run {
         Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
     }
 
+    /// What is stored of it when it has ended.
+    pub(crate) fn ended(&self, status: &str, now: Now) -> Ended {
+        let spec = &self.spec;
+        Ended {
+            user: spec.user.clone(),
+            thread: spec.thread.clone(),
+            agent: spec.agent.clone(),
+            status: status.into(),
+            parent: spec.parent.clone(),
+            attempt: self.attempt,
+            completed_by: self.completed_by.clone(),
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            queued_ms: self.queued(now).as_millis(),
+            running_ms: self.ran(now).as_millis(),
+            ended_ms: now.wall.0,
+        }
+    }
+
     /// The row that stores what was asked.
     pub(crate) fn spec_row(&self, id: &RunId) -> Record {
         Record::Put { key: self.key(Table::RunSpec, id), value: crate::record::row(&*self.spec) }
@@ -388,6 +435,26 @@ impl Run {
 /// The row of a run that has ended. Run ids are unique in the daemon: it has no owner in its key.
 pub(crate) fn ended_key(id: &RunId) -> RowKey {
     RowKey { table: Table::Ended, owner: "".into(), name: id.as_str().into() }
+}
+
+/// The row of a user's run that has ended, among all of them: the one accepted last has the lowest name.
+pub(crate) fn history_key(spec: &Spec, id: &RunId) -> RowKey {
+    let (accepted, ordinal) = history_place(spec);
+    let name = format!("{:016x}{:016x}/{id}", u64::MAX - accepted, u64::MAX - ordinal);
+    RowKey { table: Table::History, owner: spec.user.as_str().into(), name: name.into() }
+}
+
+/// The place of a run among its user's: ascending in the order in which they were accepted.
+pub(crate) const fn history_place(spec: &Spec) -> (u64, u64) {
+    (spec.accepted_ms, spec.ordinal)
+}
+
+/// The run whose row this is among its user's ended ones, and its place.
+pub(crate) fn history_run(key: &RowKey) -> Option<(RunId, (u64, u64))> {
+    let (place, run) = key.name.split_once('/')?;
+    let number = |digits: Option<&str>| u64::from_str_radix(digits?, 16).ok();
+    let (accepted, ordinal) = (number(place.get(..16))?, number(place.get(16..))?);
+    Some((RunId::parse(run)?, (u64::MAX - accepted, u64::MAX - ordinal)))
 }
 
 /// The row of an idempotency key.

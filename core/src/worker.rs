@@ -62,6 +62,16 @@ impl Worker {
         self.passed_over_until
     }
 
+    /// It wants no more runs.
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// What it serves.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Serves> {
+        self.agents.values()
+    }
+
     fn new() -> Self {
         Self {
             conn: None,
@@ -161,11 +171,6 @@ impl Core {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.is_draining = true;
         }
-    }
-
-    /// Whether this is the connection of a worker that was welcomed.
-    pub(crate) fn is_worker_welcome(&self, id: ConnId) -> bool {
-        matches!(self.conns.get(&id).map(|conn| &conn.role), Some(Role::Worker(me)) if me.is_welcome)
     }
 
     /// A worker names a run that it has started: does it go on?
@@ -388,9 +393,15 @@ impl Core {
     /// Tells a worker that an offer no longer stands.
     pub(crate) fn withdraw(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
         let Some(attempt) = self.run_mut(of).map(|run| run.attempt) else { return };
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         let attempt = Attempt { run: of.run.clone(), attempt };
         self.send(conn, text(about("withdraw", &attempt)), out);
+    }
+
+    /// Where a worker can be told of its runs: nowhere before its `welcome`, which comes first and says it all.
+    pub(crate) fn line_to(&self, key: &WorkerKey) -> Option<ConnId> {
+        let conn = self.workers.get(key)?.conn?;
+        self.conns.get(&conn).is_some_and(|conn| conn.is_welcome()).then_some(conn)
     }
 
     /// A worker takes a run: it is passed over no longer.

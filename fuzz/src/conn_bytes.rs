@@ -5,7 +5,7 @@ use crate::choices::Choices;
 use crate::pipe::Pipe;
 use runcast::conn::{Conn, Incoming};
 use runcast_core::effect::{Content, Response};
-use runcast_core::input::UpgradeRequest;
+use runcast_core::input::{BodyLength, UpgradeRequest};
 use runcast_core::wire::error::CloseCode;
 use runcast_sim::tap::{Tap, Wrote};
 
@@ -92,9 +92,12 @@ impl Peer {
             Incoming::Request(request) if request.head().upgrade == UpgradeRequest::Valid => {
                 self.conn.upgrade(LIMIT);
             }
-            Incoming::Request(_) | Incoming::BadHead(_) => {
+            Incoming::Request(request) if let BodyLength::Bytes(bytes) = request.head().body => {
+                self.conn.take_body(LIMIT.min(bytes as usize));
+            }
+            Incoming::Request(_) | Incoming::Body(_) | Incoming::BadHead(_) => {
                 let content = Content::Text("no".into());
-                self.conn.respond(&Response { status: 400, content, retry_after_secs: None });
+                self.conn.respond(&Response::new(400, content));
             }
             Incoming::Text(text) => {
                 assert!(text.len() <= LIMIT, "a message is limited");

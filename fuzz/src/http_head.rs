@@ -66,6 +66,7 @@ fn judge(bytes: &[u8], verdict: Option<&Incoming>) {
         | Incoming::TooLarge
         | Incoming::Breach(_)
         | Incoming::NotUtf8
+        | Incoming::Body(_)
         | Incoming::Gone => panic!("a head is a request or is not: {incoming:?}"),
     }
 }

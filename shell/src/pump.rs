@@ -28,6 +28,14 @@ const LAST_WORDS: Span = Span::secs(5);
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
 
+/// Sees everything that goes into the core and comes out of it: for whoever proves it right.
+pub trait Witness {
+    /// An input is about to be handled.
+    fn hears(&mut self, input: &Input<'_>);
+    /// It was handled; these effects have come of it, and are about to be run.
+    fn sees(&mut self, effects: &[Effect], core: &Core);
+}
+
 /// The loop, to be driven turn by turn.
 pub struct Pump<S: Read + Write, J: Storage> {
     core: Core,
@@ -51,6 +59,7 @@ pub struct Pump<S: Read + Write, J: Storage> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
+    witness: Option<Box<dyn Witness>>,
 }
 
 struct Entry<S> {
@@ -101,7 +110,13 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
+            witness: None,
         }
+    }
+
+    /// From the first turn on, somebody looks on.
+    pub fn watch(&mut self, witness: Box<dyn Witness>) {
+        self.witness = Some(witness);
     }
 
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
@@ -225,6 +240,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Request(request) => {
                 return self.feed(now, Input::Request { conn, head: request.head() });
             }
+            Incoming::Body(body) => return self.feed(now, Input::Body { conn, body }),
             Incoming::BadHead(problem) => {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
@@ -281,8 +297,19 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
-        self.core.handle(now, input, &mut self.effects);
+        self.handle(now, input);
         self.run(now);
+    }
+
+    /// Hands an input to the core. Effects of earlier ones have been run.
+    fn handle(&mut self, now: Now, input: Input<'_>) {
+        if let Some(witness) = &mut self.witness {
+            witness.hears(&input);
+        }
+        self.core.handle(now, input, &mut self.effects);
+        if let Some(witness) = &mut self.witness {
+            witness.sees(&self.effects, &self.core);
+        }
     }
 
     /// Runs the effects, and what they cause, until there are no more.
@@ -299,7 +326,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
                 Cause::Closed(conn) => Input::Closed { conn },
             };
-            self.core.handle(now, input, &mut self.effects);
+            self.handle(now, input);
         }
     }
 
@@ -313,6 +340,15 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 if !self.core.inspect().planted().is(Bug::LostWakeUp) {
                     self.busy.insert(conn);
                 }
+            }
+            Effect::Body { conn, length } => {
+                self.say(conn, |it| it.take_body(length));
+                // It may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Stream { conn } => {
+                self.say(conn, Conn::stream_events);
+                self.busy.insert(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),
             Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),

@@ -6,6 +6,7 @@ use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::faults::Moment;
 use crate::keys;
+use crate::model::{Model, Watching};
 use crate::oracles::{Oracles, kept};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
@@ -24,8 +25,10 @@ use runcast_core::ids::ConnId;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 /// Unix time in milliseconds at the beginning of every world.
 const EPOCH_MS: u64 = 1_789_000_000_000;
@@ -56,6 +59,8 @@ pub struct Daemon {
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Record>,
     booted_at: Micros,
+    /// What the model says about the core.
+    judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
     pub commits: u64,
     /// Turns there were.
@@ -82,6 +87,7 @@ impl Daemon {
             off_by: 0,
             pending: Vec::new(),
             booted_at: 0,
+            judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
         }
@@ -184,11 +190,15 @@ impl Daemon {
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        let model = Model::open(&self.config, &image);
         let mut opening = Vec::new();
         let (config, seed) = (self.config.clone(), self.dice.seed());
         let core = Core::open_planted(config, seed, image, self.now(), self.planted, &mut opening);
         self.booted_at = self.schedule.now();
-        self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
+        let watching = Watching::begin(model, &opening, &core, &self.judgement);
+        let mut pump = Pump::new(core, opening, storage, keys::verify());
+        pump.watch(Box::new(watching));
+        self.pump = Some(pump);
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }
@@ -264,7 +274,9 @@ impl Daemon {
             return Ok(());
         }
         let Some(pump) = &mut self.pump else { return Ok(()) };
-        let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken))?;
+        let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
+        oracles.judge("O21", None, self.judgement.replace(Ok(())));
+        let turn = turn?;
         self.turns += 1;
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod hosts;
 pub mod keys;
 pub mod link;
+pub mod model;
 pub mod oracles;
 pub mod pipe;
 pub mod plan;

@@ -83,7 +83,7 @@ pub fn run_and_explain(world: Which, seed: u64) -> Result<Summary, Box<Failure>>
 /// The same with a plan.
 ///
 /// # Errors
-/// As [`play`].
+/// As [`play()`].
 pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
     play(plan, Show::Hash).map_err(|mut first| match play(plan, Show::Keep) {
         Err(again) => again,

@@ -83,6 +83,8 @@ codes! {
     InputAlreadyGiven = "input_already_given", 409, false;
     /// An acknowledgement past what was sent.
     AckAhead = "ack_ahead", 409, false;
+    /// The position is of another incarnation of the stream, trimmed, or past its head.
+    Reset = "reset", 409, false;
     /// Longer than allowed.
     TooLarge = "too_large", 413, false;
     /// An upgrade without `runcast.v1`.

@@ -220,6 +220,14 @@ pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
     )
 }
 
+/// Whether an event is of this thread. Names have nothing to escape, and no text of anyone else comes before.
+pub fn is_of_thread(event: &Bytes, thread: &Thread) -> bool {
+    const FIELD: &[u8] = b",\"thread\":\"";
+    let Some(at) = event.windows(FIELD.len()).position(|window| window == FIELD) else { return false };
+    let rest = &event[at + FIELD.len()..];
+    rest.strip_prefix(thread.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'))
+}
+
 /// The same event, marked as the `n`th retry.
 pub fn redelivery(event: &Bytes, n: u32) -> Bytes {
     let Some((last, body)) = event.split_last() else { unreachable!("an event is an object") };

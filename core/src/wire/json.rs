@@ -68,6 +68,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Puts a field in, in the place of one that is there. `value` is JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn put(&mut self, name: &'a str, value: &'a str) {
+        let value = serde_json::from_str(value).expect("only JSON is put into a message");
+        self.0.push((Cow::Borrowed(name), value));
+    }
+
     /// Whether a field is there and not null.
     pub fn has(&self, name: &str) -> bool {
         self.raw(name).is_some_and(|raw| raw.get() != "null")
@@ -175,7 +184,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
+name_fields!(User, Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

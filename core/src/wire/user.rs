@@ -3,9 +3,10 @@
 use super::error::{Code, Refusal};
 use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
 use crate::effect::Token;
-use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread};
+use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread, User};
 use crate::time::Span;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
@@ -186,7 +187,13 @@ pub struct Unread {
     /// Its `type`.
     pub of: Option<String>,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
+}
+
+impl Unread {
+    fn new(id: Option<String>, of: Option<String>, refusal: Refusal) -> Self {
+        Self { id, of, refusal: Box::new(refusal) }
+    }
 }
 
 impl<'a> Field<'a> for From {
@@ -211,23 +218,23 @@ impl<'a> Field<'a> for From {
 /// # Errors
 /// Why it cannot be read, with its `id` and `type` where those can.
 pub fn read(text: &str) -> Result<Request, Unread> {
-    let fields = Fields::parse(text).map_err(|refusal| Unread { id: None, of: None, refusal })?;
+    let fields = Fields::parse(text).map_err(|refusal| Unread::new(None, None, refusal))?;
     let id = match fields.optional::<Cow<'_, str>>("id") {
         Ok(id) if id.as_ref().is_none_or(|id| id.len() <= ID_BYTES) => id.map(Cow::into_owned),
         Ok(_) => {
             let refusal = wrong("id", "a string of at most 128 bytes", "a longer one");
-            return Err(Unread { id: None, of: None, refusal });
+            return Err(Unread::new(None, None, refusal));
         }
-        Err(refusal) => return Err(Unread { id: None, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(None, None, refusal)),
     };
     let kind = match fields.required::<Cow<'_, str>>("type") {
         Ok(kind) => kind,
-        Err(refusal) => return Err(Unread { id, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(id, None, refusal)),
     };
     match body(&kind, &fields) {
         Ok(body) => Ok(Request { id, body }),
-        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread { id, of: None, refusal }),
-        Err(refusal) => Err(Unread { id, of: Some(kind.into_owned()), refusal }),
+        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread::new(id, None, refusal)),
+        Err(refusal) => Err(Unread::new(id, Some(kind.into_owned()), refusal)),
     }
 }
 
@@ -236,9 +243,8 @@ fn body(kind: &str, fields: &Fields<'_>) -> Result<Body, Refusal> {
         "hello" => hello(fields).map(Body::Hello),
         "run" => ask(fields).map(Body::Run),
         "cancel" => fields.required("run").map(Body::Cancel),
-        "input" => input(fields).map(Body::Input),
-        "ack" if fields.has("topic") => Err(wrong("topic", "no topic: none is subscribed", "one")),
-        "ack" => fields.required("seq").map(Body::Ack),
+        "input" => input(fields, fields.required("run")?).map(Body::Input),
+        "ack" => no_topic(fields).and_then(|()| fields.required("seq")).map(Body::Ack),
         "ping" => fields.optional("n").map(Body::Ping),
         _ => Err(unknown_type(kind, "hello, run, cancel, input, ack, ping")),
     }
@@ -305,18 +311,92 @@ fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
         timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
         parent: fields.optional("parent")?,
         meta: meta.map(|meta| Bytes::copy_from_slice(meta.text.as_bytes())),
-        digest: fields.digest(&["id", "key"]),
+        digest: fields.digest(&["id", "key", "type", "user"]),
     })
 }
 
-fn input(fields: &Fields<'_>) -> Result<Input, Refusal> {
+fn input(fields: &Fields<'_>, run: RunId) -> Result<Input, Refusal> {
     Ok(Input {
-        run: fields.required("run")?,
+        run,
         request: fields.optional("request")?,
         data: Bytes::copy_from_slice(fields.required::<Payload<'_>>("data")?.0.as_bytes()),
         key: fields.optional("key")?,
-        digest: fields.digest(&["id", "key"]),
+        digest: fields.digest(&["id", "key", "type", "run"]),
     })
+}
+
+/// Reads the body of an HTTP request for a run: the user whose it is to be, if one is named, and the run.
+/// `thread` and `key` are those of the path and the header.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_run(
+    body: &str,
+    thread: Option<&Thread>,
+    key: Option<Key>,
+) -> Result<(Option<User>, Ask), Refusal> {
+    let quoted = thread.map(|thread| format!("\"{thread}\""));
+    let mut fields = Fields::parse(body)?;
+    if let (Some(thread), Some(quoted)) = (thread, &quoted) {
+        if let Some(other) = fields.optional::<Thread>("thread")?
+            && other != *thread
+        {
+            return Err(wrong("thread", "the thread of the path, or none", other.as_str()));
+        }
+        fields.put("thread", quoted);
+    }
+    let ask = ask(&fields)?;
+    let key = one_key(ask.key, key)?;
+    Ok((fields.optional("user")?, Ask { key, ..ask }))
+}
+
+/// Reads the body of an HTTP request with an input for `run`. `key` is that of the header.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_input(body: &str, run: RunId, key: Option<Key>) -> Result<Input, Refusal> {
+    let input = input(&Fields::parse(body)?, run)?;
+    let key = one_key(input.key, key)?;
+    Ok(Input { key, ..input })
+}
+
+/// A key may come in the body, in the header, or the same in both.
+fn one_key(body: Option<Key>, header: Option<Key>) -> Result<Option<Key>, Refusal> {
+    match (body, header) {
+        (Some(body), Some(header)) if body != header => {
+            Err(wrong("key", "the key of the header `Idempotency-Key`, or none", body.as_str()))
+        }
+        (body, header) => Ok(header.or(body)),
+    }
+}
+
+/// An acknowledgement over HTTP.
+#[derive(Debug)]
+pub struct Ack {
+    /// As which device.
+    pub device: Device,
+    /// In which incarnation of the stream.
+    pub epoch: Epoch,
+    /// Up to which event.
+    pub seq: u64,
+}
+
+/// Reads the body of an HTTP acknowledgement.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_ack(body: &str) -> Result<Ack, Refusal> {
+    let fields = Fields::parse(body)?;
+    no_topic(&fields)?;
+    Ok(Ack {
+        device: fields.required("device")?,
+        epoch: fields.required("epoch")?,
+        seq: fields.required("seq")?,
+    })
+}
+
+fn no_topic(fields: &Fields<'_>) -> Result<(), Refusal> {
+    if fields.has("topic") { Err(wrong("topic", "no topic: none is subscribed", "one")) } else { Ok(()) }
 }
 
 /// `error`.
@@ -329,6 +409,11 @@ pub fn error(of: Option<&str>, id: Option<&str>, refusal: &Refusal) -> Object {
         .str("hint", refusal.hint)
         .maybe_raw("retry_ms", refusal.retry_ms)
         .raw("temporary", refusal.code.is_temporary());
+    with_also(error, refusal)
+}
+
+/// Adds what else is wrong with the same request, if anything is.
+pub fn with_also(error: Object, refusal: &Refusal) -> Object {
     if refusal.also.is_empty() {
         return error;
     }

@@ -2,7 +2,9 @@
 //! `found-…`, are left alone.
 
 mod bytes;
+mod core;
 mod wire;
+mod worlds;
 
 use std::path::Path;
 
@@ -10,8 +12,14 @@ use std::path::Path;
 type Seed = (String, Vec<u8>);
 
 fn main() -> std::io::Result<()> {
-    let all =
-        [("wire_decode", wire::messages()), ("http_head", bytes::heads()), ("conn_bytes", bytes::frames())];
+    let all = [
+        ("wire_decode", wire::messages()),
+        ("core_inputs", core::operations()),
+        ("http_head", bytes::heads()),
+        ("conn_bytes", bytes::frames()),
+        ("store_recover", worlds::stores()),
+        ("fault_schedule", worlds::faults()),
+    ];
     for (target, seeds) in all {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
         std::fs::create_dir_all(&folder)?;

@@ -43,6 +43,8 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
+    /// It was welcomed when all was healed.
+    came_healed: bool,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -76,6 +78,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
+            came_healed: false,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -301,6 +304,9 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    // It reads, and answers pings: once all is healed nobody can take it for silent.
+                    let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
+                    let good = good && !(code == Some(4404) && is_heard);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -375,6 +381,7 @@ impl Device {
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
         self.phase = Phase::Welcome;
+        self.came_healed = ctx.healed;
         self.failures = 0;
         self.asks.again(ctx.now);
     }
@@ -411,7 +418,12 @@ impl Device {
         let code = said.code.as_deref().unwrap_or_default();
         let id = said.id.as_deref().unwrap_or_default();
         match code {
-            "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
+            "queue_full"
+            | "user_queue_full"
+            | "agent_unavailable"
+            | "rate_limited"
+            | "storage_unavailable"
+            | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
             // Another was faster, the run has ended or was not awaiting, or the thread is not free: so be it.
@@ -419,7 +431,6 @@ impl Device {
             // Two devices answer one question in other words.
             "key_reused" if said.of.as_deref() == Some("input") => self.asks.answered(id),
             // Nobody has served it yet.
-            "agent_unavailable" => self.asks.refused(ctx.now, id, said.retry_ms),
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
             "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),

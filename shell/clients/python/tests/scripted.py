@@ -52,10 +52,6 @@ class Peer:
         except ConnectionClosed as closed:
             return None if closed.rcvd is None else closed.rcvd.code
 
-    async def quiet(self) -> None:
-        """Says nothing until everything that was sent before has been handled."""
-        await (await self.socket.ping())
-
 
 class Server:
     """Connections as they come."""

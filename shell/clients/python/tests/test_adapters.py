@@ -12,8 +12,10 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool as langchain_tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.types import interrupt
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ModelRetry
 from pydantic_ai.messages import ModelMessage
@@ -135,6 +137,24 @@ async def test_a_langgraph_graph_without_messages(daemon: Daemon) -> None:
     graph.add_edge(START, "double")
     _, end = await executed(daemon, langgraph.agent(graph.compile()), {"x": 21})
     assert end.output == {"x": 42}
+
+
+async def test_a_langgraph_interrupt_asks_the_user(daemon: Daemon) -> None:
+    def choose(state: State) -> State:
+        return {"x": interrupt("Which number?")}
+
+    graph = StateGraph(State)
+    graph.add_node("choose", choose)
+    graph.add_edge(START, "choose")
+    worker = Worker(daemon.url, daemon.token("crew", "worker"))
+    worker.add("a", langgraph.agent(graph.compile(checkpointer=InMemorySaver())))
+    async with serving(worker), Client(daemon.url, daemon.token("alice", "user")) as client:
+        run = client.run("a", {"x": 0})
+        async for event in run:
+            if event.event == "input_required":
+                assert event.data["prompt"] == "Which number?"
+                await run.input(7, request=event.data["request"])
+        assert (await run).output == {"x": 7}
 
 
 def pydantic_agent() -> PydanticAgent[None, str]:

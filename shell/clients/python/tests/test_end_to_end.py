@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from daemon import Daemon
-from runcast import Client, Done, Event, RefusedError, Run, Worker, say
+from runcast import Client, Done, Event, InputExpired, RefusedError, Run, Worker, say
 
 
 @asynccontextmanager
@@ -272,3 +272,125 @@ async def test_a_refusal_is_typed(daemon: Daemon) -> None:
         assert refused.value.code == "agent_unknown"
         with pytest.raises(RefusedError, match="run_not_found"):
             await client.cancel("run_x_00000000")
+
+
+async def test_a_question_is_answered_by_the_first_and_others_are_told(daemon: Daemon) -> None:
+    worker = worker_of(daemon)
+
+    @worker.agent("ask")
+    async def ask(run: Run) -> Done:
+        return Done({"chosen": await run.ask("Which?", schema={"enum": [1, 2]})})
+
+    async with serving(worker), client_of(daemon) as client:
+        run = client.run("ask", None)
+        events = []
+        async for event in run:
+            events.append(event)
+            if event.event == "input_required":
+                await run.input(2, request=event.data["request"])
+                with pytest.raises(RefusedError, match=r"input_already_given|input_not_awaited"):
+                    await client.input(event.run, 1, request=event.data["request"])
+        end = await run
+    assert end.output == {"chosen": 2}
+    assert [event.data["data"] for event in events if event.event == "input_received"] == [2]
+
+
+async def test_a_question_outlives_a_kill_of_the_daemon(daemon: Daemon) -> None:
+    worker = worker_of(daemon)
+
+    @worker.agent("ask")
+    async def ask(run: Run) -> Done:
+        return Done(await run.ask("Which?"))
+
+    async with serving(worker), client_of(daemon) as client:
+        run = client.run("ask", None)
+        async for event in run:
+            if event.event == "input_required":
+                daemon.kill()
+                answering = asyncio.create_task(run.input("yes", request=event.data["request"]))
+                await asyncio.sleep(0)
+                daemon.start()
+                await answering
+        assert (await run).output == "yes"
+
+
+async def test_a_question_that_nobody_answers_expires(daemon: Daemon) -> None:
+    worker = worker_of(daemon)
+
+    @worker.agent("ask")
+    async def ask(run: Run) -> str:
+        try:
+            await run.ask("Which?", expires=0.05)
+        except InputExpired:
+            return "nobody"
+        return "somebody"
+
+    async with serving(worker), client_of(daemon) as client:
+        assert (await client.run("ask", None)).output == {"text": "nobody"}
+
+
+async def test_an_agent_is_steered_while_it_runs(daemon: Daemon) -> None:
+    worker = worker_of(daemon)
+
+    @worker.agent("obey")
+    async def obey(run: Run) -> None:
+        await run.thinking("ready")
+        async for word in run.steering():
+            await run.output(word)
+            if word == "stop":
+                return
+
+    async with serving(worker), client_of(daemon) as client:
+        run = client.run("obey", None)
+        async for event in run:
+            if event.event == "agent_thinking":
+                await run.input("left ")
+                await run.input("stop")
+        assert (await run).output == {"text": "left stop"}
+
+
+async def test_a_retryable_run_goes_on_with_another_worker(daemon: Daemon) -> None:
+    stuck = worker_of(daemon, "w-1")
+    other = worker_of(daemon, "w-2")
+
+    @stuck.agent("try", retryable=True)
+    async def hang(run: Run) -> None:
+        await run.output("half")
+        await asyncio.Event().wait()
+
+    @other.agent("try", retryable=True)
+    async def succeed(run: Run) -> str:
+        return f"attempt {run.attempt}"
+
+    async with client_of(daemon) as client:
+        async with serving(stuck) as task:
+            await client.connected()
+            run = client.run("try", None)
+            events = []
+            async for event in run:
+                events.append(event)
+                if event.event == "agent_output":
+                    break
+            task.cancel()
+        async with serving(other):
+            end = await run
+    assert end.ok
+    assert end.data["attempts"] == 2
+
+
+async def test_a_busy_thread_is_interrupted(daemon: Daemon) -> None:
+    worker = worker_of(daemon)
+
+    @worker.agent("slow", slots=2)
+    async def slow(run: Run) -> str:
+        if run.text == "first":
+            await asyncio.Event().wait()
+        return "done"
+
+    async with serving(worker), client_of(daemon) as client:
+        first = client.run("slow", "first", thread="t")
+        async for event in first:
+            if event.event == "agent_started":
+                second = client.run("slow", "second", thread="t", on_busy="interrupt", priority="high")
+        assert ((await first).status, (await first).reason) == ("cancelled", "interrupt")
+        assert (await second).ok

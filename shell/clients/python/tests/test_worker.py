@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,6 +57,13 @@ async def started(server: Server, window: int = 8, **terms: Any) -> Peer:
     return peer
 
 
+async def settled(peer: Peer) -> None:
+    """The worker has handled all that was said to it, and has not said anything since."""
+    await peer.say(offer(run="run_x_00000000", agent="unknown"))
+    answer = await peer.hear()
+    assert (answer["type"], answer["run"]) == ("decline", "run_x_00000000"), answer
+
+
 async def say_three(run: Run) -> None:
     for i in (1, 2, 3):
         await run.output(str(i))
@@ -81,13 +89,13 @@ async def test_nothing_is_executed_before_the_start_is_acknowledged() -> None:
 
     async with worker_of(note) as (server, _):
         peer = await started(server)
-        await peer.quiet()
+        await settled(peer)
         assert begun == []
         await peer.say(about("ack", n=0))
         await peer.say(about("ack", n=0))
         assert (await peer.hear())["event"] == "agent_output"
         assert await peer.hear() == about("complete", n=2, status="ok", output={"text": "done"})
-        await peer.quiet()
+        await settled(peer)
         assert [(run.user, run.thread, run.timeout_ms, run.trace) for run in begun] == [
             ("alice", "t", 30_000, "x")
         ]
@@ -116,7 +124,7 @@ async def test_after_a_reconnect_it_sends_what_is_not_durable() -> None:
         assert [m["n"] for m in heard] == [2, 3, 4]
         assert (heard[0]["data"], heard[2]["type"]) == ({"delta": "2"}, "complete")
         await peer.say(about("ack", n=4))
-        await peer.quiet()
+        await settled(peer)
         await peer.drop()
         assert (await (await server.accept()).hear())["runs"] == []
 
@@ -159,7 +167,7 @@ async def test_a_run_that_is_no_longer_here_stops_and_says_nothing_more(state: s
             await peer.say(offer(attempt=3))
             assert (await peer.hear())["attempt"] == 3
         await ended.wait()
-        await peer.quiet()
+        await settled(peer)
         await peer.say(offer(run="run_t_00000002"))
         assert (await peer.hear())["run"] == "run_t_00000002"
 
@@ -176,7 +184,7 @@ async def test_the_window_holds_the_agent_back() -> None:
         peer = await started(server, window=2)
         await peer.say(about("ack", n=0))
         assert [m["n"] for m in await peer.hear_many(2)] == [1, 2]
-        await peer.quiet()
+        await settled(peer)
         assert said == [1, 2]
         for n in range(1, 6):
             await peer.say(about("ack", n=n))
@@ -328,6 +336,25 @@ async def test_a_quiet_worker_beats_three_times_a_lease() -> None:
         await peer.hear()
         await peer.say(welcome(lease_ms=3))
         assert await peer.hear_many(2) == [{"type": "beat"}, {"type": "beat"}]
+
+
+async def test_an_agent_that_blocks_the_event_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def block(run: Run) -> None:
+        time.sleep(1.2)  # noqa: ASYNC251 - this is the fault
+
+    async with worker_of(block) as (server, _):
+        peer = await started(server, lease_ms=300)
+        await peer.say(about("ack", n=0))
+        while (await peer.hear())["type"] != "complete":
+            pass
+        await settled_but_for_beats(peer)
+    assert any("the event loop was held" in record.getMessage() for record in caplog.records)
+
+
+async def settled_but_for_beats(peer: Peer) -> None:
+    """The worker has gone on to beat again."""
+    while (await peer.hear())["type"] != "beat":
+        pass
 
 
 async def test_a_daemon_that_says_nothing_is_left() -> None:

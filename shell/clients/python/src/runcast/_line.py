@@ -126,8 +126,11 @@ class Line:
         await self._socket.close(code, reason)
 
 
-async def greeting(line: Line) -> Message:
-    """The daemon's `welcome`. Raises `Lost`; a refusal that comes before the close tells why."""
+async def greeting(line: Line, *needs: str) -> Message:
+    """The daemon's `welcome`, with the fields that it must have.
+
+    Raises `Lost`; an `error` that comes before the close tells why.
+    """
     error: Message = {}
     while True:
         try:
@@ -138,6 +141,8 @@ async def greeting(line: Line) -> Message:
                 lost.reason = f"{lost.reason}: {lost.error}: {error.get('message')}"
             raise
         if message.get("type") == "welcome":
+            if missing := [field for field in needs if field not in message]:
+                raise Lost(f"a welcome without {', '.join(missing)}: is this a daemon of Runcast?")
             return message
         error = message if message.get("type") == "error" else error
 

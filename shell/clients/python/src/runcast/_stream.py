@@ -45,9 +45,16 @@ class Stream:
         self._on_progress = on_progress
         self.at = self.received = self.processed = self.acked = seq
         self._open: deque[Ticket] = deque()
+        self._again = 0
+        """How many characters of deltas this connection still repeats."""
+
+    def leave_off(self) -> int:
+        """Where the next connection is to go on: it repeats what was received and not processed."""
+        self._again = sum(len(ticket.event.delta) for ticket in self._open)
+        return self.processed
 
     def resume(self, seq: int) -> None:
-        """A new connection starts at `seq`, where this stream was `processed`."""
+        """A new connection starts at `seq`, where this one was left off."""
         self.at = self.acked = seq
 
     @property
@@ -63,6 +70,7 @@ class Stream:
             raise GapError(f"expected {self.at + 1}, found {event.seq}")
         self.at = event.seq
         if event.seq <= self.received:
+            self._again -= len(event.delta)
             return None
         ticket = Ticket(self, self._without_known(event))
         self.received = event.seq
@@ -89,9 +97,7 @@ class Stream:
         return upto
 
     def _without_known(self, event: Event) -> Event:
-        """Deltas that were joined anew after a reconnect may begin with some that were received before."""
+        """Deltas may be joined otherwise than on the last connection, and so begin with what is known."""
         if event.prev is None or event.prev >= self.received:
             return event
-        since = event.prev
-        known = sum(len(ticket.event.delta) for ticket in self._open if ticket.event.seq > since)
-        return replace(event, prev=self.received, data={**event.data, "delta": event.delta[known:]})
+        return replace(event, prev=self.received, data={**event.data, "delta": event.delta[self._again :]})

@@ -232,7 +232,7 @@ class Client:
         tasks: list[asyncio.Task[None]] = []
         try:
             await line.send(encode(self._hello()))
-            welcome = await greeting(line)
+            welcome = await greeting(line, "epoch", "head", "resume")
             self._dial.opened()
             self._welcome(welcome)
             heartbeat = heartbeat_of(welcome)
@@ -263,7 +263,7 @@ class Client:
     def _hello(self) -> Message:
         hello: Message = {"type": "hello"}
         stream = self._streams.get(None)
-        start = self._start if stream is None else Position(stream.epoch, stream.processed)
+        start = self._start if stream is None else Position(stream.epoch, stream.leave_off())
         if start is not None:
             hello["from"] = _from(start)
         if self._topics:
@@ -276,7 +276,7 @@ class Client:
 
     def _topic(self, name: str) -> Json:
         stream = self._streams.get(name)
-        place = None if stream is None else Position(stream.epoch, stream.processed)
+        place = None if stream is None else Position(stream.epoch, stream.leave_off())
         return name if place is None else {"topic": name, "from": _from(place)}
 
     def _welcome(self, welcome: Message) -> None:
@@ -384,6 +384,8 @@ class Client:
             self._is_late = True
             log.warning("event %d comes again: the application has not processed it yet", event.seq)
         ticket = stream.take(event, is_redelivery="redelivery" in message)
+        # What is repeated after a reconnect may be processed already.
+        self._bell.set()
         if ticket is not None:
             self._hand_out(ticket)
             if event.topic is None:

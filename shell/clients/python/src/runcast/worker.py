@@ -189,7 +189,7 @@ class Worker:
         agents = [agent.serves() for agent in self._agents.values()]
         named = self._desk.positions()
         await line.send(encode({"type": "hello", "worker": self.name, "agents": agents, "runs": named}))
-        welcome = await greeting(line)
+        welcome = await greeting(line, "lease_ms", "publish_window", "message_bytes")
         self._beat_seconds = max(0.001, welcome["lease_ms"] / 3000)
         self._answers.clear()
         self._is_welcome = True
@@ -216,16 +216,17 @@ class Worker:
                 await line.send(text)
             quiet = line.quiet_for(self._beat_seconds)
             if quiet <= 0:
-                if quiet < -self._beat_seconds:
-                    log.warning(
-                        "%s: the event loop was held for %.1f s; a lease may run out: an agent must "
-                        "not block it (make it a plain function)",
-                        self.name,
-                        -quiet,
-                    )
                 await line.send(encode({"type": "beat"}))
                 continue
             await ring_within(self._bell, quiet)
+            held = -line.quiet_for(self._beat_seconds)
+            if held > max(1.0, self._beat_seconds):
+                log.warning(
+                    "%s: the event loop was held for %.1f s, and leases may run out: an agent that blocks "
+                    "must not be async",
+                    self.name,
+                    held,
+                )
 
     def _next(self) -> bytes | None:
         if self._answers:

@@ -221,7 +221,7 @@ impl Worker {
             "welcome" => self.welcome(ctx, &said),
             "run" => self.offered(ctx, &said),
             "ack" if mine => self.acked(ctx, run, said.n.unwrap_or(0)),
-            "withdraw" if mine => drop(self.jobs.remove(run)),
+            "withdraw" if mine => self.jobs.retain(|other, job| other != run || job.is_late),
             "cancel" | "input" => self.commanded(ctx, &said),
             "error" => self.refused(ctx, &said, text),
             _ => {}
@@ -346,7 +346,10 @@ impl Worker {
             return self.send_from(ctx, run, from);
         }
         match job.stage {
-            Stage::Offered if self.dice.chance(ignores, 100) => job.at = NEVER,
+            Stage::Offered if !job.is_late && self.dice.chance(ignores, 100) => {
+                // So late, perhaps, that the offer stands no more.
+                (job.is_late, job.at) = (true, ctx.now + self.dice.log_uniform(SECOND, 20 * SECOND));
+            }
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);

@@ -100,7 +100,12 @@ impl World {
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Verify { .. } => {}
-                Effect::Respond { .. } | Effect::Close { .. } => panic!("{effect:?}"),
+                Effect::Respond { .. }
+                | Effect::Close { .. }
+                | Effect::Body { .. }
+                | Effect::Stream { .. } => {
+                    panic!("{effect:?}")
+                }
             }
             waiting.extend(caused);
         }

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { eventually } from "./wait.mjs";
 
 const binary = process.env.RUNCAST_BIN && resolve(process.env.RUNCAST_BIN);
 
@@ -40,16 +41,5 @@ export class Daemon {
   async end() {
     if (this.child?.exitCode === null && this.child.signalCode === null) await this.kill();
     if (this.data) await rm(this.data, { recursive: true, force: true });
-  }
-}
-
-/** Waits until `condition` returns something true, and returns that. */
-export async function eventually(what, condition) {
-  const end = Date.now() + 60_000;
-  for (;;) {
-    const value = await condition();
-    if (value) return value;
-    if (Date.now() > end) throw new Error(`it never came to be: ${what}`);
-    await new Promise((next) => setTimeout(next, 5));
   }
 }

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
 import { connect } from "../dist/index.js";
-import { Daemon, eventually, skip } from "./daemon.mjs";
+import { Daemon, skip } from "./daemon.mjs";
+import { eventually } from "./wait.mjs";
 
 const long = (words) => ({ text: "a run that is cut", words, delay_ms: 10 });
 

@@ -100,12 +100,7 @@ impl World {
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Verify { .. } => {}
-                Effect::Respond { .. }
-                | Effect::Close { .. }
-                | Effect::Body { .. }
-                | Effect::Stream { .. } => {
-                    panic!("{effect:?}")
-                }
+                Effect::Respond { .. } | Effect::Close { .. } => panic!("{effect:?}"),
             }
             waiting.extend(caused);
         }

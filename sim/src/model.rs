@@ -60,6 +60,8 @@ struct Log {
     floor: u64,
     last: u64,
     head: u64,
+    /// The head before the present step.
+    head_before: u64,
     /// The events that were written or read since the core was opened.
     events: BTreeMap<u64, Bytes>,
 }
@@ -110,7 +112,8 @@ impl Model {
             let row = json(value);
             let (epoch, events, head) =
                 (word(&row["epoch"]).to_owned(), BTreeMap::new(), number(&row["last"]));
-            let log = Log { epoch, floor: number(&row["floor"]), last: head, head, events };
+            let log =
+                Log { epoch, floor: number(&row["floor"]), last: head, head, head_before: head, events };
             self.logs.insert(key.owner.to_string(), log);
         }
     }
@@ -346,6 +349,7 @@ impl Model {
             "(_, queued, active) of {is:?} is {queued}, {active}"
         );
         self.steps += 1;
+        self.logs.values_mut().for_each(|log| log.head_before = log.head);
         if self.is_blind || self.runs.len() > LOOK_EVERY && !self.steps.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }

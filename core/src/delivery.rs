@@ -3,6 +3,9 @@
 //! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in
 //! pages from the store when the window has room.
 
+#[cfg(test)]
+mod properties;
+
 use crate::config::{Delivery, Server};
 use crate::context::Position;
 use crate::deadlines::Timer;

@@ -1,5 +1,8 @@
 //! The names of things. A name is checked once, where it comes in, and is then a type of its own.
 
+#[cfg(test)]
+mod properties;
+
 use alloc::sync::Arc;
 use core::borrow::Borrow;
 use core::fmt;

@@ -221,16 +221,17 @@ impl Core {
         }
     }
 
-    /// A connection may have been sent nothing for a while.
+    /// A connection may have been sent nothing, or may have said nothing, for a while.
     pub(crate) fn on_heartbeat(&mut self, id: ConnId, out: &mut Effects) {
         let (now, every) = (self.now, self.config.server.heartbeat);
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let quiet = now.mono.since(conn.last_out());
-        if quiet < every {
-            return self.deadlines.set(Timer::Heartbeat(id), now.mono + (every - quiet));
-        }
-        self.deadlines.set(Timer::Heartbeat(id), now.mono + every);
-        if conn.outstanding() > 0 {
+        let unheard = now.mono.since(conn.last_in);
+        let (is_quiet, is_unheard) = (quiet >= every, unheard >= every);
+        let until_quiet = if is_quiet { every } else { every - quiet };
+        let until_unheard = if is_unheard { every } else { every - unheard };
+        self.deadlines.set(Timer::Heartbeat(id), now.mono + until_quiet.min(until_unheard));
+        if conn.outstanding() > 0 || !(is_quiet || is_unheard) {
             return;
         }
         if let crate::conn::Role::User(me) = &conn.role
@@ -240,8 +241,9 @@ impl Core {
             let comment = context.map(|context| sse.comment(context.stream.epoch(), me.cursor.sent()));
             return comment.into_iter().for_each(|comment| self.send(id, comment, out));
         }
+        // Whoever only watches has nothing to say: a ping makes it give a sign of life.
         out.push(Effect::Ping { conn: id });
-        if !conn.is_welcome() {
+        if !is_quiet || !conn.is_welcome() {
             return;
         }
         let mut heartbeat = Object::message("heartbeat").raw("ts", now.wall.0);

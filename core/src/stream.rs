@@ -1,6 +1,9 @@
 //! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in
 //! memory.
 
+#[cfg(test)]
+mod properties;
+
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
 use crate::wire::user::From;

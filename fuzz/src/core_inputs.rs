@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 /// Operations, at most: an input that does more is slow and says nothing new.
 const OPERATIONS: usize = 2_000;
-const TOKENS: [&str; 6] = ["alice", "bob", "w", "alice.soon", "bob.late", "eve.forged"];
+const TOKENS: [&str; 7] = ["alice", "bob", "w", "alice.soon", "bob.late", "eve.forged", "bob.ever"];
 const AGENTS: [&str; 3] = ["echo", "files", "odd"];
 const THREADS: [&str; 3] = ["t1", "t2", "t3"];
 const CALLS: [&str; 2] = ["c1", "c2"];

@@ -1,6 +1,8 @@
 //! The Runcast daemon: everything but the state machine, which is `runcast-core`.
 
 #[cfg(test)]
+mod ram;
+#[cfg(test)]
 mod scripted;
 
 pub mod agents;

@@ -4,6 +4,7 @@
 use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
+use crate::faults::Moment;
 use crate::keys;
 use crate::model::{Model, Watching};
 use crate::oracles::{Oracles, kept};
@@ -144,6 +145,11 @@ impl Daemon {
             tally.add_seen(core.inspect().seen());
         }
         tally
+    }
+
+    /// Whether its store is in the middle of this.
+    pub fn is_at(&mut self, moment: Moment) -> bool {
+        self.pump.as_mut().is_some_and(|pump| pump.storage_mut().is_at(moment))
     }
 
     /// Lets oracles look into the core. Nothing has disturbed it since `calm_since`, where that is said.
@@ -336,7 +342,7 @@ impl Daemon {
         if let Some(pump) = self.pump.as_mut() {
             oracles.tally.add_seen(pump.core().inspect().seen());
             sometimes!(oracles.tally, CrashWithAppends if pump.storage_mut().has_pending());
-            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_folding());
+            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_at(Moment::Fold));
         }
         // What dropping the store still writes goes to the old disk, which nobody will see again.
         if let Some(mut pump) = self.pump.take() {

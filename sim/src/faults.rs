@@ -43,6 +43,13 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// SIGKILL as soon as the store does this.
+    Ambush {
+        /// In the middle of what.
+        during: Moment,
+        /// How long it is down.
+        time: Micros,
+    },
     /// The machine loses its power.
     PowerLoss {
         /// How long it is down.
@@ -82,6 +89,15 @@ pub enum Fault {
     },
 }
 
+/// What a crash waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Between append and appended.
+    Commit,
+    /// Folding.
+    Fold,
+}
+
 impl Fault {
     /// How long it lasts, if it lasts.
     pub fn time(&self) -> Option<Micros> {
@@ -95,6 +111,7 @@ impl Fault {
             Self::Reset { .. }
             | Self::DropAll
             | Self::Kill { .. }
+            | Self::Ambush { .. }
             | Self::PowerLoss { .. }
             | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
@@ -109,7 +126,7 @@ type Draw = fn(&mut Dice) -> Fault;
 /// Draws what goes wrong before `until`. A family is on in half of the seeds.
 pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     let mut faults = Vec::new();
-    let families: [(Micros, Draw); 10] = [
+    let families: [(Micros, Draw); 11] = [
         (20, |dice| Fault::Reset { pick: dice.any() }),
         (40, |dice| Fault::Hole { pick: dice.any(), time: dice.log_uniform(SECOND, 60 * SECOND) }),
         (12, partition),
@@ -119,6 +136,10 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         }),
         (30, |_| Fault::DropAll),
         (25, |dice| Fault::Kill { time: dice.log_uniform(50 * MS, 5 * SECOND) }),
+        (60, |dice| Fault::Ambush {
+            during: if dice.chance(1, 2) { Moment::Commit } else { Moment::Fold },
+            time: dice.log_uniform(50 * MS, 5 * SECOND),
+        }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
         (60, |dice| Fault::Stall { time: dice.log_uniform(100 * MS, 20 * SECOND) }),
         (40, disk),

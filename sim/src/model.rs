@@ -96,6 +96,10 @@ impl Model {
                 run.open =
                     row["open"].as_object().into_iter().flatten().map(|(call, _)| call.clone()).collect();
             }
+            (Table::RunQuestions, Some(run)) => {
+                let open = row["open"].as_object().into_iter().flatten();
+                run.questions = open.map(|(request, _)| request.clone()).collect();
+            }
             _ => self.learn_stream(key, value),
         }
     }
@@ -253,8 +257,13 @@ impl Model {
                 let row = json(value);
                 let run = self.runs.get_mut(&*key.name).ok_or("no run has this row")?;
                 run.changed_at = self.steps;
+                // What a full store made wait may be older than the offer that followed.
+                if number(&row["attempt"]) < run.attempt {
+                    return Ok(());
+                }
                 match (run.state, row["cancel"].is_null(), row["worker"].is_null()) {
                     (State::Starting | State::Running | State::Cancelling, false, _) => {
+                        run.questions.clear();
                         run.state = State::Cancelling;
                     }
                     (state, false, _) => must!(self.is_blind, "{} is cancelled, it is {state:?}", key.name),

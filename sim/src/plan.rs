@@ -52,6 +52,9 @@ pub struct UserPlan {
     pub devices: Vec<DevicePlan>,
 }
 
+/// The application of such a device does not work before all is healed.
+pub const NEVER_ACKS: u64 = u64::MAX;
+
 /// How a device's connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Habit {
@@ -74,7 +77,7 @@ pub struct DevicePlan {
     pub name: Option<String>,
     /// How it comes and goes.
     pub habit: Habit,
-    /// It acknowledges after so many events (or half a second).
+    /// It acknowledges after so many events (or half a second); never, if they are [`NEVER_ACKS`].
     pub ack_every: u64,
     /// The window it asks for.
     pub window: Option<u64>,
@@ -114,6 +117,9 @@ pub struct WorkerPlan {
     pub network: Network,
     /// The mean time until its process crashes.
     pub crash_every: Option<Micros>,
+    /// It sends on when as much is unacknowledged as it was told.
+    #[serde(default)]
+    pub overruns: bool,
     /// When its machine is gone for good, nobody knowing.
     pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
@@ -182,7 +188,7 @@ impl DevicePlan {
                 Habit::Away,
                 Habit::Stuck,
             ]),
-            ack_every: dice.pick(&[1, 1, 8, 48]),
+            ack_every: if dice.chance(1, 15) { NEVER_ACKS } else { dice.pick(&[1, 1, 8, 48]) },
             window: dice.chance(1, 2).then(|| dice.log_uniform(1, 1024)),
             network: Network::draw(dice),
             ask_every,
@@ -200,6 +206,7 @@ impl WorkerPlan {
             agents: agents.iter().map(|(agent, slots)| ((*agent).to_owned(), *slots)).collect(),
             network: Network::good(2),
             crash_every: None,
+            overruns: false,
             dies_at: None,
             flap_every: None,
             declines: 0,
@@ -224,6 +231,7 @@ impl WorkerPlan {
         Self {
             network,
             crash_every: dice.chance(1, 4).then(|| dice.log_uniform(5 * SECOND, 40 * SECOND)),
+            overruns: dice.chance(1, 6),
             dies_at: (index > 0 && dice.chance(1, 5)).then(|| dice.log_uniform(5 * SECOND, 60 * SECOND)),
             flap_every: dice.chance(1, 3).then(|| {
                 (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))

@@ -153,6 +153,8 @@ pub struct EventData<'a> {
     /// Which worker.
     #[serde(borrow)]
     pub worker: Option<Cow<'a, str>>,
+    /// Whether a question's time ran out.
+    pub expired: Option<bool>,
 }
 
 impl<'a> Said<'a> {

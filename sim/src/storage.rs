@@ -5,6 +5,7 @@
 //! after, or (with the power) into the middle of it.
 
 use crate::dice::Dice;
+use crate::faults::Moment;
 use crate::schedule::{Event, MS, Micros, Schedule};
 use runcast::storage::{Completion, Storage};
 use runcast::store::{CommitError, FOLD_ROWS, Store};
@@ -114,9 +115,13 @@ impl SimStorage {
         !self.pending.is_empty()
     }
 
-    /// Whether it folds at present.
-    pub fn is_folding(&self) -> bool {
-        matches!(self.running, Some((_, Job::Fold)))
+    /// Whether it is in the middle of this.
+    pub fn is_at(&self, moment: Moment) -> bool {
+        match &self.running {
+            Some((_, Job::Commit(..))) => moment == Moment::Commit,
+            Some((_, Job::Fold)) => moment == Moment::Fold,
+            Some((_, Job::Loads)) | None => false,
+        }
     }
 
     /// Whether it does what it is given without delay.

@@ -6,7 +6,7 @@ use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
-use crate::faults::Fault;
+use crate::faults::{Fault, Moment};
 use crate::oracles::complete::Patience;
 use crate::oracles::limits::Limits;
 use crate::oracles::truth::Truth;
@@ -57,6 +57,8 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
+    /// A crash that waits for its moment, and how long the daemon is down then.
+    ambush: Option<(Moment, Micros)>,
     schedule: Schedule,
     net: Net,
     trace: Trace,
@@ -97,6 +99,7 @@ impl World {
             oracles: Oracles::new(schedule.clone(), limits),
             planned: actors.iter().map(Actor::deadline).collect(),
             plan,
+            ambush: None,
             schedule,
             net,
             trace,
@@ -224,10 +227,22 @@ impl World {
         if let Some(event) = self.schedule.pop() {
             self.happen(event);
             self.settle();
+            self.spring();
         }
         match self.oracles.broken() {
             Some(violation) => Err(violation.clone()),
             None => Ok(()),
+        }
+    }
+
+    /// The moment may have come for which a crash waits.
+    fn spring(&mut self) {
+        if let Some((during, down)) = self.ambush
+            && self.daemon.is_at(during)
+        {
+            self.ambush = None;
+            self.trace.note(Of::World, format_args!("it is the moment: {during:?}"));
+            self.kill(down);
         }
     }
 
@@ -279,6 +294,7 @@ impl World {
             self.oracles.wrote(id, &wrote);
         }
         self.written = written;
+        self.oracles.settle();
         if self.oracles.limits.is_suspicious() {
             let active = self.daemon.active();
             let judgement = self.oracles.limits.settle(&active);
@@ -356,6 +372,7 @@ impl World {
                 }
             }
             Fault::Kill { time } if self.daemon.is_up() => self.kill(*time),
+            Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
             Fault::PowerLoss { time } if self.daemon.is_up() => {
                 self.net.set_host(false);
                 self.daemon.lose_power(&mut self.oracles);
@@ -417,6 +434,7 @@ impl World {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
             | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
@@ -437,6 +455,7 @@ impl World {
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);
         self.daemon.stall(0);
+        self.ambush = None;
         self.patience = Some(Patience::new(now));
         self.calm_since = now + CALM_AFTER;
         for index in 0..self.actors.len() {
@@ -483,7 +502,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor]) -> Option<String> {
 
 /// A number that changes with progress.
 pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
-    let positions: u64 = devices(actors).map(Device::position).sum();
+    let positions: u64 = devices(actors).map(Device::progress).sum();
     let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
     positions + stored
 }

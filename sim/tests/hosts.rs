@@ -15,7 +15,8 @@ fn run(is_meant: impl Fn(&Plan) -> bool) -> Summary {
         let plan = Plan::draw(*seed);
         is_small(&plan) && is_meant(&plan)
     });
-    run_and_explain(Which::Turmoil, seed.unwrap()).unwrap_or_else(|failure| panic!("{failure}"))
+    run_and_explain(Which::Turmoil, seed.expect("seeds do not run out"))
+        .unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 #[test]

@@ -52,7 +52,7 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
     let begun = begun.as_slice();
-    let seeds: [(&str, u8, Vec<&[u8]>); 31] = [
+    let seeds: [(&str, u8, Vec<&[u8]>); 32] = [
         ("a-first-run", 0, vec![begun, OUTPUT, TOOL, PROGRESS, TOOL_ENDS, COMPLETE, SETTLE, ACK, SETTLE]),
         (
             "a-run-before-any-worker",
@@ -181,6 +181,7 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
         ),
+        ("a-token-for-ever", 0, vec![&[1, 0x6c, 0], WORKER, RUN, SETTLE]),
         ("early-messages", 0, vec![&[1, 0x04], &[3, 0, 0, 0], RUN, ACK, &[19, 0], ANSWER, COMMIT, SETTLE]),
     ];
     seeds

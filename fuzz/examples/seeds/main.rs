@@ -4,6 +4,7 @@
 mod bytes;
 mod core;
 mod wire;
+mod worlds;
 
 use std::path::Path;
 
@@ -16,6 +17,8 @@ fn main() -> std::io::Result<()> {
         ("core_inputs", core::operations()),
         ("http_head", bytes::heads()),
         ("conn_bytes", bytes::frames()),
+        ("store_recover", worlds::stores()),
+        ("fault_schedule", worlds::faults()),
     ];
     for (target, seeds) in all {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);

@@ -13,6 +13,8 @@ pub(crate) mod codec;
 mod engine;
 mod fold;
 mod overlay;
+#[cfg(test)]
+mod properties;
 mod query;
 
 use crate::disk::{Disk, is_full};

@@ -3,7 +3,7 @@
 //! be stored before it is, the order is kept, and the end is an end.
 
 use super::under_shuttle::store_thread::StoreThread;
-use crate::disk::Disk;
+use crate::ram::Ram;
 use crate::storage::{Completion, Storage};
 use crate::store::Store;
 use bytes::Bytes;
@@ -11,83 +11,20 @@ use runcast_core::ids::{AppendId, LoadId};
 use runcast_core::record::{Found, Query, Record, StreamKey};
 use shuttle::Runner;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::sync::{Condvar, Mutex as ShuttleMutex};
+use shuttle::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Schedules that are tried, drawn at random and with few changes of the thread that has priority.
 const SCHEDULES: usize = 60;
 /// Each thread's stack: redb needs more than shuttle gives.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// A disk in memory that knows what was synced. Locked for one operation only, in which nothing is scheduled.
-#[derive(Clone, Debug, Default)]
-struct Ram(Arc<Mutex<Content>>);
-
-/// Content now, content at the last sync, and what is wrong.
-#[derive(Debug, Default)]
-struct Content {
-    now: Vec<u8>,
-    synced: Vec<u8>,
-    is_full: bool,
-    is_broken: bool,
-}
-
-impl Disk for Ram {
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().now.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
-        let from = offset as usize;
-        let found = state.now.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(found);
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        // A header is written over, which needs no room.
-        if state.is_full && offset >= 8192 {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let (from, to) = (offset as usize, offset as usize + data.len());
-        let length = state.now.len().max(to);
-        state.now.resize(length, 0);
-        state.now[from..to].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.lock().unwrap().now.resize(len as usize, 0);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        if state.is_broken {
-            return Err(io::Error::other("EIO"));
-        }
-        state.synced = state.now.clone();
-        Ok(())
-    }
-}
-
-impl Ram {
-    /// What a loss of power leaves.
-    fn after_power_loss(&self) -> Self {
-        let synced = self.0.lock().unwrap().synced.clone();
-        Self(Arc::new(Mutex::new(Content { now: synced.clone(), synced, ..Content::default() })))
-    }
-
-    /// The seqs of the stream that are stored.
-    fn seqs(&self) -> Vec<u64> {
-        let (store, _) = Store::open(self.after_power_loss()).unwrap();
-        let Found::Events(events) = store.load(&everything()).unwrap() else { panic!("events") };
-        events.into_iter().map(|(seq, _)| seq).collect()
-    }
+/// The seqs of the stream that a loss of power leaves.
+fn seqs(disk: &Ram) -> Vec<u64> {
+    let (store, _) = Store::open(disk.after_power_loss()).unwrap();
+    let Found::Events(events) = store.load(&everything()).unwrap() else { panic!("events") };
+    events.into_iter().map(|(seq, _)| seq).collect()
 }
 
 fn everything() -> Query {
@@ -98,7 +35,7 @@ fn everything() -> Query {
 /// As the loop's: calls made while nobody sleeps are remembered as one.
 #[derive(Debug, Default)]
 struct Waker {
-    is_called: ShuttleMutex<bool>,
+    is_called: Mutex<bool>,
     changed: Condvar,
 }
 
@@ -163,7 +100,7 @@ impl Loop {
         while before < id {
             let Completion::Appended(AppendId(upto)) = self.next() else { panic!("appends were given") };
             assert!(upto > before, "{upto} comes after {before}");
-            assert!(self.disk.seqs().len() as u64 >= upto, "{upto} is durable before that is said");
+            assert!(seqs(&self.disk).len() as u64 >= upto, "{upto} is durable before that is said");
             before = upto;
         }
     }
@@ -223,7 +160,7 @@ fn dropping_it_finishes_what_was_given_and_ends_the_thread() {
         it.thread.append(AppendId(3), [].into());
         let disk = it.disk.clone();
         drop(it);
-        assert_eq!(disk.seqs(), [1, 2]);
+        assert_eq!(seqs(&disk), [1, 2]);
     });
 }
 
@@ -233,13 +170,13 @@ fn after_a_full_disk_nothing_is_taken_until_the_same_append_comes_again() {
         let mut it = Loop::open();
         it.submit([1]);
         it.until_appended(1);
-        it.disk.0.lock().unwrap().is_full = true;
+        it.disk.set_full(true);
         it.submit([2]);
         it.submit([3]);
         let full = it.next();
         assert!(matches!(full, Completion::Full(AppendId(2))), "{full:?}");
         it.submit([4]);
-        it.disk.0.lock().unwrap().is_full = false;
+        it.disk.set_full(false);
         it.submit([2, 3, 4]);
         let mut upto = 1;
         while upto < 4 {
@@ -247,7 +184,7 @@ fn after_a_full_disk_nothing_is_taken_until_the_same_append_comes_again() {
             assert!(id.0 > upto);
             upto = id.0;
         }
-        assert_eq!(it.disk.seqs(), [1, 2, 3, 4]);
+        assert_eq!(seqs(&it.disk), [1, 2, 3, 4]);
     });
 }
 
@@ -257,7 +194,7 @@ fn a_failed_sync_is_told_and_what_comes_after_it_is_never_said_to_be_stored() {
         let mut it = Loop::open();
         it.submit([1]);
         it.until_appended(1);
-        it.disk.0.lock().unwrap().is_broken = true;
+        it.disk.break_syncs();
         it.submit([2]);
         it.submit([3]);
         assert!(matches!(it.next(), Completion::Failed(_)));
@@ -265,6 +202,6 @@ fn a_failed_sync_is_told_and_what_comes_after_it_is_never_said_to_be_stored() {
         assert!(it.thread.completed().is_none(), "the thread has said its last word");
         let disk = it.disk.clone();
         drop(it);
-        assert_eq!(disk.seqs(), [1]);
+        assert_eq!(seqs(&disk), [1]);
     });
 }

@@ -137,7 +137,11 @@ impl Asks {
         let key = format!("{}-key-{}", self.label, self.made);
         let thread = dice.below(5);
         let agent = dice.pick(&AGENTS);
-        let deltas = dice.log_uniform(1, self.deltas_max);
+        let mut deltas = dice.log_uniform(1, self.deltas_max);
+        let bulk = if dice.chance(1, 25) { dice.log_uniform(1_000, 200_000) } else { 0 };
+        if bulk > 0 {
+            deltas = deltas.min(100);
+        }
         let questions = if dice.chance(1, 5) { dice.between(1, 3) } else { 0 };
         let tools = if dice.chance(1, 2) { dice.below(6) } else { 0 };
         let never = dice.chance(1, 20);
@@ -159,7 +163,7 @@ impl Asks {
         format!(
             "\"type\":\"run\",\"key\":\"{key}\",\"thread\":\"thread_{thread}\",\"agent\":\"{agent}\"{timeout}{first},\
              \"input\":{{\"secret\":\"{secret}\",\"deltas\":{deltas},\"tools\":{tools},\
-             \"questions\":{questions},\"ms\":{ms},\"end\":\"{end}\"}}"
+             \"questions\":{questions},\"bulk\":{bulk},\"ms\":{ms},\"end\":\"{end}\"}}"
         )
     }
 }

@@ -33,6 +33,8 @@ struct Wish {
     deltas: u64,
     tools: u64,
     questions: u64,
+    /// Bytes by which some of its words are longer.
+    bulk: usize,
     ms: u64,
     end: String,
 }
@@ -48,6 +50,8 @@ pub struct Job {
     pub stage: Stage,
     /// When it goes on.
     pub at: Micros,
+    /// Its offer is answered late, by one who does not hear meanwhile.
+    pub is_late: bool,
     /// Up to which its commands have come.
     pub commands: u64,
     /// Its messages that are not acknowledged, with their numbers.
@@ -76,6 +80,7 @@ impl Job {
             attempt,
             stage: Stage::Offered,
             at,
+            is_late: false,
             commands: 0,
             unacked: VecDeque::new(),
             n: 0,
@@ -168,10 +173,10 @@ impl Job {
     fn one(&mut self, dice: &mut Dice) {
         let n = self.n + 1;
         let text = format!("{} {}", self.wish.secret, mark(n));
+        let same = format!("{} la", self.wish.secret);
         if self.questions > 0 && dice.below(self.deltas + 2) == 0 {
             return self.ask(&text, dice);
         }
-        let same = format!("{} la", self.wish.secret);
         let choice = dice.below(self.deltas + 3 * self.tools + 3 * self.open.len() as u64 + 1);
         let (event, data) = if choice < self.deltas {
             self.deltas -= 1;
@@ -184,6 +189,7 @@ impl Job {
                 }
                 // Words that may have been said before: only their number tells them apart.
                 12.. => ("agent_output", format!("\"delta\":\"{same}\"")),
+                4 | 5 => ("agent_thinking", format!("\"text\":\"{text}{}\"", "x".repeat(self.wish.bulk))),
                 _ => ("agent_thinking", format!("\"delta\":\"{text}\"")),
             }
         } else if self.tools > 0 && (self.open.is_empty() || dice.chance(1, 2)) {

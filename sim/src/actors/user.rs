@@ -10,7 +10,7 @@ use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
 use crate::oracles::{Who, durable};
-use crate::plan::{DevicePlan, Habit};
+use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
 use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
@@ -43,6 +43,10 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
+    /// It was welcomed when all was healed.
+    came_healed: bool,
+    /// Events that have arrived, repeated ones too.
+    arrived: u64,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -76,6 +80,8 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
+            came_healed: false,
+            arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -103,6 +109,12 @@ impl Device {
     /// Up to where its application has everything.
     pub fn position(&self) -> u64 {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
+    /// retries first, whatever arrives.
+    pub fn progress(&self) -> u64 {
+        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
 
     /// Whether it is connected and welcome.
@@ -301,6 +313,9 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    // It reads, and answers pings: once all is healed nobody can take it for silent.
+                    let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
+                    let good = good && !(code == Some(4404) && is_heard);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -375,12 +390,14 @@ impl Device {
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
         self.phase = Phase::Welcome;
+        self.came_healed = ctx.healed;
         self.failures = 0;
         self.asks.again(ctx.now);
     }
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let seq = said.seq.unwrap_or(0);
+        self.arrived += 1;
         let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
             return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
         };
@@ -435,7 +452,9 @@ impl Device {
     fn work(&mut self, ctx: &mut Ctx<'_>) {
         let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
-        let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
+        let is_mute = self.plan.ack_every == NEVER_ACKS && !ctx.healed;
+        let is_late = ctx.now >= self.ack_at || (ctx.healed && unacked > 0);
+        let is_due = !is_mute && (unacked >= self.plan.ack_every || is_late);
         if is_due && !self.is_viewer() {
             self.acked = self.reader.position;
             self.told = self.told.max(self.acked);
@@ -444,7 +463,7 @@ impl Device {
             }
             texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
         }
-        if is_due {
+        if is_due || is_mute {
             self.ack_at = NEVER;
         }
         for text in texts {

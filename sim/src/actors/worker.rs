@@ -167,6 +167,7 @@ impl Worker {
         }
         hello.push('}');
         ctx.trace.message(Of::Other, &self.plan.name, "→", &hello);
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         upgrade.early.push(hello);
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
@@ -220,7 +221,7 @@ impl Worker {
             "welcome" => self.welcome(ctx, &said),
             "run" => self.offered(ctx, &said),
             "ack" if mine => self.acked(ctx, run, said.n.unwrap_or(0)),
-            "withdraw" if mine => drop(self.jobs.remove(run)),
+            "withdraw" if mine => self.jobs.retain(|other, job| other != run || job.is_late),
             "cancel" | "input" => self.commanded(ctx, &said),
             "error" => self.refused(ctx, &said, text),
             _ => {}
@@ -232,6 +233,9 @@ impl Worker {
         self.failures = 0;
         self.lease = said.lease_ms.unwrap_or(15_000) * MS;
         self.window = said.publish_window.unwrap_or(256) as usize;
+        if self.plan.overruns && !ctx.healed {
+            self.window *= 4;
+        }
         self.beat_at = ctx.now + self.lease / 3;
         let entries = said.run_entries();
         for entry in &entries {
@@ -283,7 +287,8 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
-            sometimes!(ctx.oracles.tally, CancelIgnored if is_stubborn);
+            let is_told = said.kind == "cancel";
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_told && is_stubborn);
             let soon = ctx.now + self.dice.log_uniform(1, 200 * MS);
             match (said.kind.as_ref(), said.request.as_deref()) {
                 ("cancel", _) if !is_stubborn => job.cancel(soon),
@@ -341,7 +346,10 @@ impl Worker {
             return self.send_from(ctx, run, from);
         }
         match job.stage {
-            Stage::Offered if self.dice.chance(ignores, 100) => job.at = NEVER,
+            Stage::Offered if !job.is_late && self.dice.chance(ignores, 100) => {
+                // So late, perhaps, that the offer stands no more.
+                (job.is_late, job.at) = (true, ctx.now + self.dice.log_uniform(SECOND, 20 * SECOND));
+            }
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);

@@ -70,7 +70,8 @@ impl Hosts {
                 self.slowness = *factor;
                 self.set_latency();
             }
-            Fault::Kill { time } => self.crash(*time),
+            // Here moments are too short to wait for.
+            Fault::Kill { time } | Fault::Ambush { time, .. } => self.crash(*time),
             Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
@@ -110,6 +111,7 @@ impl Hosts {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
             | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }

@@ -115,6 +115,7 @@ impl Stage {
         for (id, wrote) in self.net.take_written() {
             self.oracles.wrote(id, &wrote);
         }
+        self.oracles.settle();
         if self.oracles.limits.is_suspicious() {
             let active = self.daemon.active();
             let judgement = self.oracles.limits.settle(&active);

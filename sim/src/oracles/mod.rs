@@ -98,6 +98,8 @@ pub struct Oracles {
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
     conns: BTreeMap<PipeId, Watched>,
+    /// Connections of which the daemon has let go in this turn.
+    leaving: Vec<PipeId>,
     /// The run that each request (by user and key) was accepted as.
     accepted: BTreeMap<(usize, String), (String, u64)>,
     crashes: u64,
@@ -120,6 +122,7 @@ impl Oracles {
             tally: Tally::default(),
             disks_lost: 0,
             conns: BTreeMap::new(),
+            leaving: Vec::new(),
             accepted: BTreeMap::new(),
             crashes: 0,
             alive_since: BTreeMap::new(),
@@ -179,10 +182,17 @@ impl Oracles {
 
     /// The daemon has let go of a connection.
     pub fn hung_up(&mut self, id: PipeId) {
-        if let Some(conn) = self.conns.remove(&id)
-            && let Who::Worker(name) = conn.who
-        {
-            self.limits.hung_up(&name);
+        self.leaving.push(id);
+    }
+
+    /// All that was written has been judged, the last words too: who has left is forgotten.
+    pub fn settle(&mut self) {
+        for id in std::mem::take(&mut self.leaving) {
+            if let Some(conn) = self.conns.remove(&id)
+                && let Who::Worker(name) = conn.who
+            {
+                self.limits.hung_up(&name);
+            }
         }
     }
 
@@ -190,6 +200,7 @@ impl Oracles {
     pub fn killed(&mut self) {
         self.crashes += 1;
         self.conns.clear();
+        self.leaving.clear();
         self.positions = Positions::default();
         self.limits.killed(&self.truth);
     }
@@ -226,6 +237,12 @@ impl Oracles {
             match event.kind {
                 "agent_completed" => {
                     ended = Some((event.data.status.as_deref().unwrap_or_default().to_owned(), run.started))
+                }
+                "run_retrying" => sometimes!(self.tally, Retried),
+                "input_required" => sometimes!(self.tally, Asked),
+                "input_received" => {
+                    sometimes!(self.tally, Answered if event.data.expired != Some(true));
+                    sometimes!(self.tally, AnswerExpired if event.data.expired == Some(true));
                 }
                 "agent_started" => {
                     let tally = &mut self.tally;

@@ -24,6 +24,8 @@ use std::net::IpAddr;
 const MESSAGES_PER_TURN: usize = 64;
 /// Time for a peer to take the last words to it.
 const LAST_WORDS: Span = Span::secs(5);
+/// Time for a peer to take an answer, which may be long.
+const ANSWER: Span = Span::secs(30);
 
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
@@ -386,7 +388,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             tracing::info!(conn = id.0, status = response.status, "refused");
         }
         self.say(id, |it| it.respond(response));
-        self.give_until(id, now.mono + LAST_WORDS);
+        self.give_until(id, now.mono + ANSWER);
     }
 
     fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {

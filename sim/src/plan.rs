@@ -144,7 +144,9 @@ impl Network {
 
     /// Whether only faults can keep something from getting through in time.
     pub fn is_good(&self) -> bool {
-        self.bytes_per_s >= 1_000_000 && !self.tiny
+        // A buffer full at a time goes there and back: a long event must not take seconds.
+        let full_a_second = SECOND / (2 * self.latency).max(1);
+        self.bytes_per_s >= 1_000_000 && !self.tiny && self.buffer as u64 * full_a_second >= 200_000
     }
 
     fn draw(dice: &mut Dice) -> Self {

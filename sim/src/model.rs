@@ -250,6 +250,11 @@ impl Model {
         match record {
             Record::Event { stream, seq, bytes } => {
                 let (user, said) = (user_of(stream), read(bytes)?);
+                if *seq == 1 && !self.logs.contains_key(user) {
+                    let epoch = stream.0.split(':').nth(1).unwrap_or_default().to_owned();
+                    let log = Log { epoch, floor: 1, last: 0, head: 0, events: BTreeMap::new() };
+                    self.logs.insert(user.to_owned(), log);
+                }
                 let log = self.log(user)?;
                 must!(*seq == log.last + 1, "seq {seq} is written after {}", log.last);
                 log.last = *seq;

@@ -88,7 +88,7 @@ bugs! {
     DedupeByContent = "dedupe-by-content",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
-    /// What came together with the head of an upgrade is not heard before more comes.
+    /// A connection that fairness has cut short in one turn is not heard in the next.
     LostWakeUp = "lost-wake-up",
 }
 

@@ -229,7 +229,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() {
+        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {
@@ -339,9 +339,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
-                if !self.core.inspect().planted().is(Bug::LostWakeUp) {
-                    self.busy.insert(conn);
-                }
+                self.busy.insert(conn);
             }
             Effect::Body { conn, length } => {
                 self.say(conn, |it| it.take_body(length));

@@ -65,6 +65,8 @@ pub struct Device {
     ack_at: Micros,
     /// The disks that were lost before it got what it has, and before its last call.
     disks: (u64, u64),
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
     /// Crashes before its last welcome.
     crashes: u64,
 }
@@ -96,6 +98,7 @@ impl Device {
             ack_at: NEVER,
             disks: (0, 0),
             crashes: 0,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -193,6 +196,7 @@ impl Device {
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
         self.disks.1 = ctx.oracles.disks_lost;
+        self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
             ctx.trace.message(Of::User(self.user), &self.who, "→", early);
@@ -313,6 +317,8 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
+                    let good = good && !is_hasty;
                     // It reads, and answers pings: once all is healed nobody can take it for silent.
                     let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
                     let good = good && !(code == Some(4404) && is_heard);

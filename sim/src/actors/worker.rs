@@ -40,6 +40,8 @@ pub struct Worker {
     flap_at: Micros,
     dies_at: Micros,
     is_dead: bool,
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
 }
 
 impl Worker {
@@ -61,6 +63,7 @@ impl Worker {
             flap_at: NEVER,
             dies_at: plan.dies_at.unwrap_or(NEVER),
             is_dead: false,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -177,6 +180,7 @@ impl Worker {
             }
         }
         self.link = Some(link);
+        self.is_undisturbed = ctx.healed;
         (self.heard, self.beat_at) = (ctx.now, NEVER);
         self.flap_at = match self.plan.flap_every {
             Some((every, _)) if !ctx.healed => ctx.now + self.dice.exponential(every),
@@ -196,7 +200,8 @@ impl Worker {
                 }
                 Incoming::Closed(code) => {
                     ctx.trace.note(Of::Other, format_args!("{:<12} ← closed {code:?}", self.plan.name));
-                    let good = code.is_none_or(|code| code < 4500 || code == 4503);
+                    let is_hasty = code == Some(4404) && self.is_undisturbed;
+                    let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty;
                     self.expect(ctx, good, || format!("closed {code:?}"));
                     self.hang_up(ctx, 0);
                 }

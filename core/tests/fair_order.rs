@@ -95,6 +95,8 @@ impl World {
                     self.core.handle(Now::default(), Input::Flushed { conn, bytes: text.len() }, &mut caused);
                 }
                 Effect::Upgrade { .. }
+                | Effect::Body { .. }
+                | Effect::Stream { .. }
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Verify { .. } => {}

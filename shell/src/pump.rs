@@ -24,6 +24,8 @@ use std::net::IpAddr;
 const MESSAGES_PER_TURN: usize = 64;
 /// Time for a peer to take the last words to it.
 const LAST_WORDS: Span = Span::secs(5);
+/// Time for a peer to take an answer, which may be long.
+const ANSWER: Span = Span::secs(30);
 
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
@@ -250,7 +252,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() {
+        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {
@@ -357,9 +359,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
-                if !self.core.inspect().planted().is(Bug::LostWakeUp) {
-                    self.busy.insert(conn);
-                }
+                self.busy.insert(conn);
             }
             Effect::Body { conn, length } => {
                 self.say(conn, |it| it.take_body(length));
@@ -406,7 +406,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             tracing::info!(conn = id.0, status = response.status, "refused");
         }
         self.say(id, |it| it.respond(response));
-        self.give_until(id, now.mono + LAST_WORDS);
+        self.give_until(id, now.mono + ANSWER);
     }
 
     fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {

@@ -277,13 +277,19 @@ impl Net {
     /// Makes every connection of these owners fast, for good, and loses nothing any more.
     pub fn heal(&self, is_healed: &dyn Fn(usize) -> bool) {
         let mut net = self.0.borrow_mut();
+        let now = net.schedule.now();
         (net.slowness, net.loss) = (1, 0);
         net.blocked = [[false; 2]; ZONES];
         for pipe in net.pipes.values_mut().filter(|pipe| is_healed(pipe.route.owner)) {
             pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
             pipe.route.tiny = false;
             pipe.hole = false;
-            pipe.lanes[Way::Down as usize].free_at = 0;
+            // What is on its way over a slow line need not be for minutes.
+            let soon = now + pipe.route.latency;
+            let lane = &mut pipe.lanes[Way::Down as usize];
+            lane.free_at = 0;
+            lane.flight.iter_mut().for_each(|(at, _)| *at = soon.min(*at));
+            lane.arrive_due = false;
         }
         net.set_moving();
     }

@@ -427,7 +427,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
 
 /// A number that changes with the progress of those who are healed.
 pub(crate) fn progress(truth: &Truth, actors: &[Actor], unhealed: &BTreeSet<usize>) -> u64 {
-    let positions: u64 = healed_devices(actors, unhealed).map(Device::position).sum();
+    let positions: u64 = healed_devices(actors, unhealed).map(Device::progress).sum();
     let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
     positions + stored
 }

@@ -3,6 +3,7 @@
 use super::{Cursor, Next, WINDOW_BYTES, ack_wait};
 use crate::config::Delivery;
 use crate::ids::{Epoch, User};
+use crate::planted::Planted;
 use crate::stream::{Resume, Stream};
 use crate::time::Span;
 use alloc::vec::Vec;
@@ -85,7 +86,7 @@ proptest! {
     ) {
         let user = User::parse("alice").expect("a user");
         let mut stream = Stream::new(&user, Epoch::new(1));
-        let mut cursor = Cursor::new(window, is_viewer);
+        let mut cursor = Cursor::new(window, is_viewer, Planted::default());
         cursor.begin(Resume { status: "fresh", reason: None, from: 0 });
         let mut acked = 0;
         for step in steps {

@@ -45,6 +45,8 @@ pub struct Device {
     phase: Phase,
     /// It was welcomed when all was healed.
     came_healed: bool,
+    /// Events that have arrived, repeated ones too.
+    arrived: u64,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -63,6 +65,8 @@ pub struct Device {
     ack_at: Micros,
     /// The disks that were lost before it got what it has, and before its last call.
     disks: (u64, u64),
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
     /// Crashes before its last welcome.
     crashes: u64,
 }
@@ -79,6 +83,7 @@ impl Device {
             link: None,
             phase: Phase::Apart,
             came_healed: false,
+            arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -93,6 +98,7 @@ impl Device {
             ack_at: NEVER,
             disks: (0, 0),
             crashes: 0,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -106,6 +112,12 @@ impl Device {
     /// Up to where its application has everything.
     pub fn position(&self) -> u64 {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
+    /// retries first, whatever arrives.
+    pub fn progress(&self) -> u64 {
+        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
 
     /// Whether it is connected and welcome.
@@ -183,6 +195,7 @@ impl Device {
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
         self.disks.1 = ctx.oracles.disks_lost;
+        self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
             ctx.trace.message(Of::User(self.user), &self.who, "→", early);
@@ -303,6 +316,8 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
+                    let good = good && !is_hasty;
                     // It reads, and answers pings: once all is healed nobody can take it for silent.
                     let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
                     let good = good && !(code == Some(4404) && is_heard);
@@ -387,6 +402,7 @@ impl Device {
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let seq = said.seq.unwrap_or(0);
+        self.arrived += 1;
         let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
             return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
         };

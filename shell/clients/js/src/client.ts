@@ -72,9 +72,8 @@ const nameOf = (topic: Topic) => (typeof topic === "string" ? topic : topic.topi
 export class Client implements Requests {
   readonly #handlers = new Map<keyof Heard, Set<Handler<never>>>();
   readonly #streams = new Map<string, Stream>();
-  readonly #runs = new Map<string, Run>();
-  /** Runs whose id is not known yet, by their key. */
-  readonly #asked = new Map<string, Run>();
+  /** What was asked for and has not ended; until its acceptance such a run is known by its key only. */
+  readonly #runs = new Set<Run>();
   /** Runs that ended while we were away; their ends are in what follows, or lost. */
   readonly #ended = new Set<Run>();
   readonly #place: Place;
@@ -143,8 +142,8 @@ export class Client implements Requests {
     const key = request.key ?? randomHex();
     const answer = this.#ask("run", { ...request, key }) as Promise<unknown> as Promise<Accepted>;
     const run = new Run(key, answer, this);
-    this.#asked.set(key, run);
-    answer.catch(() => this.#asked.delete(key));
+    this.#runs.add(run);
+    answer.catch(() => this.#runs.delete(run));
     return run;
   }
 
@@ -201,7 +200,7 @@ export class Client implements Requests {
   /** Nothing that was asked will be answered. */
   #giveUp(error: RuncastError): void {
     this.#outbox.rejectAll(error);
-    for (const run of this.#runs.values()) run.fail(error);
+    for (const run of this.#runs) run.fail(error);
     this.#runs.clear();
     this.#ended.clear();
   }
@@ -248,7 +247,7 @@ export class Client implements Requests {
     this.#welcome = welcome;
     this.#begin("", welcome, changed ? "user" : undefined);
     for (const topic of welcome.topics ?? []) this.#beginTopic(topic);
-    for (const run of this.#runs.values()) if (!this.#isOpen(run)) this.#ended.add(run);
+    for (const run of this.#runs) if (run.id && !this.#isOpen(run)) this.#ended.add(run);
     this.#outbox.limit = welcome.limits.message_bytes;
     this.#outbox.sendAll();
     this.#acknowledge();
@@ -304,8 +303,8 @@ export class Client implements Requests {
 
   #answer(message: Message): void {
     if (message.type === "accepted") {
-      const run = this.#bind(message["key"] as string, message["run"] as string);
-      if (run && message["duplicate"] && !this.#isOpen(run)) this.#ended.add(run);
+      for (const run of this.#bind(message["key"] as string, message["run"] as string))
+        if (message["duplicate"] && !this.#isOpen(run)) this.#ended.add(run);
     } else if (message.type === "subscribed") this.#subscribed(message["topics"] as TopicState[]);
     if (!this.#outbox.answered(message) && message.type === "error")
       this.#emit("error", (this.#link.problem = RuncastError.of(message)));
@@ -326,14 +325,11 @@ export class Client implements Requests {
     for (const topic of (message["ended"] as string[]) ?? []) this.#beginTopic({ topic, error });
   }
 
-  /** Gives a run that was asked for its id. */
-  #bind(key: string | undefined, id: string): Run | undefined {
-    const run = this.#asked.get(key!);
-    if (!run) return undefined;
-    run.id = id;
-    this.#asked.delete(key!);
-    this.#runs.set(id, run);
-    return run;
+  /** Gives its id to what was asked for with this key, and says what that is. */
+  #bind(key: string | undefined, id: string): Run[] {
+    const asked = [...this.#runs].filter((run) => !run.id && run.key === key);
+    for (const run of asked) run.id = id;
+    return asked;
   }
 
   #isOpen = ({ id }: Run) => this.#welcome!.runs.some(({ run }) => run === id);
@@ -343,7 +339,7 @@ export class Client implements Requests {
     if (!this.#ended.size || this.#streams.get("")!.done < this.#welcome!.head) return;
     for (const run of this.#ended) {
       run.fail(new RuncastError("reset", "the run ended, and its history is not kept any more"));
-      this.#runs.delete(run.id!);
+      this.#runs.delete(run);
     }
     this.#ended.clear();
   }
@@ -360,9 +356,9 @@ export class Client implements Requests {
     return false;
   }
 
-  #processed({ stream, what }: Item): void | Promise<void> {
+  async #processed({ stream, what }: Item): Promise<void> {
     if (what.type === "reset") {
-      if (!what.topic) for (const run of this.#runs.values()) void run.take(what);
+      if (!what.topic) for (const run of this.#runs) if (run.id) void run.take(what);
       return;
     }
     stream.done = what.seq;
@@ -371,14 +367,14 @@ export class Client implements Requests {
     this.#acknowledgeSoon(stream, what);
     if (what.topic !== undefined) return;
     if (what.event === "run_queued") this.#bind(what.data.key, what.run);
-    const run = this.#runs.get(what.run);
-    const room = run?.take(what);
-    if (run && what.event === "agent_completed") {
-      this.#runs.delete(what.run);
-      this.#ended.delete(run);
+    const rooms: (void | Promise<void>)[] = [];
+    for (const run of this.#runs) {
+      if (run.id !== what.run) continue;
+      rooms.push(run.take(what));
+      if (what.event === "agent_completed" && this.#runs.delete(run)) this.#ended.delete(run);
     }
     this.#failLost();
-    return room;
+    await Promise.all(rooms);
   }
 
   #acknowledgeSoon({ done, acked }: Stream, { event }: StreamEvent): void {

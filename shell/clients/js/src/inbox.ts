@@ -35,7 +35,7 @@ export interface Application {
   handlers(what: StreamEvent | Reset): Handler[];
   /** Whether it is still wanted: it continues its stream, which has not been replaced. */
   wanted(item: Item): boolean;
-  processed(item: Item): void | Promise<void>;
+  processed(item: Item): Promise<void>;
   failed(error: RuncastError): void;
 }
 

@@ -3,13 +3,9 @@
 import assert from "node:assert/strict";
 import { WebSocket } from "ws";
 import { connect } from "../dist/index.js";
-import { ScriptedServer } from "./scripted.mjs";
+import { makeEvent, ScriptedServer, welcomeTo } from "./scripted.mjs";
 
 const PATIENCE_MS = 20_000;
-
-const EVENT = { type: "event", seq: 1, ts: 1789000000000, event: "agent_output", data: { delta: "x" } };
-const OF_RUN = { thread: "t", run: "run_t_00000001", attempt: 1 };
-const LIMITS = { window: 256, message_bytes: 65536, event_bytes: 1052672, runs_active: 3, runs_queued: 20 };
 
 class Script {
   server = new ScriptedServer();
@@ -139,23 +135,7 @@ class Script {
   }
 
   #welcome(connection, hello, fields) {
-    const from = hello.from?.seq ?? Number(hello.last_event_id?.split(":")[1] ?? NaN);
-    const status = Number.isNaN(from) ? "fresh" : "resumed";
-    const welcome = {
-      type: "welcome",
-      connection: "c-1",
-      user: "alice",
-      device: hello.device ?? "made",
-      epoch: "e-1",
-      floor: 1,
-      head: 0,
-      resume: { status, from: from || 0 },
-      heartbeat_ms: 10_000,
-      topics: [],
-      runs: [],
-      limits: LIMITS,
-      ...this.#fill(fields),
-    };
+    const welcome = welcomeTo(hello, this.#fill(fields));
     this.variables.set("$device", welcome.device);
     connection.epoch = welcome.epoch;
     for (const { topic = "", resume } of [welcome, ...welcome.topics]) {
@@ -211,7 +191,7 @@ class Script {
       this.server.current.text(text);
     },
     event(fields) {
-      this.server.current.send(this.#fill({ ...EVENT, ...(!fields.topic && OF_RUN), ...fields }));
+      this.server.current.send(this.#fill(makeEvent(fields)));
     },
     async expect(expected) {
       const found = await this.#until("a message", () => this.server.current.heard.shift());

@@ -5,11 +5,29 @@ import { WebSocketServer } from "ws";
 
 const TOKEN = /^runcast\.v1, ?jwt\.([\w.-]+)$/;
 
+const EVENT = { type: "event", seq: 1, ts: 1789000000000, event: "agent_output", data: { delta: "x" } };
+const OF_RUN = { thread: "t", run: "run_t_00000001", attempt: 1 };
+const LIMITS = { window: 256, message_bytes: 65536, event_bytes: 1052672, runs_active: 3, runs_queued: 20 };
+
+/** An event, with the fields that matter. */
+export const makeEvent = (fields) => ({ ...EVENT, ...(!fields.topic && OF_RUN), ...fields });
+
+/** The answer to a `hello`, with the fields that matter. */
+export function welcomeTo(hello, fields = {}) {
+  const from = hello.from?.seq ?? Number(hello.last_event_id?.split(":")[1] ?? NaN);
+  const resume = Number.isNaN(from) ? { status: "fresh", from: 0 } : { status: "resumed", from };
+  const device = hello.device ?? "made";
+  const stream = { epoch: "e-1", floor: 1, head: 0, resume };
+  const rest = { heartbeat_ms: 10_000, topics: [], runs: [], limits: LIMITS };
+  return { type: "welcome", connection: "c-1", user: "alice", device, ...stream, ...rest, ...fields };
+}
+
 /** What a client opened: a WebSocket or an event stream. */
 class Connection {
   heard = []; // messages that no step has taken
   posts = []; // responses of requests that have no answer yet
   acked = new Map(); // topic ("" is the user's stream) → seq
+  acks = 0;
   over = false;
 
   constructor(transport, token, server) {
@@ -19,6 +37,7 @@ class Connection {
   take(message) {
     if (message.type === "ping") return;
     if (message.type !== "ack") return void this.heard.push(message);
+    this.acks += 1;
     this.acked.set(message.topic ?? "", message.seq);
     this.server.onAck(message);
   }

@@ -32,6 +32,8 @@ struct State {
     power_off_at: Option<u64>,
     quota_bytes: Option<u64>,
     sync_fails: bool,
+    /// Sectors that losses of power have left as nobody wrote them last.
+    torn: u64,
 }
 
 /// Bytes, sparse: a block that is not there is zeros.
@@ -92,6 +94,11 @@ impl SimDisk {
         self.state().operations
     }
 
+    /// How many sectors losses of power have left old, torn, empty or full of garbage, so far.
+    pub fn torn(&self) -> u64 {
+        self.state().torn
+    }
+
     /// How many syncs there were.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
@@ -128,11 +135,15 @@ impl SimDisk {
     /// The same, with the kind of loss given.
     pub fn crash_with(&self, loss: Loss, rng: &mut impl Rng) -> Self {
         let state = self.state();
-        Self::of(match loss {
+        let found = Self::of(match loss {
             Loss::Clean => state.current.clone(),
             Loss::Prefix => state.prefix(rng),
             Loss::Scrambled => state.scrambled(rng),
-        })
+        });
+        let torn = |sector: &u64| found.state().current.sector(*sector) != state.current.sector(*sector);
+        let count = state.touched_sectors().iter().filter(|sector| torn(sector)).count() as u64;
+        found.state().torn = state.torn + count;
+        found
     }
 
     /// The disk as it is found after the process was killed now: all that was written is there, but what was
@@ -140,7 +151,8 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let state = self.state();
         let (durable, current, log) = (state.durable.clone(), state.current.clone(), state.log.clone());
-        Self(Arc::new(Mutex::new(State { durable, current, log, ..State::default() })))
+        let torn = state.torn;
+        Self(Arc::new(Mutex::new(State { durable, current, log, torn, ..State::default() })))
     }
 
     /// Fills a part of the disk with garbage, durably.

@@ -11,6 +11,7 @@ pub mod hosts;
 pub mod keys;
 pub mod link;
 pub mod model;
+pub mod network;
 pub mod oracles;
 pub mod pipe;
 pub mod plan;

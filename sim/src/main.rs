@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use runcast_core::planted::Bug;
 use runcast_sim::bugs;
+use runcast_sim::network;
 use runcast_sim::plan::Plan;
 use runcast_sim::play::Which;
 use runcast_sim::shrink::{Kept, Shrink};
@@ -95,6 +96,15 @@ enum What {
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
     },
+    /// Let the network fail, and count the critical events that arrive (A12).
+    Network {
+        /// Of a hundred pieces of traffic so many are lost, and of the time so much is cut off: one or several.
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 14, 50])]
+        loss: Vec<u64>,
+        /// N for 0..N, or A..B.
+        #[arg(long, value_parser = seeds, default_value = "20")]
+        seeds: Range<u64>,
+    },
     /// Run many seeds.
     Swarm {
         /// N for 0..N, or A..B.
@@ -140,6 +150,7 @@ fn main() -> ExitCode {
         What::Shrink { seed, world, bug, tries, out } => {
             return done(shrink(bugs::plan(world, seed, bug), tries, out));
         }
+        What::Network { loss, seeds } => return network(&loss, &seeds),
         What::Replay { file, trace } => match replay(&file, trace) {
             Ok(result) => result,
             Err(error) => return done(Err(error)),
@@ -200,10 +211,27 @@ fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<
             eprintln!("{done} of {all} seeds");
         }
     })?;
-    let each = began.elapsed().as_millis() / u128::from(all.max(1));
+    let hours = began.elapsed().as_secs_f64() / 3_600.0;
     print!("{}", total.tally.table());
-    println!("{all} seeds, one every {each} ms on {jobs} threads");
+    println!(
+        "{all} seeds on {jobs} threads: {:.0} seeds a minute, {:.0} simulated hours an hour",
+        all as f64 / hours / 60.0,
+        total.time as f64 / 3.6e9 / hours
+    );
     Ok(total)
+}
+
+fn network(rates: &[u64], seeds: &Range<u64>) -> ExitCode {
+    for percent in rates {
+        match network::figures(*percent, seeds.clone()) {
+            Ok(figures) => println!("{figures}"),
+            Err(failure) => {
+                println!("{failure}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {

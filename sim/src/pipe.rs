@@ -109,6 +109,7 @@ struct State {
     slowness: u64,
     /// Of 100 pieces of traffic so many are lost.
     loss: u64,
+    lost: u64,
     woken_actors: Vec<usize>,
     woken_server: Vec<PipeId>,
     written: Vec<(PipeId, Wrote)>,
@@ -139,6 +140,7 @@ impl Net {
             host_up: true,
             slowness: 1,
             loss: 0,
+            lost: 0,
             woken_actors: Vec::new(),
             woken_server: Vec::new(),
             written: Vec::new(),
@@ -274,6 +276,11 @@ impl Net {
         self.0.borrow_mut().loss = percent;
     }
 
+    /// How many pieces of traffic were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.0.borrow().lost
+    }
+
     /// Makes every connection of these owners fast, for good, and loses nothing any more.
     pub fn heal(&self, is_healed: &dyn Fn(usize) -> bool) {
         let mut net = self.0.borrow_mut();
@@ -341,6 +348,7 @@ impl State {
             if self.loss == 0 || !self.dice.chance(self.loss, 100) {
                 return Some(later);
             }
+            self.lost += 1;
             (later, wait) = (later + wait, 2 * wait);
         }
         None

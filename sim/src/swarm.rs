@@ -166,6 +166,12 @@ impl Summary {
         self.time += other.time;
         self.steps += other.steps;
         self.delivered += other.delivered;
+        self.redelivered += other.redelivered;
+        self.critical.0 += other.critical.0;
+        self.critical.1 += other.critical.1;
+        self.checked += other.checked;
+        self.lost += other.lost;
+        self.torn += other.torn;
         self.runs += other.runs;
         self.commits += other.commits;
         self.turns += other.turns;
@@ -181,16 +187,23 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} s simulated, {} events delivered, {} runs, {} commits, {} turns, {} crashes, {} resets, \
-             {} partitions, trace {:016x}",
+            "{} s simulated, {} events delivered ({} again; {} of {} critical arrived), {} checked, {} runs, \
+             {} commits, {} turns, {} crashes, {} sectors torn, {} resets, {} partitions, {} pieces lost, \
+             trace {:016x}",
             self.time / 1_000_000,
             self.delivered,
+            self.redelivered,
+            self.critical.1,
+            self.critical.0,
+            self.checked,
             self.runs,
             self.commits,
             self.turns,
             self.crashes,
+            self.torn,
             self.resets,
             self.partitions,
+            self.lost,
             self.hash
         )
     }

@@ -40,6 +40,12 @@ pub struct Summary {
     pub steps: u64,
     /// Events sent to devices.
     pub delivered: u64,
+    /// Those of them that were sent again.
+    pub redelivered: u64,
+    /// Critical events that were owed to devices, and those that they have got, each once.
+    pub critical: (u64, u64),
+    /// Records that were held against what the core was told.
+    pub checked: u64,
     /// Runs accepted.
     pub runs: u64,
     /// Commits of the store.
@@ -52,6 +58,10 @@ pub struct Summary {
     pub resets: u64,
     /// Zones cut off.
     pub partitions: u64,
+    /// Pieces of traffic lost, and sent again.
+    pub lost: u64,
+    /// Sectors that a loss of power has left old, torn, empty or full of garbage.
+    pub torn: u64,
     /// The hash over the trace.
     pub hash: u64,
     /// How often the states came about that matter.
@@ -153,9 +163,23 @@ impl World {
             self.look_at_progress()?;
         }
         if self.schedule.now() < time {
+            self.count_critical()?;
             self.part()?;
         }
         Ok(self.summary())
+    }
+
+    /// Every device has got the critical events that lie in what it was given, each once.
+    fn count_critical(&mut self) -> Result<(), Violation> {
+        let truth = &mut self.oracles.truth;
+        let counts = healed_devices(&self.actors, &self.unhealed).map(|device| device.critical(truth));
+        let (owed, got) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        self.summary.critical = (owed, got);
+        if owed == got || self.oracles.disks_lost > 0 {
+            return Ok(());
+        }
+        let what = format!("of {owed} critical events {got} have arrived");
+        Err(Violation { at: self.schedule.now(), oracle: "O5", user: None, what })
     }
 
     /// Everything that comes to the core is written down from now on, and given to a fresh one at the end.
@@ -197,6 +221,10 @@ impl World {
             time: self.schedule.now(),
             steps: self.schedule.taken(),
             delivered: self.oracles.delivered,
+            redelivered: self.oracles.redelivered,
+            checked: self.oracles.checked,
+            lost: self.net.lost(),
+            torn: self.daemon.disk().torn(),
             runs: self.oracles.truth.runs.len() as u64,
             commits: self.daemon.commits,
             turns: self.daemon.turns,

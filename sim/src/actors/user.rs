@@ -8,7 +8,7 @@ use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
-use crate::oracles::truth::Truth;
+use crate::oracles::truth::{Truth, is_critical};
 use crate::oracles::{Who, complete, durable};
 use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
 use crate::said::{EventData, Said};
@@ -57,6 +57,12 @@ pub struct Device {
     reader: Reader,
     /// What the application has: incarnation and seq.
     has: Option<(String, u64)>,
+    /// It has given up a call that the daemon may see later.
+    has_given_up: bool,
+    /// What its application has been given, without a gap each: incarnation, the seq before the first, the last.
+    spans: Vec<(String, u64, u64)>,
+    /// Critical events that it has got, each once.
+    critical: u64,
     /// A `welcome` has named this device: the daemon must know it from then on.
     is_known: bool,
     /// The furthest position that the daemon may have for this device.
@@ -92,6 +98,9 @@ impl Device {
             from: From::Device,
             reader: Reader::default(),
             has: None,
+            has_given_up: false,
+            spans: Vec::new(),
+            critical: 0,
             is_known: false,
             told: 0,
             acked: 0,
@@ -118,6 +127,14 @@ impl Device {
     /// retries first, whatever arrives.
     pub fn progress(&self) -> u64 {
         self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
+    }
+
+    /// The critical events that it was owed, and those that it has got.
+    pub fn critical(&self, truth: &mut Truth) -> (u64, u64) {
+        let owed = |(epoch, from, to): &(String, u64, u64)| {
+            truth.stream(self.user, epoch).map_or(0, |log| log.critical_between(*from, *to))
+        };
+        (self.spans.iter().map(owed).sum(), self.critical)
     }
 
     /// Whether it is connected and welcome.
@@ -289,6 +306,7 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
+        self.has_given_up |= self.phase == Phase::Calling;
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
@@ -315,7 +333,10 @@ impl Device {
                 Incoming::Closed(code) => {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
-                    let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    // A call that was given up may arrive late, and take the place of the one after it.
+                    let replaced = self.has_given_up && code == Some(4510);
+                    let good =
+                        code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506) || replaced);
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
                     // It reads, and answers pings: once all is healed nobody can take it for silent.
@@ -384,6 +405,7 @@ impl Device {
         let keeps = self.has.as_ref().is_some_and(|(had, seq)| had == epoch && *seq >= resume.from);
         if resume.status != "resumed" || !keeps {
             self.has = Some((epoch.to_owned(), resume.from));
+            self.spans.push((epoch.to_owned(), resume.from, resume.from));
         }
         if !self.is_known || resume.status == "reset" {
             self.told = self.told.max(resume.from);
@@ -412,6 +434,10 @@ impl Device {
         match self.reader.event(seq, said.redelivery) {
             Ok(true) if seq > has => {
                 self.has = Some((epoch, seq));
+                self.critical += u64::from(is_critical(said.event.as_deref().unwrap_or_default()));
+                if let Some((_, _, last)) = self.spans.last_mut() {
+                    *last = seq;
+                }
                 self.answer(ctx.now, said);
             }
             Ok(_) => {}

@@ -129,6 +129,10 @@ pub struct Oracles {
     broken: Option<Violation>,
     /// Events that users' devices were sent.
     pub delivered: u64,
+    /// Those that were sent again.
+    pub redelivered: u64,
+    /// Records that became durable, and messages that were written: each was judged.
+    pub checked: u64,
 }
 
 impl Oracles {
@@ -152,6 +156,8 @@ impl Oracles {
             alive_since: BTreeMap::new(),
             broken: None,
             delivered: 0,
+            redelivered: 0,
+            checked: 0,
         }
     }
 
@@ -265,6 +271,7 @@ impl Oracles {
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
         self.rows.apply(record);
+        self.checked += 1;
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
@@ -313,6 +320,7 @@ impl Oracles {
         let Some(mut conn) = self.conns.remove(&id) else { return };
         match wrote {
             Wrote::Text(text) => {
+                self.checked += 1;
                 conn.heard = self.schedule.now();
                 match Said::read(text) {
                     Ok(said) => self.said(&mut conn, &said, text),
@@ -388,6 +396,7 @@ impl Oracles {
         match said.kind.as_ref() {
             "event" => {
                 self.delivered += 1;
+                self.redelivered += u64::from(said.redelivery.is_some());
                 if let Err((oracle, what)) = durable::event(&mut self.truth, user, &conn.epoch, said) {
                     self.judge(oracle, Some(user), Err(what));
                 }

@@ -39,12 +39,20 @@ pub struct StreamTruth {
     pub contents: Vec<u64>,
     /// The oldest seq that must still be there.
     pub floor: u64,
+    /// Those that are critical, ascending.
+    critical: Vec<u64>,
 }
 
 impl StreamTruth {
     /// The newest durable seq.
     pub fn head(&self) -> u64 {
         self.contents.len() as u64
+    }
+
+    /// How many critical events there are after `from` and up to `to`.
+    pub fn critical_between(&self, from: u64, to: u64) -> u64 {
+        let upto = |seq| self.critical.partition_point(|other| *other <= seq) as u64;
+        upto(to) - upto(from)
     }
 }
 
@@ -205,6 +213,9 @@ impl Truth {
                     return Err(format!("after seq {} of {stream:?} comes {seq}: {text}", next - 1));
                 }
                 log.contents.push(said.content());
+                if is_critical(said.event.as_deref().unwrap_or_default()) {
+                    log.critical.push(next);
+                }
                 self.advance(stream, &said, judge)
             }
             Record::Trim { stream, floor } => {
@@ -282,8 +293,13 @@ impl Truth {
 
 impl Default for StreamTruth {
     fn default() -> Self {
-        Self { contents: Vec::new(), floor: 1 }
+        Self { contents: Vec::new(), floor: 1, critical: Vec::new() }
     }
+}
+
+/// Whether an event counts for delivery (PROTOCOL §1): a delta may be joined with others, and progress is only told.
+pub fn is_critical(kind: &str) -> bool {
+    !matches!(kind, "agent_thinking" | "agent_output") && !kind.ends_with("_progress")
 }
 
 /// The call that a tool's event names.

@@ -60,7 +60,12 @@ class Script {
 
   #situation() {
     const { state } = this.client ?? {};
-    return JSON.stringify({ state, heard: this.server.current?.heard, seen: this.seen, handling: this.handling });
+    return JSON.stringify({
+      state,
+      heard: this.server.current?.heard,
+      seen: this.seen,
+      handling: this.handling,
+    });
   }
 
   async #atTheEnd() {
@@ -75,7 +80,8 @@ class Script {
 
   #checkAck({ seq, topic = "" }) {
     if (this.viewer) this.faults.push("a viewer acknowledged");
-    if (seq > (this.processed.get(topic) ?? 0)) this.faults.push(`${seq} was acknowledged before it was processed`);
+    if (seq > (this.processed.get(topic) ?? 0))
+      this.faults.push(`${seq} was acknowledged before it was processed`);
   }
 
   /** Expected objects match those with at least their fields; see the README. */
@@ -261,7 +267,9 @@ class Script {
       await this.#settled(this.asked.get(name).run.done, expected);
     },
     async told(expected) {
-      await this.#until(JSON.stringify(expected), () => this.told.find((told) => this.#matches(expected, told)));
+      await this.#until(JSON.stringify(expected), () =>
+        this.told.find((told) => this.#matches(expected, told)),
+      );
     },
     async waiting({ min_ms, max_ms }) {
       const { retry_ms } = await this.#until("the client waits", () => this.waiting);

@@ -1,4 +1,5 @@
-// The server of the conformance cases: it does what the script says and nothing else, and keeps what it hears.
+// The server of the conformance cases: it does what the script says and nothing else, and keeps what it
+// hears.
 
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
@@ -105,7 +106,9 @@ export class ScriptedServer {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.on("close", () => (connection.over = true));
       const write = (name, data, id) =>
-        response.write(`${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`);
+        response.write(
+          `${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`,
+        );
       connection.heard.push({
         type: "hello",
         ...Object.fromEntries(url.searchParams),

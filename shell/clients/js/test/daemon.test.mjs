@@ -64,6 +64,7 @@ describe("the client and the daemon", { skip }, () => {
     const again = client.run({ agent: "echo", input: long(2000), key: "once" });
     assert.equal((await again.accepted).run, (await run.accepted).run);
     assert.ok((await again.accepted).duplicate);
+    for await (const { event } of run) if (event === "agent_started") break;
     assert.equal((await run.cancel()).state, "cancelling");
     assert.equal((await run.done).status, "cancelled");
     assert.equal((await run.cancel()).state, "ended");

@@ -5,7 +5,7 @@ import { WebSocket } from "ws";
 import { connect } from "../dist/index.js";
 import { makeEvent, ScriptedServer, welcomeTo } from "./scripted.mjs";
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = Number(process.env.PATIENCE ?? 20_000);
 
 class Script {
   server = new ScriptedServer();
@@ -80,6 +80,7 @@ class Script {
 
   #checkAck({ seq, topic = "" }) {
     if (this.viewer) this.faults.push("a viewer acknowledged");
+    if (seq > (this.server.current.sent.get(topic) ?? 0)) this.faults.push(`${seq} was not sent`);
     if (seq > (this.processed.get(topic) ?? 0))
       this.faults.push(`${seq} was acknowledged before it was processed`);
   }
@@ -146,6 +147,7 @@ class Script {
     connection.epoch = welcome.epoch;
     for (const { topic = "", resume } of [welcome, ...welcome.topics]) {
       if (!resume) continue;
+      connection.sent.set(topic, resume.from);
       const before = resume.status === "resumed" ? (this.processed.get(topic) ?? 0) : 0;
       this.processed.set(topic, Math.max(before, resume.from));
     }
@@ -197,6 +199,7 @@ class Script {
       this.server.current.text(text);
     },
     event(fields) {
+      this.server.current.sent.set(fields.topic ?? "", fields.seq);
       this.server.current.send(this.#fill(makeEvent(fields)));
     },
     async expect(expected) {

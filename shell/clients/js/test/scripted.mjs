@@ -29,6 +29,7 @@ class Connection {
   posts = []; // responses of requests that have no answer yet
   acked = new Map(); // topic ("" is the user's stream) → seq
   acks = 0;
+  sent = new Map(); // topic → up to where events were sent
   over = false;
 
   constructor(transport, token, server) {

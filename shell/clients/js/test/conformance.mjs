@@ -5,7 +5,7 @@ import { WebSocket } from "ws";
 import { connect } from "../dist/index.js";
 import { makeEvent, ScriptedServer, welcomeTo } from "./scripted.mjs";
 
-const PATIENCE_MS = Number(process.env.PATIENCE ?? 20_000);
+const PATIENCE_MS = 20_000;
 
 class Script {
   server = new ScriptedServer();

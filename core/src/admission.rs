@@ -3,18 +3,20 @@
 //! All checks are hard. A run that fails one is answered and leaves no trace; one that passes is an immutable
 //! [`Spec`] from then on.
 
-use crate::conn::text;
+use crate::caller::Caller;
 use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
-use crate::run::{Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
+use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
+use crate::sometimes::Sometimes;
 use crate::time::WallMs;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::Kind;
 use crate::wire::json::{Object, wrong};
-use crate::wire::user::{Ask, Place, accepted};
+use crate::wire::user::{Ask, OnBusy, Place, accepted};
 use crate::{Core, Load};
 use alloc::boxed::Box;
 use alloc::format;
@@ -24,9 +26,9 @@ use bytes::Bytes;
 /// A run that waits for what the store knows of it.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) conn: ConnId,
+    pub(crate) caller: Caller,
+    /// Whose run it is to be.
     pub(crate) user: User,
-    pub(crate) id: Option<alloc::string::String>,
     pub(crate) ask: Ask,
     thread: Thread,
     run: RunId,
@@ -36,61 +38,46 @@ pub(crate) struct Asked {
 const RETRY_MS: u64 = 1_000;
 
 impl Core {
-    /// A run is asked for. What only the store can tell is looked up first.
-    pub(crate) fn on_ask(
-        &mut self,
-        conn: ConnId,
-        id: Option<alloc::string::String>,
-        ask: Ask,
-        out: &mut Effects,
-    ) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
+    /// A run is asked for. What only the store can tell is looked up first. The user's context is in memory.
+    pub(crate) fn on_ask(&mut self, caller: Caller, user: User, ask: Ask, out: &mut Effects) {
+        let conn = caller.conn;
         let thread = ask.thread.clone().unwrap_or_else(|| Thread::new(self.random()));
         let run = self.new_run_id(&thread);
         let mut rows = Vec::from([ended_key(&run)]);
         rows.extend(ask.key.as_ref().map(|key| key_key(&user, key)));
         rows.extend(ask.parent.as_ref().map(ended_key));
-        self.look_up(
-            conn,
-            &user,
-            Load::Run(Box::new(Asked { conn, user: user.clone(), id, ask, thread, run })),
-            rows,
-            out,
-        );
+        self.hold(&user);
+        let asked = Asked { caller, user, ask, thread, run };
+        self.look_up(conn, Load::Run(Box::new(asked)), Query::Rows(rows), out);
     }
 
-    /// Asks the store for rows on behalf of a connection, whose other messages wait meanwhile.
-    pub(crate) fn look_up(
-        &mut self,
-        conn: ConnId,
-        user: &User,
-        load: Load,
-        rows: Vec<RowKey>,
-        out: &mut Effects,
-    ) {
+    /// Keeps a context in memory, with all that a question to the store may have missed.
+    pub(crate) fn hold(&mut self, user: &User) {
+        self.users.get_mut(user).expect("a context in use is in memory").questions += 1;
+    }
+
+    /// The answer has come for which [`Self::hold`] kept the context.
+    pub(crate) fn release(&mut self, user: &User) {
+        self.users.get_mut(user).expect("a question keeps its context in memory").questions -= 1;
+    }
+
+    /// Asks the store on behalf of a connection, whose other messages wait meanwhile.
+    pub(crate) fn look_up(&mut self, conn: ConnId, load: Load, query: Query, out: &mut Effects) {
         if let Some(conn) = self.conns.get_mut(&conn) {
             conn.is_busy = true;
         }
-        let context = self.users.get_mut(user).expect("a context in use is in memory");
-        context.questions += 1;
         let load = self.ask(load);
-        out.push(Effect::Load { load, query: Query::Rows(rows) });
+        out.push(Effect::Load { load, query });
     }
 
     /// The answer to [`Self::look_up`] has come: returns the rows, if the connection can still be answered.
     pub(crate) fn looked_up(
         &mut self,
         conn: ConnId,
-        user: &User,
         found: Found,
         out: &mut Effects,
     ) -> Option<Vec<(RowKey, Bytes)>> {
-        let context = self.users.get_mut(user).expect("a question keeps its context in memory");
-        context.questions -= 1;
-        let is_there = self.conns.get_mut(&conn).is_some_and(|conn| {
-            conn.is_busy = false;
-            !conn.is_closing
-        });
+        let is_there = self.is_still_there(conn);
         match found {
             Found::Rows(rows) => is_there.then_some(rows),
             Found::Damaged => {
@@ -99,6 +86,14 @@ impl Core {
             }
             Found::Events(_) => unreachable!("rows were asked for"),
         }
+    }
+
+    /// The store has answered a connection, which may be gone.
+    pub(crate) fn is_still_there(&mut self, conn: ConnId) -> bool {
+        self.conns.get_mut(&conn).is_some_and(|conn| {
+            conn.is_busy = false;
+            !conn.is_closing
+        })
     }
 
     fn new_run_id(&mut self, thread: &Thread) -> RunId {
@@ -112,39 +107,73 @@ impl Core {
 
     /// What the store knows of a run that is asked for has come.
     pub(crate) fn on_asked(&mut self, asked: Asked, found: Found, out: &mut Effects) {
-        let (conn, user) = (asked.conn, asked.user.clone());
-        if let Some(rows) = self.looked_up(conn, &user, found, out) {
+        let (conn, user) = (asked.caller.conn, asked.user.clone());
+        self.release(&user);
+        if let Some(rows) = self.looked_up(conn, found, out) {
             if rows.iter().any(|(key, _)| *key == ended_key(&asked.run)) {
-                return self.on_ask(conn, asked.id, asked.ask, out);
+                return self.on_ask(asked.caller, user, asked.ask, out);
             }
-            if let Err(refusal) = self.admit(&asked, &rows) {
-                self.send_error(conn, Some("run"), asked.id.as_deref(), &refusal, out);
+            if let Err(refusal) = self.admit(&asked, &rows, out) {
+                self.refuse(&asked.caller, "run", &refusal, out);
             }
         }
         self.leave_memory(&user);
         self.take_inbox(conn, out);
     }
 
-    fn admit(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+    fn admit(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)], out: &mut Effects) -> Result<(), Refusal> {
         if let Some(key) = &asked.ask.key
             && self.answer_duplicate(asked, key, rows)?
         {
             return Ok(());
         }
-        self.check_room_for_run(&asked.user)?;
-        self.check_agent(asked)?;
-        let timeout_max = self.config.runs.timeout_max;
-        if let Some(timeout) = asked.ask.timeout
-            && (timeout.0 == 0 || timeout > timeout_max)
-        {
-            let expected = format!("1 to {} milliseconds", timeout_max.as_millis());
-            return Err(wrong("timeout_ms", &expected, &format!("{}", timeout.as_millis())));
-        }
-        if let Some(parent) = &asked.ask.parent {
-            self.check_parent(&asked.user, parent, rows)?;
+        self.check(asked, rows)?;
+        if asked.ask.on_busy == OnBusy::Interrupt {
+            for of in self.runs_of_thread(&asked.user, &asked.thread) {
+                self.cancel(&of, Cause::Interrupt, out);
+            }
         }
         self.accept(asked);
         Ok(())
+    }
+
+    /// Every check, whatever the others say: whoever asks hears all that is wrong at once.
+    fn check(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        let checks = [
+            self.check_agent(asked),
+            self.check_timeout(asked),
+            self.check_parent(asked, rows),
+            self.check_thread(asked),
+            self.check_room_for_run(&asked.user),
+        ];
+        let mut wrong = checks.into_iter().filter_map(Result::err);
+        let Some(first) = wrong.next() else { return Ok(()) };
+        Err(Refusal { also: wrong.collect(), ..first })
+    }
+
+    fn check_timeout(&self, asked: &Asked) -> Result<(), Refusal> {
+        let longest = self.config.runs.timeout_max;
+        let Some(timeout) = asked.ask.timeout else { return Ok(()) };
+        if timeout.0 > 0 && timeout <= longest {
+            return Ok(());
+        }
+        let expected = format!("1 to {} milliseconds", longest.as_millis());
+        Err(wrong("timeout_ms", &expected, &format!("{}", timeout.as_millis())))
+    }
+
+    fn check_thread(&self, asked: &Asked) -> Result<(), Refusal> {
+        if asked.ask.on_busy != OnBusy::Reject || self.runs_of_thread(&asked.user, &asked.thread).is_empty() {
+            return Ok(());
+        }
+        let message = format!("the thread `{}` has a run that has not ended", asked.thread);
+        Err(Refusal::new(Code::ThreadBusy, message, "wait for its end, or ask with another on_busy"))
+    }
+
+    fn runs_of_thread(&self, user: &User, thread: &Thread) -> Vec<RunOf> {
+        let runs = self.users.get(user).into_iter().flat_map(|context| &context.runs);
+        runs.filter(|(_, run)| !run.is_ended() && run.spec.thread == *thread)
+            .map(|(run, _)| RunOf { user: user.clone(), run: run.clone() })
+            .collect()
     }
 
     /// The same key within its time: the same answer, or a refusal if the request is another.
@@ -160,6 +189,7 @@ impl Core {
             let spec = &context.runs.get(run).expect("a key's run is in memory with it").spec;
             (run.clone(), spec.thread.clone(), spec.digest.clone())
         } else if let Some(row) = self.stored_key(&asked.user, key, rows) {
+            self.seen.mark(Sometimes::KeyFoundInStore);
             (row.run, row.thread, row.digest)
         } else {
             return Ok(false);
@@ -170,8 +200,8 @@ impl Core {
         }
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
-        let answer = accepted(asked.id.as_deref(), Some(key), &run, &thread, place);
-        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
+        self.reply(&asked.caller, 200, answer);
         Ok(true)
     }
 
@@ -205,14 +235,13 @@ impl Core {
         Refusal::new(Code::StorageUnavailable, message, "free disk space, then try again").retry(retry)
     }
 
-    fn check_agent(&mut self, asked: &Asked) -> Result<(), Refusal> {
+    fn check_agent(&self, asked: &Asked) -> Result<(), Refusal> {
         let agent = &asked.ask.agent;
-        let is_allowed = self.user_conn(asked.conn).is_none_or(|me| me.identity.allows(agent));
-        if !is_allowed {
+        if !asked.caller.identity.allows(agent) {
             let message = format!("this token may not run the agent `{agent}`");
             return Err(Refusal::new(Code::AgentForbidden, message, "get a token that names it in `agents`"));
         }
-        if !self.config.agents.contains_key(agent) && !self.agents.contains(agent) {
+        if !self.config.agents.contains_key(agent) && !self.agents.contains_key(agent) {
             let message = format!("no agent `{agent}` is configured, and no worker has ever served it");
             return Err(Refusal::new(
                 Code::AgentUnknown,
@@ -220,10 +249,17 @@ impl Core {
                 "check the name, or start a worker for it",
             ));
         }
+        if let Some(left) = self.circuit_open(agent) {
+            let message = format!("the agent `{agent}` has failed too often in a row");
+            let refusal = Refusal::new(Code::AgentUnavailable, message, "try again later");
+            return Err(refusal.retry(left.as_millis()));
+        }
         Ok(())
     }
 
-    fn check_parent(&self, user: &User, parent: &RunId, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+    fn check_parent(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
+        let Some(parent) = &asked.ask.parent else { return Ok(()) };
+        let user = &asked.user;
         let is_alive = self.users.get(user).is_some_and(|context| context.runs.contains_key(parent));
         if is_alive || ended_run(user, parent, rows).is_some() {
             return Ok(());
@@ -236,6 +272,7 @@ impl Core {
         let Asked { user, ask, thread, run: id, .. } = asked;
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
+        let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),
             thread: thread.clone(),
@@ -246,6 +283,8 @@ impl Core {
             digest: digest(ask.digest),
             parent: ask.parent.clone(),
             meta: ask.meta.as_ref().map(raw_json),
+            priority: ask.priority,
+            rank,
             accepted_ms: self.now.wall.0,
             ordinal: self.last_ordinal,
         };
@@ -260,8 +299,8 @@ impl Core {
         assert!(context.runs.insert(id.clone(), run).is_none(), "a run's id is new");
         self.routes.insert(id.clone(), user.clone());
         let of = RunOf { user: user.clone(), run: id.clone() };
-        let answer = accepted(asked.id.as_deref(), ask.key.as_ref(), id, thread, place);
-        self.durable.reveal(Reveal::Reply { conn: asked.conn, text: text(answer) });
+        let answer = accepted(asked.caller.id(), ask.key.as_ref(), id, thread, place);
+        self.reply(&asked.caller, 201, answer);
         self.durable.reveal(Reveal::Queued(of.clone()));
         self.write(&of, Kind::RunQueued, &data.finish());
         self.store_run(&of);
@@ -269,7 +308,9 @@ impl Core {
     }
 
     fn record_key(&mut self, spec: &Spec, id: &RunId) {
-        if let Some(key) = &spec.key {
+        if let Some(key) = &spec.key
+            && !self.planted.is(Bug::KeyForgotten)
+        {
             let row = KeyRow {
                 run: id.clone(),
                 thread: spec.thread.clone(),
@@ -288,7 +329,7 @@ fn queued_data(spec: &Spec, place: Place) -> Object {
         .raw("input", &*spec.input)
         .raw("position", place.position)
         .maybe_str("key", spec.key.as_ref().map(Key::as_str))
-        .str("priority", "normal")
+        .str("priority", spec.priority.as_str())
         .maybe_str("parent", spec.parent.as_ref().map(RunId::as_str))
         .maybe_raw("meta", spec.meta.as_deref())
 }
@@ -298,10 +339,14 @@ fn digest(digest: u128) -> alloc::string::String {
 }
 
 /// The stored end of a run, if it was this user's.
-pub(crate) fn ended_run(user: &User, run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
+fn ended_run(user: &User, run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
+    ended(run, rows).filter(|ended| ended.user == *user)
+}
+
+/// The stored end of a run, whosever it was.
+pub(crate) fn ended(run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
     let (_, row) = rows.iter().find(|(key, _)| key.table == Table::Ended && *key == ended_key(run))?;
-    let ended: Ended = serde_json::from_slice(row).expect("a stored row is what was stored");
-    (ended.user == *user).then_some(ended)
+    Some(serde_json::from_slice(row).expect("a stored row is what was stored"))
 }
 
 /// The same for another's run and for none.

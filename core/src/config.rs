@@ -19,6 +19,8 @@ pub struct Config {
     pub runs: Runs,
     /// How events reach devices.
     pub delivery: Delivery,
+    /// When an agent that fails is given nothing for a while.
+    pub breaker: Breaker,
     /// What one connection may send.
     pub limits: Limits,
     /// Agents known without a worker.
@@ -114,7 +116,9 @@ section! {
         cancel_grace: Span = Span::secs(5),
         /// Silence after which a worker is dead.
         lease: Span = Span::secs(15),
-        /// Offers in a row that may be not taken.
+        /// The part of a run's time after which its user is warned, in percent.
+        warn_at_percent: u32 = 80,
+        /// Offers in a row that may be not taken; attempts at a run that may be executed again.
         attempts: u32 = 3,
         /// Time for which an idempotency key is remembered.
         key_keep: Span = Span::secs(24 * 3600),
@@ -140,6 +144,18 @@ section! {
 }
 
 section! {
+    /// Section `breaker`: what keeps runs from an agent that fails.
+    Breaker {
+        /// Failures in a row after which no run of an agent is let in for a while.
+        failures: u32 = 5,
+        /// For how long.
+        open: Span = Span::secs(30),
+        /// Runs that must end well before all are let in again.
+        successes: u32 = 2,
+    }
+}
+
+section! {
     /// Section `limits`.
     Limits {
         /// Messages a second, in the long run.
@@ -154,5 +170,11 @@ section! {
     AgentConfig {
         /// Time for one attempt.
         timeout: Option<Span> = None,
+        /// Whether its runs may be executed again; as the newest worker says when absent.
+        retryable: Option<bool> = None,
+        /// Attempts at a run in all, if it is retryable.
+        attempts: Option<u32> = None,
+        /// Its runs executed at once.
+        active: Option<usize> = None,
     }
 }

@@ -1,17 +1,20 @@
 //! One connection as the core sees it: who it is by now, what waits to be handled, what waits for the
 //! network.
 
+use crate::api::Request;
 use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
 use crate::handshake::{Greeting, Identity};
-use crate::ids::{ConnId, Device, User};
+use crate::ids::{ConnId, Device, Epoch, User};
 use crate::limits::Rate;
+use crate::sse::Sse;
 use crate::time::{Mono, Now, Span};
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use bytes::Bytes;
@@ -47,6 +50,8 @@ pub(crate) struct Conn {
 pub(crate) enum Role {
     /// Its request head is being read, or was answered.
     Http,
+    /// It has asked for something, which is being carried out.
+    Request(Box<Request>),
     /// It has asked for a WebSocket and is not welcome yet.
     Greeting(Greeting),
     /// A user's.
@@ -66,6 +71,18 @@ pub(crate) struct UserConn {
     pub(crate) from: From,
     pub(crate) cursor: Cursor,
     pub(crate) is_welcome: bool,
+    /// Its messages leave as server-sent events.
+    pub(crate) sse: Option<Sse>,
+}
+
+impl UserConn {
+    /// The next event as it leaves; none if this connection is not sent it.
+    pub(crate) fn frame(&self, epoch: &Epoch, event: Bytes) -> Option<Bytes> {
+        match &self.sse {
+            None => Some(event),
+            Some(sse) => sse.event(epoch, self.cursor.sent() + 1, &event),
+        }
+    }
 }
 
 /// A worker's connection.
@@ -110,7 +127,7 @@ impl Conn {
     pub(crate) fn user(&self) -> Option<&User> {
         match &self.role {
             Role::User(user) => Some(&user.identity.user),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 
@@ -119,7 +136,7 @@ impl Conn {
         match &self.role {
             Role::User(user) => user.is_welcome,
             Role::Worker(worker) => worker.is_welcome,
-            Role::Http | Role::Greeting(_) => false,
+            Role::Http | Role::Request(_) | Role::Greeting(_) => false,
         }
     }
 
@@ -256,6 +273,7 @@ impl Conn {
 pub(crate) fn clear_timers(id: ConnId, deadlines: &mut Deadlines) {
     for timer in [
         Timer::Head,
+        Timer::Answer,
         Timer::Hello,
         Timer::Heartbeat,
         Timer::Silence,

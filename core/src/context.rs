@@ -7,8 +7,10 @@ use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Device, Epoch, Key, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
@@ -38,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) waiting: VecDeque<RunId>,
     /// Threads with a run at a worker.
     pub(crate) busy: BTreeMap<Thread, RunId>,
+    /// Runs at a worker that wait for their user, and count against no limit.
+    pub(crate) paused: usize,
     /// Devices whose position is not stored yet.
     pub(crate) unstored: BTreeSet<Device>,
     /// Questions to the store that are not answered: what they may have missed stays in memory.
@@ -71,6 +75,7 @@ impl Context {
             keys: BTreeMap::new(),
             waiting: VecDeque::new(),
             busy: BTreeMap::new(),
+            paused: 0,
             unstored: BTreeSet::new(),
             questions: 0,
             visits: 0,
@@ -101,9 +106,9 @@ impl Context {
         self.runs.values().filter(|run| !run.is_ended()).map(|run| run.first_seq).min()
     }
 
-    /// Runs at a worker.
+    /// Runs at a worker, but for those that wait for their user.
     pub(crate) fn active(&self) -> usize {
-        self.busy.len()
+        self.busy.len() - self.paused
     }
 
     /// Whether it may leave memory.
@@ -135,13 +140,25 @@ impl Core {
     /// Makes a user's context be there, and then lets the connection in.
     pub(crate) fn open_context(&mut self, id: ConnId, user: &User, out: &mut Effects) {
         if self.users.contains_key(user) {
-            return self.admit_device(id, out);
+            return self.enter_context(id, out);
         }
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
+        if waiting.len() == 2 {
+            self.seen.mark(Sometimes::TwoWaitForOneLoad);
+        }
         if waiting.len() == 1 {
             let load = self.ask(Load::Context(user.clone()));
             out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
+        }
+    }
+
+    /// The context is there.
+    fn enter_context(&mut self, id: ConnId, out: &mut Effects) {
+        match self.conns.get(&id).map(|conn| &conn.role) {
+            Some(Role::User(_)) => self.admit_device(id, out),
+            Some(Role::Request(_)) => self.on_request_context(id, out),
+            Some(Role::Http | Role::Greeting(_) | Role::Worker(_)) | None => {}
         }
     }
 
@@ -151,12 +168,15 @@ impl Core {
         match found {
             Found::Rows(rows) => {
                 let context = Context::from_rows(user, &rows).unwrap_or_else(|| {
-                    let epoch = Epoch::new(self.random());
+                    let is_odd = self.planted.is(Bug::EpochNotChanged);
+                    let named_after_user =
+                        user.as_str().bytes().fold(0, |sum, byte| sum << 5 ^ u64::from(byte));
+                    let epoch = Epoch::new(if is_odd { named_after_user } else { self.random() });
                     Context::new(Stream::new(user, epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
                 for id in waiting {
-                    self.admit_device(id, out);
+                    self.enter_context(id, out);
                 }
                 self.leave_memory(user);
             }
@@ -191,12 +211,16 @@ impl Core {
     pub(crate) fn store_positions(&mut self) {
         if self.durable.is_full() {
             // One row a device, later: what waits for a full store must not grow with the acknowledgements.
+            self.seen.mark(Sometimes::PositionsWait);
             let later = self.now.mono + crate::durable::RETRY;
             return self.deadlines.set(crate::Timer::Positions, later);
         }
         for user in core::mem::take(&mut self.moved) {
             let Some(context) = self.users.get_mut(&user) else { continue };
             for device in core::mem::take(&mut context.unstored) {
+                if self.planted.is(Bug::PositionNotPersisted) {
+                    continue;
+                }
                 let Some(position) = context.devices.get(&device) else { continue };
                 let key = device_key(&user, &device);
                 self.durable.record(Record::Put { key, value: crate::record::row(position) });
@@ -220,6 +244,8 @@ impl Core {
     pub(crate) fn on_unload(&mut self, user: &User, visits: u64) {
         if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
             self.users.remove(user);
+        } else {
+            self.seen.mark(Sometimes::UnloadCalledOff);
         }
     }
 
@@ -237,7 +263,7 @@ impl Core {
     pub(crate) fn user_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::UserConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::User(user) => Some(user),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 }

@@ -13,6 +13,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 pub enum Timer {
     /// A connection has not sent its whole request head.
     Head(ConnId),
+    /// An HTTP request has not been answered.
+    Answer(ConnId),
     /// A connection has not said `hello`.
     Hello(ConnId),
     /// A connection has been sent nothing for a while.
@@ -31,6 +33,10 @@ pub enum Timer {
     Start(RunId),
     /// An attempt has used up its time.
     Timeout(RunId),
+    /// An attempt has used up most of its time.
+    TimeoutSoon(RunId),
+    /// Questions of a run may have waited for too long.
+    Questions(RunId),
     /// A worker has not ended a cancelled run.
     Grace(RunId),
     /// A running run may have had no event for a while.

@@ -3,12 +3,17 @@
 //! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in
 //! pages from the store when the window has room.
 
+#[cfg(test)]
+mod properties;
+
 use crate::config::{Delivery, Server};
 use crate::context::Position;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, User};
+use crate::planted::{Bug, Planted};
 use crate::record::{Found, Query, StreamKey};
+use crate::sometimes::{Seen, Sometimes};
 use crate::stream::{Resume, Stream};
 use crate::time::{Mono, Span};
 use crate::wire::error::{CloseCode, Code, Refusal};
@@ -49,6 +54,7 @@ pub(crate) struct Cursor {
     page: Page,
     /// Since when it is more than a window behind.
     pub(crate) behind_since: Option<Mono>,
+    planted: Planted,
 }
 
 #[derive(Debug)]
@@ -78,7 +84,7 @@ enum Next {
 }
 
 impl Cursor {
-    pub(crate) fn new(window: u32, is_viewer: bool) -> Self {
+    pub(crate) fn new(window: u32, is_viewer: bool, planted: Planted) -> Self {
         let resume = Resume { status: "fresh", reason: None, from: 0 };
         Self {
             resume,
@@ -92,6 +98,7 @@ impl Cursor {
             again: None,
             page: Page::None,
             behind_since: None,
+            planted,
         }
     }
 
@@ -166,15 +173,35 @@ impl Cursor {
         }
     }
 
+    /// Whether as many events are unacknowledged as the window takes.
+    fn is_full(&self) -> bool {
+        if self.planted.is(Bug::WindowNeverReopens) {
+            return self.sent - self.resume.from >= self.window as u64;
+        }
+        self.unacked.len() >= self.window + usize::from(self.planted.is(Bug::WindowOneTooMany))
+    }
+
+    fn is_full_of_bytes(&self) -> bool {
+        self.unacked_bytes >= WINDOW_BYTES && !self.unacked.is_empty()
+    }
+
+    /// Counts which window keeps the next event from being sent, if one does.
+    fn mark_full(&self, head: u64, seen: &mut Seen) {
+        if self.sent < head && !self.is_viewer && self.is_full() {
+            seen.mark(Sometimes::WindowFull);
+        }
+        if self.sent < head && !self.is_viewer && self.is_full_of_bytes() {
+            seen.mark(Sometimes::WindowFullOfBytes);
+        }
+    }
+
     fn next(&mut self, stream: &Stream) -> Next {
         let seq = self.again.unwrap_or(self.sent + 1);
         if seq > stream.head() {
             self.page = Page::None;
             return Next::Nothing;
         }
-        let is_window_full = self.unacked.len() >= self.window
-            || (self.unacked_bytes >= WINDOW_BYTES && !self.unacked.is_empty());
-        if self.again.is_none() && !self.is_viewer && is_window_full {
+        if self.again.is_none() && !self.is_viewer && (self.is_full() || self.is_full_of_bytes()) {
             return Next::Nothing;
         }
         match self.find(stream, seq) {
@@ -188,12 +215,22 @@ impl Cursor {
         }
     }
 
+    /// A viewer is not sent this event.
+    fn pass_over(&mut self) {
+        assert!(self.is_viewer, "a device is sent every event");
+        self.sent += 1;
+        self.acked = self.sent;
+    }
+
     /// An event was sent; its bytes end at `ends`.
     fn sent_one(&mut self, len: usize, ends: u64) {
         if let Some(seq) = self.again {
             let index = usize::try_from(seq - self.acked - 1).expect("a window fits in memory");
             self.unacked[index].ends = ends;
             self.again = Some(seq + 1).filter(|next| *next <= self.sent);
+            if self.planted.is(Bug::RetryLosesOrder) {
+                self.again = Some(seq - 1).filter(|next| *next > self.acked);
+            }
             return;
         }
         self.sent += 1;
@@ -230,19 +267,36 @@ impl Core {
                 return self.close(id, CloseCode::Overtaken, reason, out);
             }
             match me.cursor.next(&context.stream) {
-                Next::Nothing => break,
+                Next::Nothing => {
+                    me.cursor.mark_full(context.stream.head(), &mut self.seen);
+                    break;
+                }
                 Next::Page(after) => {
                     me.cursor.page = Page::Asked;
-                    let stream = context.stream.key().clone();
+                    let is_retry = me.cursor.again.is_some();
+                    let mut stream = context.stream.key().clone();
+                    if self.planted.is(Bug::ResumeOnAnothers) {
+                        stream =
+                            self.users.values().next().map_or(stream, |first| first.stream.key().clone());
+                    }
+                    if is_retry {
+                        self.seen.mark(Sometimes::PageDuringRetry);
+                    }
                     self.ask_page(id, stream, after, out);
                     break;
                 }
-                // It stays where it is, and is looked for again when there is room.
-                Next::Event(bytes) if bytes.len() as u64 > room => break,
-                Next::Event(bytes) => {
-                    me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
-                    self.send(id, bytes, out);
-                }
+                Next::Event(bytes) => match me.frame(context.stream.epoch(), bytes) {
+                    None => me.cursor.pass_over(),
+                    // It stays where it is, and is looked for again when there is room.
+                    Some(bytes) if bytes.len() as u64 > room => {
+                        self.seen.mark(Sometimes::OutputFull);
+                        break;
+                    }
+                    Some(bytes) => {
+                        me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                        self.send(id, bytes, out);
+                    }
+                },
             }
         }
         self.watch_backlog(id, out);
@@ -286,6 +340,7 @@ impl Core {
     pub(crate) fn on_ack(&mut self, id: ConnId, seq: u64, out: &mut Effects) -> Result<(), Refusal> {
         let wall = self.now.wall.0;
         let Some(me) = self.user_conn(id) else { return Ok(()) };
+        let is_retried = me.cursor.again.is_some();
         match me.cursor.ack(seq) {
             None => {
                 let message = format!("expected at most {}, found {seq}", me.cursor.sent);
@@ -296,6 +351,9 @@ impl Core {
         }
         let (user, device) = (me.identity.user.clone(), me.device.clone());
         me.is_device_stored = true;
+        if is_retried {
+            self.seen.mark(Sometimes::AckDuringRetry);
+        }
         if let (Some(device), Some(context)) = (device, self.users.get_mut(&user)) {
             let epoch = context.stream.epoch().clone();
             let position = context.devices.entry(device.clone()).or_insert(Position {
@@ -327,7 +385,11 @@ impl Core {
             && me.cursor.again.is_none()
             && conn.flushed() >= oldest.ends
         {
-            let at = self.now.mono + ack_wait(delivery, me.cursor.round, random);
+            let mut wait = ack_wait(delivery, me.cursor.round, random);
+            if self.planted.is(Bug::TimerEarly) {
+                wait = wait.ratio(3, 4);
+            }
+            let at = self.now.mono + wait;
             self.deadlines.set_if_unset(Timer::Acks(id), at);
         }
     }
@@ -344,7 +406,8 @@ impl Core {
             return self.close(id, CloseCode::AcksOverdue, reason, out);
         }
         me.cursor.round += 1;
-        me.cursor.again = Some(me.cursor.acked + 1);
+        let is_odd = me.cursor.planted.is(Bug::RetryLosesOrder);
+        me.cursor.again = Some(if is_odd { me.cursor.sent } else { me.cursor.acked + 1 });
         self.deliver(id, out);
     }
 }

@@ -1,6 +1,7 @@
 //! How a device comes in: `hello`, the device's place among the others, where it begins, and `welcome`.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
 use crate::deadlines::Timer;
@@ -9,21 +10,31 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{ConnId, Device, User};
+use crate::planted::Bug;
 use crate::record::Record;
+use crate::sse::Sse;
 use crate::stream::Resume;
 use crate::time::Span;
-use crate::wire::error::CloseCode;
+use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
-use crate::wire::user::Hello;
+use crate::wire::user::{Ack, Hello};
 use alloc::format;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// How often an expiry, which is by the wall clock, is looked at again.
 const EXPIRY_EVERY: Span = Span::secs(300);
 
 impl Core {
     /// A user's `hello` was accepted.
-    pub(crate) fn enter_user(&mut self, id: ConnId, identity: Identity, hello: Hello, out: &mut Effects) {
+    pub(crate) fn enter_user(
+        &mut self,
+        id: ConnId,
+        identity: Identity,
+        hello: Hello,
+        sse: Option<Sse>,
+        out: &mut Effects,
+    ) {
         let window = hello.window.unwrap_or(self.config.delivery.window);
         let is_named = hello.device.is_some();
         let device = (!hello.viewer).then(|| hello.device.unwrap_or_else(|| Device::new(self.random())));
@@ -34,8 +45,9 @@ impl Core {
             device,
             is_device_stored: is_named,
             from: hello.from,
-            cursor: Cursor::new(window, hello.viewer),
+            cursor: Cursor::new(window, hello.viewer || sse.is_some(), self.planted),
             is_welcome: false,
+            sse,
         });
         self.open_context(id, &user, out);
     }
@@ -85,11 +97,15 @@ impl Core {
         }
         let context = self.users.get_mut(user).expect("a context in use is in memory");
         let known = device.and_then(|device| context.devices.get(device)).map(|position| position.acked);
-        let resume = context.stream.resume(&from, known, context.live_from());
+        let mut resume = context.stream.resume(&from, known, context.live_from());
+        if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
+            resume.from = context.stream.head().min(resume.from + 1);
+        }
         let Some(device) = device else { return resume };
         let is_resumed = resume.status == "resumed";
         let acked = match known {
-            Some(_) if resume.status == "reset" => resume.from,
+            // Forward only acknowledgements move it: its client may never hear of this reset.
+            Some(known) if resume.status == "reset" => known.min(resume.from),
             Some(known) if is_resumed => known.max(resume.from),
             Some(known) => known,
             None => resume.from,
@@ -141,13 +157,60 @@ impl Core {
     fn device_of(&self, id: ConnId) -> Option<&Device> {
         match &self.conns.get(&id)?.role {
             Role::User(user) => user.device.as_ref(),
-            Role::Http | Role::Greeting(_) | Role::Worker(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
 
-    fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
+    pub(crate) fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
         let context = self.users.get(user)?;
         context.conns.iter().copied().find(|id| self.device_of(*id) == Some(device))
+    }
+
+    /// An acknowledgement over HTTP. The user's context is in memory.
+    pub(crate) fn on_device_ack(&mut self, caller: &Caller, ack: &Ack, out: &mut Effects) {
+        let user = &caller.identity.user;
+        match self.check_device_ack(user, ack) {
+            Ok(None) => self.take_device_ack(caller, ack, out),
+            Ok(Some(reason)) => self.respond_reset(caller, user, reason, out),
+            Err(refusal) => self.refuse(caller, "ack", &refusal, out),
+        }
+        self.leave_memory(user);
+    }
+
+    /// Whether an acknowledgement can be taken, or why a socket would be told of a reset.
+    fn check_device_ack(&self, user: &User, ack: &Ack) -> Result<Option<&'static str>, Refusal> {
+        let context = self.users.get(user).expect("a context in use is in memory");
+        if !context.devices.contains_key(&ack.device) {
+            let message = format!("expected a device of this user, found none called {}", ack.device);
+            return Err(Refusal::new(Code::NotFound, message, "connect as this device first"));
+        }
+        if ack.epoch != *context.stream.epoch() {
+            return Ok(Some("epoch"));
+        }
+        let head = context.stream.head();
+        if ack.seq > head {
+            let message = format!("expected at most {head}, found {}", ack.seq);
+            return Err(Refusal::new(Code::AckAhead, message, "acknowledge what was sent"));
+        }
+        if self.durable.is_full() { Err(self.storage_unavailable()) } else { Ok(None) }
+    }
+
+    fn take_device_ack(&mut self, caller: &Caller, ack: &Ack, out: &mut Effects) {
+        let (user, wall) = (&caller.identity.user, self.now.wall.0);
+        // A socket of the same device need not send again what it had acknowledged elsewhere.
+        if let Some(conn) = self.conn_of_device(user, &ack.device)
+            && let Some(sent) = self.user_conn(conn).map(|me| me.cursor.sent())
+            && let Err(refusal) = self.on_ack(conn, ack.seq.min(sent), out)
+        {
+            unreachable!("what was sent may be acknowledged: {refusal}");
+        }
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        let position = context.devices.get_mut(&ack.device).expect("a device that was found");
+        position.acked = position.acked.max(ack.seq);
+        position.heard_ms = wall;
+        let value = crate::record::row(position);
+        self.durable.record(Record::Put { key: device_key(user, &ack.device), value });
+        self.reply_nothing(caller);
     }
 
     /// All that the welcome shows is durable.
@@ -159,19 +222,30 @@ impl Core {
         if let Some(context) = self.users.get_mut(&me.identity.user) {
             context.is_durable = true;
         }
-        let welcome = self.welcome(id);
-        if let Some(welcome) = welcome {
-            self.send(id, text(welcome), out);
+        if let Some(welcome) = self.welcome(id) {
+            let welcome = self.frame_welcome(id, welcome);
+            self.send(id, welcome, out);
         }
         self.watch_expiry(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
     }
 
+    fn frame_welcome(&self, id: ConnId, welcome: Object) -> Bytes {
+        if let Some(Role::User(me)) = self.conns.get(&id).map(|conn| &conn.role)
+            && me.sse.is_some()
+            && let Some(context) = self.users.get(&me.identity.user)
+        {
+            return crate::sse::welcome(context.stream.epoch(), me.cursor.resume().from, welcome);
+        }
+        text(welcome)
+    }
+
     fn welcome(&self, id: ConnId) -> Option<Object> {
         let Role::User(me) = &self.conns.get(&id)?.role else { return None };
         let context = self.users.get(&me.identity.user)?;
         let (stream, resume, config) = (&context.stream, me.cursor.resume(), &self.config);
+        let head = if self.planted.is(Bug::HeadBeforeDurable) { stream.last() } else { stream.head() };
         let resumed = Object::new()
             .str("status", resume.status)
             .maybe_str("reason", resume.reason)
@@ -191,7 +265,7 @@ impl Core {
                 .maybe_str("device", me.device.as_ref().map(Device::as_str))
                 .str("epoch", stream.epoch().as_str())
                 .raw("floor", stream.floor())
-                .raw("head", stream.head())
+                .raw("head", head)
                 .raw("resume", resumed.finish())
                 .raw("heartbeat_ms", config.server.heartbeat.as_millis())
                 .list("topics", [])

@@ -6,7 +6,7 @@
 
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
-use crate::effect::{Effect, Effects};
+use crate::effect::{Effect, Effects, Response};
 use crate::ids::{AppendId, ConnId, User};
 use crate::record::Record;
 use crate::time::{Mono, Span};
@@ -28,6 +28,13 @@ pub(crate) enum Reveal {
         conn: ConnId,
         /// The message.
         text: Bytes,
+    },
+    /// The answer to an HTTP request.
+    Respond {
+        /// To whom.
+        conn: ConnId,
+        /// The answer.
+        response: Response,
     },
     /// A user's connection is welcome.
     Welcome(ConnId),
@@ -53,8 +60,15 @@ pub(crate) enum Reveal {
         /// On which connection the message came.
         conn: ConnId,
     },
-    /// A cancelled run's worker may be told.
+    /// The time begins in which a cancelled run's worker must end it.
     Cancelled(RunOf),
+    /// A run's worker may be told a command.
+    Command {
+        /// Of which attempt.
+        of: Attempt,
+        /// Which.
+        i: u64,
+    },
     /// A run's end is stored.
     Ended(RunOf),
     /// Nothing of a user is on its way any more: the context may leave memory.
@@ -80,6 +94,8 @@ pub(crate) struct Durable {
     reveals: Vec<Reveal>,
     pending: VecDeque<Pending>,
     last: AppendId,
+    /// The newest that the store was given.
+    given: AppendId,
     is_full: bool,
 }
 
@@ -130,17 +146,17 @@ impl Durable {
         }
         self.last = AppendId(self.last.0 + 1);
         let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
-        if !self.is_full {
-            out.push(Effect::Append { id: self.last, records: records.clone() });
-        }
         self.pending.push_back(Pending { id: self.last, records, reveals });
+        if !self.is_full {
+            self.give(self.last, out);
+        }
         Vec::new()
     }
 
     /// The store has everything up to `upto`: returns what may be revealed now, in order.
     #[must_use]
-    pub(crate) fn appended(&mut self, upto: AppendId) -> Vec<Reveal> {
-        assert!(upto <= self.last, "the store has only what it was given");
+    pub(crate) fn appended(&mut self, upto: AppendId, out: &mut Effects) -> Vec<Reveal> {
+        assert!(upto <= self.given, "the store has only what it was given");
         self.is_full = false;
         let mut reveals = Vec::new();
         while self.pending.front().is_some_and(|first| first.id <= upto) {
@@ -148,6 +164,8 @@ impl Durable {
                 reveals.extend(first.reveals);
             }
         }
+        // What was recorded between a retry and its success.
+        self.give(AppendId(self.given.0 + 1), out);
         reveals
     }
 
@@ -163,8 +181,17 @@ impl Durable {
 
     /// Gives the store again what it did not take.
     pub(crate) fn retry(&mut self, out: &mut Effects) {
-        for pending in &self.pending {
+        if let Some(first) = self.pending.front() {
+            self.give(first.id, out);
+        }
+    }
+
+    /// Gives the store all that waits, from this one on.
+    fn give(&mut self, from: AppendId, out: &mut Effects) {
+        let first = self.pending.partition_point(|pending| pending.id < from);
+        for pending in self.pending.range(first..) {
             out.push(Effect::Append { id: pending.id, records: pending.records.clone() });
         }
+        self.given = self.last;
     }
 }

@@ -29,6 +29,19 @@ pub enum Effect {
         /// The answer.
         response: Response,
     },
+    /// Read the body of the request, so many bytes; answered by `Body`. Only after a `Request` whose head told
+    /// that length.
+    Body {
+        /// On which connection.
+        conn: ConnId,
+        /// Its length.
+        length: usize,
+    },
+    /// Answer the head with 200 and `text/event-stream`. What is sent from then on is the stream's own bytes.
+    Stream {
+        /// On which connection.
+        conn: ConnId,
+    },
     /// Send a text message.
     Send {
         /// On which connection.
@@ -90,11 +103,22 @@ pub struct Response {
     pub content: Content,
     /// `Retry-After`, in seconds.
     pub retry_after_secs: Option<u64>,
+    /// `Allow`: the methods that there are.
+    pub allow: Option<&'static str>,
+}
+
+impl Response {
+    /// An answer without further headers.
+    pub const fn new(status: u16, content: Content) -> Self {
+        Self { status, content, retry_after_secs: None, allow: None }
+    }
 }
 
 /// The body of a [`Response`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
+    /// None, with a status that has none.
+    Nothing,
     /// `text/plain`.
     Text(String),
     /// `application/json`.

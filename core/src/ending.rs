@@ -1,26 +1,42 @@
 //! How runs end (PROTOCOL §2.4): exactly once, with every open tool closed before, whatever happened.
 
 use crate::Core;
-use crate::conn::text;
+use crate::caller::Caller;
+use crate::commands::Order;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
-use crate::ids::{Call, ConnId, RunId};
-use crate::record::{Record, Table};
-use crate::run::{Cause, Ended, Phase, Run, ended_key};
-use crate::time::WallMs;
+use crate::ids::{Call, RunId};
+use crate::planted::Bug;
+use crate::record::{Query, Record, Table};
+use crate::run::{Cause, Phase, Run, ended_key, history_key};
+use crate::sometimes::Sometimes;
+use crate::time::{Span, WallMs};
 use crate::wire::error::Refusal;
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
 use crate::wire::user::ok;
-use crate::wire::worker::{Attempt, Complete, Status, about};
+use crate::wire::worker::{Complete, Status};
+use crate::worker::WorkerKey;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The number of the one command there is: a run is told to stop once.
-const CANCEL_I: u64 = 1;
+/// The delay before the first new attempt, and the longest.
+const RETRY_DELAY: Span = Span::millis(500);
+const RETRY_DELAY_MAX: Span = Span::secs(30);
+
+/// What is asked of a run that may have ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum About {
+    /// That it ends.
+    Cancel,
+    /// That it hears something.
+    Input,
+    /// How it is.
+    State,
+}
 
 /// How a run ends.
 #[derive(Debug)]
@@ -84,7 +100,7 @@ impl End {
     /// It was told to stop.
     fn stopped(cause: Cause) -> Self {
         match cause {
-            Cause::User => Self { reason: Some("user"), ..Self::new("cancelled") },
+            Cause::User | Cause::Interrupt => Self { reason: Some(cause.as_str()), ..Self::new("cancelled") },
             Cause::Timeout => Self::timed_out(Self::new("timed_out")),
         }
     }
@@ -98,8 +114,10 @@ impl End {
     fn after(self, cause: Option<Cause>) -> Self {
         match cause {
             Some(Cause::Timeout) => self.timed_out(),
-            Some(Cause::User) if self.status == "cancelled" => Self { reason: Some("user"), ..self },
-            Some(Cause::User) | None => self,
+            Some(cause @ (Cause::User | Cause::Interrupt)) if self.status == "cancelled" => {
+                Self { reason: Some(cause.as_str()), ..self }
+            }
+            Some(Cause::User | Cause::Interrupt) | None => self,
         }
     }
 }
@@ -123,14 +141,15 @@ impl Core {
         let end = end.after(cause);
         let (is_queued, worker) = (run.is_queued(), run.worker().cloned());
         run.completed_by = worker.clone().filter(|_| end.is_completed);
-        run.ran = run.ran(now);
-        run.running_since = None;
-        let interrupted = core::mem::take(&mut run.tools.open);
-        for (call, since) in interrupted {
-            let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
-            self.write(of, Kind::ToolCompleted, &data.finish());
+        let is_tool_open = !run.tools.open.is_empty();
+        match end.status {
+            "timed_out" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtTimeout),
+            "worker_lost" if is_tool_open => self.seen.mark(Sometimes::ToolOpenAtLoss),
+            _ => {}
         }
+        self.end_attempt(of);
         let Some(run) = self.run_mut(of) else { return };
+        let (agent, ran, was_executed) = (run.spec.agent.clone(), run.ran, run.attempts > 0);
         let data = completed_data(run, &end, now);
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
@@ -140,19 +159,37 @@ impl Core {
             self.free_slot(of);
             self.leave_run(worker, &of.run);
         }
+        if was_executed && end.status != "cancelled" {
+            self.judge_agent(&agent, end.status == "ok", ran);
+        }
         self.store_end(of, &end);
         self.durable.reveal(Reveal::Ended(of.clone()));
     }
 
+    /// An attempt is over: nobody need answer or stop it any more, its clock stands, its tools are closed.
+    fn end_attempt(&mut self, of: &RunOf) {
+        let now = self.now;
+        self.void_questions(of);
+        self.void_commands(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.ran = run.ran(now);
+        run.running_since = None;
+        let mut interrupted = core::mem::take(&mut run.tools.open);
+        if self.planted.is(Bug::NoClosingOfTools) {
+            interrupted.clear();
+        }
+        for (call, since) in interrupted {
+            let data = interrupted_data(&call, now.wall.since(WallMs(since)).as_millis());
+            self.write(of, Kind::ToolCompleted, &data.finish());
+        }
+    }
+
     /// A run leaves the worker at which it is: its slot, its user's and its thread's are free.
     fn free_slot(&mut self, of: &RunOf) {
-        for timer in [Timer::Start, Timer::Timeout, Timer::Grace, Timer::Working] {
+        for timer in [Timer::Start, Timer::Timeout, Timer::TimeoutSoon, Timer::Grace, Timer::Working] {
             self.deadlines.clear(timer(of.run.clone()));
         }
-        assert!(self.queue.active > 0, "a slot is freed once");
-        self.queue.active -= 1;
-        self.queue.has_changed = true;
-        self.notice_queue();
+        self.stop_counting(of);
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let thread = &context.runs.get(&of.run).expect("a run at a worker is in its context").spec.thread;
         let freed = context.busy.remove(thread);
@@ -160,24 +197,17 @@ impl Core {
     }
 
     fn store_end(&mut self, of: &RunOf, end: &End) {
-        let wall = self.now.wall;
+        let now = self.now;
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
         run.phase = Phase::Ended;
-        let row = Ended {
-            user: of.user.clone(),
-            thread: run.spec.thread.clone(),
-            agent: run.spec.agent.clone(),
-            status: end.status.into(),
-            attempt: run.attempt,
-            completed_by: run.completed_by.clone(),
-            last_seq: run.last_seq,
-            ended_ms: wall.0,
-        };
-        for table in [Table::RunSpec, Table::RunState, Table::RunTools] {
+        let row = crate::record::row(&run.ended(end.status, now));
+        let history = history_key(&run.spec, &of.run);
+        for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
-        self.durable.record(Record::Put { key: ended_key(&of.run), value: crate::record::row(&row) });
+        self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
+        self.durable.record(Record::Put { key: history, value: row });
     }
 
     /// A run's end is durable: it is only history.
@@ -189,19 +219,23 @@ impl Core {
     }
 
     /// A user wants a run to end. Returns the state to answer, none if no such run is in memory.
-    pub(crate) fn cancel(&mut self, of: &RunOf, out: &mut Effects) -> Option<&'static str> {
+    pub(crate) fn cancel(&mut self, of: &RunOf, cause: Cause, out: &mut Effects) -> Option<&'static str> {
         let run = self.run_mut(of)?;
         let (attempt, phase) = (run.attempt, run.phase.clone());
+        let is_starting = matches!(phase, Phase::Starting(_));
         match phase {
-            Phase::Queued { .. } => self.end(of, End::stopped(Cause::User)),
+            Phase::Queued { .. } => self.end(of, End::stopped(cause)),
             Phase::Offered(worker) => {
+                self.seen.mark(Sometimes::CancelledOffered);
                 self.withdraw(of, &worker, out);
-                self.end(of, End::stopped(Cause::User));
+                self.end(of, End::stopped(cause));
             }
             Phase::Starting(worker) | Phase::Running(worker) => {
-                run.phase = Phase::Cancelling(worker, Cause::User);
                 assert!(attempt > 0, "a run at a worker was dispatched");
-                self.stop(of);
+                if is_starting {
+                    self.seen.mark(Sometimes::CancelledStarting);
+                }
+                self.stop(of, worker, cause);
                 return Some("cancelling");
             }
             Phase::Cancelling(..) => return Some("cancelling"),
@@ -211,29 +245,21 @@ impl Core {
     }
 
     /// A run is to stop: that is stored, and then said to its worker.
-    fn stop(&mut self, of: &RunOf) {
+    fn stop(&mut self, of: &RunOf, worker: WorkerKey, cause: Cause) {
+        self.void_questions(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.phase = Phase::Cancelling(worker, cause);
         self.deadlines.clear(Timer::Timeout(of.run.clone()));
-        self.store_run(of);
+        self.deadlines.clear(Timer::TimeoutSoon(of.run.clone()));
+        self.order(of, Order::Cancel(cause));
         self.durable.reveal(Reveal::Cancelled(of.clone()));
     }
 
     /// That a run is to stop is durable.
-    pub(crate) fn on_cancel_durable(&mut self, of: &RunOf, out: &mut Effects) {
+    pub(crate) fn on_cancel_durable(&mut self, of: &RunOf) {
         if self.run_mut(of).is_some_and(|run| matches!(run.phase, Phase::Cancelling(..))) {
             let by = self.now.mono + self.config.runs.cancel_grace;
             self.deadlines.set(Timer::Grace(of.run.clone()), by);
-            self.command(of, out);
-        }
-    }
-
-    /// Tells a run's worker to stop, unless it has confirmed that it knows.
-    pub(crate) fn command(&mut self, of: &RunOf, out: &mut Effects) {
-        let Some(run) = self.run_mut(of).filter(|run| !run.is_cancel_got) else { return };
-        let Phase::Cancelling(worker, cause) = run.phase.clone() else { return };
-        let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
-        let cancel = about("cancel", &attempt).raw("i", CANCEL_I).str("reason", cause.as_str());
-        if let Some(conn) = self.workers.get(&worker).and_then(|worker| worker.conn) {
-            self.send(conn, text(cancel), out);
         }
     }
 
@@ -242,8 +268,7 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let Some(run) = self.run_mut(&of) else { return };
         let Phase::Running(worker) = run.phase.clone() else { return };
-        run.phase = Phase::Cancelling(worker, Cause::Timeout);
-        self.stop(&of);
+        self.stop(&of, worker, Cause::Timeout);
     }
 
     /// A worker has not ended a run that was to stop.
@@ -251,22 +276,44 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let Some(run) = self.run_mut(&of) else { return };
         let Phase::Cancelling(_, cause) = run.phase else { return };
+        if self.planted.is(Bug::TwoEnds) {
+            return self.write(&of, Kind::AgentCompleted, "{\"status\":\"cancelled\"}");
+        }
         self.end(&of, End::stopped(cause));
     }
 
     /// A run's worker is dead.
     pub(crate) fn lost(&mut self, of: &RunOf) {
+        if self.planted.is(Bug::ExecutedTwice) {
+            return self.requeue(of);
+        }
         let Some(run) = self.run_mut(of) else { return };
-        let end = match run.phase {
-            Phase::Cancelling(_, cause) => End::stopped(cause),
-            Phase::Queued { .. }
-            | Phase::Offered(_)
-            | Phase::Starting(_)
-            | Phase::Running(_)
-            | Phase::Ended
-            | Phase::Gone => End::worker_lost(),
-        };
-        self.end(of, end);
+        if let Phase::Cancelling(_, cause) = run.phase {
+            return self.end(of, End::stopped(cause));
+        }
+        let (attempts, agent) = (run.attempts, run.spec.agent.clone());
+        if attempts < u64::from(self.attempts_of(&agent)) {
+            return self.retry(of);
+        }
+        self.end(of, End::worker_lost());
+    }
+
+    /// An attempt was lost, and another is allowed: the run goes back to its place, and waits a little.
+    fn retry(&mut self, of: &RunOf) {
+        let now = self.now.mono;
+        self.end_attempt(of);
+        let Some(run) = self.run_mut(of) else { return };
+        run.tools.used.clear();
+        let delay =
+            (1..run.attempts.min(10)).fold(RETRY_DELAY, |delay, _| delay.times(2)).min(RETRY_DELAY_MAX);
+        run.not_before = now + delay;
+        run.queued_since = now;
+        let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
+        self.deadlines.set_earlier(Timer::Dispatch, now + delay);
+        self.write(of, Kind::RunRetrying, &data.finish());
+        self.store_tools(of);
+        self.forget_questions(of);
+        self.requeue(of);
     }
 
     /// An offer was not taken: the run goes back to its place, or was offered often enough.
@@ -283,6 +330,7 @@ impl Core {
             run.avoid.insert(worker, now);
         }
         if times >= limit {
+            self.seen.mark(Sometimes::OfferedTooOften);
             return self.end(of, End::not_taken(times));
         }
         self.requeue(of);
@@ -315,24 +363,28 @@ impl Core {
     }
 
     /// Answers a cancel.
-    pub(crate) fn answer_cancel(&mut self, conn: ConnId, id: Option<&str>, run: &RunId, state: &str) {
-        let answer = ok("cancel", id).str("run", run.as_str()).str("state", state);
-        self.durable.reveal(Reveal::Reply { conn, text: text(answer) });
+    pub(crate) fn answer_cancel(&mut self, caller: &Caller, run: &RunId, state: &str) {
+        let answer = ok("cancel", caller.id()).str("run", run.as_str()).str("state", state);
+        self.reply(caller, 200, answer);
     }
 
     /// `cancel`: of a run in memory at once, of another after asking the store.
-    pub(crate) fn on_cancel(&mut self, conn: ConnId, id: Option<String>, run: RunId, out: &mut Effects) {
-        let Some(user) = self.conns.get(&conn).and_then(|conn| conn.user()).cloned() else { return };
-        let of = RunOf { user: user.clone(), run };
+    pub(crate) fn on_cancel(&mut self, caller: Caller, run: RunId, out: &mut Effects) {
         if self.durable.is_full() {
             let refusal: Refusal = self.storage_unavailable();
-            return self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+            return self.refuse(&caller, "cancel", &refusal, out);
         }
-        if let Some(state) = self.cancel(&of, out) {
-            return self.answer_cancel(conn, id.as_deref(), &of.run, state);
+        let of = self.run_for(&caller, &run);
+        if let Some(state) = of.and_then(|of| self.cancel(&of, Cause::User, out)) {
+            return self.answer_cancel(&caller, &run, state);
         }
-        let rows = Vec::from([ended_key(&of.run)]);
-        self.look_up(conn, &user, crate::Load::Cancel { conn, id, of }, rows, out);
+        self.look_up_end(caller, run, About::Cancel, out);
+    }
+
+    /// Asks the store how a run ended that is not in memory, or not this caller's.
+    pub(crate) fn look_up_end(&mut self, caller: Caller, run: RunId, about: About, out: &mut Effects) {
+        let query = Query::Rows(Vec::from([ended_key(&run)]));
+        self.look_up(caller.conn, crate::Load::Ended { caller, run, about }, query, out);
     }
 }
 

@@ -12,8 +12,10 @@ use crate::effect::Effects;
 use crate::ending::End;
 use crate::ids::ConnId;
 use crate::limits::Verdict;
+use crate::planted::Bug;
 use crate::run::Phase;
-use crate::time::{Mono, Span};
+use crate::sometimes::Sometimes;
+use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Kind, WorkerEvent};
 use crate::wire::json::Object;
@@ -52,7 +54,12 @@ impl Core {
                 let said = if is_too_large { Err(self.too_large(&said)) } else { said };
                 self.on_numbered(id, &key, &of, n, said, out);
             }
-            Body::Got { of, .. } => self.on_got(&key, &of),
+            Body::Got { of, i } => {
+                if let Some(place) = self.its_run(&key, &of) {
+                    self.confirm(&place, i);
+                }
+            }
+            Body::Drain => self.drain_worker(&key),
             Body::Beat => {}
         }
     }
@@ -85,7 +92,8 @@ impl Core {
     fn its_run(&self, key: &WorkerKey, of: &Attempt) -> Option<RunOf> {
         let place = self.run_of(&of.run)?;
         let run = self.users.get(&place.user)?.runs.get(&place.run)?;
-        (run.worker() == Some(key) && run.attempt == of.attempt).then_some(place)
+        let is_its = run.worker() == Some(key) && run.attempt == of.attempt;
+        (is_its || self.planted.is(Bug::LateAttemptAccepted)).then_some(place)
     }
 
     /// The run of an attempt that this worker has ended, while it is in memory.
@@ -96,6 +104,7 @@ impl Core {
     }
 
     fn fence(&mut self, id: ConnId, kind: &str, of: &Attempt, out: &mut Effects) {
+        self.seen.mark(Sometimes::LateMessageFenced);
         let message = format!("the attempt {} of {} is over, or another worker's", of.attempt, of.run);
         let refusal = Refusal::new(Code::Fenced, message, "stop this run");
         self.send(id, text(error(kind, of, None, &refusal)), out);
@@ -120,6 +129,7 @@ impl Core {
         run.not_taken = 0;
         run.avoid = Default::default();
         run.n = 0;
+        run.ran_before = run.ran;
         run.is_gap_told = false;
         run.is_start_acked = false;
         run.phase = Phase::Starting(key.clone());
@@ -142,7 +152,10 @@ impl Core {
         let Some(run) = self.run_mut(&place).filter(|run| run.attempt == of.attempt) else { return };
         let key = match run.phase.clone() {
             Phase::Starting(key) => key,
-            Phase::Cancelling(key, _) => return self.ack_start(&place, of, &key, out),
+            Phase::Cancelling(key, _) => {
+                self.seen.mark(Sometimes::StartDurableLate);
+                return self.ack_start(&place, of, &key, out);
+            }
             Phase::Queued { .. } | Phase::Offered(_) | Phase::Running(_) | Phase::Ended | Phase::Gone => {
                 return;
             }
@@ -150,17 +163,13 @@ impl Core {
         run.phase = Phase::Running(key.clone());
         run.running_since = Some(now.mono);
         run.last_event.1 = now.mono;
-        let spec = run.spec.clone();
-        let timeout = self.timeout_of(&spec, &key);
-        self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + timeout);
-        let idle = self.config.delivery.backlog_every;
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
+        self.watch_time(&place, &key);
         self.ack_start(&place, of, &key, out);
     }
 
     /// Tells a worker that its start of a run is durable.
     fn ack_start(&mut self, place: &RunOf, of: &Attempt, key: &WorkerKey, out: &mut Effects) {
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         if let Some(run) = self.run_mut(place) {
             run.is_start_acked = true;
         }
@@ -220,6 +229,11 @@ impl Core {
                 self.send(id, text(error(kind, of, Some(n), &refusal)), out);
             }
             self.store_run(&place);
+        } else {
+            self.seen.mark(Sometimes::RepeatedNumber);
+        }
+        if self.planted.is(Bug::AckBeforeAppend) {
+            self.send(id, text(ack(of, n)), out);
         }
         self.durable.reveal(Reveal::Ack { of: of.clone(), n, conn: id });
         self.pace(id, out);
@@ -276,8 +290,12 @@ impl Core {
     /// An event in its turn: held against the run's other events.
     fn take_event(&mut self, place: &RunOf, event: &WorkerEvent<'_>) -> Result<(), Refusal> {
         let (limit, wall) = (self.config.store.events_per_run, self.now.wall.0);
+        let is_repeated = self.planted.is(Bug::DedupeByContent) && self.said_last(place, event.data);
         let Some(run) = self.run_mut(place) else { return Ok(()) };
         let rule = |message| Err(Refusal::new(Code::BadEvent, message, "keep the order of a run's events"));
+        if is_repeated {
+            return Ok(());
+        }
         if run.events >= limit {
             return rule(format!("expected at most {limit} events of one run"));
         }
@@ -303,6 +321,9 @@ impl Core {
             }
             (_, Some(_) | None) => {}
         }
+        if let Some(question) = &event.question {
+            self.open_question(place, question)?;
+        }
         self.write(place, event.kind, event.data);
         if is_tool {
             self.store_tools(place);
@@ -310,12 +331,11 @@ impl Core {
         Ok(())
     }
 
-    fn on_got(&mut self, key: &WorkerKey, of: &Attempt) {
-        if let Some(place) = self.its_run(key, of)
-            && let Some(run) = self.run_mut(&place)
-        {
-            run.is_cancel_got = true;
-        }
+    /// Whether a run's last event said the same: what [`Bug::DedupeByContent`] goes by.
+    fn said_last(&self, of: &RunOf, data: &str) -> bool {
+        let context = self.users.get(&of.user);
+        let last = context.and_then(|context| context.stream.in_memory(context.runs.get(&of.run)?.last_seq));
+        last.is_some_and(|last| last.bytes.ends_with(format!("{data}}}").as_bytes()))
     }
 
     /// Messages up to `n` are durable: the worker is told, once for all of them.
@@ -328,24 +348,37 @@ impl Core {
     /// Reads a worker while its window has room.
     pub(crate) fn pace(&mut self, id: ConnId, out: &mut Effects) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        let was_read = conn.is_read();
         let is_over = match &conn.role {
             Role::Worker(me) => me.unacked >= PUBLISH_WINDOW,
-            Role::Http | Role::Greeting(_) | Role::User(_) => false,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => false,
         };
         conn.pace(is_over, out);
+        if is_over && was_read {
+            self.seen.mark(Sometimes::WorkerNotRead);
+        }
     }
 
     fn worker_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::WorkerConn> {
         match &mut self.conns.get_mut(&id)?.role {
             Role::Worker(worker) => Some(worker),
-            Role::Http | Role::Greeting(_) | Role::User(_) => None,
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => None,
         }
     }
 
-    /// When a run's attempt has used up its time, from now.
-    pub(crate) fn time_left(&self, of: &RunOf, key: &WorkerKey) -> Option<Mono> {
-        let run = self.users.get(&of.user)?.runs.get(&of.run)?;
-        let timeout = self.timeout_of(&run.spec, key);
-        Some(self.now.mono + (timeout - run.ran(self.now)))
+    /// Sets the timers of a run that is executed: its time, the warning before, a sign of life.
+    pub(crate) fn watch_time(&mut self, of: &RunOf, key: &WorkerKey) {
+        let now = self.now;
+        let Some(run) = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run)) else {
+            return;
+        };
+        let (timeout, ran) = (self.timeout_of(&run.spec, key), run.ran_in_attempt(now));
+        let warn = timeout.ratio(self.config.runs.warn_at_percent.into(), 100);
+        self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + (timeout - ran));
+        if warn > ran {
+            self.deadlines.set(Timer::TimeoutSoon(of.run.clone()), now.mono + (warn - ran));
+        }
+        let idle = self.config.delivery.backlog_every;
+        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
     }
 }

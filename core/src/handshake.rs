@@ -10,20 +10,24 @@ use crate::effect::{Effect, Effects, Token};
 use crate::http::Path;
 use crate::ids::{Agent, ConnId, User};
 use crate::input::{Claims, Head, TokenProblem, UpgradeRequest};
+use crate::scope::{Scope, Scopes};
 use crate::time::{Span, WallMs};
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::{user, worker};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// Who a connection is for, as its token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) user: User,
     pub(crate) expires: WallMs,
+    pub(crate) scopes: Scopes,
     /// The agents it is good for; all when none are named.
-    agents: Option<BTreeSet<String>>,
+    agents: Option<Arc<BTreeSet<String>>>,
 }
 
 impl Identity {
@@ -103,17 +107,7 @@ impl Core {
 
     /// What must be right about a head before anything else is looked at.
     fn check_head(&self, head: &Head<'_>) -> Result<Tokens, Refusal> {
-        let in_query = |name: &str| {
-            head.query.is_some_and(|query| {
-                query.split('&').any(|pair| pair.split('=').next().is_some_and(|key| key == name))
-            })
-        };
-        if ["token", "access_token", "jwt"].into_iter().any(in_query) {
-            let message =
-                "expected the token in a subprotocol, a header or `hello`; found it in the query string";
-            let hint = "query strings end up in logs: send the subprotocol `jwt.<token>` instead";
-            return Err(Refusal::new(Code::BadMessage, message, hint));
-        }
+        check_query(head)?;
         self.check_origin(head)?;
         let mut protocols = head.protocols.unwrap_or("").split(',').map(str::trim);
         if head.upgrade == UpgradeRequest::No || !protocols.clone().any(|name| name == "runcast.v1") {
@@ -131,7 +125,7 @@ impl Core {
     }
 
     /// A browser says where its page comes from: its own host, or one that is configured.
-    fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
+    pub(crate) fn check_origin(&self, head: &Head<'_>) -> Result<(), Refusal> {
         let Some(origin) = head.origin else { return Ok(()) };
         let host = origin.split_once("://").map_or(origin, |(_, host)| host);
         let is_own = head.host.is_some_and(|own| own.eq_ignore_ascii_case(host));
@@ -146,7 +140,7 @@ impl Core {
     }
 
     /// Whether there is room for one more, in all and from its address.
-    fn check_room(&self, id: ConnId) -> Result<(), (CloseCode, Refusal)> {
+    pub(crate) fn check_room(&self, id: ConnId) -> Result<(), (CloseCode, Refusal)> {
         let server = &self.config.server;
         if self.conns.len() > server.connections {
             let message = format!("{} connections are all this daemon takes", server.connections);
@@ -190,11 +184,15 @@ impl Core {
         outcome: Result<Claims, TokenProblem>,
         out: &mut Effects,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
+        if let Role::Request(_) = &conn.role {
+            return self.on_request_verified(id, outcome, out);
+        }
         let Role::Greeting(greeting) = &mut conn.role else { return };
         let (Some(source), path) = (greeting.asked.pop_front(), greeting.path) else { return };
         let before = greeting.identity.clone();
-        let judged = self.judge(path, outcome).and_then(|identity| match before {
+        let scope = if path == Path::Worker { Scope::Worker } else { Scope::User };
+        let judged = self.judge(&[scope], outcome).and_then(|identity| match before {
             Some(before) if before.user != identity.user => Err(Refusal::new(
                 Code::TokenSubject,
                 "expected tokens of one user; found two that name different ones",
@@ -220,8 +218,13 @@ impl Core {
         }
     }
 
-    /// What a token says, held against what is configured and against the clock.
-    fn judge(&self, path: Path, outcome: Result<Claims, TokenProblem>) -> Result<Identity, Refusal> {
+    /// What a token says, held against what is configured, against the clock, and against the scopes of which
+    /// it must have one.
+    pub(crate) fn judge(
+        &self,
+        wanted: &[Scope],
+        outcome: Result<Claims, TokenProblem>,
+    ) -> Result<Identity, Refusal> {
         let claims = outcome.map_err(|problem| token_problem(&problem))?;
         let (now, leeway) = (self.now.wall, self.config.auth.leeway);
         let expires = WallMs(claims.exp.saturating_mul(1000));
@@ -249,13 +252,14 @@ impl Core {
             let message = format!("expected `sub` to be {}", User::RULE);
             return Err(Refusal::new(Code::TokenSubject, message, "name the user differently"));
         };
-        let scope = if path == Path::Worker { "worker" } else { "user" };
-        if !claims.scope.as_deref().unwrap_or("user").split(' ').any(|word| word == scope) {
-            let message = format!("expected the scope `{scope}` in `scope`");
+        let scopes = Scopes::parse(claims.scope.as_deref());
+        if !wanted.iter().any(|scope| scopes.has(*scope)) {
+            let words: Vec<&str> = wanted.iter().map(|scope| scope.as_str()).collect();
+            let message = format!("expected the scope `{}` in `scope`", words.join("` or `"));
             return Err(Refusal::new(Code::TokenScope, message, "get a token for this"));
         }
-        let agents = claims.agents.map(|agents| agents.into_iter().collect());
-        Ok(Identity { user, expires: expires + leeway, agents })
+        let agents = claims.agents.map(|agents| Arc::new(agents.into_iter().collect()));
+        Ok(Identity { user, expires: expires + leeway, scopes, agents })
     }
 
     /// A message before the welcome: `hello`, or what waits for it.
@@ -297,7 +301,7 @@ impl Core {
         self.deadlines.clear(Timer::Hello(id));
         let identity = greeting.identity.clone();
         match (identity, greeting.hello.take()) {
-            (Some(identity), Some(Hello::User(hello))) => self.enter_user(id, identity, hello, out),
+            (Some(identity), Some(Hello::User(hello))) => self.enter_user(id, identity, hello, None, out),
             (Some(identity), Some(Hello::Worker(hello))) => self.enter_worker(id, identity, hello, out),
             (_, None) | (None, _) => unreachable!("only an authenticated hello enters"),
         }
@@ -310,14 +314,16 @@ impl Core {
 }
 
 fn read_user_hello(text: &str) -> Result<(user::Hello, Option<Token>), Refusal> {
-    match user::read(text).map_err(|unread| unread.refusal)?.body {
+    match user::read(text).map_err(|unread| *unread.refusal)?.body {
         user::Body::Hello(mut hello) => {
             let token = hello.token.take();
             Ok((hello, token))
         }
-        user::Body::Run(_) | user::Body::Cancel(_) | user::Body::Ack(_) | user::Body::Ping(_) => {
-            Err(hello_first())
-        }
+        user::Body::Run(_)
+        | user::Body::Cancel(_)
+        | user::Body::Input(_)
+        | user::Body::Ack(_)
+        | user::Body::Ping(_) => Err(hello_first()),
     }
 }
 
@@ -331,6 +337,7 @@ fn read_worker_hello(text: &str) -> Result<(worker::Hello, Option<Token>), Refus
         | worker::Body::Decline { .. }
         | worker::Body::Numbered { .. }
         | worker::Body::Got { .. }
+        | worker::Body::Drain
         | worker::Body::Beat => Err(hello_first()),
     }
 }
@@ -339,7 +346,19 @@ fn hello_first() -> Refusal {
     Refusal::new(Code::BadMessage, "expected `hello` as the first message", "say `hello` first")
 }
 
-fn bearer(authorization: &str) -> Result<Token, Refusal> {
+/// A token in a query string is refused: it would end up in logs.
+pub(crate) fn check_query(head: &Head<'_>) -> Result<(), Refusal> {
+    let mut names = head.query.unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
+    if names.any(|name| matches!(name, "token" | "access_token" | "jwt")) {
+        let message =
+            "expected the token in a subprotocol, a header or `hello`; found it in the query string";
+        let hint = "query strings end up in logs: send the subprotocol `jwt.<token>` or a header instead";
+        return Err(Refusal::new(Code::BadMessage, message, hint));
+    }
+    Ok(())
+}
+
+pub(crate) fn bearer(authorization: &str) -> Result<Token, Refusal> {
     match authorization.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Token::new(token.trim())),
         Some(_) | None => Err(Refusal::new(

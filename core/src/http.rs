@@ -7,6 +7,7 @@ use crate::ids::ConnId;
 use crate::input::{Head, HeadProblem};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::Object;
+use crate::wire::user::with_also;
 use alloc::format;
 use alloc::string::String;
 
@@ -46,21 +47,19 @@ impl Core {
         }
         conn.last_in = self.now.mono;
         clear_timers(id, &mut self.deadlines);
+        if head.path.starts_with("/v1/") {
+            return self.on_api_request(id, head, out);
+        }
         let Some(path) = Path::of(head.path) else {
-            let refusal = Refusal::new(
-                Code::NotFound,
-                format!("expected one of /ws, /worker, /livez, /readyz, /; found {}", shorten(head.path)),
-                "check the path",
-            );
+            let found = shorten(head.path);
+            let message = format!("expected one of /ws, /worker, /livez, /readyz, /, /v1/…; found {found}");
+            let refusal = Refusal::new(Code::NotFound, message, "check the path");
             return self.respond_refusal(id, &refusal, out);
         };
         if !matches!(head.method, "GET" | "HEAD") {
-            let refusal = Refusal::new(
-                Code::MethodNotAllowed,
-                format!("expected GET, found {}", shorten(head.method)),
-                "use GET",
-            );
-            return self.respond_refusal(id, &refusal, out);
+            let message = format!("expected GET, found {}", shorten(head.method));
+            let refusal = Refusal::new(Code::MethodNotAllowed, message, "use GET");
+            return self.respond_problem(id, refusal.code.status(), Some("GET, HEAD"), &refusal, out);
         }
         match path {
             Path::User | Path::Worker => self.on_upgrade_request(id, path, head, out),
@@ -85,14 +84,11 @@ impl Core {
         self.respond_refusal(id, &refusal, out);
     }
 
-    /// The head did not come in time.
+    /// The head, or the body after it, did not come in time.
     pub(crate) fn on_head_timeout(&mut self, id: ConnId, out: &mut Effects) {
-        let refusal = Refusal::new(
-            Code::BadMessage,
-            "expected the whole request head within the time allowed for it",
-            "send the head at once",
-        );
-        self.respond_problem(id, 408, &refusal, out);
+        let message = "expected the whole request within the time allowed for it";
+        let refusal = Refusal::new(Code::BadMessage, message, "send the head, and then the body, at once");
+        self.respond_problem(id, 408, None, &refusal, out);
     }
 
     fn respond_ready(&mut self, id: ConnId, out: &mut Effects) {
@@ -104,29 +100,29 @@ impl Core {
     }
 
     pub(crate) fn respond_refusal(&mut self, id: ConnId, refusal: &Refusal, out: &mut Effects) {
-        self.respond_problem(id, refusal.code.status(), refusal, out);
+        self.respond_problem(id, refusal.code.status(), None, refusal, out);
     }
 
-    fn respond_problem(&mut self, id: ConnId, status: u16, refusal: &Refusal, out: &mut Effects) {
-        let problem = Object::new()
-            .str("type", "about:blank")
-            .str("title", refusal.code.as_str())
-            .raw("status", status)
-            .str("code", refusal.code.as_str())
-            .str("message", &refusal.message)
-            .str("detail", &refusal.message)
-            .str("hint", refusal.hint)
-            .maybe_raw("retry_ms", refusal.retry_ms);
+    /// Refuses with a status of its own, or tells the methods that there are.
+    pub(crate) fn respond_problem(
+        &mut self,
+        id: ConnId,
+        status: u16,
+        allow: Option<&'static str>,
+        refusal: &Refusal,
+        out: &mut Effects,
+    ) {
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
-        let content = Content::Problem(problem.finish());
-        self.answer(id, Response { status, content, retry_after_secs }, out);
+        let content = Content::Problem(problem(status, refusal).finish());
+        self.answer(id, Response { status, content, retry_after_secs, allow }, out);
     }
 
-    fn respond(&mut self, id: ConnId, status: u16, content: Content, out: &mut Effects) {
-        self.answer(id, Response { status, content, retry_after_secs: None }, out);
+    pub(crate) fn respond(&mut self, id: ConnId, status: u16, content: Content, out: &mut Effects) {
+        self.answer(id, Response::new(status, content), out);
     }
 
-    fn answer(&mut self, id: ConnId, response: Response, out: &mut Effects) {
+    /// Answers a request, once: what would be said after it is not.
+    pub(crate) fn answer(&mut self, id: ConnId, response: Response, out: &mut Effects) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.is_closing {
             return;
@@ -140,7 +136,21 @@ impl Core {
     }
 }
 
+/// A refusal as `application/problem+json`.
+pub(crate) fn problem(status: u16, refusal: &Refusal) -> Object {
+    let problem = Object::new()
+        .str("type", "about:blank")
+        .str("title", refusal.code.as_str())
+        .raw("status", status)
+        .str("code", refusal.code.as_str())
+        .str("message", &refusal.message)
+        .str("detail", &refusal.message)
+        .str("hint", refusal.hint)
+        .maybe_raw("retry_ms", refusal.retry_ms);
+    with_also(problem, refusal)
+}
+
 /// The beginning of what was found, for an error.
-fn shorten(found: &str) -> String {
+pub(crate) fn shorten(found: &str) -> String {
     found.chars().take(60).collect()
 }

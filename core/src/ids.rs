@@ -1,5 +1,8 @@
 //! The names of things. A name is checked once, where it comes in, and is then a type of its own.
 
+#[cfg(test)]
+mod properties;
+
 use alloc::sync::Arc;
 use core::borrow::Borrow;
 use core::fmt;
@@ -102,6 +105,8 @@ names! {
     Key: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A tool call, unique in its attempt.
     Call: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    /// A question to the user, unique in its attempt.
+    Request: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A run: `run_{thread}_{8 hex}`, unique in the daemon.
     RunId: |t| is_name(t, NAME_BYTES + 13), "a run's id, run_{thread}_{8 hex}";
     /// One incarnation of a stream.

@@ -21,6 +21,13 @@ pub enum Input<'a> {
         /// What it asks.
         head: Head<'a>,
     },
+    /// The body of a request, whole. The answer to `Effect::Body`.
+    Body {
+        /// On which connection.
+        conn: ConnId,
+        /// The body.
+        body: &'a [u8],
+    },
     /// What came before the upgrade is not an HTTP head.
     BadHead {
         /// On which connection.
@@ -112,6 +119,24 @@ pub struct Head<'a> {
     pub protocols: Option<&'a str>,
     /// Whether this is a request to upgrade to a WebSocket as RFC 6455 §4.2.1 has it.
     pub upgrade: UpgradeRequest,
+    /// Whether a body follows.
+    pub body: BodyLength,
+    /// The `Idempotency-Key` header.
+    pub idempotency_key: Option<&'a str>,
+    /// The `Last-Event-ID` header.
+    pub last_event_id: Option<&'a str>,
+}
+
+/// What a head says of the body after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none.
+    #[default]
+    None,
+    /// So many bytes.
+    Bytes(u64),
+    /// It has a `Transfer-Encoding`: nobody knows beforehand.
+    Unknown,
 }
 
 /// Whether a head asks for a WebSocket.

@@ -19,11 +19,15 @@ impl Core {
         assert_eq!(waiting, self.queue.waiting, "queued runs are counted");
         let active: usize = self.users.values().map(|context| context.active()).sum();
         assert_eq!(active, self.queue.active, "active runs are counted");
+        let of_agents: usize = self.agents.values().map(|agent| agent.active).sum();
+        assert_eq!(of_agents, active, "each agent's active runs are counted");
         for (user, context) in &self.users {
             let is_in_turn = self.queue.turns.contains(user);
             assert_eq!(is_in_turn, !context.waiting.is_empty(), "whoever waits has a turn: {user:?}");
             assert!(context.stream.head() <= context.stream.last(), "durable is written");
-            assert!(context.devices.len() <= self.config.store.devices_per_user + context.conns.len());
+            // Devices that are connected are kept beyond the limit, and forgotten when the next one comes.
+            let devices = self.config.store.devices_per_user + self.config.server.connections_per_user;
+            assert!(context.devices.len() <= devices, "devices are bounded");
             for (id, run) in &context.runs {
                 assert_eq!(self.routes.get(id), Some(user), "a run has a route");
                 if let Some(worker) = run.worker() {

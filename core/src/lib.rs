@@ -24,6 +24,10 @@
 extern crate alloc;
 
 mod admission;
+mod agent;
+mod api;
+mod caller;
+mod commands;
 pub mod config;
 mod conn;
 mod context;
@@ -35,17 +39,25 @@ pub mod effect;
 mod ending;
 mod execution;
 mod handshake;
+mod history;
 mod http;
 pub mod ids;
 pub mod input;
 mod invariants;
 mod limits;
+mod listing;
 mod notices;
+mod operate;
+pub mod planted;
+mod questions;
 mod queue;
 pub mod record;
 mod recovery;
 mod requests;
 mod run;
+mod scope;
+pub mod sometimes;
+mod sse;
 mod stream;
 pub mod time;
 mod view;
@@ -56,23 +68,27 @@ pub use deadlines::Timer;
 pub use view::{RunView, View};
 pub use worker::WorkerKey;
 
+use agent::AgentState;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::vec::Vec;
+use caller::Caller;
 use config::Config;
 use conn::Conn;
-use context::{Context, RunOf};
+use context::Context;
 use core::net::IpAddr;
 use deadlines::Deadlines;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
+use ending::About;
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
+use planted::Planted;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use record::{Found, Image};
+use sometimes::Seen;
 use time::{Mono, Now, Span};
 use worker::Worker;
 
@@ -95,8 +111,8 @@ pub struct Core {
     /// Whose each run is: the authority for routing.
     routes: BTreeMap<RunId, User>,
     workers: BTreeMap<WorkerKey, Worker>,
-    /// Agents that were ever served.
-    agents: BTreeSet<Agent>,
+    /// Agents that were ever served, or have ended a run.
+    agents: BTreeMap<Agent, AgentState>,
     queue: Queue,
     last_ordinal: u64,
     loads: BTreeMap<LoadId, Load>,
@@ -105,6 +121,8 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// Users whose streams have grown.
     grown: BTreeSet<User>,
+    planted: Planted,
+    seen: Seen,
 }
 
 /// What the answer to a question is for.
@@ -116,15 +134,19 @@ pub(crate) enum Load {
     Page(ConnId),
     /// What is known of a run that is asked for.
     Run(Box<admission::Asked>),
-    /// The end of a run that is to be cancelled.
-    Cancel {
+    /// The end of a run of which something is asked.
+    Ended {
         /// Who asks.
-        conn: ConnId,
-        /// The request.
-        id: Option<String>,
+        caller: Caller,
         /// The run.
-        of: RunOf,
+        run: RunId,
+        /// What.
+        about: About,
     },
+    /// A user's runs that have ended.
+    History(Caller, listing::Listing),
+    /// A page of events for a request.
+    Events(Caller, history::Page),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -134,10 +156,24 @@ impl Core {
     ///
     /// `seed` is all the randomness it ever has: a production daemon takes it from the system at every start.
     pub fn open(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
-        Self::recover(config, seed, image, now, out)
+        Self::open_planted(config, seed, image, now, Planted::default(), out)
     }
 
-    fn empty(config: Config, seed: [u8; 32], now: Now) -> Self {
+    /// Opens the core with a bug in it, for the simulator to find. See [`planted`].
+    pub fn open_planted(
+        config: Config,
+        seed: [u8; 32],
+        image: Image,
+        now: Now,
+        planted: Planted,
+        out: &mut Effects,
+    ) -> Self {
+        let mut core = Self::empty(config, seed, now, planted);
+        core.recover(&image, out);
+        core
+    }
+
+    fn empty(config: Config, seed: [u8; 32], now: Now, planted: Planted) -> Self {
         Self {
             config,
             rng: ChaCha8Rng::from_seed(seed),
@@ -150,13 +186,15 @@ impl Core {
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
             workers: BTreeMap::new(),
-            agents: BTreeSet::new(),
+            agents: BTreeMap::new(),
             queue: Queue::default(),
             last_ordinal: 0,
             loads: BTreeMap::new(),
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            planted,
+            seen: Seen::default(),
         }
     }
 
@@ -166,13 +204,14 @@ impl Core {
         match input {
             Input::Opened { conn, peer } => self.on_opened(conn, peer),
             Input::Request { conn, head } => self.on_request(conn, head, out),
+            Input::Body { conn, body } => self.on_body(conn, body, out),
             Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),
             Input::Message { conn, message } => self.on_message(conn, message, out),
             Input::Verified { conn, outcome } => self.on_verified(conn, outcome, out),
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
-                let reveals = self.durable.appended(upto);
+                let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
@@ -211,6 +250,7 @@ impl Core {
         for reveal in reveals {
             match reveal {
                 Reveal::Reply { conn, text } => self.send(conn, text, out),
+                Reveal::Respond { conn, response } => self.answer(conn, response, out),
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
                 Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
                 Reveal::Head { user, seq } => {
@@ -226,7 +266,8 @@ impl Core {
                     let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
                     *upto = n.max(*upto);
                 }
-                Reveal::Cancelled(of) => self.on_cancel_durable(&of, out),
+                Reveal::Cancelled(of) => self.on_cancel_durable(&of),
+                Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
@@ -243,7 +284,9 @@ impl Core {
             Load::Context(user) => self.on_context(&user, found, out),
             Load::Page(conn) => self.on_page(conn, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Cancel { conn, id, of } => self.on_cancel_looked_up(conn, id, &of, found, out),
+            Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
+            Load::History(caller, what) => self.on_history(&caller, &what, found, out),
+            Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -252,6 +295,7 @@ impl Core {
         while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
+                Timer::Answer(conn) => self.on_answer_overdue(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn, out),
                 Timer::Silence(conn) => self.on_silence(conn, out),
@@ -261,6 +305,8 @@ impl Core {
                 Timer::Backlog(conn) => self.on_backlog(conn, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),
+                Timer::TimeoutSoon(run) => self.on_timeout_soon(&run, out),
+                Timer::Questions(run) => self.on_questions_check(&run),
                 Timer::Grace(run) => self.on_grace_over(&run),
                 Timer::Working(run) => self.on_working(&run, out),
                 Timer::Queued(run) => self.on_queued_check(&run),

@@ -1,5 +1,8 @@
 //! How much one connection may send: so many messages a second, and a burst (PROTOCOL §5).
 
+#[cfg(test)]
+mod properties;
+
 use crate::config::Limits;
 use crate::time::{Mono, Span};
 

@@ -8,6 +8,7 @@ use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, RunId, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::time::Span;
 use crate::wire::json::Object;
@@ -103,10 +104,26 @@ impl Core {
             .raw("position", ahead.map_or(0, |ahead| ahead + 1))
             .raw("ahead", ahead.unwrap_or(0))
             .raw("waiting", self.queue.waiting)
+            .maybe_raw("eta_ms", ahead.and_then(|ahead| self.eta_ms(&run.spec.agent, ahead)))
             .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
             .str("reason", reason)
             .str("message", &format!("{before}{why}"))
             .finish()
+    }
+
+    /// Most of an attempt's time is used up.
+    pub(crate) fn on_timeout_soon(&mut self, run: &RunId, out: &mut Effects) {
+        let Some(of) = self.run_of(run) else { return };
+        let now = self.now;
+        let Some(run) = self.run_mut(&of) else { return };
+        let Phase::Running(worker) = run.phase.clone() else { return };
+        let (spec, ran) = (run.spec.clone(), run.ran_in_attempt(now));
+        let notice = Object::message("notice")
+            .str("notice", "timeout_soon")
+            .str("run", of.run.as_str())
+            .raw("running_ms", ran.as_millis())
+            .raw("timeout_ms", self.timeout_of(&spec, &worker).as_millis());
+        self.notify(&of.user, notice.finish(), out);
     }
 
     /// A running run may have had no event for a while.
@@ -114,7 +131,7 @@ impl Core {
         let Some(of) = self.run_of(run) else { return };
         let (now, every) = (self.now, self.config.delivery.backlog_every);
         let Some(run) = self.run_mut(&of) else { return };
-        if !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
+        if run.is_waiting() || !matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) {
             return;
         }
         let (kind, at) = run.last_event;
@@ -126,7 +143,9 @@ impl Core {
             .raw("idle_ms", idle.as_millis())
             .str("last_event", kind.as_str());
         let again = if idle >= every { every } else { every - idle };
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        if !(idle >= every && self.planted.is(Bug::WorkingSaidOnce)) {
+            self.deadlines.set(Timer::Working(of.run.clone()), now.mono + again);
+        }
         if idle >= every {
             self.notify(&of.user, notice.finish(), out);
         }
@@ -185,6 +204,8 @@ impl Core {
 
     fn notify(&mut self, user: &User, notice: String, out: &mut Effects) {
         let notice = bytes::Bytes::from(notice);
+        let is_odd = self.planted.is(Bug::NoticeToWrongUser);
+        let user = if is_odd { self.users.keys().next().unwrap_or(user) } else { user };
         for id in self.conns_of(user) {
             self.send_notice(id, notice.clone(), out);
         }
@@ -193,25 +214,36 @@ impl Core {
     /// A notice may be lost: it does not wait for a network that takes nothing.
     fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
         let cap = self.config.server.output;
+        let is_sse = self.user_conn(id).is_some_and(|me| me.sse.is_some());
+        let notice = if is_sse { crate::sse::notice(&notice) } else { notice };
         if self.conns.get(&id).is_some_and(|conn| conn.has_room(notice.len(), cap)) {
             self.send(id, notice, out);
         }
     }
 
-    /// A connection may have been sent nothing for a while.
+    /// A connection may have been sent nothing, or may have said nothing, for a while.
     pub(crate) fn on_heartbeat(&mut self, id: ConnId, out: &mut Effects) {
         let (now, every) = (self.now, self.config.server.heartbeat);
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let quiet = now.mono.since(conn.last_out());
-        if quiet < every {
-            return self.deadlines.set(Timer::Heartbeat(id), now.mono + (every - quiet));
-        }
-        self.deadlines.set(Timer::Heartbeat(id), now.mono + every);
-        if conn.outstanding() > 0 {
+        let unheard = now.mono.since(conn.last_in);
+        let (is_quiet, is_unheard) = (quiet >= every, unheard >= every);
+        let until_quiet = if is_quiet { every } else { every - quiet };
+        let until_unheard = if is_unheard { every } else { every - unheard };
+        self.deadlines.set(Timer::Heartbeat(id), now.mono + until_quiet.min(until_unheard));
+        if conn.outstanding() > 0 || !(is_quiet || is_unheard) {
             return;
         }
+        if let crate::conn::Role::User(me) = &conn.role
+            && let Some(sse) = &me.sse
+        {
+            let context = self.users.get(&me.identity.user).filter(|_| me.is_welcome);
+            let comment = context.map(|context| sse.comment(context.stream.epoch(), me.cursor.sent()));
+            return comment.into_iter().for_each(|comment| self.send(id, comment, out));
+        }
+        // Whoever only watches has nothing to say: a ping makes it give a sign of life.
         out.push(Effect::Ping { conn: id });
-        if !conn.is_welcome() {
+        if !is_quiet || !conn.is_welcome() {
             return;
         }
         let mut heartbeat = Object::message("heartbeat").raw("ts", now.wall.0);

@@ -1,7 +1,8 @@
 //! Who is next: limits, and fair order (PROTOCOL §5, REQUIREMENTS A7).
 //!
-//! Users take turns; within a user the oldest run goes first; a thread's runs go one at a time, in order. A
-//! run that cannot start now (its thread, its user or its agent's workers are busy) lets others pass and
+//! Users take turns; within a user runs go by rank: the time at which they came, later by a fixed while for
+//! each lower priority, so that a low one is overtaken only by what comes soon after it. A thread's runs go
+//! one at a time, in the order in which they came. A run that cannot start now (its thread, its user or its agent's workers are busy) lets others pass and
 //! keeps its place.
 
 use crate::Core;
@@ -9,14 +10,20 @@ use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ids::{Agent, RunId, Thread, User};
+use crate::planted::Bug;
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::Span;
-use crate::wire::user::Place;
+use crate::wire::user::{Place, Priority};
 use crate::worker::WorkerKey;
 use alloc::collections::VecDeque;
 
 /// How often a queued run's age, which is by the wall clock, is looked at.
 pub(crate) const AGE_EVERY: Span = Span::secs(3600);
+
+/// By how much later than one of high priority a run counts as come, in milliseconds.
+const LATER_MS: [(Priority, u64); 3] =
+    [(Priority::High, 0), (Priority::Normal, 60_000), (Priority::Low, 300_000)];
 
 /// All that wait.
 #[derive(Debug, Default)]
@@ -25,8 +32,10 @@ pub(crate) struct Queue {
     pub(crate) turns: VecDeque<User>,
     /// Queued runs of all users.
     pub(crate) waiting: usize,
-    /// Runs at workers, of all users.
+    /// Runs at workers, of all users, but for those that wait for their user.
     pub(crate) active: usize,
+    /// The latest wall clock by which a run was ranked: ranks never go back.
+    latest_ms: u64,
     /// Whether a run may be able to start that could not before.
     pub(crate) has_changed: bool,
 }
@@ -36,10 +45,13 @@ impl Core {
     pub(crate) fn enqueue(&mut self, of: &RunOf) {
         let now = self.now;
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
-        let ordinal = |id: &RunId| context.runs.get(id).map(|run| run.ordinal);
-        let own = ordinal(&of.run);
-        let at =
-            context.waiting.iter().position(|other| ordinal(other) > own).unwrap_or(context.waiting.len());
+        let order = |id: &RunId| context.runs.get(id).map(|run| (run.spec.rank, run.ordinal));
+        let own = order(&of.run);
+        let mut at =
+            context.waiting.iter().position(|other| order(other) > own).unwrap_or(context.waiting.len());
+        if self.planted.is(Bug::LastInFirstOut) {
+            at = 0;
+        }
         context.waiting.insert(at, of.run.clone());
         let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
         let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
@@ -76,6 +88,9 @@ impl Core {
             let user = self.queue.turns.remove(turn).expect("a turn that was found");
             self.queue.turns.push_back(user.clone());
             let of = RunOf { user, run };
+            if self.users.get(&of.user).is_some_and(|context| context.waiting.front() != Some(&of.run)) {
+                self.seen.mark(Sometimes::ThreadPassedOver);
+            }
             self.dequeue(&of);
             self.offer(&of, &worker, out);
         }
@@ -91,7 +106,13 @@ impl Core {
             .flat_map(|context| context.waiting.iter().filter_map(|id| context.runs.get(id)))
             .flat_map(|run| run.avoid.values());
         let passed_over = self.workers.values().map(crate::worker::Worker::passed_over_until);
-        let next = avoided.copied().chain(passed_over).filter(|until| *until > now).min();
+        let delayed = self
+            .users
+            .values()
+            .flat_map(|context| context.waiting.iter().filter_map(|id| context.runs.get(id)))
+            .map(|run| run.not_before);
+        let all = avoided.copied().chain(passed_over).chain(delayed).chain(self.circuits_open_until());
+        let next = all.filter(|until| *until > now).min();
         if let Some(next) = next {
             self.deadlines.set(Timer::Dispatch, next);
         }
@@ -118,6 +139,8 @@ impl Core {
             let thread = &run.spec.thread;
             let is_first = !context.busy.contains_key(thread) && passed.insert(thread);
             if is_first
+                && run.not_before <= self.now.mono
+                && self.may_start(&run.spec.agent)
                 && run.phase == (Phase::Queued { is_durable: true })
                 && let Some(worker) = self.worker_for(run)
             {
@@ -132,7 +155,45 @@ impl Core {
         let index = self.users.get(user).and_then(|own| own.waiting.iter().position(|other| other == run));
         let ahead = index.map(|index| self.ahead(user, index));
         let position = ahead.map_or(0, |ahead| ahead + 1);
-        Place { position, ahead: ahead.unwrap_or(0), duplicate: false }
+        let agent = self.users.get(user).and_then(|own| own.runs.get(run)).map(|run| &run.spec.agent);
+        let eta_ms = agent.zip(ahead).and_then(|(agent, ahead)| self.eta_ms(agent, ahead));
+        Place { position, ahead: ahead.unwrap_or(0), eta_ms, duplicate: false }
+    }
+
+    /// The rank of a run that is being accepted.
+    pub(crate) fn rank(&mut self, user: &User, thread: &Thread, priority: Priority) -> u64 {
+        self.queue.latest_ms = self.queue.latest_ms.max(self.now.wall.0);
+        let later = LATER_MS.iter().find(|(of, _)| *of == priority).map_or(0, |(_, later)| *later);
+        let runs = self.users.get(user).into_iter().flat_map(|context| context.runs.values());
+        let of_thread = runs.filter(|run| !run.is_ended() && run.spec.thread == *thread);
+        let before = of_thread.map(|run| run.spec.rank).max().unwrap_or(0);
+        before.max(self.queue.latest_ms + later)
+    }
+
+    /// A run counts against the limits.
+    pub(crate) fn count(&mut self, of: &RunOf) {
+        let agent = self.run_mut(of).map(|run| run.spec.agent.clone());
+        self.queue.active += 1;
+        if let Some(agent) = agent {
+            self.agent_mut(&agent).active += 1;
+        }
+    }
+
+    /// A run counts against the limits no longer: another may start.
+    pub(crate) fn stop_counting(&mut self, of: &RunOf) {
+        let agent = self.run_mut(of).map(|run| run.spec.agent.clone());
+        assert!(self.queue.active > 0, "a slot is freed once");
+        if !self.planted.is(Bug::SlotNeverFreed) {
+            self.queue.active -= 1;
+        }
+        if self.planted.is(Bug::SlotFreedTwice) {
+            self.queue.active = self.queue.active.saturating_sub(1);
+        }
+        if let Some(agent) = agent {
+            self.agent_mut(&agent).active -= 1;
+        }
+        self.queue.has_changed = true;
+        self.notice_queue();
     }
 
     /// Queued runs that start before a user's run with `index` older ones: everyone has had as many turns.
@@ -156,19 +217,26 @@ impl Core {
         let is_free = self.queue.active + self.queue.waiting < runs.active
             && own.active() + own.waiting.len() < runs.active_per_user
             && !own.busy.contains_key(thread)
+            && self.may_start(agent)
             && !own.waiting.iter().filter_map(|id| own.runs.get(id)).any(|run| run.spec.thread == *thread)
             && self.free_slots(agent) > self.queue.waiting;
         if is_free {
             return Place::default();
         }
         let ahead = self.ahead(user, own.waiting.len());
-        Place { position: ahead + 1, ahead, duplicate: false }
+        Place { position: ahead + 1, ahead, eta_ms: self.eta_ms(agent, ahead), duplicate: false }
     }
 
     /// Why a run of this context does not start, and in words.
     pub(crate) fn why_waiting(&self, context: &Context, run: &Run) -> (&'static str, &'static str) {
         if context.busy.contains_key(&run.spec.thread) {
             return ("thread_order", "An earlier run of this thread has not ended.");
+        }
+        if run.not_before > self.now.mono {
+            return ("retry_delay", "It was lost, and is tried again in a moment.");
+        }
+        if self.circuit_open(&run.spec.agent).is_some() {
+            return ("circuit_open", "The agent has failed too often, and rests.");
         }
         if self.free_slots(&run.spec.agent) == 0 && !self.is_served(&run.spec.agent) {
             return ("no_worker", "No worker for this agent is connected.");

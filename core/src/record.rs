@@ -77,11 +77,17 @@ pub enum Table {
     Key = 7,
     /// A run that has not ended: its tool calls. In the image.
     RunTools = 8,
+    /// A run that has not ended: what it asks its user. In the image.
+    RunQuestions = 9,
+    /// A run that has not ended: a command that its worker has not confirmed. In the image.
+    RunCommand = 10,
+    /// A run that has ended, among its user's, newest first.
+    History = 11,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -90,6 +96,9 @@ impl Table {
         Self::Ended,
         Self::Key,
         Self::RunTools,
+        Self::RunQuestions,
+        Self::RunCommand,
+        Self::History,
     ];
 
     /// The table with this number.
@@ -99,7 +108,15 @@ impl Table {
 
     /// Whether all rows of this table are in the [`Image`].
     pub const fn is_alive(self) -> bool {
-        matches!(self, Self::Daemon | Self::RunSpec | Self::RunState | Self::RunTools)
+        match self {
+            Self::Daemon
+            | Self::RunSpec
+            | Self::RunState
+            | Self::RunTools
+            | Self::RunQuestions
+            | Self::RunCommand => true,
+            Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
+        }
     }
 
     /// Whether the rows of this table are what a user's context is made of ([`Query::Owner`]).
@@ -123,6 +140,15 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
+    /// The first rows of an owner in one table, ascending by name, at most so many.
+    First {
+        /// Which kind of row.
+        table: Table,
+        /// Whose.
+        owner: Arc<str>,
+        /// At most so many.
+        rows_max: usize,
+    },
     /// A page of a stream: events after `after`, in order, at most so many and so many bytes, but at least
     /// one if there is one.
     Events {
@@ -140,7 +166,7 @@ pub enum Query {
 /// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// To [`Query::Rows`] and [`Query::Owner`]: ascending by key.
+    /// To [`Query::Rows`], [`Query::Owner`] and [`Query::First`]: ascending by key.
     Rows(Vec<(RowKey, Bytes)>),
     /// To [`Query::Events`]: seq and finished text, consecutive.
     Events(Vec<(u64, Bytes)>),

@@ -2,38 +2,36 @@
 //! order.
 
 use crate::Core;
-use crate::config::Config;
+use crate::agent::{AgentState, agent_of};
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ids::{RunId, User};
 use crate::record::{Image, RowKey, Table};
-use crate::run::{Cause, Phase, Run};
-use crate::time::Now;
-use crate::worker::agent_of;
+use crate::run::{Phase, Rows, Run};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 impl Core {
     /// Takes in all that is alive. Nothing is shown to anyone: there is no connection yet.
-    pub(crate) fn recover(config: Config, seed: [u8; 32], image: Image, now: Now, out: &mut Effects) -> Self {
-        let mut core = Self::empty(config, seed, now);
-        core.agents = image.rows.iter().filter_map(|(key, _)| agent_of(key)).collect();
+    pub(crate) fn recover(&mut self, image: &Image, out: &mut Effects) {
+        let (open, now) = (self.config.breaker.open, self.now);
+        let agents = image.rows.iter().filter_map(|(key, row)| Some((agent_of(key)?, row)));
+        self.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
         let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();
         for row in image.rows.iter().filter(|(key, _)| !key.owner.is_empty()) {
             by_owner.entry(&row.0.owner).or_default().push(row);
         }
         let mut queued: Vec<(u64, RunOf)> = Vec::new();
         for (owner, rows) in by_owner {
-            core.recover_user(owner, &rows, &mut queued);
+            self.recover_user(owner, &rows, &mut queued);
         }
         queued.sort_by_key(|(ordinal, _)| *ordinal);
         for (_, of) in queued {
-            core.enqueue(&of);
+            self.enqueue(&of);
         }
-        core.settle(out);
-        core
+        self.settle(out);
     }
 
     fn recover_user(&mut self, owner: &str, rows: &[&(RowKey, Bytes)], queued: &mut Vec<(u64, RunOf)>) {
@@ -47,8 +45,19 @@ impl Core {
         for (key, spec) in rows.iter().filter(|(key, _)| key.table == Table::RunSpec) {
             let id = RunId::parse(&key.name).expect("a stored run's id is one");
             let state = find(Table::RunState, &key.name).expect("a run's two rows are stored together");
-            let tools = find(Table::RunTools, &key.name).map(AsRef::as_ref);
-            let run = Run::from_rows(spec, state, tools, self.now);
+            let is_its = |other: &RowKey| {
+                let rest = other.name.strip_prefix(&*key.name);
+                other.table == Table::RunCommand && rest.is_some_and(|rest| rest.starts_with('/'))
+            };
+            let commands = rows.iter().filter(|(key, _)| is_its(key)).map(|(_, row)| row.as_ref()).collect();
+            let rows = Rows {
+                spec,
+                state,
+                tools: find(Table::RunTools, &key.name).map(AsRef::as_ref),
+                questions: find(Table::RunQuestions, &key.name).map(AsRef::as_ref),
+                commands,
+            };
+            let run = Run::from_rows(&rows, self.now);
             self.last_ordinal = self.last_ordinal.max(run.ordinal);
             if let Some(key) = &run.spec.key {
                 context.keys.insert(key.clone(), id.clone());
@@ -67,15 +76,11 @@ impl Core {
     fn recover_run(&mut self, of: RunOf, queued: &mut Vec<(u64, RunOf)>) {
         let Some(run) = self.run_mut(&of) else { return };
         let (phase, thread, ordinal) = (run.phase.clone(), run.spec.thread.clone(), run.ordinal);
+        let (is_waiting, is_running) = (run.is_waiting(), matches!(phase, Phase::Running(_)));
         let worker = match phase {
             Phase::Queued { .. } => return queued.push((ordinal, of)),
-            Phase::Running(worker) => {
-                if let Some(at) = self.time_left(&of, &worker) {
-                    self.deadlines.set(Timer::Timeout(of.run.clone()), at);
-                }
-                worker
-            }
-            Phase::Cancelling(worker, Cause::User | Cause::Timeout) => {
+            Phase::Running(worker) => worker,
+            Phase::Cancelling(worker, _) => {
                 let by = self.now.mono + self.config.runs.cancel_grace;
                 self.deadlines.set(Timer::Grace(of.run.clone()), by);
                 worker
@@ -84,11 +89,20 @@ impl Core {
                 unreachable!("only what is durable is stored")
             }
         };
-        let idle = self.config.delivery.backlog_every;
-        self.deadlines.set(Timer::Working(of.run.clone()), self.now.mono + idle);
-        self.queue.active += 1;
         let context = self.users.get_mut(&of.user).expect("it was just made");
         assert!(context.busy.insert(thread, of.run.clone()).is_none(), "a thread's runs go one at a time");
         self.recall_worker(&worker, &of);
+        if is_waiting {
+            let context = self.users.get_mut(&of.user).expect("it was just made");
+            context.paused += 1;
+            return self.watch_questions(&of);
+        }
+        self.count(&of);
+        if is_running {
+            self.watch_time(&of, &worker);
+        } else {
+            let idle = self.config.delivery.backlog_every;
+            self.deadlines.set(Timer::Working(of.run.clone()), self.now.mono + idle);
+        }
     }
 }

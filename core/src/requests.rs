@@ -1,15 +1,19 @@
 //! The connection's side of the core: what arrives on it, in order, and what it is sent.
 
+use crate::caller::Caller;
 use crate::conn::{Conn, Role, Turn, text};
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
-use crate::effect::Effects;
+use crate::effect::{Content, Effects};
+use crate::ending::About;
 use crate::ids::{ConnId, LoadId, RunId};
 use crate::input::Message;
 use crate::limits::Verdict;
+use crate::planted::Bug;
 use crate::record::{Found, Record};
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Envelope, Kind, encode};
@@ -19,7 +23,6 @@ use crate::wire::worker::{Attempt, Hello, ack};
 use crate::{Core, Load};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::IpAddr;
@@ -41,7 +44,10 @@ impl Core {
             Message::Alive => {}
             Message::Text(message) => match conn.arrive(message, cap) {
                 Turn::Now => self.on_text(id, message, out),
-                Turn::Later => self.pace(id, out),
+                Turn::Later => {
+                    self.seen.mark(Sometimes::MessageWaits);
+                    self.pace(id, out);
+                }
                 Turn::TooMuch => {
                     let reason = "at most 64 messages and 256 KiB before the welcome";
                     self.close(id, CloseCode::TooMuchEarly, reason, out);
@@ -59,7 +65,9 @@ impl Core {
             Message::TooLarge => {
                 let limit = match conn.role {
                     Role::Worker(_) => self.config.server.worker_message,
-                    Role::Http | Role::Greeting(_) | Role::User(_) => self.config.server.message,
+                    Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => {
+                        self.config.server.message
+                    }
                 };
                 let message = format!("expected a message of at most {limit} bytes");
                 let refusal = Refusal::new(Code::TooLarge, message, "measure before sending");
@@ -76,7 +84,7 @@ impl Core {
             Some(Role::Greeting(_)) => self.on_greeting_text(id, message, out),
             Some(Role::User(_)) => self.on_user_text(id, message, out),
             Some(Role::Worker(_)) => self.on_worker_text(id, message, out),
-            Some(Role::Http) | None => {}
+            Some(Role::Http | Role::Request(_)) | None => {}
         }
     }
 
@@ -117,8 +125,19 @@ impl Core {
                 self.send_error(id, Some("hello"), request.id.as_deref(), &refusal, out);
                 self.close(id, CloseCode::Violation, &refusal.message, out);
             }
-            Body::Run(ask) => self.on_ask(id, request.id, ask, out),
-            Body::Cancel(run) => self.on_cancel(id, request.id, run, out),
+            Body::Run(ask) => {
+                let Some(caller) = self.caller(id, request.id) else { return };
+                let user = caller.identity.user.clone();
+                self.on_ask(caller, user, ask, out);
+            }
+            Body::Cancel(run) => {
+                let Some(caller) = self.caller(id, request.id) else { return };
+                self.on_cancel(caller, run, out);
+            }
+            Body::Input(input) => {
+                let Some(caller) = self.caller(id, request.id) else { return };
+                self.on_input(caller, input, out);
+            }
             Body::Ack(seq) => {
                 if let Err(refusal) = self.on_ack(id, seq, out) {
                     self.send_error(id, Some("ack"), request.id.as_deref(), &refusal, out);
@@ -134,27 +153,33 @@ impl Core {
         }
     }
 
-    /// The store has said whether a run that is to be cancelled has ended.
-    pub(crate) fn on_cancel_looked_up(
+    /// The store has said whether a run of which something is asked has ended.
+    pub(crate) fn on_ended_looked_up(
         &mut self,
-        conn: ConnId,
-        id: Option<String>,
-        of: &RunOf,
+        caller: &Caller,
+        run: &RunId,
+        about: About,
         found: Found,
         out: &mut Effects,
     ) {
-        if let Some(rows) = self.looked_up(conn, &of.user, found, out) {
-            if let Some(state) = self.cancel(of, out) {
-                self.answer_cancel(conn, id.as_deref(), &of.run, state);
-            } else if crate::admission::ended_run(&of.user, &of.run, &rows).is_some() {
-                self.answer_cancel(conn, id.as_deref(), &of.run, "ended");
-            } else {
-                let refusal = crate::admission::run_not_found(&of.run);
-                self.send_error(conn, Some("cancel"), id.as_deref(), &refusal, out);
+        if let Some(rows) = self.looked_up(caller.conn, found, out) {
+            let ended = crate::admission::ended(run, &rows);
+            let ended = ended.filter(|ended| caller.may(&ended.user, &ended.agent));
+            let not_found = crate::admission::run_not_found(run);
+            match (ended, about) {
+                (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
+                (Some(ended), About::State) => {
+                    let state = Content::Json(ended.describe(run).finish());
+                    self.respond(caller.conn, 200, state, out);
+                }
+                (Some(_), About::Input) => {
+                    self.refuse(caller, "input", &crate::questions::not_awaited(run), out);
+                }
+                (None, About::Cancel | About::State) => self.refuse(caller, "cancel", &not_found, out),
+                (None, About::Input) => self.refuse(caller, "input", &not_found, out),
             }
         }
-        self.leave_memory(&of.user);
-        self.take_inbox(conn, out);
+        self.take_inbox(caller.conn, out);
     }
 
     /// The store has said how runs ended that a worker still names.
@@ -244,6 +269,13 @@ impl Core {
     /// Closes a connection.
     pub(crate) fn close(&mut self, id: ConnId, code: CloseCode, reason: &str, out: &mut Effects) {
         self.detach(id);
+        if let Some(Role::Request(_)) = self.conns.get(&id).map(|conn| &conn.role) {
+            let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
+            return self.respond_refusal(id, &refusal, out);
+        }
+        if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {
+            self.send(id, crate::sse::close(code, reason), out);
+        }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.close(code, reason, &mut self.deadlines, out);
         }
@@ -326,12 +358,18 @@ impl Core {
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
-        let from = context.live_from();
+        if self.planted.is(Bug::SendBeforeAppended) {
+            context.stream.advance(seq);
+        }
+        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
         let keep = crate::stream::Keep {
             events: self.config.store.events_per_user,
             bytes: self.config.store.bytes_per_user,
             from,
         };
+        if context.stream.is_trimming_held(keep) {
+            self.seen.mark(Sometimes::TrimHeldByRun);
+        }
         if context.stream.trim(keep) {
             let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
             records.push(Record::Trim { stream, floor });

@@ -3,16 +3,21 @@
 //! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to
 //! queued; it ends from anywhere, once.
 
+use crate::commands::Commands;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
+use crate::questions::Questions;
 use crate::record::{Record, RowKey, Table};
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
+use crate::wire::user::Priority;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -29,6 +34,11 @@ pub(crate) struct Spec {
     pub(crate) digest: String,
     pub(crate) parent: Option<RunId>,
     pub(crate) meta: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub(crate) priority: Priority,
+    /// Its place among its user's queued runs: lower goes first.
+    #[serde(default)]
+    pub(crate) rank: u64,
     /// When it was accepted, wall clock.
     pub(crate) accepted_ms: u64,
     /// Its place among all runs ever accepted.
@@ -64,6 +74,8 @@ pub(crate) enum Cause {
     User,
     /// Its time is up.
     Timeout,
+    /// Its user asked for another run of the thread instead.
+    Interrupt,
 }
 
 impl Cause {
@@ -71,6 +83,7 @@ impl Cause {
         match self {
             Self::User => "user",
             Self::Timeout => "timeout",
+            Self::Interrupt => "interrupt",
         }
     }
 }
@@ -100,12 +113,16 @@ pub(crate) struct Run {
     pub(crate) is_start_acked: bool,
     /// The worker whose `complete` ended it.
     pub(crate) completed_by: Option<WorkerKey>,
-    /// Whether the worker has confirmed the command to stop.
-    pub(crate) is_cancel_got: bool,
+    pub(crate) commands: Commands,
+    pub(crate) questions: Questions,
+    /// It is not offered before.
+    pub(crate) not_before: Mono,
     pub(crate) queued_since: Mono,
     pub(crate) queued: Span,
     /// Time executed in spans that are over.
     pub(crate) ran: Span,
+    /// The part of it in earlier attempts.
+    pub(crate) ran_before: Span,
     pub(crate) running_since: Option<Mono>,
     pub(crate) last_event: (Kind, Mono),
     pub(crate) tools: Tools,
@@ -136,6 +153,10 @@ struct State {
     n: u64,
     queued_ms: u64,
     ran_us: u64,
+    #[serde(default)]
+    ran_before_us: u64,
+    #[serde(default)]
+    commands: u64,
     worker: Option<WorkerKey>,
     cancel: Option<Cause>,
 }
@@ -147,11 +168,38 @@ pub(crate) struct Ended {
     pub(crate) thread: Thread,
     pub(crate) agent: Agent,
     pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) parent: Option<RunId>,
     pub(crate) attempt: u64,
     /// The worker whose `complete` ended it.
     pub(crate) completed_by: Option<WorkerKey>,
+    #[serde(default)]
+    pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
+    #[serde(default)]
+    pub(crate) queued_ms: u64,
+    #[serde(default)]
+    pub(crate) running_ms: u64,
     pub(crate) ended_ms: u64,
+}
+
+impl Ended {
+    /// As runs are listed.
+    pub(crate) fn describe(&self, id: &RunId) -> Object {
+        Object::new()
+            .str("run", id.as_str())
+            .str("thread", self.thread.as_str())
+            .str("agent", self.agent.as_str())
+            .str("state", "ended")
+            .str("status", &self.status)
+            .maybe_str("parent", self.parent.as_ref().map(RunId::as_str))
+            .raw("attempt", self.attempt)
+            .raw("first_seq", self.first_seq)
+            .raw("last_seq", self.last_seq)
+            .raw("queued_ms", self.queued_ms)
+            .raw("running_ms", self.running_ms)
+            .raw("ended_ts", self.ended_ms)
+    }
 }
 
 /// The stored form of an idempotency key.
@@ -161,6 +209,20 @@ pub(crate) struct KeyRow {
     pub(crate) thread: Thread,
     pub(crate) digest: String,
     pub(crate) made_ms: u64,
+}
+
+/// The rows of a run that has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Rows<'a> {
+    pub(crate) spec: &'a [u8],
+    pub(crate) state: &'a [u8],
+    pub(crate) tools: Option<&'a [u8]>,
+    pub(crate) questions: Option<&'a [u8]>,
+    pub(crate) commands: Vec<&'a [u8]>,
+}
+
+fn stored<'a, T: Deserialize<'a>>(row: &'a [u8]) -> T {
+    serde_json::from_slice(row).expect("a stored row is what was stored")
 }
 
 impl Run {
@@ -180,10 +242,13 @@ impl Run {
             is_gap_told: false,
             is_start_acked: false,
             completed_by: None,
-            is_cancel_got: false,
+            commands: Commands::default(),
+            questions: Questions::default(),
+            not_before: Mono::default(),
             queued_since: now.mono,
             queued: Span::ZERO,
             ran: Span::ZERO,
+            ran_before: Span::ZERO,
             running_since: None,
             last_event: (Kind::RunQueued, now.mono),
             tools: Tools::default(),
@@ -192,10 +257,9 @@ impl Run {
     }
 
     /// A run as it is stored. A started one is with its worker, whose lease begins anew.
-    pub(crate) fn from_rows(spec: &[u8], state: &[u8], tools: Option<&[u8]>, now: Now) -> Self {
-        const STORED: &str = "a stored row is what was stored";
-        let spec: Spec = serde_json::from_slice(spec).expect(STORED);
-        let state: State = serde_json::from_slice(state).expect(STORED);
+    pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> Self {
+        let spec: Spec = stored(rows.spec);
+        let state: State = stored(rows.state);
         let queued = Span::millis(state.queued_ms);
         let waited = now.wall.since(WallMs(spec.accepted_ms));
         let mut run = Self::new(spec, now);
@@ -207,8 +271,10 @@ impl Run {
         if run.is_queued() {
             run.queued_since = Mono(now.mono.0.saturating_sub(waited.0));
         } else {
-            run.running_since = Some(now.mono);
+            run.questions = rows.questions.map(|row| Questions::from_row(row, now)).unwrap_or_default();
+            run.running_since = (!run.is_waiting()).then_some(now.mono);
         }
+        run.commands = Commands::from_rows(rows.commands.iter().copied(), state.commands);
         run.attempt = state.attempt;
         run.attempts = state.attempts;
         run.not_taken = state.not_taken;
@@ -219,7 +285,8 @@ impl Run {
         run.is_start_acked = true;
         run.queued = queued;
         run.ran = Span(state.ran_us);
-        run.tools = tools.map(|row| serde_json::from_slice(row).expect(STORED)).unwrap_or_default();
+        run.ran_before = Span(state.ran_before_us);
+        run.tools = rows.tools.map(stored).unwrap_or_default();
         run
     }
 
@@ -245,10 +312,31 @@ impl Run {
             n: self.n,
             queued_ms: self.queued.as_millis(),
             ran_us: self.ran(now).0,
+            ran_before_us: self.ran_before.0,
+            commands: self.commands.last,
             worker,
             cancel,
         };
         Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
+    }
+
+    /// What is stored of it when it has ended.
+    pub(crate) fn ended(&self, status: &str, now: Now) -> Ended {
+        let spec = &self.spec;
+        Ended {
+            user: spec.user.clone(),
+            thread: spec.thread.clone(),
+            agent: spec.agent.clone(),
+            status: status.into(),
+            parent: spec.parent.clone(),
+            attempt: self.attempt,
+            completed_by: self.completed_by.clone(),
+            first_seq: self.first_seq,
+            last_seq: self.last_seq,
+            queued_ms: self.queued(now).as_millis(),
+            running_ms: self.ran(now).as_millis(),
+            ended_ms: now.wall.0,
+        }
     }
 
     /// The row that stores what was asked.
@@ -286,6 +374,11 @@ impl Run {
         matches!(self.phase, Phase::Queued { .. })
     }
 
+    /// Whether it waits for its user.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Running(_)) && !self.questions.open.is_empty()
+    }
+
     pub(crate) const fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended | Phase::Gone)
     }
@@ -300,14 +393,20 @@ impl Run {
         self.ran + self.running_since.map_or(Span::ZERO, |since| now.mono.since(since))
     }
 
+    /// Time executed so far in this attempt.
+    pub(crate) fn ran_in_attempt(&self, now: Now) -> Span {
+        self.ran(now) - self.ran_before
+    }
+
     /// Time queued before it was first taken.
     pub(crate) fn queued(&self, now: Now) -> Span {
         if self.attempts == 0 { now.mono.since(self.queued_since) } else { self.queued }
     }
 
     /// Its state in one word of the protocol.
-    pub(crate) const fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match self.phase {
+            Phase::Running(_) if self.is_waiting() => "waiting",
             Phase::Queued { .. } => "queued",
             Phase::Offered(_) | Phase::Starting(_) => "dispatched",
             // An end that is not durable is not shown.
@@ -324,6 +423,7 @@ impl Run {
             .str("thread", self.spec.thread.as_str())
             .str("agent", self.spec.agent.as_str())
             .str("state", self.state())
+            .maybe_str("parent", self.spec.parent.as_ref().map(RunId::as_str))
             .raw("attempt", self.attempt)
             .raw("first_seq", self.first_seq)
             .raw("last_seq", self.last_seq.min(head))
@@ -335,6 +435,26 @@ impl Run {
 /// The row of a run that has ended. Run ids are unique in the daemon: it has no owner in its key.
 pub(crate) fn ended_key(id: &RunId) -> RowKey {
     RowKey { table: Table::Ended, owner: "".into(), name: id.as_str().into() }
+}
+
+/// The row of a user's run that has ended, among all of them: the one accepted last has the lowest name.
+pub(crate) fn history_key(spec: &Spec, id: &RunId) -> RowKey {
+    let (accepted, ordinal) = history_place(spec);
+    let name = format!("{:016x}{:016x}/{id}", u64::MAX - accepted, u64::MAX - ordinal);
+    RowKey { table: Table::History, owner: spec.user.as_str().into(), name: name.into() }
+}
+
+/// The place of a run among its user's: ascending in the order in which they were accepted.
+pub(crate) const fn history_place(spec: &Spec) -> (u64, u64) {
+    (spec.accepted_ms, spec.ordinal)
+}
+
+/// The run whose row this is among its user's ended ones, and its place.
+pub(crate) fn history_run(key: &RowKey) -> Option<(RunId, (u64, u64))> {
+    let (place, run) = key.name.split_once('/')?;
+    let number = |digits: Option<&str>| u64::from_str_radix(digits?, 16).ok();
+    let (accepted, ordinal) = (number(place.get(..16))?, number(place.get(16..))?);
+    Some((RunId::parse(run)?, (u64::MAX - accepted, u64::MAX - ordinal)))
 }
 
 /// The row of an idempotency key.

@@ -1,6 +1,9 @@
 //! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in
 //! memory.
 
+#[cfg(test)]
+mod properties;
+
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
 use crate::wire::user::From;
@@ -185,6 +188,13 @@ impl Stream {
     pub(crate) fn in_memory(&self, seq: u64) -> Option<&Entry> {
         let first = self.tail.front()?.seq;
         self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+
+    /// Whether only [`Keep::from`] stands in the way of raising the floor.
+    pub(crate) fn is_trimming_held(&self, keep: Keep) -> bool {
+        let (Some(first), Some(second)) = (self.marks.front(), self.marks.get(1)) else { return false };
+        let is_over = self.last + 1 - first.seq > keep.events || self.bytes - first.bytes > keep.bytes;
+        is_over && keep.from.is_some_and(|from| from < second.seq)
     }
 
     /// Raises the floor as far as what is to be kept allows. Returns whether it rose.

@@ -30,9 +30,9 @@ impl Span {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// A span of whole milliseconds.
+    /// A span of whole milliseconds, at most the longest: some come from outside, as a token's expiry does.
     pub const fn millis(ms: u64) -> Self {
-        Self(ms * 1_000)
+        Self(ms.saturating_mul(1_000))
     }
 
     /// A span of whole seconds.

@@ -1,7 +1,9 @@
 //! A look at the core from outside: for metrics, the console and the simulator's oracles.
 
 use crate::Core;
-use crate::ids::{Epoch, RunId, User};
+use crate::ids::{Device, Epoch, RunId, User};
+use crate::planted::Planted;
+use crate::sometimes::Seen;
 
 /// What there is now.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,8 @@ pub struct RunView<'a> {
     pub state: &'static str,
     /// The fencing number of its last dispatch.
     pub attempt: u64,
+    /// The name of the worker at which it is, or to which it is offered.
+    pub worker: Option<&'a str>,
 }
 
 impl<'a> View<'a> {
@@ -65,8 +69,27 @@ impl<'a> View<'a> {
                 user,
                 state: state.state(),
                 attempt: state.attempt,
+                worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })
+    }
+
+    /// All devices of the users in memory, and up to where each has acknowledged.
+    pub fn positions(&self) -> impl Iterator<Item = (&'a User, &'a Device, u64)> + use<'a> {
+        let core: &'a Core = self.0;
+        core.users.iter().flat_map(|(user, context)| {
+            context.devices.iter().map(move |(device, position)| (user, device, position.acked))
+        })
+    }
+
+    /// The bug that was planted, if one was.
+    pub fn planted(&self) -> Planted {
+        self.0.planted
+    }
+
+    /// How often what only the core can see came about.
+    pub fn seen(&self) -> &'a Seen {
+        &self.0.seen
     }
 
     /// A user's stream, if it is in memory: epoch, floor, head.

@@ -3,6 +3,7 @@
 //! A worker is known by its token's `sub` and its name. Its session outlives its connection by the lease.
 
 use crate::Core;
+use crate::agent::AGENTS_KNOWN;
 use crate::conn::{Role, WorkerConn, text};
 use crate::context::RunOf;
 use crate::deadlines::Timer;
@@ -10,8 +11,10 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{Agent, ConnId, RunId, User, WorkerName};
-use crate::record::{Record, RowKey, Table};
+use crate::planted::Bug;
+use crate::record::RowKey;
 use crate::run::{Phase, Run};
+use crate::sometimes::Sometimes;
 use crate::time::{Mono, Span};
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
@@ -24,8 +27,6 @@ use serde::{Deserialize, Serialize};
 
 /// Messages of a worker that may be unacknowledged (`publish_window`).
 pub(crate) const PUBLISH_WINDOW: usize = 256;
-/// Agents that are known because a worker served them once.
-const AGENTS_KNOWN: usize = 1_000;
 /// The first time for which a worker that did not take a run is passed over.
 const PASS_OVER: Span = Span::secs(1);
 /// The longest.
@@ -51,12 +52,24 @@ pub(crate) struct Worker {
     /// Nothing is offered to it before.
     passed_over_until: Mono,
     pass_over: Span,
+    /// It wants no more runs.
+    is_draining: bool,
 }
 
 impl Worker {
     /// Nothing is offered to it before.
     pub(crate) const fn passed_over_until(&self) -> Mono {
         self.passed_over_until
+    }
+
+    /// It wants no more runs.
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// What it serves.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Serves> {
+        self.agents.values()
     }
 
     fn new() -> Self {
@@ -66,6 +79,7 @@ impl Worker {
             runs: BTreeMap::new(),
             passed_over_until: Mono::default(),
             pass_over: PASS_OVER,
+            is_draining: false,
         }
     }
 }
@@ -100,7 +114,7 @@ impl Core {
             let hint = "get a token that names it in `agents`";
             return Some(Refusal::new(Code::AgentForbidden, message, hint));
         }
-        let new = hello.agents.iter().filter(|serves| !self.agents.contains(&serves.agent)).count();
+        let new = hello.agents.iter().filter(|serves| !self.agents.contains_key(&serves.agent)).count();
         if self.agents.len() + new > AGENTS_KNOWN {
             let message = format!("expected at most {AGENTS_KNOWN} agents known in all");
             return Some(Refusal::new(Code::Overloaded, message, "serve agents under fewer names"));
@@ -123,10 +137,11 @@ impl Core {
             self.close(older, CloseCode::Replaced, "a newer connection of the same worker", out);
         }
         for serves in &hello.agents {
-            self.know_agent(&serves.agent);
+            self.know_agent(&serves.agent, serves.retryable);
         }
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.conn = Some(id);
+        worker.is_draining = false;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
         let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
         let unnamed: Vec<RunOf> = worker
@@ -151,11 +166,10 @@ impl Core {
         self.durable.reveal(Reveal::WorkerWelcome(id));
     }
 
-    /// An agent that a worker serves is known from then on.
-    fn know_agent(&mut self, agent: &Agent) {
-        if self.agents.insert(agent.clone()) {
-            let key = agent_key(agent);
-            self.durable.record(Record::Put { key, value: crate::record::row(&self.now.wall.0) });
+    /// A worker wants no more runs; those that it has go on.
+    pub(crate) fn drain_worker(&mut self, key: &WorkerKey) {
+        if let Some(worker) = self.workers.get_mut(key) {
+            worker.is_draining = true;
         }
     }
 
@@ -221,7 +235,7 @@ impl Core {
         conn.is_busy = false;
         let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
         for (run, user) in runs {
-            self.command(&RunOf { user, run }, out);
+            self.repeat_commands(&RunOf { user, run }, out);
         }
         self.queue.has_changed = true;
         self.take_inbox(id, out);
@@ -273,7 +287,7 @@ impl Core {
         let worker = self.workers.get_mut(key).expect("an offer goes to a worker that is there");
         worker.runs.insert(of.run.clone(), of.user.clone());
         let conn = worker.conn.expect("an offer goes to a worker that is connected");
-        self.queue.active += 1;
+        self.count(of);
         self.deadlines.set(Timer::Start(of.run.clone()), self.now.mono + self.config.runs.start);
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a queued run is in its context");
@@ -325,7 +339,7 @@ impl Core {
     }
 
     fn free_slots_of(&self, worker: &Worker, agent: &Agent) -> usize {
-        let Some(serves) = worker.agents.get(agent) else { return 0 };
+        let Some(serves) = worker.agents.get(agent).filter(|_| !worker.is_draining) else { return 0 };
         if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| conn.is_welcome())) {
             return 0;
         }
@@ -339,6 +353,12 @@ impl Core {
     /// Slots for an agent that are free now.
     pub(crate) fn free_slots(&self, agent: &Agent) -> usize {
         self.workers.values().map(|worker| self.free_slots_of(worker, agent)).sum()
+    }
+
+    /// Slots for an agent, free or not.
+    pub(crate) fn slots(&self, agent: &Agent) -> usize {
+        let connected = self.workers.values().filter(|worker| worker.conn.is_some() && !worker.is_draining);
+        connected.filter_map(|worker| worker.agents.get(agent)).map(|serves| serves.slots).sum()
     }
 
     /// Whether any worker may have room for any run: a quick look before the long one.
@@ -358,6 +378,7 @@ impl Core {
     pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
         let Some(Phase::Offered(key)) = self.run_mut(&of).map(|run| run.phase.clone()) else { return };
+        self.seen.mark(Sometimes::OfferNotAnswered);
         self.withdraw(&of, &key, out);
         let now = self.now.mono;
         if let Some(worker) = self.workers.get_mut(&key) {
@@ -372,9 +393,15 @@ impl Core {
     /// Tells a worker that an offer no longer stands.
     pub(crate) fn withdraw(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
         let Some(attempt) = self.run_mut(of).map(|run| run.attempt) else { return };
-        let Some(conn) = self.workers.get(key).and_then(|worker| worker.conn) else { return };
+        let Some(conn) = self.line_to(key) else { return };
         let attempt = Attempt { run: of.run.clone(), attempt };
         self.send(conn, text(about("withdraw", &attempt)), out);
+    }
+
+    /// Where a worker can be told of its runs: nowhere before its `welcome`, which comes first and says it all.
+    pub(crate) fn line_to(&self, key: &WorkerKey) -> Option<ConnId> {
+        let conn = self.workers.get(key)?.conn?;
+        self.conns.get(&conn).is_some_and(|conn| conn.is_welcome()).then_some(conn)
     }
 
     /// A worker takes a run: it is passed over no longer.
@@ -394,7 +421,10 @@ impl Core {
         let Some(worker) = self.workers.get(key) else { return };
         let is_unread =
             worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| !conn.is_read()));
-        if is_unread || self.durable.is_full() {
+        if is_unread {
+            self.seen.mark(Sometimes::LeaseKeptUnread);
+        }
+        if is_unread || self.durable.is_full() || self.planted.is(Bug::LeaseNeverRunsOut) {
             return self.renew_lease(key);
         }
         let runs = worker.runs.clone();
@@ -409,14 +439,4 @@ impl Core {
         }
         self.forget_worker(key);
     }
-}
-
-/// The row that remembers an agent.
-fn agent_key(agent: &Agent) -> RowKey {
-    RowKey { table: Table::Daemon, owner: "".into(), name: format!("agent:{agent}").into() }
-}
-
-/// The agent that a row remembers.
-pub(crate) fn agent_of(key: &RowKey) -> Option<Agent> {
-    (key.table == Table::Daemon).then(|| key.name.strip_prefix("agent:")).flatten().and_then(Agent::parse)
 }

@@ -53,8 +53,12 @@ enum Phase {
     Head(Vec<u8>),
     /// Somebody thinks about the answer. Nothing is read.
     Judged(Judged),
+    /// The body of a request is being read: what there is of it goes where the early bytes went.
+    Body(Judged, usize),
     /// A WebSocket.
     Open(Box<WebSocketContext>),
+    /// An answer that goes on. What comes in is dropped.
+    Stream,
     /// What is queued goes out, what comes in is dropped.
     Ending,
 }
@@ -66,13 +70,16 @@ struct Judged {
     early: Vec<u8>,
     key: Option<String>,
     without_body: bool,
+    expects_continue: bool,
 }
 
 /// What a connection has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A head was read whole.
-    Request(Request),
+    Request(Box<Request>),
+    /// The body that was asked for was read whole.
+    Body(Vec<u8>),
     /// What came is not a head.
     BadHead(HeadProblem),
     /// A text message.
@@ -127,7 +134,9 @@ impl<S> Conn<S> {
     /// Whether [`receive`](Self::receive) may have more without a new edge.
     pub fn has_more(&self) -> bool {
         match &self.phase {
-            Phase::Head(_) | Phase::Open(_) => !self.dry && !self.paused && !self.deaf && self.pongs < PONGS,
+            Phase::Head(_) | Phase::Body(..) | Phase::Open(_) | Phase::Stream => {
+                !self.dry && !self.paused && !self.deaf && self.pongs < PONGS
+            }
             Phase::Ending => !self.dry,
             Phase::Judged(_) => false,
         }
@@ -161,6 +170,8 @@ impl<S: Read + Write> Conn<S> {
         }
         match &mut self.phase {
             Phase::Head(_) => self.receive_head(),
+            Phase::Body(..) => self.receive_body(),
+            Phase::Stream => self.receive_end(),
             Phase::Open(_) => self.receive_message(),
             Phase::Judged(_) | Phase::Ending => None,
         }
@@ -183,13 +194,48 @@ impl<S: Read + Write> Conn<S> {
                 Ok(Some((request, length))) => {
                     let early = bytes.split_off(length);
                     let (key, without_body) = (request.key().map(Into::into), request.wants_no_body());
-                    self.phase = Phase::Judged(Judged { early, key, without_body });
-                    return Some(Incoming::Request(request));
+                    let expects_continue = request.expects_continue();
+                    self.phase = Phase::Judged(Judged { early, key, without_body, expects_continue });
+                    return Some(Incoming::Request(Box::new(request)));
                 }
                 Err(problem) => {
                     self.phase = Phase::Judged(Judged::default());
                     return Some(Incoming::BadHead(problem));
                 }
+            }
+        }
+    }
+
+    fn receive_body(&mut self) -> Option<Incoming> {
+        let Phase::Body(judged, length) = &mut self.phase else { return None };
+        let mut chunk = [0; CHUNK_BYTES];
+        while judged.early.len() < *length {
+            match self.wire.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.dry = !self.wire.was_cut_short();
+                    return None;
+                }
+                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(bytes) => judged.early.extend_from_slice(&chunk[..bytes]),
+            }
+        }
+        let mut body = std::mem::take(&mut judged.early);
+        body.truncate(*length);
+        self.phase = Phase::Judged(std::mem::take(judged));
+        Some(Incoming::Body(body))
+    }
+
+    /// A peer to whom a stream goes has nothing more to say, but may go.
+    fn receive_end(&mut self) -> Option<Incoming> {
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            match self.wire.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.dry = !self.wire.was_cut_short();
+                    return None;
+                }
+                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(_) => {}
             }
         }
     }
@@ -276,20 +322,42 @@ impl<S: Read + Write> Conn<S> {
         self.phase = Phase::Open(Box::new(socket));
     }
 
+    /// Reads the body of the request, so many bytes.
+    pub fn take_body(&mut self, length: usize) {
+        let Phase::Judged(judged) = &mut self.phase else { return };
+        let judged = std::mem::take(judged);
+        if judged.expects_continue && judged.early.is_empty() {
+            self.put(answer::CONTINUE.as_bytes());
+        }
+        self.phase = Phase::Body(judged, length);
+    }
+
+    /// Answers the request with a stream: what is [sent](Self::send) from then on are its bytes.
+    pub fn stream_events(&mut self) {
+        if let Phase::Judged(_) = &self.phase {
+            self.put(answer::STREAM.as_bytes());
+            self.phase = Phase::Stream;
+        }
+    }
+
     /// Answers the request, or whatever came in its place; the connection ends when the answer is out.
     pub fn respond(&mut self, response: &Response) {
         let without_body = match &self.phase {
-            Phase::Judged(judged) => judged.without_body,
+            Phase::Judged(judged) | Phase::Body(judged, _) => judged.without_body,
             Phase::Head(_) => false,
-            Phase::Open(_) | Phase::Ending => return,
+            Phase::Open(_) | Phase::Stream | Phase::Ending => return,
         };
         self.put(answer::respond(response, without_body).as_bytes());
         self.end();
     }
 
-    /// Queues a text message. Nothing happens on a connection that ends.
+    /// Queues a text message, or bytes of a stream. Nothing happens on a connection that ends.
     pub fn send(&mut self, text: Bytes) {
         let payload = text.len();
+        if let Phase::Stream = &self.phase {
+            self.put(&text);
+            return self.wire.mark(payload);
+        }
         if self.queue(Frame::message(text, OpCode::Data(Data::Text), true)) {
             self.wire.mark(payload);
         }

@@ -1,9 +1,12 @@
 //! The Runcast daemon: everything but the state machine, which is `runcast-core`.
 
 #[cfg(test)]
+mod ram;
+#[cfg(test)]
 mod scripted;
 
 pub mod agents;
+pub mod ask;
 pub mod auth;
 pub mod cli;
 pub mod client;
@@ -17,4 +20,7 @@ pub mod pump;
 pub mod storage;
 pub mod store;
 pub mod store_thread;
+#[cfg(test)]
+mod store_thread_tests;
+mod sync;
 pub mod worker;

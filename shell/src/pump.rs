@@ -12,6 +12,7 @@ use runcast_core::Core;
 use runcast_core::effect::{Effect, Effects, Response};
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
+use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
 use runcast_core::wire::error::CloseCode;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,9 +24,19 @@ use std::net::IpAddr;
 const MESSAGES_PER_TURN: usize = 64;
 /// Time for a peer to take the last words to it.
 const LAST_WORDS: Span = Span::secs(5);
+/// Time for a peer to take an answer, which may be long.
+const ANSWER: Span = Span::secs(30);
 
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
+
+/// Sees everything that goes into the core and comes out of it: for whoever proves it right.
+pub trait Witness {
+    /// An input is about to be handled.
+    fn hears(&mut self, input: &Input<'_>);
+    /// It was handled; these effects have come of it, and are about to be run.
+    fn sees(&mut self, effects: &[Effect], core: &Core);
+}
 
 /// The loop, to be driven turn by turn.
 pub struct Pump<S: Read + Write, J: Storage> {
@@ -50,6 +61,7 @@ pub struct Pump<S: Read + Write, J: Storage> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
+    witness: Option<Box<dyn Witness>>,
 }
 
 struct Entry<S> {
@@ -100,7 +112,13 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
+            witness: None,
         }
+    }
+
+    /// From the first turn on, somebody looks on.
+    pub fn watch(&mut self, witness: Box<dyn Witness>) {
+        self.witness = Some(witness);
     }
 
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
@@ -211,7 +229,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() {
+        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.busy.insert(id);
         }
         if entry.conn.can_flush() {
@@ -224,6 +242,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Incoming::Request(request) => {
                 return self.feed(now, Input::Request { conn, head: request.head() });
             }
+            Incoming::Body(body) => return self.feed(now, Input::Body { conn, body }),
             Incoming::BadHead(problem) => {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
@@ -280,8 +299,19 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
-        self.core.handle(now, input, &mut self.effects);
+        self.handle(now, input);
         self.run(now);
+    }
+
+    /// Hands an input to the core. Effects of earlier ones have been run.
+    fn handle(&mut self, now: Now, input: Input<'_>) {
+        if let Some(witness) = &mut self.witness {
+            witness.hears(&input);
+        }
+        self.core.handle(now, input, &mut self.effects);
+        if let Some(witness) = &mut self.witness {
+            witness.sees(&self.effects, &self.core);
+        }
     }
 
     /// Runs the effects, and what they cause, until there are no more.
@@ -298,7 +328,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
                 Cause::Closed(conn) => Input::Closed { conn },
             };
-            self.core.handle(now, input, &mut self.effects);
+            self.handle(now, input);
         }
     }
 
@@ -309,6 +339,15 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Body { conn, length } => {
+                self.say(conn, |it| it.take_body(length));
+                // It may have come with the head.
+                self.busy.insert(conn);
+            }
+            Effect::Stream { conn } => {
+                self.say(conn, Conn::stream_events);
                 self.busy.insert(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),
@@ -347,7 +386,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             tracing::info!(conn = id.0, status = response.status, "refused");
         }
         self.say(id, |it| it.respond(response));
-        self.give_until(id, now.mono + LAST_WORDS);
+        self.give_until(id, now.mono + ANSWER);
     }
 
     fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {

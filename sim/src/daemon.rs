@@ -1,12 +1,18 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over pipes and a simulated disk;
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
 //! killed and started again as the faults want it.
 
+use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
+use crate::faults::Moment;
 use crate::keys;
+use crate::model::{Model, Watching};
 use crate::oracles::{Oracles, kept};
-use crate::pipe::{End, Net, PipeId};
+use crate::pipe::PipeId;
+use crate::plan::Plan;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
+use crate::sometimes;
+use crate::sometimes::Tally;
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use rand::SeedableRng;
@@ -16,10 +22,13 @@ use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 /// Unix time in milliseconds at the beginning of every world.
 const EPOCH_MS: u64 = 1_789_000_000_000;
@@ -32,14 +41,14 @@ const SPINS_MAX: u32 = 1_000;
 #[derive(Debug)]
 pub struct Daemon {
     config: Config,
+    planted: Planted,
     schedule: Schedule,
-    net: Net,
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<End, SimStorage>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -49,6 +58,9 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Record>,
+    booted_at: Micros,
+    /// What the model says about the core.
+    judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
     pub commits: u64,
     /// Turns there were.
@@ -57,11 +69,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// A machine with an empty disk, not yet started.
-    pub fn new(config: Config, schedule: Schedule, net: Net, trace: Trace, dice: Dice) -> Self {
+    pub fn new(plan: &Plan, schedule: Schedule, trace: Trace, dice: Dice) -> Self {
         Self {
-            config,
+            config: plan.config.clone(),
+            planted: plan.planted,
             schedule,
-            net,
             trace,
             dice,
             disk: SimDisk::default(),
@@ -74,6 +86,8 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            booted_at: 0,
+            judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
         }
@@ -109,33 +123,66 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers. While the store takes nothing nobody can tell: an end that
+    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While the store takes nothing nobody can tell: an end that
     /// waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeSet<String> {
+    pub fn active(&mut self) -> BTreeMap<String, bool> {
         let Some(pump) = self.pump.as_mut() else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         if pump.storage_mut().is_full() {
-            return BTreeSet::new();
+            return BTreeMap::new();
         }
         let view = pump.core().inspect();
         let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
-        view.runs().filter(|run| is_active(run.state)).map(|run| run.run.to_string()).collect()
+        let runs = view.runs().filter(|run| is_active(run.state));
+        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
+    }
+
+    /// How often the states came about that matter, in all daemons so far.
+    pub fn tally(&self, oracles: &Oracles) -> Tally {
+        let mut tally = oracles.tally;
+        if let Some(core) = self.core() {
+            tally.add_seen(core.inspect().seen());
+        }
+        tally
+    }
+
+    /// Whether its store is in the middle of this.
+    pub fn is_at(&mut self, moment: Moment) -> bool {
+        self.pump.as_mut().is_some_and(|pump| pump.storage_mut().is_at(moment))
+    }
+
+    /// Lets oracles look into the core. Nothing has disturbed it since `calm_since`, where that is said.
+    pub fn look(&mut self, oracles: &mut Oracles, calm_since: Option<Micros>) {
+        let now = self.schedule.now();
+        let Some(pump) = self.pump.as_mut() else { return };
+        if let Some(calm_since) = calm_since {
+            let (view, lease) = (pump.core().inspect(), self.config.runs.lease.0);
+            let judgement = oracles.leases.look(now, view, lease, calm_since.max(self.booted_at));
+            oracles.judge("O19", None, judgement);
+        }
+        let is_well = now >= self.stalled_until && pump.storage_mut().is_well();
+        let judgement = oracles.positions.look(now, pump.core().inspect(), is_well);
+        oracles.judge("O3", None, judgement);
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (store, image) = match Store::open(self.disk.clone()) {
+        let (mut store, image) = match Store::open(self.disk.clone()) {
             Ok(opened) => opened,
             Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
                 return oracles.judge("O3", None, Err(format!("the store cannot be opened: {error}")));
             }
         };
+        store.plant(self.planted);
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
         match kept::reopened(&oracles.truth, &pending, &mut load) {
-            Ok(found) => found.iter().for_each(|record| oracles.stored(record)),
+            Ok(found) => {
+                sometimes!(oracles.tally, CrashKeepsAppends if !found.is_empty());
+                found.iter().for_each(|record| oracles.stored(record));
+            }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         }
         let alive = oracles.truth.alive();
@@ -143,9 +190,15 @@ impl Daemon {
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
         let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        let model = Model::open(&self.config, &image);
         let mut opening = Vec::new();
-        let core = Core::open(self.config.clone(), self.dice.seed(), image, self.now(), &mut opening);
-        self.pump = Some(Pump::new(core, opening, storage, keys::verify()));
+        let (config, seed) = (self.config.clone(), self.dice.seed());
+        let core = Core::open_planted(config, seed, image, self.now(), self.planted, &mut opening);
+        self.booted_at = self.schedule.now();
+        let watching = Watching::begin(model, &opening, &core, &self.judgement);
+        let mut pump = Pump::new(core, opening, storage, keys::verify());
+        pump.watch(Box::new(watching));
+        self.pump = Some(pump);
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }
@@ -165,10 +218,10 @@ impl Daemon {
         Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
     }
 
-    /// Answers a call.
-    pub fn call(&mut self, id: PipeId) {
-        let Some(end) = self.net.answer(id, self.pump.is_some()) else { return };
+    /// Takes a connection.
+    pub fn accept(&mut self, end: Box<dyn Socket>) {
         let Some(pump) = &mut self.pump else { return };
+        let id = end.id();
         // Two clients share an address now and then.
         let address = Ipv4Addr::new(10, 0, (id.0 >> 7) as u8, (id.0 as u8) | 1);
         let conn = pump.accept(end, IpAddr::V4(address));
@@ -189,9 +242,10 @@ impl Daemon {
     pub fn stored(&mut self, oracles: &mut Oracles) {
         let Some(pump) = &mut self.pump else { return };
         let storage = pump.storage_mut();
-        let commits = storage.commits();
+        let (commits, was_full) = (storage.commits(), storage.is_full());
         if storage.finish() {
             self.commits += storage.commits() - commits;
+            sometimes!(oracles.tally, DiskFull if storage.is_full() && !was_full);
             let acknowledged = storage.take_acknowledged();
             let records = acknowledged.iter().map(|records| records.len()).sum::<usize>();
             if records > 0 {
@@ -220,7 +274,9 @@ impl Daemon {
             return Ok(());
         }
         let Some(pump) = &mut self.pump else { return Ok(()) };
-        let turn = pump.turn(now)?;
+        let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
+        oracles.judge("O21", None, self.judgement.replace(Ok(())));
+        let turn = turn?;
         self.turns += 1;
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
@@ -272,7 +328,22 @@ impl Daemon {
         self.end(disk, oracles);
     }
 
+    /// Takes the power and the disk away: an empty one takes its place.
+    pub fn lose_disk(&mut self, oracles: &mut Oracles) {
+        self.end(SimDisk::default(), oracles);
+        self.pending.clear();
+        sometimes!(oracles.tally, DiskLost);
+        oracles.disk_lost();
+    }
+
     fn end(&mut self, disk: SimDisk, oracles: &mut Oracles) {
+        sometimes!(oracles.tally, CrashSoonAgain if self.schedule.now() < self.booted_at + SECOND);
+        sometimes!(oracles.tally, CrashWithToolOpen if oracles.truth.has_open_tool());
+        if let Some(pump) = self.pump.as_mut() {
+            oracles.tally.add_seen(pump.core().inspect().seen());
+            sometimes!(oracles.tally, CrashWithAppends if pump.storage_mut().has_pending());
+            sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_at(Moment::Fold));
+        }
         // What dropping the store still writes goes to the old disk, which nobody will see again.
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();

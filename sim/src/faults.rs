@@ -3,9 +3,10 @@
 use crate::dice::Dice;
 use crate::pipe::{Way, ZONES};
 use crate::schedule::{MS, Micros, SECOND};
+use serde::{Deserialize, Serialize};
 
 /// One thing that goes wrong. Those with a `time` last so long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// A connection breaks; `pick` says which of the open ones.
     Reset {
@@ -42,8 +43,20 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// SIGKILL as soon as the store does this.
+    Ambush {
+        /// In the middle of what.
+        during: Moment,
+        /// How long it is down.
+        time: Micros,
+    },
     /// The machine loses its power.
     PowerLoss {
+        /// How long it is down.
+        time: Micros,
+    },
+    /// The machine loses its power and its disk: it comes back with an empty one.
+    NewDisk {
         /// How long it is down.
         time: Micros,
     },
@@ -76,6 +89,15 @@ pub enum Fault {
     },
 }
 
+/// What a crash waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Between append and appended.
+    Commit,
+    /// Folding.
+    Fold,
+}
+
 impl Fault {
     /// How long it lasts, if it lasts.
     pub fn time(&self) -> Option<Micros> {
@@ -89,7 +111,9 @@ impl Fault {
             Self::Reset { .. }
             | Self::DropAll
             | Self::Kill { .. }
+            | Self::Ambush { .. }
             | Self::PowerLoss { .. }
+            | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
             | Self::Jump { .. } => None,
         }
@@ -102,7 +126,7 @@ type Draw = fn(&mut Dice) -> Fault;
 /// Draws what goes wrong before `until`. A family is on in half of the seeds.
 pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     let mut faults = Vec::new();
-    let families: [(Micros, Draw); 10] = [
+    let families: [(Micros, Draw); 11] = [
         (20, |dice| Fault::Reset { pick: dice.any() }),
         (40, |dice| Fault::Hole { pick: dice.any(), time: dice.log_uniform(SECOND, 60 * SECOND) }),
         (12, partition),
@@ -112,6 +136,10 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         }),
         (30, |_| Fault::DropAll),
         (25, |dice| Fault::Kill { time: dice.log_uniform(50 * MS, 5 * SECOND) }),
+        (60, |dice| Fault::Ambush {
+            during: if dice.chance(1, 2) { Moment::Commit } else { Moment::Fold },
+            time: dice.log_uniform(50 * MS, 5 * SECOND),
+        }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
         (60, |dice| Fault::Stall { time: dice.log_uniform(100 * MS, 20 * SECOND) }),
         (40, disk),
@@ -134,6 +162,9 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         faults.extend(
             (0..3).map(|n| (at + n * 700 * MS, Fault::Kill { time: dice.log_uniform(MS, 600 * MS) })),
         );
+    }
+    if dice.chance(1, 20) {
+        faults.push((dice.below(until), Fault::NewDisk { time: dice.log_uniform(500 * MS, 5 * SECOND) }));
     }
     faults.sort_by_key(|(at, _)| *at);
     faults

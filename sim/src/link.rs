@@ -1,6 +1,7 @@
 //! A client's side of a WebSocket over a pipe: real bytes, made by the same library as others' clients.
 
-use crate::pipe::{End, Net, PipeId, Route, Status};
+use crate::carrier::{Carrier, Socket};
+use crate::pipe::{PipeId, Route, Status};
 use std::io::{ErrorKind, Read, Write};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -83,8 +84,8 @@ pub fn frame(operation: u8, payload: &[u8]) -> Vec<u8> {
 
 #[derive(Debug)]
 enum Stage {
-    Calling { end: End, request: Vec<u8>, written: usize, answer: Vec<u8> },
-    Open(Box<WebSocket<End>>),
+    Calling { end: Box<dyn Socket>, request: Vec<u8>, written: usize, answer: Vec<u8> },
+    Open(Box<WebSocket<Box<dyn Socket>>>),
     Over,
 }
 
@@ -97,12 +98,12 @@ pub struct Link {
 
 impl Link {
     /// Calls the daemon.
-    pub fn call(net: &Net, route: Route, upgrade: &Upgrade) -> Self {
+    pub fn call(net: &dyn Carrier, route: Route, upgrade: &Upgrade) -> Self {
         Self::raw(net, route, upgrade.bytes())
     }
 
     /// Calls the daemon and sends these bytes, whatever they are.
-    pub fn raw(net: &Net, route: Route, request: Vec<u8>) -> Self {
+    pub fn raw(net: &dyn Carrier, route: Route, request: Vec<u8>) -> Self {
         let end = net.call(route);
         Self { stage: Stage::Calling { end, request, written: 0, answer: Vec::new() }, close: None }
     }

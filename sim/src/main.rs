@@ -1,11 +1,18 @@
 //! `cargo sim`: runs simulated worlds. Exits 0 when every promise was kept, 1 when one was broken.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command's own output")]
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use runcast_core::planted::Bug;
+use runcast_sim::bugs;
+use runcast_sim::plan::Plan;
+use runcast_sim::play::Which;
+use runcast_sim::shrink::{Kept, Shrink};
 use runcast_sim::swarm::{self, Failure};
 use runcast_sim::trace::Show;
 use runcast_sim::world::Summary;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,15 +34,66 @@ enum What {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
         /// Print every line of its trace.
         #[arg(long)]
         trace: bool,
+        /// Plant this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
     },
     /// Run the same seed twice and compare all that happened.
     Meta {
         /// Which.
         #[arg(long)]
         seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+    },
+    /// Leave out of a failing seed's world all that has no part in its failure, and write what is left to a
+    /// file.
+    Shrink {
+        /// Which.
+        #[arg(long)]
+        seed: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// With this bug in its daemon.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Option<Bug>,
+        /// Worlds that are tried, at most.
+        #[arg(long, default_value_t = 400)]
+        tries: usize,
+        /// Where to; `seed-N.json` if it is not said.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Run the world that a file keeps.
+    Replay {
+        /// Which.
+        file: PathBuf,
+        /// Print every line of its trace.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Plant each bug in turn, and see whether an oracle reports it.
+    Bugs {
+        /// In the worlds of so many seeds, from 0 on.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// Only these.
+        #[arg(long, value_parser = bugs::named)]
+        bug: Vec<Bug>,
+        /// On so many threads.
+        #[arg(long, default_value_t = jobs())]
+        jobs: usize,
     },
     /// Run many seeds.
     Swarm {
@@ -45,6 +103,12 @@ enum What {
         /// On so many threads.
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
+        /// In which world.
+        #[arg(long, value_enum, default_value_t)]
+        world: Which,
+        /// Fail, too, if a state that matters never came about. For a thousand seeds or more.
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -63,24 +127,106 @@ fn jobs() -> usize {
 fn main() -> ExitCode {
     let began = Instant::now();
     let result = match Command::parse().what {
-        What::Run { seed, trace: false } => swarm::run_and_explain(seed),
-        What::Run { seed, trace: true } => swarm::run(seed, Show::Each(Box::new(|line| println!("{line}")))),
-        What::Meta { seed } => swarm::meta(seed),
-        What::Swarm { seeds, jobs } => many(seeds, jobs, began),
+        What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
+        What::Meta { seed, world } => swarm::meta(world, seed),
+        What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
+        What::Swarm { seeds, jobs, world, strict } => {
+            let result = many(world, seeds, jobs, began);
+            let missing = result.as_ref().map_or(Vec::new(), |total| total.tally.missing());
+            let told = tell(result, began);
+            missing.iter().for_each(|what| println!("never: {what}"));
+            return if strict && !missing.is_empty() { ExitCode::FAILURE } else { told };
+        }
+        What::Shrink { seed, world, bug, tries, out } => {
+            return done(shrink(bugs::plan(world, seed, bug), tries, out));
+        }
+        What::Replay { file, trace } => match replay(&file, trace) {
+            Ok(result) => result,
+            Err(error) => return done(Err(error)),
+        },
     };
     tell(result, began)
 }
 
-fn many(seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
+fn run(plan: &Plan, trace: bool) -> Result<Summary, Box<Failure>> {
+    match trace {
+        true => swarm::play(plan, Show::Each(Box::new(|line| println!("{line}")))),
+        false => swarm::play_and_explain(plan),
+    }
+}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn shrink(plan: Plan, tries: usize, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let seed = plan.seed;
+    let shrink = Shrink::new(plan, tries).map_err(anyhow::Error::msg)?;
+    let kept = shrink.finish(&mut |step| eprintln!("{step}"));
+    let file = out.unwrap_or_else(|| PathBuf::from(format!("seed-{seed}.json")));
+    std::fs::write(&file, serde_json::to_string_pretty(&kept)? + "\n")
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    let Plan { faults, users, workers, .. } = &kept.plan;
+    println!("{}", kept.why);
+    println!("{} faults, {} users, {} workers are left", faults.len(), users.len(), workers.len());
+    println!("reproduce: cargo sim replay {} --trace", file.display());
+    Ok(())
+}
+
+fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failure>>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let kept: Kept = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what `cargo sim shrink` writes", file.display()))?;
+    println!("kept for {}", kept.why);
+    Ok(run(&kept.plan, trace).map_err(|mut failure| {
+        failure.reproduce = format!("cargo sim replay {}", file.display());
+        failure
+    }))
+}
+
+fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = seeds.end.saturating_sub(seeds.start);
-    swarm::swarm(seeds, jobs, &|_, _| {
+    let total = swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();
         if told.fetch_max(due, Ordering::Relaxed) < due {
             eprintln!("{done} of {all} seeds");
         }
-    })
+    })?;
+    let each = began.elapsed().as_millis() / u128::from(all.max(1));
+    print!("{}", total.tally.table());
+    println!("{all} seeds, one every {each} ms on {jobs} threads");
+    Ok(total)
+}
+
+fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
+    if !cfg!(debug_assertions) {
+        println!(
+            "no bug can be planted in this build: use `cargo sim bugs`, whose profile checks everything"
+        );
+        return ExitCode::FAILURE;
+    }
+    // Most bugs end in an assertion somewhere: the table says so.
+    std::panic::set_hook(Box::new(|_| {}));
+    let bugs = if only.is_empty() { Bug::ALL } else { only };
+    let hunts = bugs::hunt_all(world, bugs, seeds, jobs, &|hunt| {
+        let caught = hunt
+            .caught
+            .as_ref()
+            .map_or("not seen".to_owned(), |failure| format!("{}: {}", failure.reproduce, failure.violation));
+        eprintln!("{}: {caught}", hunt.bug.as_str());
+    });
+    print!("{}", bugs::table(&hunts));
+    let missed = hunts.iter().filter(|hunt| hunt.caught.is_none()).count();
+    println!("{} of {} seen", hunts.len() - missed, hunts.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {

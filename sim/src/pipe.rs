@@ -5,9 +5,11 @@
 //! socket hangs here as it would there. Bytes take time, wait while the way is blocked, and come in order or not
 //! at all.
 
+use crate::carrier::{Carrier, Socket};
 use crate::dice::Dice;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
 use crate::tap::{Tap, Wrote};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,7 +20,7 @@ use std::rc::Rc;
 pub struct PipeId(pub u64);
 
 /// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Way {
     /// From the client to the daemon.
     Up,
@@ -135,7 +137,7 @@ impl Net {
         })))
     }
 
-    /// A client calls. Its end is usable once [`End::status`] says so.
+    /// A client calls. Its end is usable once [`Socket::status`] says so.
     pub fn call(&self, route: Route) -> End {
         let mut net = self.0.borrow_mut();
         net.made += 1;
@@ -261,13 +263,19 @@ impl Net {
     /// Makes every connection fast, for good.
     pub fn heal(&self) {
         let mut net = self.0.borrow_mut();
+        let now = net.schedule.now();
         net.slowness = 1;
         net.blocked = [[false; 2]; ZONES];
         for pipe in net.pipes.values_mut() {
             pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
             pipe.route.tiny = false;
             pipe.hole = false;
-            pipe.lanes[Way::Down as usize].free_at = 0;
+            // What is on its way over a slow line need not be for minutes.
+            let soon = now + pipe.route.latency;
+            let lane = &mut pipe.lanes[Way::Down as usize];
+            lane.free_at = 0;
+            lane.flight.iter_mut().for_each(|(at, _)| *at = soon.min(*at));
+            lane.arrive_due = false;
         }
         net.set_moving();
     }
@@ -423,14 +431,18 @@ pub enum Status {
     Connected,
 }
 
-impl End {
-    /// Which pipe.
-    pub fn id(&self) -> PipeId {
+impl Carrier for Net {
+    fn call(&self, route: Route) -> Box<dyn Socket> {
+        Box::new(self.call(route))
+    }
+}
+
+impl Socket for End {
+    fn id(&self) -> PipeId {
         self.id
     }
 
-    /// How far a client's call is.
-    pub fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let net = self.net.0.borrow();
         let pipe = &net.pipes[&self.id];
         match (pipe.connected, pipe.refused) {

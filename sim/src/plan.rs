@@ -1,18 +1,30 @@
 //! What a seed means: the whole cast of a world and all that goes wrong, drawn before it begins.
+//!
+//! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written to a file
+//! and played again.
 
+use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::pipe::ZONES;
+use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::settings;
 use runcast_core::config::Config;
+use runcast_core::planted::Planted;
 use runcast_core::time::Span;
+use serde::{Deserialize, Serialize};
 
 /// A world before it begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// In which world it is run.
+    #[serde(default)]
+    pub world: Which,
     /// Where all chance comes from.
     pub seed: u64,
     /// The daemon's.
+    #[serde(with = "settings")]
     pub config: Config,
     /// Who asks and watches.
     pub users: Vec<UserPlan>,
@@ -24,19 +36,27 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// The bug that the daemon has, if it has one.
+    #[serde(default, with = "bugs")]
+    pub planted: Planted,
 }
 
 /// A user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserPlan {
+    /// Its number, by which the oracles know it.
+    pub number: usize,
     /// As the token names it.
     pub name: String,
     /// Its devices.
     pub devices: Vec<DevicePlan>,
 }
 
+/// The application of such a device does not work before all is healed.
+pub const NEVER_ACKS: u64 = u64::MAX;
+
 /// How a device's connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Habit {
     /// Always there.
     Online,
@@ -49,13 +69,15 @@ pub enum Habit {
 }
 
 /// A device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DevicePlan {
+    /// Names its chances.
+    pub dice: u64,
     /// Its name; a viewer has none.
     pub name: Option<String>,
     /// How it comes and goes.
     pub habit: Habit,
-    /// It acknowledges after so many events (or half a second).
+    /// It acknowledges after so many events (or half a second); never, if they are [`NEVER_ACKS`].
     pub ack_every: u64,
     /// The window it asks for.
     pub window: Option<u64>,
@@ -68,7 +90,7 @@ pub struct DevicePlan {
 }
 
 /// What a client's connections are like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Network {
     /// Its zone.
     pub zone: usize,
@@ -83,8 +105,10 @@ pub struct Network {
 }
 
 /// A worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerPlan {
+    /// Names its chances.
+    pub dice: u64,
     /// Its name.
     pub name: String,
     /// The agents it serves, and how many runs of each.
@@ -93,6 +117,11 @@ pub struct WorkerPlan {
     pub network: Network,
     /// The mean time until its process crashes.
     pub crash_every: Option<Micros>,
+    /// It sends on when as much is unacknowledged as it was told.
+    #[serde(default)]
+    pub overruns: bool,
+    /// When its machine is gone for good, nobody knowing.
+    pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
     pub flap_every: Option<(Micros, Micros)>,
     /// Of 100 offers it declines so many …
@@ -115,7 +144,9 @@ impl Network {
 
     /// Whether only faults can keep something from getting through in time.
     pub fn is_good(&self) -> bool {
-        self.bytes_per_s >= 1_000_000 && !self.tiny
+        // A buffer full at a time goes there and back: a long event must not take seconds.
+        let full_a_second = SECOND / (2 * self.latency).max(1);
+        self.bytes_per_s >= 1_000_000 && !self.tiny && self.buffer as u64 * full_a_second >= 200_000
     }
 
     fn draw(dice: &mut Dice) -> Self {
@@ -134,6 +165,7 @@ impl DevicePlan {
     /// A device that is always there and only watches.
     pub fn watching(name: &str) -> Self {
         Self {
+            dice: 1_000,
             name: Some(name.to_owned()),
             habit: Habit::Online,
             ack_every: 1,
@@ -144,9 +176,11 @@ impl DevicePlan {
         }
     }
 
-    fn draw(dice: &mut Dice, index: usize, ask_every: Option<Micros>, deltas_max: u64) -> Self {
+    fn draw(dice: &mut Dice, at: (usize, usize), ask_every: Option<Micros>, deltas_max: u64) -> Self {
+        let (user, index) = at;
         let viewer = index > 0 && dice.chance(1, 8);
         Self {
+            dice: 1_000 + (user * 10 + index) as u64,
             name: (!viewer).then(|| format!("device-{index}")),
             habit: dice.pick(&[
                 Habit::Online,
@@ -156,7 +190,7 @@ impl DevicePlan {
                 Habit::Away,
                 Habit::Stuck,
             ]),
-            ack_every: dice.pick(&[1, 1, 8, 48]),
+            ack_every: if dice.chance(1, 15) { NEVER_ACKS } else { dice.pick(&[1, 1, 8, 48]) },
             window: dice.chance(1, 2).then(|| dice.log_uniform(1, 1024)),
             network: Network::draw(dice),
             ask_every,
@@ -169,10 +203,13 @@ impl WorkerPlan {
     /// A worker that does all it should.
     pub fn good(name: &str, agents: &[(&str, u64)]) -> Self {
         Self {
+            dice: 2_000,
             name: name.to_owned(),
             agents: agents.iter().map(|(agent, slots)| ((*agent).to_owned(), *slots)).collect(),
             network: Network::good(2),
             crash_every: None,
+            overruns: false,
+            dies_at: None,
             flap_every: None,
             declines: 0,
             ignores: 0,
@@ -187,7 +224,7 @@ impl WorkerPlan {
         let count = if index == 0 { agents.len() } else { dice.between(1, agents.len() as u64) as usize };
         let served: Vec<_> =
             (0..count).map(|n| (agents[(index + n) % agents.len()], dice.between(1, 8))).collect();
-        let good = Self::good(&format!("worker-{index}"), &served);
+        let good = Self { dice: 2_000 + index as u64, ..Self::good(&format!("worker-{index}"), &served) };
         let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
         if is_calm {
             return Self { network, ..good };
@@ -196,6 +233,8 @@ impl WorkerPlan {
         Self {
             network,
             crash_every: dice.chance(1, 4).then(|| dice.log_uniform(5 * SECOND, 40 * SECOND)),
+            overruns: dice.chance(1, 6),
+            dies_at: (index > 0 && dice.chance(1, 5)).then(|| dice.log_uniform(5 * SECOND, 60 * SECOND)),
             flap_every: dice.chance(1, 3).then(|| {
                 (dice.log_uniform(2 * SECOND, 30 * SECOND), dice.log_uniform(100 * MS, 30 * SECOND))
             }),
@@ -212,10 +251,16 @@ impl WorkerPlan {
 /// The agents of every world.
 pub const AGENTS: [&str; 3] = ["research", "write", "check"];
 
+/// Whether runs of an agent may be executed again.
+pub fn is_retryable(agent: &str) -> bool {
+    agent == "check"
+}
+
 impl Plan {
     /// A world of nobody, in which nothing goes wrong; for scenarios to fill.
     pub fn empty(seed: u64) -> Self {
         Self {
+            world: Which::default(),
             seed,
             config: Config::default(),
             users: Vec::new(),
@@ -223,7 +268,13 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            planted: Planted::default(),
         }
+    }
+
+    /// What a seed means in this world.
+    pub fn draw_for(world: Which, seed: u64) -> Self {
+        Self { world, ..Self::draw(seed) }
     }
 
     /// The world of a seed.
@@ -241,7 +292,9 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        Self { seed, config: draw_config(&mut dice), users, workers, hostile, faults, heal_at }
+        let (world, planted) = (Which::default(), Planted::default());
+        let config = draw_config(&mut dice);
+        Self { world, seed, config, users, workers, hostile, faults, heal_at, planted }
     }
 }
 
@@ -251,8 +304,9 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let devices = dice.between(1, 4) as usize;
     let every = (all_ask_every as f64 * shares * (user + 1) as f64 * devices as f64) as Micros;
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
-    let devices = (0..devices).map(|index| DevicePlan::draw(dice, index, Some(every), deltas_max)).collect();
-    UserPlan { name, devices }
+    let devices =
+        (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
+    UserPlan { number: user, name, devices }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {

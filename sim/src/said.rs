@@ -40,6 +40,9 @@ pub struct Said<'a> {
     /// The run.
     #[serde(borrow)]
     pub run: Option<Cow<'a, str>>,
+    /// The question that is asked or answered.
+    #[serde(borrow)]
+    pub request: Option<Cow<'a, str>>,
     /// The fencing number.
     pub attempt: Option<u64>,
     /// Which event.
@@ -57,6 +60,11 @@ pub struct Said<'a> {
     /// The key of an accepted run.
     #[serde(borrow)]
     pub key: Option<Cow<'a, str>>,
+    /// Of a `queue` notice: why.
+    #[serde(borrow)]
+    pub reason: Option<Cow<'a, str>>,
+    /// Of a `backlog` notice: how many events.
+    pub behind: Option<u64>,
     /// Whether that run was known.
     pub duplicate: Option<bool>,
     /// The state of a cancelled run.
@@ -139,9 +147,14 @@ pub struct EventData<'a> {
     /// How it ended.
     #[serde(borrow)]
     pub status: Option<Cow<'a, str>>,
+    /// Which question.
+    #[serde(borrow)]
+    pub request: Option<Cow<'a, str>>,
     /// Which worker.
     #[serde(borrow)]
     pub worker: Option<Cow<'a, str>>,
+    /// Whether a question's time ran out.
+    pub expired: Option<bool>,
 }
 
 impl<'a> Said<'a> {

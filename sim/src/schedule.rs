@@ -44,7 +44,7 @@ pub struct Schedule(Rc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    now: Cell<Micros>,
+    now: Rc<Cell<Micros>>,
     made: Cell<u64>,
     taken: Cell<u64>,
     events: RefCell<BTreeMap<(Micros, u64), Event>>,
@@ -54,6 +54,16 @@ impl Schedule {
     /// The present.
     pub fn now(&self) -> Micros {
         self.0.now.get()
+    }
+
+    /// Another queue by the same clock.
+    pub fn beside(&self) -> Self {
+        Self(Rc::new(Inner { now: self.0.now.clone(), ..Inner::default() }))
+    }
+
+    /// Turns the clock, where somebody else tells the time.
+    pub fn set(&self, now: Micros) {
+        self.0.now.set(now);
     }
 
     /// How many events have happened.
@@ -81,7 +91,7 @@ impl Schedule {
     /// Takes the next event, and moves the clock to it.
     pub fn pop(&self) -> Option<Event> {
         let ((time, _), event) = self.0.events.borrow_mut().pop_first()?;
-        self.0.now.set(time);
+        self.0.now.set(time.max(self.now()));
         self.0.taken.set(self.0.taken.get() + 1);
         Some(event)
     }

@@ -5,6 +5,7 @@
 //! after, or (with the power) into the middle of it.
 
 use crate::dice::Dice;
+use crate::faults::Moment;
 use crate::schedule::{Event, MS, Micros, Schedule};
 use runcast::storage::{Completion, Storage};
 use runcast::store::{CommitError, FOLD_ROWS, Store};
@@ -107,6 +108,26 @@ impl SimStorage {
     /// Whether it takes nothing before what it dropped is given again.
     pub fn is_full(&self) -> bool {
         self.dropped_from.is_some()
+    }
+
+    /// Whether it was given what it has not acknowledged.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether it is in the middle of this.
+    pub fn is_at(&self, moment: Moment) -> bool {
+        match &self.running {
+            Some((_, Job::Commit(..))) => moment == Moment::Commit,
+            Some((_, Job::Fold)) => moment == Moment::Fold,
+            Some((_, Job::Loads)) | None => false,
+        }
+    }
+
+    /// Whether it does what it is given without delay.
+    pub fn is_well(&self) -> bool {
+        let soon = self.schedule.now() + 100 * MS;
+        !self.is_full() && self.running.as_ref().is_none_or(|(at, _)| *at <= soon)
     }
 
     /// How many commits there were.

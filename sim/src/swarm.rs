@@ -1,9 +1,12 @@
 //! Running seeds: one, the same twice, many.
 
+use crate::bugs;
 use crate::oracles::Violation;
 use crate::plan::Plan;
+use crate::play::{self, Play, Which};
+use crate::schedule::Micros;
 use crate::trace::Show;
-use crate::world::{Summary, World};
+use crate::world::Summary;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +17,7 @@ use std::thread;
 /// Lines of the trace in the report of a failure.
 const LINES: usize = 60;
 
-/// A seed that broke a promise.
+/// A world that broke a promise.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The seed.
@@ -23,6 +26,8 @@ pub struct Failure {
     pub violation: Violation,
     /// The newest lines that concern the user, if they were kept.
     pub lines: Vec<String>,
+    /// The command that plays it again.
+    pub reproduce: String,
 }
 
 impl fmt::Display for Failure {
@@ -31,7 +36,7 @@ impl fmt::Display for Failure {
             writeln!(f, "{line}")?;
         }
         writeln!(f, "seed {}: {}", self.seed, self.violation)?;
-        write!(f, "reproduce: cargo sim run --seed {}", self.seed)
+        write!(f, "reproduce: {}", self.reproduce)
     }
 }
 
@@ -39,16 +44,31 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
-pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
-    let mut world = World::new(Plan::draw(seed), show);
-    let result = catch_unwind(AssertUnwindSafe(|| world.finish())).unwrap_or_else(|panic| {
+pub fn run(world: Which, seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
+    play(&Plan::draw_for(world, seed), show)
+}
+
+/// Runs the world of a plan.
+///
+/// # Errors
+/// What it broke. A panic of the daemon counts as that.
+pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
+    let mut world = play::world(plan.clone(), show);
+    judge(&mut *world, Micros::MAX).map_err(|violation| {
+        let lines = world.trace().last(violation.user, LINES);
+        let seed = plan.seed;
+        let flags = [plan.world.flag(), &bugs::flag(plan.planted)].concat();
+        let reproduce = format!("cargo sim run --seed {seed}{flags}");
+        Box::new(Failure { seed, violation, lines, reproduce })
+    })
+}
+
+/// Runs a world, at most for so long; a panic is a broken promise, too.
+pub(crate) fn judge(world: &mut dyn Play, time: Micros) -> Result<Summary, Violation> {
+    catch_unwind(AssertUnwindSafe(|| world.finish_within(time))).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
         Err(Violation { at: world.summary().time, oracle: "panic", user: None, what: what.to_owned() })
-    });
-    result.map_err(|violation| {
-        let lines = world.trace().last(violation.user, LINES);
-        Box::new(Failure { seed, violation, lines })
     })
 }
 
@@ -56,8 +76,16 @@ pub fn run(seed: u64, show: Show) -> Result<Summary, Box<Failure>> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_and_explain(seed: u64) -> Result<Summary, Box<Failure>> {
-    run(seed, Show::Hash).map_err(|mut first| match run(seed, Show::Keep) {
+pub fn run_and_explain(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
+    play_and_explain(&Plan::draw_for(world, seed))
+}
+
+/// The same with a plan.
+///
+/// # Errors
+/// As [`play()`].
+pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
+    play(plan, Show::Hash).map_err(|mut first| match play(plan, Show::Keep) {
         Err(again) => again,
         Ok(_) => {
             first.violation.what.push_str(" (and not when run again: O20 is broken as well)");
@@ -70,16 +98,17 @@ pub fn run_and_explain(seed: u64) -> Result<Summary, Box<Failure>> {
 ///
 /// # Errors
 /// What the seed broke, or that it did not happen the same way twice.
-pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
-    let first = run(seed, Show::Hash)?;
-    let second = run(seed, Show::Keep)?;
+pub fn meta(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
+    let first = run(world, seed, Show::Hash)?;
+    let second = run(world, seed, Show::Keep)?;
     if first == second {
         return Ok(first);
     }
     let mut what = "the same seed has happened in two ways".to_owned();
     let _ = write!(what, ": {first:?}, then {second:?}");
     let violation = Violation { at: first.time, oracle: "O20", user: None, what };
-    Err(Box::new(Failure { seed, violation, lines: Vec::new() }))
+    let reproduce = format!("cargo sim meta --seed {seed}{}", world.flag());
+    Err(Box::new(Failure { seed, violation, lines: Vec::new(), reproduce }))
 }
 
 /// Runs many seeds on `jobs` threads. `progress` is told of each that is done, in whatever order.
@@ -87,6 +116,7 @@ pub fn meta(seed: u64) -> Result<Summary, Box<Failure>> {
 /// # Errors
 /// The failure with the lowest seed of those that were found before all stopped.
 pub fn swarm(
+    world: Which,
     seeds: Range<u64>,
     jobs: usize,
     progress: &(dyn Fn(u64, &Summary) + Sync),
@@ -101,7 +131,7 @@ pub fn swarm(
             if seed >= seeds.end {
                 return;
             }
-            match run_and_explain(seed) {
+            match run_and_explain(world, seed) {
                 Ok(summary) => {
                     total.lock().expect("no thread panics with it").add(&summary);
                     progress(seed, &summary);
@@ -136,6 +166,7 @@ impl Summary {
         self.resets += other.resets;
         self.partitions += other.partitions;
         self.hash = self.hash.wrapping_add(other.hash);
+        self.tally.add(&other.tally);
     }
 }
 

@@ -6,20 +6,25 @@ use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
-use crate::faults::Fault;
+use crate::faults::{Fault, Moment};
 use crate::oracles::complete::Patience;
 use crate::oracles::limits::Limits;
+use crate::oracles::truth::Truth;
 use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId, Way};
 use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
+use crate::sometimes::Tally;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
 
 /// How often the oracles that watch time look around.
-const LOOK_EVERY: Micros = 250 * MS;
+pub(crate) const LOOK_EVERY: Micros = 250 * MS;
 /// After a fault, time for those whom it hit to be heard again.
-const CALM_AFTER: Micros = 5 * SECOND;
+pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
+
+/// The number of the first hostile client's user.
+const HOSTILE: usize = 900;
 
 /// What happened in a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,12 +49,16 @@ pub struct Summary {
     pub partitions: u64,
     /// The hash over the trace.
     pub hash: u64,
+    /// How often the states came about that matter.
+    pub tally: Tally,
 }
 
 /// A world.
 #[derive(Debug)]
 pub struct World {
     plan: Plan,
+    /// A crash that waits for its moment, and how long the daemon is down then.
+    ambush: Option<(Moment, Micros)>,
     schedule: Schedule,
     net: Net,
     trace: Trace,
@@ -76,9 +85,9 @@ impl World {
         let dice = |owner| Dice::new(plan.seed, owner);
         let net = Net::new(schedule.clone(), dice(1));
         let trace = Trace::new(schedule.clone(), show);
-        let config = plan.config.clone();
-        let limits = Limits::new(config.runs.active, config.runs.active_per_user);
-        let daemon = Daemon::new(config, schedule.clone(), net.clone(), trace.clone(), dice(2));
+        let runs = &plan.config.runs;
+        let limits = Limits::new(runs.active, runs.active_per_user);
+        let daemon = Daemon::new(&plan, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));
@@ -90,6 +99,7 @@ impl World {
             oracles: Oracles::new(schedule.clone(), limits),
             planned: actors.iter().map(Actor::deadline).collect(),
             plan,
+            ambush: None,
             schedule,
             net,
             trace,
@@ -111,7 +121,15 @@ impl World {
     /// # Errors
     /// The first promise that is broken.
     pub fn finish(&mut self) -> Result<Summary, Violation> {
-        while !(self.patience.is_some() && self.missing().is_none()) {
+        self.finish_within(Micros::MAX)
+    }
+
+    /// The same, but stops after so much time, with nothing judged that has not happened by then.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub fn finish_within(&mut self, time: Micros) -> Result<Summary, Violation> {
+        while !(self.patience.is_some() && self.missing().is_none()) && self.schedule.now() < time {
             self.step_through(LOOK_EVERY)?;
             if self.patience.is_none() && self.schedule.now() >= self.plan.heal_at {
                 self.heal();
@@ -159,6 +177,7 @@ impl World {
             commits: self.daemon.commits,
             turns: self.daemon.turns,
             hash: self.trace.hash(),
+            tally: self.daemon.tally(&self.oracles),
             ..self.summary
         }
     }
@@ -197,10 +216,7 @@ impl World {
     }
 
     fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.actors.iter().filter_map(|actor| match actor {
-            Actor::Device(device) => Some(&**device),
-            Actor::Worker(_) | Actor::Hostile(_) => None,
-        })
+        devices(&self.actors)
     }
 
     /// One event.
@@ -211,6 +227,7 @@ impl World {
         if let Some(event) = self.schedule.pop() {
             self.happen(event);
             self.settle();
+            self.spring();
         }
         match self.oracles.broken() {
             Some(violation) => Err(violation.clone()),
@@ -218,9 +235,24 @@ impl World {
         }
     }
 
+    /// The moment may have come for which a crash waits.
+    fn spring(&mut self) {
+        if let Some((during, down)) = self.ambush
+            && self.daemon.is_at(during)
+        {
+            self.ambush = None;
+            self.trace.note(Of::World, format_args!("it is the moment: {during:?}"));
+            self.kill(down);
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Call(id) => self.daemon.call(id),
+            Event::Call(id) => {
+                if let Some(end) = self.net.answer(id, self.daemon.is_up()) {
+                    self.daemon.accept(Box::new(end));
+                }
+            }
             Event::Arrive(id, way) => self.net.arrive(id, way),
             Event::Room(id, way) => self.net.room(id, way),
             Event::Turn => {
@@ -247,6 +279,8 @@ impl World {
                 if calm > 0 || self.plan.faults.is_empty() {
                     self.oracles.look(calm);
                 }
+                let is_calm = calm > 0 || self.plan.faults.is_empty();
+                self.daemon.look(&mut self.oracles, is_calm.then_some(calm));
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
         }
@@ -260,6 +294,7 @@ impl World {
             self.oracles.wrote(id, &wrote);
         }
         self.written = written;
+        self.oracles.settle();
         if self.oracles.limits.is_suspicious() {
             let active = self.daemon.active();
             let judgement = self.oracles.limits.settle(&active);
@@ -337,13 +372,20 @@ impl World {
                 }
             }
             Fault::Kill { time } if self.daemon.is_up() => self.kill(*time),
+            Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
             Fault::PowerLoss { time } if self.daemon.is_up() => {
                 self.net.set_host(false);
                 self.daemon.lose_power(&mut self.oracles);
                 self.summary.crashes += 1;
                 self.schedule.after(*time, Event::Boot);
             }
-            Fault::Kill { .. } | Fault::PowerLoss { .. } => {}
+            Fault::NewDisk { time } if self.daemon.is_up() => {
+                self.net.set_host(false);
+                self.daemon.lose_disk(&mut self.oracles);
+                self.summary.crashes += 1;
+                self.schedule.after(*time, Event::Boot);
+            }
+            Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -392,7 +434,9 @@ impl World {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
+            | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
             | Fault::Jump { .. } => {}
         }
@@ -411,6 +455,7 @@ impl World {
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);
         self.daemon.stall(0);
+        self.ambush = None;
         self.patience = Some(Patience::new(now));
         self.calm_since = now + CALM_AFTER;
         for index in 0..self.actors.len() {
@@ -420,28 +465,16 @@ impl World {
         self.settle();
     }
 
-    /// What is not at rest, if anything.
     fn missing(&mut self) -> Option<String> {
-        let alive = self.oracles.truth.alive();
-        if alive > 0 {
-            let truth = &self.oracles.truth;
-            let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
-            return Some(format!("{alive} runs have not ended, one is {run:?}"));
-        }
-        let truth = &mut self.oracles.truth;
-        self.actors.iter().find_map(|actor| match actor {
-            Actor::Device(device) => device.missing(truth),
-            Actor::Worker(_) | Actor::Hostile(_) => None,
-        })
+        missing(&mut self.oracles.truth, &self.actors)
     }
 
     fn look_at_progress(&mut self) -> Result<(), Violation> {
         let now = self.schedule.now();
-        let positions: u64 = self.devices().map(Device::position).sum();
-        let stored: u64 = self.oracles.truth.streams().map(|(_, log)| log.head()).sum();
+        let progress = progress(&self.oracles.truth, &self.actors);
         let missing = self.missing().unwrap_or_default();
         let Some(patience) = &mut self.patience else { return Ok(()) };
-        patience.look(now, positions + stored, &missing).map_err(|(oracle, what)| Violation {
+        patience.look(now, progress, &missing).map_err(|(oracle, what)| Violation {
             at: now,
             oracle,
             user: None,
@@ -450,21 +483,45 @@ impl World {
     }
 }
 
+fn devices(actors: &[Actor]) -> impl Iterator<Item = &Device> {
+    actors.iter().filter_map(|actor| match actor {
+        Actor::Device(device) => Some(&**device),
+        Actor::Worker(_) | Actor::Hostile(_) => None,
+    })
+}
+
+/// What is not at rest, if anything.
+pub(crate) fn missing(truth: &mut Truth, actors: &[Actor]) -> Option<String> {
+    let alive = truth.alive();
+    if alive > 0 {
+        let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
+        return Some(format!("{alive} runs have not ended, one is {run:?}"));
+    }
+    devices(actors).find_map(|device| device.missing(truth))
+}
+
+/// A number that changes with progress.
+pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
+    let positions: u64 = devices(actors).map(Device::progress).sum();
+    let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
+    positions + stored
+}
+
 /// All actors of a plan: devices by user, then workers, then the hostile.
-fn cast(plan: &Plan) -> Vec<Actor> {
-    let dice = |index: usize| Dice::new(plan.seed, 1_000 + index as u64);
+pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
+    let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
-    for (number, user) in plan.users.iter().enumerate() {
+    for user in &plan.users {
         for device in &user.devices {
-            let device = Device::new(device.clone(), number, &user.name, dice(actors.len()));
+            let device = Device::new(device.clone(), user.number, &user.name, dice(device.dice));
             actors.push(Actor::Device(Box::new(device)));
         }
     }
     for worker in &plan.workers {
-        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(actors.len())))));
+        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(worker.dice)))));
     }
     for n in 0..plan.hostile {
-        let hostile = Hostile::new(plan.users.len() + n, Network::good(1), dice(actors.len()));
+        let hostile = Hostile::new(HOSTILE + n, Network::good(1), dice(3_000 + n as u64));
         actors.push(Actor::Hostile(Box::new(hostile)));
     }
     actors

@@ -4,12 +4,14 @@
 //! and each wait has a bound ([`PATIENCE`]) past which the test fails.
 
 mod daemon;
+mod http;
 mod socket;
 mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door};
+pub use daemon::{Daemon, Door, runcast};
+pub use http::{Answer, Ask};
 pub use socket::{Ended, Socket, raw_request};
 pub use token::{SECRET, claims, sign, token};
 pub use user::User;

@@ -1,5 +1,6 @@
 //! The codes of PROTOCOL §5: errors, their HTTP status, close codes.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -74,8 +75,16 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, false;
     /// The same key with another body.
     KeyReused = "key_reused", 409, false;
+    /// The thread has a run, and the request would not wait.
+    ThreadBusy = "thread_busy", 409, true;
+    /// Nobody waits for this input.
+    InputNotAwaited = "input_not_awaited", 409, false;
+    /// Someone was faster.
+    InputAlreadyGiven = "input_already_given", 409, false;
     /// An acknowledgement past what was sent.
     AckAhead = "ack_ahead", 409, false;
+    /// The position is of another incarnation of the stream, trimmed, or past its head.
+    Reset = "reset", 409, false;
     /// Longer than allowed.
     TooLarge = "too_large", 413, false;
     /// An upgrade without `runcast.v1`.
@@ -86,6 +95,8 @@ codes! {
     QueueFull = "queue_full", 429, true;
     /// This user's queue is full.
     UserQueueFull = "user_queue_full", 429, true;
+    /// The agent fails, and nothing is given to it for a while.
+    AgentUnavailable = "agent_unavailable", 503, true;
     /// More than the daemon can take.
     Overloaded = "overloaded", 503, true;
     /// The store takes nothing at present.
@@ -109,12 +120,14 @@ pub struct Refusal {
     pub hint: &'static str,
     /// When to try again, in milliseconds.
     pub retry_ms: Option<u64>,
+    /// What else is wrong with the same request.
+    pub also: Box<[Refusal]>,
 }
 
 impl Refusal {
     /// A refusal that trying again will not change.
     pub fn new(code: Code, message: impl Into<String>, hint: &'static str) -> Self {
-        Self { code, message: message.into(), hint, retry_ms: None }
+        Self { code, message: message.into(), hint, retry_ms: None, also: Box::default() }
     }
 
     /// The same, with the time after which trying again makes sense.

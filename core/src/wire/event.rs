@@ -2,8 +2,8 @@
 
 use super::error::{Code, Refusal};
 use super::json::{Field, Fields, Object, ObjectPayload, wrong};
-use crate::ids::{Call, RunId, Thread};
-use crate::time::WallMs;
+use crate::ids::{Call, Request, RunId, Thread};
+use crate::time::{Span, WallMs};
 use alloc::borrow::Cow;
 use alloc::format;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -49,6 +49,12 @@ events! {
     StepCompleted = "step_completed";
     /// The run goes on.
     RunProgress = "run_progress";
+    /// The user is asked; the run waits.
+    InputRequired = "input_required";
+    /// The user has said something, or nothing in time.
+    InputReceived = "input_received";
+    /// The attempt was lost; another follows.
+    RunRetrying = "run_retrying";
     /// Anything else a worker has to say.
     Custom = "custom";
     /// The run has ended.
@@ -62,13 +68,24 @@ pub struct WorkerEvent<'a> {
     pub kind: Kind,
     /// Of which tool call, where it is of one.
     pub call: Option<Call>,
+    /// What it asks the user, where it does.
+    pub question: Option<Question>,
     /// Its data, as written.
     pub data: &'a str,
 }
 
+/// What a run asks its user.
+#[derive(Debug)]
+pub struct Question {
+    /// Its name.
+    pub request: Request,
+    /// How long an answer is waited for.
+    pub expires: Option<Span>,
+}
+
 impl<'a> Field<'a> for Kind {
     const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, \
-        step_started, step_completed, run_progress or custom";
+        step_started, step_completed, run_progress, input_required or custom";
     fn read(raw: &'a str) -> Option<Self> {
         let word = <Cow<'a, str>>::read(raw)?;
         Self::ALL.iter().copied().find(|kind| kind.as_str() == word && kind.is_workers())
@@ -78,7 +95,14 @@ impl<'a> Field<'a> for Kind {
 impl Kind {
     /// Whether a worker may write it.
     const fn is_workers(self) -> bool {
-        !matches!(self, Self::RunQueued | Self::AgentStarted | Self::AgentCompleted)
+        !matches!(
+            self,
+            Self::RunQueued
+                | Self::AgentStarted
+                | Self::InputReceived
+                | Self::RunRetrying
+                | Self::AgentCompleted
+        )
     }
 }
 
@@ -91,7 +115,8 @@ pub fn read<'a>(fields: &Fields<'a>) -> Result<WorkerEvent<'a>, Refusal> {
         let kind = fields.required::<Kind>("event")?;
         let data = fields.required::<ObjectPayload<'_>>("data")?;
         let call = check(kind, &data.fields)?;
-        Ok(WorkerEvent { kind, call, data: data.text })
+        let question = if kind == Kind::InputRequired { Some(question(&data.fields)?) } else { None };
+        Ok(WorkerEvent { kind, call, question, data: data.text })
     })();
     checked.map_err(|refusal: Refusal| Refusal { code: Code::BadEvent, ..refusal })
 }
@@ -125,10 +150,20 @@ fn check(kind: Kind, data: &Fields<'_>) -> Result<Option<Call>, Refusal> {
         Kind::StepStarted | Kind::StepCompleted => data.required::<Cow<'_, str>>("step").map(|_| None),
         Kind::RunProgress => percent(data, true).map(|()| None),
         Kind::Custom => data.required::<Cow<'_, str>>("name").map(|_| None),
-        Kind::RunQueued | Kind::AgentStarted | Kind::AgentCompleted => {
-            unreachable!("no worker's event: {kind:?}")
-        }
+        Kind::InputRequired => Ok(None),
+        Kind::RunQueued
+        | Kind::AgentStarted
+        | Kind::InputReceived
+        | Kind::RunRetrying
+        | Kind::AgentCompleted => unreachable!("no worker's event: {kind:?}"),
     }
+}
+
+fn question(data: &Fields<'_>) -> Result<Question, Refusal> {
+    data.required::<Cow<'_, str>>("prompt")?;
+    data.optional::<ObjectPayload<'_>>("schema")?;
+    let expires = data.optional::<u64>("expires_ms")?.map(Span::millis);
+    Ok(Question { request: data.required("request")?, expires })
 }
 
 /// A percentage: its text is a number from 0 to 100. Compared as text, since the core knows no fractions.
@@ -183,6 +218,14 @@ pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
             .raw("data", data)
             .finish(),
     )
+}
+
+/// Whether an event is of this thread. Names have nothing to escape, and no text of anyone else comes before.
+pub fn is_of_thread(event: &Bytes, thread: &Thread) -> bool {
+    const FIELD: &[u8] = b",\"thread\":\"";
+    let Some(at) = event.windows(FIELD.len()).position(|window| window == FIELD) else { return false };
+    let rest = &event[at + FIELD.len()..];
+    rest.strip_prefix(thread.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b'"'))
 }
 
 /// The same event, marked as the `n`th retry.

@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else {
             return Err(wrong(name, T::EXPECTED, "nothing"));
         };
-        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, &excerpt(raw.get())))
+        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, raw.get()))
     }
 
     /// A field that may be absent or null.
@@ -66,6 +66,15 @@ impl<'a> Fields<'a> {
             Some(raw) if raw.get() == "null" => Ok(None),
             Some(_) => self.required(name).map(Some),
         }
+    }
+
+    /// Puts a field in, in the place of one that is there. `value` is JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn put(&mut self, name: &'a str, value: &'a str) {
+        let value = serde_json::from_str(value).expect("only JSON is put into a message");
+        self.0.push((Cow::Borrowed(name), value));
     }
 
     /// Whether a field is there and not null.
@@ -82,11 +91,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The refusal of a field.
+/// The refusal of a field. Of a long `found` only the beginning is told.
 pub fn wrong(field: &str, expected: &str, found: &str) -> Refusal {
     Refusal::new(
         Code::BadMessage,
-        format!("field `{field}`: expected {expected}, found {found}"),
+        format!("field `{field}`: expected {expected}, found {}", excerpt(found)),
         "see the message's fields in the protocol",
     )
 }
@@ -175,7 +184,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(Thread, Agent, WorkerName, Device, Key, Call, RunId, Epoch);
+name_fields!(User, Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

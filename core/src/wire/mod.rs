@@ -3,5 +3,6 @@
 pub mod error;
 pub mod event;
 pub mod json;
+pub mod query;
 pub mod user;
 pub mod worker;

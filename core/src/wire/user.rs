@@ -3,12 +3,14 @@
 use super::error::{Code, Refusal};
 use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
 use crate::effect::Token;
-use crate::ids::{Agent, Device, Epoch, Key, RunId, Thread};
+use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread, User};
 use crate::time::Span;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// The longest `id` of a request, in bytes.
 pub const ID_BYTES: usize = 128;
@@ -33,6 +35,8 @@ pub enum Body {
     Run(Ask),
     /// A run is to end.
     Cancel(RunId),
+    /// A run is told something.
+    Input(Input),
     /// Events were processed.
     Ack(u64),
     /// A sign of life.
@@ -86,6 +90,10 @@ pub struct Ask {
     pub agent: Agent,
     /// What is asked, as written.
     pub input: Bytes,
+    /// Which of its user's runs goes first.
+    pub priority: Priority,
+    /// What is to happen when its thread is busy.
+    pub on_busy: OnBusy,
     /// Time for one attempt.
     pub timeout: Option<Span>,
     /// The run that asked for this one.
@@ -96,6 +104,81 @@ pub struct Ask {
     pub digest: u128,
 }
 
+/// `input`: an answer, or steering.
+#[derive(Debug)]
+pub struct Input {
+    /// To which run.
+    pub run: RunId,
+    /// To which of its questions; none for steering.
+    pub request: Option<ids::Request>,
+    /// What is said, as written.
+    pub data: Bytes,
+    /// Makes a repeated input the same input.
+    pub key: Option<Key>,
+    /// Tells whether two inputs with one key are the same.
+    pub digest: u128,
+}
+
+/// Which of a user's own runs goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// After the others, but not for ever.
+    Low,
+    /// In its turn.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+impl Priority {
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+/// What is to happen when the thread has a run that has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBusy {
+    /// The new one waits.
+    #[default]
+    Enqueue,
+    /// The new one is refused.
+    Reject,
+    /// The others are cancelled.
+    Interrupt,
+}
+
+impl<'a> Field<'a> for Priority {
+    const EXPECTED: &'static str = "low, normal or high";
+    fn read(raw: &'a str) -> Option<Self> {
+        match <Cow<'a, str>>::read(raw)?.as_ref() {
+            "low" => Some(Self::Low),
+            "normal" => Some(Self::Normal),
+            "high" => Some(Self::High),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Field<'a> for OnBusy {
+    const EXPECTED: &'static str = "enqueue, reject or interrupt";
+    fn read(raw: &'a str) -> Option<Self> {
+        match <Cow<'a, str>>::read(raw)?.as_ref() {
+            "enqueue" => Some(Self::Enqueue),
+            "reject" => Some(Self::Reject),
+            "interrupt" => Some(Self::Interrupt),
+            _ => None,
+        }
+    }
+}
+
 /// Why a message was not read, with what of it was.
 #[derive(Debug)]
 pub struct Unread {
@@ -104,7 +187,13 @@ pub struct Unread {
     /// Its `type`.
     pub of: Option<String>,
     /// Why.
-    pub refusal: Refusal,
+    pub refusal: Box<Refusal>,
+}
+
+impl Unread {
+    fn new(id: Option<String>, of: Option<String>, refusal: Refusal) -> Self {
+        Self { id, of, refusal: Box::new(refusal) }
+    }
 }
 
 impl<'a> Field<'a> for From {
@@ -129,23 +218,23 @@ impl<'a> Field<'a> for From {
 /// # Errors
 /// Why it cannot be read, with its `id` and `type` where those can.
 pub fn read(text: &str) -> Result<Request, Unread> {
-    let fields = Fields::parse(text).map_err(|refusal| Unread { id: None, of: None, refusal })?;
+    let fields = Fields::parse(text).map_err(|refusal| Unread::new(None, None, refusal))?;
     let id = match fields.optional::<Cow<'_, str>>("id") {
         Ok(id) if id.as_ref().is_none_or(|id| id.len() <= ID_BYTES) => id.map(Cow::into_owned),
         Ok(_) => {
             let refusal = wrong("id", "a string of at most 128 bytes", "a longer one");
-            return Err(Unread { id: None, of: None, refusal });
+            return Err(Unread::new(None, None, refusal));
         }
-        Err(refusal) => return Err(Unread { id: None, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(None, None, refusal)),
     };
     let kind = match fields.required::<Cow<'_, str>>("type") {
         Ok(kind) => kind,
-        Err(refusal) => return Err(Unread { id, of: None, refusal }),
+        Err(refusal) => return Err(Unread::new(id, None, refusal)),
     };
     match body(&kind, &fields) {
         Ok(body) => Ok(Request { id, body }),
-        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread { id, of: None, refusal }),
-        Err(refusal) => Err(Unread { id, of: Some(kind.into_owned()), refusal }),
+        Err(refusal) if refusal.code == Code::UnknownType => Err(Unread::new(id, None, refusal)),
+        Err(refusal) => Err(Unread::new(id, Some(kind.into_owned()), refusal)),
     }
 }
 
@@ -154,10 +243,10 @@ fn body(kind: &str, fields: &Fields<'_>) -> Result<Body, Refusal> {
         "hello" => hello(fields).map(Body::Hello),
         "run" => ask(fields).map(Body::Run),
         "cancel" => fields.required("run").map(Body::Cancel),
-        "ack" if fields.has("topic") => Err(wrong("topic", "no topic: none is subscribed", "one")),
-        "ack" => fields.required("seq").map(Body::Ack),
+        "input" => input(fields, fields.required("run")?).map(Body::Input),
+        "ack" => no_topic(fields).and_then(|()| fields.required("seq")).map(Body::Ack),
         "ping" => fields.optional("n").map(Body::Ping),
-        _ => Err(unknown_type(kind, "hello, run, cancel, ack, ping")),
+        _ => Err(unknown_type(kind, "hello, run, cancel, input, ack, ping")),
     }
 }
 
@@ -203,12 +292,6 @@ const META_RESERVED: [&str; 5] = ["user", "run", "thread", "agent", "runcast"];
 const META_BYTES: usize = 4096;
 
 fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
-    if let Some(other) = fields.optional::<Cow<'_, str>>("priority")?.filter(|word| word != "normal") {
-        return Err(wrong("priority", "\"normal\": this daemon knows no other yet", &other));
-    }
-    if let Some(other) = fields.optional::<Cow<'_, str>>("on_busy")?.filter(|word| word != "enqueue") {
-        return Err(wrong("on_busy", "\"enqueue\": this daemon knows no other yet", &other));
-    }
     let meta = fields.optional::<ObjectPayload<'_>>("meta")?;
     if let Some(meta) = &meta {
         if let Some(reserved) = META_RESERVED.iter().find(|name| meta.fields.has(name)) {
@@ -223,23 +306,122 @@ fn ask(fields: &Fields<'_>) -> Result<Ask, Refusal> {
         thread: fields.optional("thread")?,
         agent: fields.required("agent")?,
         input: Bytes::copy_from_slice(fields.required::<Payload<'_>>("input")?.0.as_bytes()),
+        priority: fields.optional("priority")?.unwrap_or_default(),
+        on_busy: fields.optional("on_busy")?.unwrap_or_default(),
         timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
         parent: fields.optional("parent")?,
         meta: meta.map(|meta| Bytes::copy_from_slice(meta.text.as_bytes())),
-        digest: fields.digest(&["id", "key"]),
+        digest: fields.digest(&["id", "key", "type", "user"]),
     })
+}
+
+fn input(fields: &Fields<'_>, run: RunId) -> Result<Input, Refusal> {
+    Ok(Input {
+        run,
+        request: fields.optional("request")?,
+        data: Bytes::copy_from_slice(fields.required::<Payload<'_>>("data")?.0.as_bytes()),
+        key: fields.optional("key")?,
+        digest: fields.digest(&["id", "key", "type", "run"]),
+    })
+}
+
+/// Reads the body of an HTTP request for a run: the user whose it is to be, if one is named, and the run.
+/// `thread` and `key` are those of the path and the header.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_run(
+    body: &str,
+    thread: Option<&Thread>,
+    key: Option<Key>,
+) -> Result<(Option<User>, Ask), Refusal> {
+    let quoted = thread.map(|thread| format!("\"{thread}\""));
+    let mut fields = Fields::parse(body)?;
+    if let (Some(thread), Some(quoted)) = (thread, &quoted) {
+        if let Some(other) = fields.optional::<Thread>("thread")?
+            && other != *thread
+        {
+            return Err(wrong("thread", "the thread of the path, or none", other.as_str()));
+        }
+        fields.put("thread", quoted);
+    }
+    let ask = ask(&fields)?;
+    let key = one_key(ask.key, key)?;
+    Ok((fields.optional("user")?, Ask { key, ..ask }))
+}
+
+/// Reads the body of an HTTP request with an input for `run`. `key` is that of the header.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_input(body: &str, run: RunId, key: Option<Key>) -> Result<Input, Refusal> {
+    let input = input(&Fields::parse(body)?, run)?;
+    let key = one_key(input.key, key)?;
+    Ok(Input { key, ..input })
+}
+
+/// A key may come in the body, in the header, or the same in both.
+fn one_key(body: Option<Key>, header: Option<Key>) -> Result<Option<Key>, Refusal> {
+    match (body, header) {
+        (Some(body), Some(header)) if body != header => {
+            Err(wrong("key", "the key of the header `Idempotency-Key`, or none", body.as_str()))
+        }
+        (body, header) => Ok(header.or(body)),
+    }
+}
+
+/// An acknowledgement over HTTP.
+#[derive(Debug)]
+pub struct Ack {
+    /// As which device.
+    pub device: Device,
+    /// In which incarnation of the stream.
+    pub epoch: Epoch,
+    /// Up to which event.
+    pub seq: u64,
+}
+
+/// Reads the body of an HTTP acknowledgement.
+///
+/// # Errors
+/// `bad_json`, or `bad_message`, naming the field and what was expected.
+pub fn read_ack(body: &str) -> Result<Ack, Refusal> {
+    let fields = Fields::parse(body)?;
+    no_topic(&fields)?;
+    Ok(Ack {
+        device: fields.required("device")?,
+        epoch: fields.required("epoch")?,
+        seq: fields.required("seq")?,
+    })
+}
+
+fn no_topic(fields: &Fields<'_>) -> Result<(), Refusal> {
+    if fields.has("topic") { Err(wrong("topic", "no topic: none is subscribed", "one")) } else { Ok(()) }
 }
 
 /// `error`.
 pub fn error(of: Option<&str>, id: Option<&str>, refusal: &Refusal) -> Object {
-    Object::message("error")
+    let error = Object::message("error")
         .maybe_str("of", of)
         .maybe_str("id", id)
         .str("code", refusal.code.as_str())
         .str("message", &refusal.message)
         .str("hint", refusal.hint)
         .maybe_raw("retry_ms", refusal.retry_ms)
-        .raw("temporary", refusal.code.is_temporary())
+        .raw("temporary", refusal.code.is_temporary());
+    with_also(error, refusal)
+}
+
+/// Adds what else is wrong with the same request, if anything is.
+pub fn with_also(error: Object, refusal: &Refusal) -> Object {
+    if refusal.also.is_empty() {
+        return error;
+    }
+    let also = refusal.also.iter().map(|other| {
+        let code = Object::new().str("code", other.code.as_str());
+        code.str("message", &other.message).str("hint", other.hint)
+    });
+    error.list("also", also)
 }
 
 /// `ok` to the request `of`.
@@ -256,6 +438,7 @@ pub fn accepted(id: Option<&str>, key: Option<&Key>, run: &RunId, thread: &Threa
         .str("thread", thread.as_str())
         .raw("position", place.position)
         .raw("ahead", place.ahead)
+        .maybe_raw("eta_ms", place.eta_ms)
         .raw("duplicate", place.duplicate)
 }
 
@@ -266,6 +449,8 @@ pub struct Place {
     pub position: u64,
     /// Queued runs that start before it.
     pub ahead: u64,
+    /// The wait to expect, in milliseconds, if that is known.
+    pub eta_ms: Option<u64>,
     /// Whether the run was there before.
     pub duplicate: bool,
 }

@@ -51,6 +51,8 @@ pub enum Body<'a> {
         /// Up to which.
         i: u64,
     },
+    /// No more runs, please.
+    Drain,
     /// A sign of life.
     Beat,
 }
@@ -138,6 +140,8 @@ pub struct Serves {
     pub agent: Agent,
     /// How many runs at once.
     pub slots: usize,
+    /// Whether its runs may be executed again after they were lost.
+    pub retryable: bool,
     /// Time for one attempt.
     pub timeout: Option<Span>,
 }
@@ -162,8 +166,9 @@ fn body<'a>(kind: &str, fields: &Fields<'a>) -> Result<Body<'a>, Refusal> {
         "decline" => decline(fields),
         "event" | "complete" => numbered(kind == "complete", fields),
         "got" => Ok(Body::Got { of: attempt(fields)?, i: fields.required("i")? }),
+        "drain" => Ok(Body::Drain),
         "beat" => Ok(Body::Beat),
-        _ => Err(unknown_type(kind, "hello, started, decline, event, complete, got, beat")),
+        _ => Err(unknown_type(kind, "hello, started, decline, event, complete, got, drain, beat")),
     }
 }
 
@@ -229,11 +234,10 @@ fn serves(raw: &str) -> Result<Serves, Refusal> {
     if !(1..=SLOTS_MAX).contains(&slots) {
         return Err(wrong("slots", "a whole number from 1 to 10000", &format!("{slots}")));
     }
-    // A permission that this version does not use: no run is executed a second time.
-    fields.optional::<bool>("retryable")?;
     Ok(Serves {
         agent: fields.required("agent")?,
         slots: slots as usize,
+        retryable: fields.optional("retryable")?.unwrap_or(false),
         timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
     })
 }

@@ -272,6 +272,24 @@ impl<T: Copy + PartialEq + Sync> Kind<T> for Choice<T> {
     }
 }
 
+/// Yes or no.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch;
+
+impl Kind<bool> for Switch {
+    fn expects(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(&self, written: &Written<'_>) -> Result<bool, Problem> {
+        written.switch().ok_or_else(|| written.expected(&self.expects()))
+    }
+
+    fn show(&self, value: &bool) -> Option<String> {
+        Some(value.to_string())
+    }
+}
+
 /// Text as TOML writes it.
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()

@@ -1,7 +1,9 @@
 //! Every key that may be set: its name, what it may be, where it is kept, and what it means.
 //! Reading, `check --print` and the errors all come from these tables.
 
-use super::kind::{Address, Amount, Choice, Kind, Optional, Origins, Place, Text, bytes, count, time};
+use super::kind::{
+    Address, Amount, Choice, Kind, Optional, Origins, Place, Switch, Text, bytes, count, time,
+};
 use super::problem::Problem;
 use super::written::Written;
 use super::{Format, KeyDraft, KeyList, Level, Settings};
@@ -144,7 +146,10 @@ table! {
     "runs.cancel_grace", core.runs.cancel_grace, time(ms(0), minutes(10)),
         "time for a worker to end a cancelled run";
     "runs.lease", core.runs.lease, time(ms(300), minutes(60)), "silence after which a worker is dead";
-    "runs.attempts", core.runs.attempts, count(1, 100), "offers in a row that may be not taken";
+    "runs.warn_at_percent", core.runs.warn_at_percent, count(1, 100),
+        "part of a run's time after which its user is warned";
+    "runs.attempts", core.runs.attempts, count(1, 100),
+        "offers in a row that may be not taken; attempts at a run that may be executed again";
     "runs.key_keep", core.runs.key_keep, time(minutes(1), days(30)),
         "time for which a run's key is remembered";
     "runs.queued_for", core.runs.queued_for, time(Span::secs(1), days(30)),
@@ -157,6 +162,11 @@ table! {
         "time between two notices of one kind";
     "delivery.first_notice", core.delivery.first_notice, time(ms(1), minutes(1)),
         "time within which a queued run is first told of";
+    "breaker.failures", core.breaker.failures, count(1, 1000),
+        "failures in a row after which an agent is given nothing for a while";
+    "breaker.open", core.breaker.open, time(ms(100), minutes(60)), "for how long";
+    "breaker.successes", core.breaker.successes, count(1, 1000),
+        "runs that must end well before an agent is given all again";
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
@@ -168,6 +178,9 @@ table! {
     /// The keys of `[agents.NAME]`.
     AGENT: AgentConfig;
     "timeout", timeout, Optional(ATTEMPT), "time for one attempt of this agent";
+    "retryable", retryable, Optional(Switch), "whether its runs may be executed again; else as its workers say";
+    "attempts", attempts, Optional(count(1, 100)), "attempts at a run in all, if it is retryable";
+    "active", active, Optional(count(1, 100_000)), "its runs executed at once";
 }
 
 table! {

@@ -66,6 +66,15 @@ impl<'a> Written<'a> {
         }
     }
 
+    /// The value as true or false, if that is what it is.
+    pub(crate) fn switch(&self) -> Option<bool> {
+        match self.toml.map(Spanned::get_ref) {
+            None => self.source.text.parse().ok(),
+            Some(DeValue::Boolean(is_on)) => Some(*is_on),
+            Some(_) => None,
+        }
+    }
+
     /// The value as a path: in a file it is relative to the file and made absolute, so that it can be
     /// printed; elsewhere it is relative to the working directory and stays as it is.
     pub(crate) fn path(&self) -> Option<PathBuf> {

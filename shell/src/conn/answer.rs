@@ -21,21 +21,32 @@ pub(super) fn switch(key: &str) -> String {
     )
 }
 
+/// The bytes of the head of a stream of events, which ends with the connection.
+pub(super) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+    Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n\
+    Connection: close\r\n\r\n";
+
+/// What a client is told that waits before it sends a body.
+pub(super) const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
 /// The bytes of an answer after which the connection ends. Without a body, its length is told all the same.
 pub(super) fn respond(response: &Response, without_body: bool) -> String {
     let (kind, body) = match &response.content {
-        Content::Text(text) => ("text/plain; charset=utf-8", text.as_str()),
-        Content::Json(text) => ("application/json", text.as_str()),
-        Content::Problem(text) => ("application/problem+json", text.as_str()),
-        Content::Page(Page::Chat) => ("text/html; charset=utf-8", CHAT),
+        Content::Nothing => (None, ""),
+        Content::Text(text) => (Some("text/plain; charset=utf-8"), text.as_str()),
+        Content::Json(text) => (Some("application/json"), text.as_str()),
+        Content::Problem(text) => (Some("application/problem+json"), text.as_str()),
+        Content::Page(Page::Chat) => (Some("text/html; charset=utf-8"), CHAT),
     };
-    let mut answer = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\n",
-        response.status,
-        phrase(response.status),
-        body.len()
-    );
+    let mut answer = format!("HTTP/1.1 {} {}\r\n", response.status, phrase(response.status),);
+    if let Some(kind) = kind {
+        write!(answer, "Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len())
+            .expect("a string takes all that is written");
+    }
+    answer.push_str("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if let Some(allow) = response.allow {
+        write!(answer, "Allow: {allow}\r\n").expect("a string takes all that is written");
+    }
     if let Some(secs) = response.retry_after_secs {
         write!(answer, "Retry-After: {secs}\r\n").expect("a string takes all that is written");
     }

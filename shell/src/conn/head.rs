@@ -2,7 +2,7 @@
 //!
 //! The verdict depends on the bytes alone, never on how they were cut on their way.
 
-use runcast_core::input::{Head, HeadProblem, UpgradeRequest};
+use runcast_core::input::{BodyLength, Head, HeadProblem, UpgradeRequest};
 
 /// The longest head, in bytes.
 pub(super) const HEAD_BYTES: usize = 16 * 1024;
@@ -19,8 +19,13 @@ pub struct Request {
     origin: Option<String>,
     authorization: Option<String>,
     protocols: Option<String>,
+    idempotency_key: Option<String>,
+    last_event_id: Option<String>,
     upgrade: UpgradeRequest,
     key: Option<String>,
+    length: Option<u64>,
+    is_encoded: bool,
+    expects_continue: bool,
 }
 
 /// The headers that together ask for a WebSocket.
@@ -86,8 +91,31 @@ impl Request {
         } else if is("connection") {
             asked.connection |= has_token(text(value)?, "upgrade");
             Ok(())
+        } else if is("content-length") {
+            self.take_length(text(value)?)
+        } else if is("transfer-encoding") {
+            self.is_encoded = true;
+            Ok(())
+        } else if is("expect") {
+            self.expects_continue = text(value)?.eq_ignore_ascii_case("100-continue");
+            Ok(())
+        } else if is("idempotency-key") {
+            once(&mut self.idempotency_key, value)
+        } else if is("last-event-id") {
+            once(&mut self.last_event_id, value)
         } else {
             Ok(())
+        }
+    }
+
+    fn take_length(&mut self, value: &str) -> Result<(), HeadProblem> {
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        match value.parse().ok().filter(|_| digits) {
+            Some(length) if self.length.is_none() => {
+                self.length = Some(length);
+                Ok(())
+            }
+            Some(_) | None => Err(HeadProblem::Malformed("one Content-Length, a number")),
         }
     }
 
@@ -102,12 +130,24 @@ impl Request {
             authorization: self.authorization.as_deref(),
             protocols: self.protocols.as_deref(),
             upgrade: self.upgrade,
+            body: match self.length {
+                _ if self.is_encoded => BodyLength::Unknown,
+                Some(length) => BodyLength::Bytes(length),
+                None => BodyLength::None,
+            },
+            idempotency_key: self.idempotency_key.as_deref(),
+            last_event_id: self.last_event_id.as_deref(),
         }
     }
 
     /// The `Sec-WebSocket-Key` of a valid request for a WebSocket.
     pub(super) fn key(&self) -> Option<&str> {
         self.key.as_deref().filter(|_| self.upgrade == UpgradeRequest::Valid)
+    }
+
+    /// Whether the body comes only when it is asked for.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.expects_continue
     }
 
     /// Whether its answer goes without a body.
@@ -146,7 +186,7 @@ fn once(slot: &mut Option<String>, value: &[u8]) -> Result<(), HeadProblem> {
     let value = text(value)?;
     match slot.replace(value.into()) {
         None => Ok(()),
-        Some(_) => Err(HeadProblem::Malformed("Host, Origin, Authorization and Sec-WebSocket-* once each")),
+        Some(_) => Err(HeadProblem::Malformed("each header once that tells what is asked")),
     }
 }
 

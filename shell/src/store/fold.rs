@@ -10,6 +10,7 @@ use super::engine::{CHUNKS, JOURNAL, ROWS, row_key};
 use super::overlay::JournalRow;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableTable, Table};
+use runcast_core::planted::{Bug, Planted};
 use runcast_core::record::{Record, RowKey, StreamKey};
 use std::collections::BTreeMap;
 
@@ -27,10 +28,15 @@ struct Stream<'a> {
 }
 
 /// Moves these journal rows into the tables.
-pub(super) fn fold(db: &Database, journal: &[&JournalRow]) -> Result<(), redb::Error> {
+pub(super) fn fold(db: &Database, journal: &[&JournalRow], planted: Planted) -> Result<(), redb::Error> {
     let mut outcome = Outcome::default();
     for record in journal.iter().flat_map(|row| row.records()) {
         outcome.add(record);
+    }
+    if planted.is(Bug::FoldLosesLast) {
+        for stream in outcome.streams.values_mut() {
+            stream.events.pop();
+        }
     }
     let mut transaction = db.begin_write()?;
     transaction.set_durability(Durability::None)?;

@@ -13,6 +13,8 @@ pub(crate) mod codec;
 mod engine;
 mod fold;
 mod overlay;
+#[cfg(test)]
+mod properties;
 mod query;
 
 use crate::disk::{Disk, is_full};
@@ -21,6 +23,7 @@ use engine::{Engine, guarded};
 use overlay::{JournalRow, Overlay};
 use redb::Database;
 use runcast_core::ids::AppendId;
+use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -45,6 +48,7 @@ pub struct Store {
     ends: BTreeMap<StreamKey, u64>,
     /// redb met damage while it answered a question, and may be of no use until it is opened again.
     suspect: Cell<bool>,
+    planted: Planted,
 }
 
 /// Why a store cannot be opened. Each message is one line that says what to do.
@@ -127,9 +131,15 @@ impl Store {
             next,
             ends: BTreeMap::new(),
             suspect: Cell::new(false),
+            planted: Planted::default(),
         };
         let image = store.read(query::image).map_err(|error| store.open_error(error))?;
         Ok((store, image))
+    }
+
+    /// Plants a bug, for the simulator to find. See [`runcast_core::planted`].
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Makes these appends durable, in one piece: when this returns `Ok` all of them are, and after any error
@@ -188,7 +198,7 @@ impl Store {
         let batch: Vec<&JournalRow> = self.overlay.oldest(rows_max).collect();
         let count = batch.len();
         if count > 0 {
-            let folded = guarded(|| fold::fold(self.engine()?, &batch));
+            let folded = guarded(|| fold::fold(self.engine()?, &batch, self.planted));
             self.settle(folded)?;
             self.overlay.drop_oldest(count);
         }

@@ -31,6 +31,12 @@ pub(super) fn answer(db: &Database, overlay: &Overlay, query: &Query) -> Result<
             context(&table, overlay, owner, &mut found)?;
             Ok(Found::Rows(found.into_iter().collect()))
         }
+        Query::First { table, owner, rows_max } => {
+            let rows = db.begin_read()?.open_table(ROWS)?;
+            let mut found = Sorted::new();
+            scan(&rows, overlay, *table, Some(owner), *rows_max, &mut found)?;
+            Ok(Found::Rows(found.into_iter().take(*rows_max).collect()))
+        }
         Query::Events { stream, after, events_max, bytes_max } => {
             let page = Page { events: Vec::new(), bytes: 0, events_max: *events_max, bytes_max: *bytes_max };
             Ok(Found::Events(events(db, overlay, stream, *after, page)?))
@@ -43,7 +49,7 @@ pub(super) fn image(db: &Database, overlay: &Overlay) -> Result<Image, redb::Err
     let rows = db.begin_read()?.open_table(ROWS)?;
     let mut found = Sorted::new();
     for table in Table::ALL.into_iter().filter(|table| table.is_alive()) {
-        scan(&rows, overlay, table, None, &mut found)?;
+        scan(&rows, overlay, table, None, usize::MAX, &mut found)?;
     }
     let owners: BTreeSet<Arc<str>> = found.keys().map(|key| key.owner.clone()).collect();
     for owner in owners.iter().filter(|owner| !owner.is_empty()) {
@@ -80,19 +86,21 @@ fn row_words(key: &RowKey) -> String {
 
 fn context(rows: &Rows, overlay: &Overlay, owner: &Arc<str>, found: &mut Sorted) -> Result<(), redb::Error> {
     for table in Table::ALL.into_iter().filter(|table| table.is_context()) {
-        scan(rows, overlay, table, Some(owner), found)?;
+        scan(rows, overlay, table, Some(owner), usize::MAX, found)?;
     }
     Ok(())
 }
 
-/// All rows of a table, or those of one owner.
+/// All rows of a table, or those of one owner: at least the first `enough` of them.
 fn scan(
     rows: &Rows,
     overlay: &Overlay,
     table: Table,
     owner: Option<&Arc<str>>,
+    enough: usize,
     found: &mut Sorted,
 ) -> Result<(), redb::Error> {
+    let before = found.len();
     let asked = |key: &RowKey| key.table == table && owner.is_none_or(|owner| key.owner == *owner);
     let first = RowKey { table, owner: owner.cloned().unwrap_or_else(|| "".into()), name: "".into() };
     for entry in rows.range(row_key(&first)..)? {
@@ -103,7 +111,7 @@ fn scan(
         }
         let (owner, name) = (text(owner)?, text(name)?);
         let key = RowKey { table, owner, name };
-        if !asked(&key) {
+        if !asked(&key) || found.len() - before >= enough {
             break;
         }
         if overlay.row(&key).is_none() {

@@ -163,7 +163,7 @@ impl Storage for Forgetful {
 
     fn load(&mut self, load: LoadId, query: Query) {
         let found = match query {
-            Query::Rows(_) | Query::Owner(_) => Found::Rows(Vec::new()),
+            Query::Rows(_) | Query::Owner(_) | Query::First { .. } => Found::Rows(Vec::new()),
             Query::Events { .. } => Found::Events(Vec::new()),
         };
         self.done.push_back(Completion::Loaded(load, found));

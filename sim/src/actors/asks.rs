@@ -86,6 +86,19 @@ impl Asks {
         }
     }
 
+    /// A run asks its user: now and then this device answers, or steers it, after a while.
+    pub fn asked(&mut self, now: Micros, run: &str, request: &str, dice: &mut Dice) {
+        let about = match dice.below(8) {
+            0..4 => return,
+            4 => String::new(),
+            _ => format!(",\"request\":\"{request}\""),
+        };
+        let key = if dice.chance(1, 2) { format!(",\"key\":\"input-{request}\"") } else { String::new() };
+        let said = format!("{{\"secret\":\"{}\",\"by\":\"{}\"}}", secret(self.user), self.label);
+        let at = now + dice.log_uniform(MS, 10 * SECOND);
+        self.push(at, format!("\"type\":\"input\",\"run\":\"{run}\"{about}{key},\"data\":{said}"));
+    }
+
     /// A request has its answer.
     pub fn answered(&mut self, id: &str) {
         self.open.retain(|request| request.id != id);
@@ -124,7 +137,12 @@ impl Asks {
         let key = format!("{}-key-{}", self.label, self.made);
         let thread = dice.below(5);
         let agent = dice.pick(&AGENTS);
-        let deltas = dice.log_uniform(1, self.deltas_max);
+        let mut deltas = dice.log_uniform(1, self.deltas_max);
+        let bulk = if dice.chance(1, 25) { dice.log_uniform(1_000, 200_000) } else { 0 };
+        if bulk > 0 {
+            deltas = deltas.min(100);
+        }
+        let questions = if dice.chance(1, 5) { dice.between(1, 3) } else { 0 };
         let tools = if dice.chance(1, 2) { dice.below(6) } else { 0 };
         let never = dice.chance(1, 20);
         let end = if never { "never" } else { dice.pick(&["ok", "ok", "ok", "ok", "error"]) };
@@ -135,9 +153,17 @@ impl Asks {
             (false, _) => String::new(),
         };
         let secret = secret(self.user);
+        let first = match dice.below(8) {
+            0 => ",\"priority\":\"low\"",
+            1 => ",\"priority\":\"high\"",
+            2 => ",\"on_busy\":\"reject\"",
+            3 => ",\"on_busy\":\"interrupt\"",
+            _ => "",
+        };
         format!(
-            "\"type\":\"run\",\"key\":\"{key}\",\"thread\":\"thread_{thread}\",\"agent\":\"{agent}\"{timeout},\
-             \"input\":{{\"secret\":\"{secret}\",\"deltas\":{deltas},\"tools\":{tools},\"ms\":{ms},\"end\":\"{end}\"}}"
+            "\"type\":\"run\",\"key\":\"{key}\",\"thread\":\"thread_{thread}\",\"agent\":\"{agent}\"{timeout}{first},\
+             \"input\":{{\"secret\":\"{secret}\",\"deltas\":{deltas},\"tools\":{tools},\
+             \"questions\":{questions},\"bulk\":{bulk},\"ms\":{ms},\"end\":\"{end}\"}}"
         )
     }
 }

@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::oracles::truth::mark;
 use crate::schedule::{MS, Micros, SECOND};
 use serde::Deserialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Never.
 const NEVER: Micros = Micros::MAX;
@@ -32,6 +32,9 @@ struct Wish {
     secret: String,
     deltas: u64,
     tools: u64,
+    questions: u64,
+    /// Bytes by which some of its words are longer.
+    bulk: usize,
     ms: u64,
     end: String,
 }
@@ -47,15 +50,21 @@ pub struct Job {
     pub stage: Stage,
     /// When it goes on.
     pub at: Micros,
+    /// Its offer is answered late, by one who does not hear meanwhile.
+    pub is_late: bool,
     /// Up to which its commands have come.
     pub commands: u64,
     /// Its messages that are not acknowledged, with their numbers.
     pub unacked: VecDeque<(u64, String)>,
+    agent: String,
     wish: Wish,
     n: u64,
     deltas: u64,
     tools: u64,
     open: VecDeque<u64>,
+    questions: u64,
+    /// Questions that nobody has answered.
+    asked: BTreeSet<String>,
     is_cancelled: bool,
     /// After a full disk: from which message on to send again, and when its work goes on.
     resend: Option<(u64, Micros)>,
@@ -63,23 +72,32 @@ pub struct Job {
 
 impl Job {
     /// An offer; answered at `at`.
-    pub fn new(run: &str, attempt: u64, input: &str, at: Micros) -> Option<Self> {
+    pub fn new(run: &str, attempt: u64, agent: &str, input: &str, at: Micros) -> Option<Self> {
         let wish: Wish = serde_json::from_str(input).ok()?;
         Some(Self {
             run: run.to_owned(),
+            agent: agent.to_owned(),
             attempt,
             stage: Stage::Offered,
             at,
+            is_late: false,
             commands: 0,
             unacked: VecDeque::new(),
             n: 0,
             deltas: wish.deltas,
             tools: wish.tools,
+            questions: wish.questions,
+            asked: BTreeSet::new(),
             open: VecDeque::new(),
             is_cancelled: false,
             resend: None,
             wish,
         })
+    }
+
+    /// By which agent.
+    pub fn agent(&self) -> &str {
+        &self.agent
     }
 
     /// `,"run":…,"attempt":…`, as in every message about it.
@@ -124,6 +142,14 @@ impl Job {
         }
     }
 
+    /// An answer has come, or none in time. Tells whether it was asked for.
+    pub fn answered(&mut self, request: &str, at: Micros) -> bool {
+        if self.stage == Stage::Running {
+            self.at = self.at.min(at);
+        }
+        self.asked.remove(request)
+    }
+
     /// Goes on with at most `room` messages, and returns the number of the first that was made.
     pub fn go_on(&mut self, now: Micros, room: usize, dice: &mut Dice) -> u64 {
         let first = self.n + 1;
@@ -132,8 +158,9 @@ impl Job {
             let most = BURST.min(room as u64 - 1);
             (0..dice.between(1, BURST).min(most)).for_each(|_| self.one(dice));
         }
-        let is_over = self.deltas == 0 && self.tools == 0 && self.open.is_empty();
-        self.at = now + dice.exponential(self.pace());
+        let has_said_all = self.deltas == 0 && self.tools == 0 && self.open.is_empty() && self.questions == 0;
+        let is_over = has_said_all && self.asked.is_empty();
+        self.at = if has_said_all && !is_over { NEVER } else { now + dice.exponential(self.pace()) };
         if self.is_cancelled || (is_over && self.wish.end != "never") {
             self.complete();
         } else if is_over {
@@ -146,16 +173,23 @@ impl Job {
     fn one(&mut self, dice: &mut Dice) {
         let n = self.n + 1;
         let text = format!("{} {}", self.wish.secret, mark(n));
+        let same = format!("{} la", self.wish.secret);
+        if self.questions > 0 && dice.below(self.deltas + 2) == 0 {
+            return self.ask(&text, dice);
+        }
         let choice = dice.below(self.deltas + 3 * self.tools + 3 * self.open.len() as u64 + 1);
         let (event, data) = if choice < self.deltas {
             self.deltas -= 1;
-            match dice.below(12) {
+            match dice.below(16) {
                 0 => ("agent_output", format!("\"delta\":\"{text}\",\"message\":\"m1\"")),
                 1 => ("custom", format!("\"name\":\"note\",\"value\":{{\"of\":[1.50,\"{text}\"]}}")),
                 2 => ("run_progress", format!("\"percent\":{},\"text\":\"{text}\"", dice.below(100))),
                 3 if !self.open.is_empty() => {
                     ("tool_progress", format!("\"call\":\"call_{}\",\"text\":\"{text}\"", self.open[0]))
                 }
+                // Words that may have been said before: only their number tells them apart.
+                12.. => ("agent_output", format!("\"delta\":\"{same}\"")),
+                4 | 5 => ("agent_thinking", format!("\"text\":\"{text}{}\"", "x".repeat(self.wish.bulk))),
                 _ => ("agent_thinking", format!("\"delta\":\"{text}\"")),
             }
         } else if self.tools > 0 && (self.open.is_empty() || dice.chance(1, 2)) {
@@ -174,6 +208,16 @@ impl Job {
             return;
         };
         self.say("event", &format!(",\"event\":\"{event}\",\"data\":{{{data}}}"));
+    }
+
+    /// Asks the user. Whoever does not answer in time is not waited for.
+    fn ask(&mut self, text: &str, dice: &mut Dice) {
+        let request = format!("question_{}", self.questions);
+        self.questions -= 1;
+        self.asked.insert(request.clone());
+        let expires = dice.log_uniform(500, 20_000);
+        let data = format!("\"request\":\"{request}\",\"prompt\":\"{text}\",\"expires_ms\":{expires}");
+        self.say("event", &format!(",\"event\":\"input_required\",\"data\":{{{data}}}"));
     }
 
     fn complete(&mut self) {

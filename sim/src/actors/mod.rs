@@ -7,8 +7,9 @@ pub mod job;
 pub mod user;
 pub mod worker;
 
+use crate::carrier::Carrier;
 use crate::oracles::Oracles;
-use crate::pipe::{Net, Route};
+use crate::pipe::Route;
 use crate::plan::Network;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::trace::Trace;
@@ -46,7 +47,7 @@ pub struct Ctx<'a> {
     /// Whether everything is healed: no new requests, no misbehaviour.
     pub healed: bool,
     /// The network.
-    pub net: &'a Net,
+    pub net: &'a dyn Carrier,
     /// The log.
     pub trace: &'a Trace,
     /// The judges.

@@ -10,9 +10,10 @@ use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
 use crate::oracles::{Who, durable};
-use crate::plan::{DevicePlan, Habit};
-use crate::said::Said;
+use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
+use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
 use crate::trace::Of;
 
 /// Time for a call to be answered, up to `welcome`.
@@ -42,6 +43,10 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
+    /// It was welcomed when all was healed.
+    came_healed: bool,
+    /// Events that have arrived, repeated ones too.
+    arrived: u64,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -58,6 +63,12 @@ pub struct Device {
     told: u64,
     acked: u64,
     ack_at: Micros,
+    /// The disks that were lost before it got what it has, and before its last call.
+    disks: (u64, u64),
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
+    /// Crashes before its last welcome.
+    crashes: u64,
 }
 
 impl Device {
@@ -71,6 +82,8 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
+            came_healed: false,
+            arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -83,6 +96,9 @@ impl Device {
             told: 0,
             acked: 0,
             ack_at: NEVER,
+            disks: (0, 0),
+            crashes: 0,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -96,6 +112,12 @@ impl Device {
     /// Up to where its application has everything.
     pub fn position(&self) -> u64 {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
+    /// retries first, whatever arrives.
+    pub fn progress(&self) -> u64 {
+        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
 
     /// Whether it is connected and welcome.
@@ -173,6 +195,8 @@ impl Device {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
+        self.disks.1 = ctx.oracles.disks_lost;
+        self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
             ctx.trace.message(Of::User(self.user), &self.who, "→", early);
@@ -293,6 +317,11 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
+                    let good = good && !is_hasty;
+                    // It reads, and answers pings: once all is healed nobody can take it for silent.
+                    let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
+                    let good = good && !(code == Some(4404) && is_heard);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -335,10 +364,20 @@ impl Device {
         else {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
+        // A welcome of the daemon before may still have been on its way.
+        let is_other = self.has.as_ref().is_none_or(|(had, _)| had != epoch);
+        let is_new = ctx.oracles.disks_lost > self.disks.0
+            && (self.disks.1 > self.disks.0 || (is_other && !ctx.oracles.truth.is_lost(epoch)));
+        if is_new {
+            // Another disk: nobody there knows this device.
+            self.disks.0 = ctx.oracles.disks_lost;
+            (self.is_known, self.told) = (false, 0);
+        }
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             told: self.is_known.then_some(self.told),
+            is_new,
         };
         if let Err((oracle, what)) = resume::judge(client, Welcome { epoch, floor, head, resume }) {
             self.expect(ctx, oracle, false, || format!("{what}: {client:?}, {said:?}", client = self.from));
@@ -350,16 +389,21 @@ impl Device {
         if !self.is_known || resume.status == "reset" {
             self.told = self.told.max(resume.from);
         }
+        let is_inside = self.acked < self.reader.position && resume.status == "resumed";
+        sometimes!(ctx.oracles.tally, ResumedMidWindow if is_inside && ctx.oracles.crashes() > self.crashes);
+        self.crashes = ctx.oracles.crashes();
         self.is_known = !self.is_viewer();
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
         self.phase = Phase::Welcome;
+        self.came_healed = ctx.healed;
         self.failures = 0;
         self.asks.again(ctx.now);
     }
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let seq = said.seq.unwrap_or(0);
+        self.arrived += 1;
         let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
             return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
         };
@@ -367,23 +411,45 @@ impl Device {
             self.expect(ctx, oracle, false, || what.clone());
         }
         match self.reader.event(seq, said.redelivery) {
-            Ok(true) if seq > has => self.has = Some((epoch, seq)),
+            Ok(true) if seq > has => {
+                self.has = Some((epoch, seq));
+                self.answer(ctx.now, said);
+            }
             Ok(_) => {}
             Err(what) => self.expect(ctx, "O1", false, || what.clone()),
         }
         self.ack_at = self.ack_at.min(ctx.now + ACK_AFTER);
     }
 
+    fn answer(&mut self, now: Micros, said: &Said<'_>) {
+        let (Some(run), Some("input_required"), Some(data)) = (&said.run, said.event.as_deref(), said.data)
+        else {
+            return;
+        };
+        let data: EventData<'_> = serde_json::from_str(data.get()).unwrap_or_default();
+        self.asks.asked(now, run, data.request.as_deref().unwrap_or_default(), &mut self.dice);
+    }
+
     fn refused(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>, text: &str) {
         let code = said.code.as_deref().unwrap_or_default();
         let id = said.id.as_deref().unwrap_or_default();
         match code {
-            "queue_full" | "user_queue_full" | "rate_limited" | "storage_unavailable" | "overloaded" => {
+            "queue_full"
+            | "user_queue_full"
+            | "agent_unavailable"
+            | "rate_limited"
+            | "storage_unavailable"
+            | "overloaded" => {
                 self.asks.refused(ctx.now, id, said.retry_ms);
             }
+            // Another was faster, the run has ended or was not awaiting, or the thread is not free: so be it.
+            "thread_busy" | "input_already_given" | "input_not_awaited" => self.asks.answered(id),
+            // Two devices answer one question in other words.
+            "key_reused" if said.of.as_deref() == Some("input") => self.asks.answered(id),
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
+            "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),
             _ => self.expect(ctx, "B3", false, || format!("a good request is refused: {text}")),
         }
     }
@@ -392,7 +458,9 @@ impl Device {
     fn work(&mut self, ctx: &mut Ctx<'_>) {
         let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
-        let is_due = unacked >= self.plan.ack_every || ctx.now >= self.ack_at;
+        let is_mute = self.plan.ack_every == NEVER_ACKS && !ctx.healed;
+        let is_late = ctx.now >= self.ack_at || (ctx.healed && unacked > 0);
+        let is_due = !is_mute && (unacked >= self.plan.ack_every || is_late);
         if is_due && !self.is_viewer() {
             self.acked = self.reader.position;
             self.told = self.told.max(self.acked);
@@ -401,7 +469,7 @@ impl Device {
             }
             texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
         }
-        if is_due {
+        if is_due || is_mute {
             self.ack_at = NEVER;
         }
         for text in texts {

@@ -6,9 +6,10 @@ use crate::dice::Dice;
 use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::Who;
-use crate::plan::WorkerPlan;
+use crate::plan::{WorkerPlan, is_retryable};
 use crate::said::Said;
 use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
 use crate::trace::Of;
 use std::collections::BTreeMap;
 
@@ -37,6 +38,10 @@ pub struct Worker {
     beat_at: Micros,
     crash_at: Micros,
     flap_at: Micros,
+    dies_at: Micros,
+    is_dead: bool,
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
 }
 
 impl Worker {
@@ -56,6 +61,9 @@ impl Worker {
             beat_at: NEVER,
             crash_at,
             flap_at: NEVER,
+            dies_at: plan.dies_at.unwrap_or(NEVER),
+            is_dead: false,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -63,12 +71,15 @@ impl Worker {
 
     /// When it wants to be stepped again.
     pub fn deadline(&self) -> Micros {
+        if self.is_dead {
+            return NEVER;
+        }
         if self.link.is_none() {
-            return self.call_at.min(self.crash_at);
+            return self.call_at.min(self.crash_at).min(self.dies_at);
         }
         let patience = self.heard + if self.is_welcome { SILENCE } else { CALL_TIMEOUT };
         let work = if self.is_welcome { self.work_at().min(self.beat_at) } else { NEVER };
-        patience.min(self.crash_at).min(self.flap_at).min(work)
+        patience.min(self.crash_at).min(self.flap_at).min(self.dies_at).min(work)
     }
 
     /// When a job goes on. With a full window none does: an acknowledgement wakes the worker.
@@ -87,6 +98,14 @@ impl Worker {
         if ctx.healed {
             (self.crash_at, self.flap_at) = (NEVER, NEVER);
             self.call_at = self.call_at.min(ctx.now + 5 * SECOND);
+        }
+        if ctx.now >= self.dies_at {
+            ctx.trace.note(Of::World, format_args!("{:<12} is gone for good", self.plan.name));
+            sometimes!(ctx.oracles.tally, WorkerDies if !self.jobs.is_empty());
+            (self.link, self.is_dead) = (None, true);
+        }
+        if self.is_dead {
+            return;
         }
         if ctx.now >= self.crash_at {
             return self.crash(ctx);
@@ -131,7 +150,10 @@ impl Worker {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         let token = keys::token("workers", "worker", ctx.expiry(48 * 3600 * SECOND));
-        let serves = |(agent, slots): &(String, u64)| format!("{{\"agent\":\"{agent}\",\"slots\":{slots}}}");
+        let serves = |(agent, slots): &(String, u64)| {
+            let retryable = is_retryable(agent);
+            format!("{{\"agent\":\"{agent}\",\"slots\":{slots},\"retryable\":{retryable}}}")
+        };
         let agents: Vec<String> = self.plan.agents.iter().map(serves).collect();
         let runs: Vec<String> =
             self.jobs.values().map(|job| format!("{{{}}}", job.about().trim_start_matches(','))).collect();
@@ -148,6 +170,7 @@ impl Worker {
         }
         hello.push('}');
         ctx.trace.message(Of::Other, &self.plan.name, "→", &hello);
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         upgrade.early.push(hello);
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
@@ -157,6 +180,7 @@ impl Worker {
             }
         }
         self.link = Some(link);
+        self.is_undisturbed = ctx.healed;
         (self.heard, self.beat_at) = (ctx.now, NEVER);
         self.flap_at = match self.plan.flap_every {
             Some((every, _)) if !ctx.healed => ctx.now + self.dice.exponential(every),
@@ -176,7 +200,8 @@ impl Worker {
                 }
                 Incoming::Closed(code) => {
                     ctx.trace.note(Of::Other, format_args!("{:<12} ← closed {code:?}", self.plan.name));
-                    let good = code.is_none_or(|code| code < 4500 || code == 4503);
+                    let is_hasty = code == Some(4404) && self.is_undisturbed;
+                    let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty;
                     self.expect(ctx, good, || format!("closed {code:?}"));
                     self.hang_up(ctx, 0);
                 }
@@ -201,8 +226,8 @@ impl Worker {
             "welcome" => self.welcome(ctx, &said),
             "run" => self.offered(ctx, &said),
             "ack" if mine => self.acked(ctx, run, said.n.unwrap_or(0)),
-            "withdraw" if mine => drop(self.jobs.remove(run)),
-            "cancel" => self.cancelled(ctx, &said),
+            "withdraw" if mine => self.jobs.retain(|other, job| other != run || job.is_late),
+            "cancel" | "input" => self.commanded(ctx, &said),
             "error" => self.refused(ctx, &said, text),
             _ => {}
         }
@@ -213,6 +238,9 @@ impl Worker {
         self.failures = 0;
         self.lease = said.lease_ms.unwrap_or(15_000) * MS;
         self.window = said.publish_window.unwrap_or(256) as usize;
+        if self.plan.overruns && !ctx.healed {
+            self.window *= 4;
+        }
         self.beat_at = ctx.now + self.lease / 3;
         let entries = said.run_entries();
         for entry in &entries {
@@ -234,7 +262,8 @@ impl Worker {
             return self.expect(ctx, false, || format!("an incomplete offer: {said:?}"));
         };
         let think = if ctx.healed { 0 } else { self.dice.log_uniform(1, 20 * MS) };
-        let Some(job) = Job::new(run, attempt, input.get(), ctx.now + think) else {
+        let agent = said.agent.as_deref().unwrap_or_default();
+        let Some(job) = Job::new(run, attempt, agent, input.get(), ctx.now + think) else {
             return self.expect(ctx, false, || format!("an input is not as it was asked: {input}"));
         };
         self.jobs.insert(run.to_owned(), job);
@@ -245,7 +274,7 @@ impl Worker {
         if job.stage == Stage::Taken {
             job.execute(ctx.now, &mut self.dice);
             let me = format!("{} #{}", self.plan.name, self.life);
-            let judgement = ctx.oracles.fencing.executes(run, &me, job.attempt);
+            let judgement = ctx.oracles.fencing.executes(run, &me, job.attempt, is_retryable(job.agent()));
             ctx.oracles.judge("O18", None, judgement);
         }
         if job.acked(n) {
@@ -253,7 +282,7 @@ impl Worker {
         }
     }
 
-    fn cancelled(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+    fn commanded(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let (Some(run), Some(attempt), Some(i)) = (said.run.as_deref(), said.attempt, said.i) else {
             return self.expect(ctx, false, || format!("an incomplete command: {said:?}"));
         };
@@ -263,8 +292,16 @@ impl Worker {
         let Some(job) = self.jobs.get_mut(run).filter(|job| job.attempt == attempt) else { return };
         if i > job.commands {
             job.commands = i;
-            if !is_stubborn {
-                job.cancel(ctx.now + self.dice.log_uniform(1, 200 * MS));
+            let is_told = said.kind == "cancel";
+            sometimes!(ctx.oracles.tally, CancelIgnored if is_told && is_stubborn);
+            let soon = ctx.now + self.dice.log_uniform(1, 200 * MS);
+            match (said.kind.as_ref(), said.request.as_deref()) {
+                ("cancel", _) if !is_stubborn => job.cancel(soon),
+                ("input", Some(request)) => {
+                    let is_asked = job.answered(request, soon);
+                    self.expect(ctx, is_asked, || format!("an answer that nobody waits for: {said:?}"));
+                }
+                _ => {}
             }
         }
     }
@@ -280,6 +317,7 @@ impl Worker {
             }
             "gap" => self.send_from(ctx, &run, said.expected.unwrap_or(0)),
             "storage_unavailable" => {
+                sometimes!(ctx.oracles.tally, WorkerSaysAgain);
                 let at = ctx.now + said.retry_ms.unwrap_or(1_000) * MS;
                 if let Some(job) = self.jobs.get_mut(&run) {
                     job.resend_at(at, said.expected.unwrap_or(0));
@@ -313,10 +351,14 @@ impl Worker {
             return self.send_from(ctx, run, from);
         }
         match job.stage {
-            Stage::Offered if self.dice.chance(ignores, 100) => job.at = NEVER,
+            Stage::Offered if !job.is_late && self.dice.chance(ignores, 100) => {
+                // So late, perhaps, that the offer stands no more.
+                (job.is_late, job.at) = (true, ctx.now + self.dice.log_uniform(SECOND, 20 * SECOND));
+            }
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);
+                sometimes!(ctx.oracles.tally, Declined);
                 ctx.oracles.limits.over(run);
                 self.send(ctx, &text);
             }
@@ -354,6 +396,7 @@ impl Worker {
     fn send(&mut self, ctx: &mut Ctx<'_>, text: &str) {
         ctx.trace.message(Of::Other, &self.plan.name, "→", text);
         self.beat_at = ctx.now + self.lease / 3;
+        ctx.oracles.leases.said(&self.plan.name, ctx.now);
         if let Some(link) = &mut self.link {
             link.send(text);
         }

@@ -1,5 +1,6 @@
 //! O18, for PROTOCOL §2.5 "Never executed twice unasked": attempts only rise, nothing of an old attempt enters a
-//! stream, no message of a worker enters twice, and no run is executed by two workers (no agent here is retryable).
+//! stream, no message of a worker enters twice, and no run is executed by two workers, unless its agent is
+//! retryable: then an earlier attempt no longer counts.
 
 use super::truth::{RunTruth, Stored};
 use std::collections::BTreeMap;
@@ -39,9 +40,16 @@ impl Fencing {
     ///
     /// # Errors
     /// Another has done so before.
-    pub fn executes(&mut self, run: &str, worker: &str, attempt: u64) -> Result<(), String> {
+    pub fn executes(
+        &mut self,
+        run: &str,
+        worker: &str,
+        attempt: u64,
+        is_retryable: bool,
+    ) -> Result<(), String> {
         let me = (worker.to_owned(), attempt);
         match self.executed.insert(run.to_owned(), me.clone()) {
+            Some((_, before)) if is_retryable && before < attempt => Ok(()),
             Some(before) if before != me => Err(format!("{run} is executed by {me:?} after {before:?}")),
             _ => Ok(()),
         }

@@ -41,6 +41,21 @@ pub fn reopened(
     Ok(found)
 }
 
+/// PROTOCOL §4 "Keeping": trimming never passes the first event of a run that has not ended.
+///
+/// # Errors
+/// Which run's it passes.
+pub fn trimmed(truth: &Truth, record: &Record) -> Result<(), String> {
+    let Record::Trim { stream, floor } = record else { return Ok(()) };
+    let under = truth.alive_on(stream).find(|(_, run)| run.first_seq < *floor);
+    under.map_or(Ok(()), |(id, run)| {
+        Err(format!(
+            "{stream:?} is trimmed up to {floor}, {id} begins at {} and has not ended",
+            run.first_seq
+        ))
+    })
+}
+
 /// Every run that has not ended is in the image.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 //! exceeded, the core is asked which of the runs it has sent back to the queue.
 
 use super::truth::Truth;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A run that a worker has or is offered.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Offer {
     pub agent: String,
     /// Whether its start was acknowledged.
     pub started: bool,
+    /// Whether it waits for its user: then it counts only against its thread and its worker.
+    pub waits: bool,
 }
 
 /// All of them.
@@ -62,9 +64,12 @@ impl Limits {
     ///
     /// # Errors
     /// Which limit is exceeded.
-    pub fn settle(&mut self, active: &BTreeSet<String>) -> Result<(), String> {
+    pub fn settle(&mut self, active: &BTreeMap<String, bool>) -> Result<(), String> {
         let Some(run) = self.suspect.take() else { return Ok(()) };
-        self.offers.retain(|other, _| active.contains(other));
+        self.offers.retain(|other, _| active.contains_key(other));
+        for (other, offer) in &mut self.offers {
+            offer.waits = active[other];
+        }
         self.exceeded(&run).map_or(Ok(()), Err)
     }
 
@@ -75,8 +80,8 @@ impl Limits {
         let count = |with: &dyn Fn(&Offer) -> bool| self.offers.values().filter(|other| with(other)).count();
         let of_user = |other: &Offer| other.user == offer.user;
         let checks = [
-            ("the daemon", count(&|_| true), self.active),
-            ("the user", count(&of_user), self.active_per_user),
+            ("the daemon", count(&|other| !other.waits), self.active),
+            ("the user", count(&|other| of_user(other) && !other.waits), self.active_per_user),
             ("the thread", count(&|other| of_user(other) && other.thread == offer.thread), 1),
             (
                 "the worker",

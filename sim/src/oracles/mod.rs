@@ -6,9 +6,12 @@ pub mod ends;
 pub mod fencing;
 pub mod isolation;
 pub mod kept;
+pub mod lease;
 pub mod limits;
 pub mod order;
 pub mod pairs;
+pub mod positions;
+pub mod questions;
 pub mod resume;
 pub mod silence;
 pub mod truth;
@@ -16,10 +19,14 @@ pub mod truth;
 use crate::pipe::PipeId;
 use crate::said::Said;
 use crate::schedule::{Micros, Schedule};
+use crate::sometimes;
+use crate::sometimes::{Tally, state_of};
 use crate::tap::Wrote;
 use fencing::Fencing;
+use lease::Leases;
 use limits::{Limits, Offer};
 use order::Sender;
+use positions::Positions;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,9 +89,20 @@ pub struct Oracles {
     pub fencing: Fencing,
     /// Who has how many runs.
     pub limits: Limits,
+    /// Who lives.
+    pub leases: Leases,
+    /// What is stored of devices' positions.
+    pub positions: Positions,
+    /// What came about.
+    pub tally: Tally,
+    /// Disks that were lost with all that was on them.
+    pub disks_lost: u64,
     conns: BTreeMap<PipeId, Watched>,
+    /// Connections of which the daemon has let go in this turn.
+    leaving: Vec<PipeId>,
     /// The run that each request (by user and key) was accepted as.
-    accepted: BTreeMap<(usize, String), String>,
+    accepted: BTreeMap<(usize, String), (String, u64)>,
+    crashes: u64,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
     /// Events that users' devices were sent.
@@ -99,8 +117,14 @@ impl Oracles {
             truth: Truth::default(),
             fencing: Fencing::default(),
             limits,
+            leases: Leases::default(),
+            positions: Positions::default(),
+            tally: Tally::default(),
+            disks_lost: 0,
             conns: BTreeMap::new(),
+            leaving: Vec::new(),
             accepted: BTreeMap::new(),
+            crashes: 0,
             alive_since: BTreeMap::new(),
             broken: None,
             delivered: 0,
@@ -137,6 +161,13 @@ impl Oracles {
         self.conns.insert(id, watched);
     }
 
+    /// A connection has lost bytes for good: whether it hears anything proves nothing any more.
+    pub fn hurt(&mut self, id: PipeId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.healthy = false;
+        }
+    }
+
     /// A client is about to acknowledge.
     pub fn acks(&mut self, id: PipeId, seq: u64) {
         if let Some(conn) = self.conns.get_mut(&id) {
@@ -144,18 +175,42 @@ impl Oracles {
         }
     }
 
+    /// How often the daemon was killed so far.
+    pub fn crashes(&self) -> u64 {
+        self.crashes
+    }
+
     /// The daemon has let go of a connection.
     pub fn hung_up(&mut self, id: PipeId) {
-        if let Some(conn) = self.conns.remove(&id)
-            && let Who::Worker(name) = conn.who
-        {
-            self.limits.hung_up(&name);
+        self.leaving.push(id);
+    }
+
+    /// All that was written has been judged, the last words too: who has left is forgotten.
+    pub fn settle(&mut self) {
+        for id in std::mem::take(&mut self.leaving) {
+            if let Some(conn) = self.conns.remove(&id)
+                && let Who::Worker(name) = conn.who
+            {
+                self.limits.hung_up(&name);
+            }
         }
     }
 
     /// The daemon was killed.
     pub fn killed(&mut self) {
+        self.crashes += 1;
         self.conns.clear();
+        self.leaving.clear();
+        self.positions = Positions::default();
+        self.limits.killed(&self.truth);
+    }
+
+    /// The disk is lost: what follows is a new beginning.
+    pub fn disk_lost(&mut self) {
+        self.disks_lost += 1;
+        self.truth.forget();
+        self.accepted.clear();
+        self.alive_since.clear();
         self.limits.killed(&self.truth);
     }
 
@@ -174,11 +229,31 @@ impl Oracles {
 
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
+        let mut ended = None;
+        self.judge("O3", None, kept::trimmed(&self.truth, record));
+        self.positions.stored(record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
+            match event.kind {
+                "agent_completed" => {
+                    ended = Some((event.data.status.as_deref().unwrap_or_default().to_owned(), run.started))
+                }
+                "run_retrying" => sometimes!(self.tally, Retried),
+                "input_required" => sometimes!(self.tally, Asked),
+                "input_received" => {
+                    sometimes!(self.tally, Answered if event.data.expired != Some(true));
+                    sometimes!(self.tally, AnswerExpired if event.data.expired == Some(true));
+                }
+                "agent_started" => {
+                    let tally = &mut self.tally;
+                    sometimes!(tally, StartedLater if event.said.attempt > Some(1));
+                }
+                _ => {}
+            }
             let checks = [
                 ("O6", ends::judge(event, run)),
                 ("O7", pairs::judge(event, run)),
+                ("O24", questions::judge(event, run)),
                 ("O18", fencing::judge(event, run)),
             ];
             if let Some((oracle, Err(what))) = checks.into_iter().find(|(_, result)| result.is_err()) {
@@ -186,6 +261,10 @@ impl Oracles {
             }
             Ok(())
         });
+        if let Some((status, started)) = ended {
+            self.tell(&status);
+            sometimes!(self.tally, EndWhileQueued if started.is_none());
+        }
         self.judge("O4", None, result);
         if let Some((oracle, user, what)) = broken {
             self.judge(oracle, user, Err(what));
@@ -203,7 +282,10 @@ impl Oracles {
                     Err(error) => self.judge("wire", conn.user(), Err(format!("{error}: {text}"))),
                 }
             }
-            Wrote::Close(_) => conn.closed = true,
+            Wrote::Close(code) => {
+                conn.closed = true;
+                self.tell(&code.to_string());
+            }
             Wrote::Broken(why) => self.judge("wire", conn.user(), Err((*why).to_owned())),
             Wrote::Head(_) | Wrote::Alive => {}
         }
@@ -221,8 +303,46 @@ impl Oracles {
         }
     }
 
+    /// Counts what a word of the protocol stands for.
+    fn tell(&mut self, word: &str) {
+        if let Some(state) = state_of(word) {
+            self.tally.mark(state);
+        }
+    }
+
+    /// Counts what a user is told.
+    fn count(&mut self, said: &Said<'_>) {
+        let resume = said.resume.as_ref();
+        sometimes!(self.tally, Resumed if resume.is_some_and(|resume| resume.status == "resumed"));
+        sometimes!(self.tally, Fresh if resume.is_some_and(|resume| resume.status == "fresh"));
+        match resume.and_then(|resume| resume.reason.as_deref()) {
+            Some("trimmed") => sometimes!(self.tally, ResetTrimmed),
+            Some("epoch") => sometimes!(self.tally, ResetEpoch),
+            _ => {}
+        }
+        match said.redelivery {
+            Some(1) => sometimes!(self.tally, Redelivered),
+            Some(2) => sometimes!(self.tally, RedeliveredTwice),
+            Some(3..) => sometimes!(self.tally, RedeliveredThrice),
+            Some(0) | None => {}
+        }
+        sometimes!(self.tally, Duplicate if said.duplicate == Some(true));
+        match said.notice.as_deref() {
+            Some("queue") => self.tell(said.reason.as_deref().unwrap_or_default()),
+            Some("backlog") if said.behind == Some(0) => sometimes!(self.tally, NoticeBacklogOver),
+            Some("backlog") => sometimes!(self.tally, NoticeBacklog),
+            Some(other) => self.tell(other),
+            None => {}
+        }
+        if said.kind == "error" {
+            self.tell(said.code.as_deref().unwrap_or_default());
+        }
+    }
+
     fn said_to_user(&mut self, conn: &mut Watched, user: usize, said: &Said<'_>, text: &str) {
         self.judge("O10", Some(user), isolation::judge(user, text));
+        self.judge("O10", Some(user), isolation::judge_runs(&self.truth, user, said));
+        self.count(said);
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
@@ -259,7 +379,15 @@ impl Oracles {
         let run = said.run.as_deref().unwrap_or_default();
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
         let Some(key) = said.key.as_deref() else { return };
-        let first = self.accepted.entry((user, key.to_owned())).or_insert_with(|| run.to_owned()).clone();
+        let is_known = self.accepted.get(&(user, key.to_owned()));
+        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes)| *crashes < self.crashes));
+        let crashes = self.crashes;
+        let first = self
+            .accepted
+            .entry((user, key.to_owned()))
+            .or_insert_with(|| (run.to_owned(), crashes))
+            .0
+            .clone();
         let same =
             if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
         self.judge("O3", Some(user), same);
@@ -279,6 +407,7 @@ impl Oracles {
                     worker: worker.to_owned(),
                     agent: text(&said.agent),
                     started: false,
+                    waits: false,
                 };
                 let user = self.truth.runs.get(run).and_then(|run| run.user);
                 self.limits.offered(run, offer);
@@ -294,8 +423,10 @@ impl Oracles {
                 self.judge("O16", user, durable::acknowledged(&self.truth, run, attempt, n));
             }
             "error" => self.refused(said),
+            "cancel" => sometimes!(self.tally, CancelGiven),
             "welcome" => {
                 for entry in said.run_entries() {
+                    self.tell(&entry.state);
                     match (entry.state.as_ref(), entry.n) {
                         ("continue", Some(n)) => {
                             let attempt = entry.attempt.unwrap_or(0);
@@ -317,6 +448,7 @@ impl Oracles {
     /// A worker's message that is refused has used up its number.
     fn refused(&mut self, said: &Said<'_>) {
         let code = said.code.as_deref().unwrap_or_default();
+        sometimes!(self.tally, Fenced if code == "fenced");
         let (Some(run), Some(n)) = (said.run.as_deref(), said.n) else { return };
         if let Some(run) = self.truth.runs.get_mut(run)
             && !matches!(code, "gap" | "fenced" | "storage_unavailable")

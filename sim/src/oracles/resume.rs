@@ -27,6 +27,8 @@ pub struct Client<'a> {
     pub has: Option<(&'a str, u64)>,
     /// If the daemon must know the device: the furthest position that it may have for it.
     pub told: Option<u64>,
+    /// The stream has begun anew since: the disk was lost.
+    pub is_new: bool,
 }
 
 /// What the `welcome` says.
@@ -48,7 +50,15 @@ pub struct Welcome<'a> {
 /// The oracle that is broken, and how.
 pub fn judge(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), (&'static str, String)> {
     let Welcome { epoch, floor, head, resume } = welcome;
-    if let Some((had, seq)) = client.has
+    if client.is_new {
+        let has_old = client.has.is_some_and(|(had, _)| had == epoch);
+        if has_old {
+            return Err((
+                "O4",
+                format!("incarnation {epoch} was lost, and there it is with a head of {head}"),
+            ));
+        }
+    } else if let Some((had, seq)) = client.has
         && had != epoch
         && seq > 0
     {
@@ -56,6 +66,7 @@ pub fn judge(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), (&'static s
     }
     if let Some((_, seq)) = client.has
         && head < seq
+        && !client.is_new
     {
         return Err(("O4", format!("the head is {head}, it was {seq}")));
     }
@@ -104,7 +115,7 @@ mod tests {
     }
 
     fn oracle(from: &From, told: Option<u64>, resume: &Resume<'_>) -> Option<&'static str> {
-        let client = Client { from, has: Some(("e", 7)), told };
+        let client = Client { from, has: Some(("e", 7)), told, is_new: false };
         judge(client, Welcome { epoch: "e", floor: 3, head: 9, resume }).err().map(|(oracle, _)| oracle)
     }
 

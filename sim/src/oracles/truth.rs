@@ -55,10 +55,16 @@ pub struct RunTruth {
     pub user: Option<usize>,
     /// Its conversation.
     pub thread: String,
+    /// The log that it writes to …
+    pub stream: Option<StreamKey>,
+    /// … and the seq of its first event there.
+    pub first_seq: u64,
     /// The attempt that a worker took last.
     pub started: Option<u64>,
     /// The calls of that attempt: whether each is still open.
     pub calls: BTreeMap<String, bool>,
+    /// The questions of that attempt: whether each is still open.
+    pub questions: BTreeMap<String, bool>,
     /// How it ended.
     pub ended: Option<String>,
     /// Worker's messages of the attempt that are durable or refused: all up to here …
@@ -70,6 +76,11 @@ pub struct RunTruth {
 }
 
 impl RunTruth {
+    /// Whether it waits for an answer.
+    fn is_waiting(&self) -> bool {
+        self.ended.is_none() && self.questions.values().any(|is_open| *is_open)
+    }
+
     /// A worker's message is dealt with.
     pub(crate) fn deal_with(&mut self, n: u64) {
         self.beyond.insert(n);
@@ -96,11 +107,15 @@ pub struct Stored<'a> {
 #[derive(Debug, Default)]
 pub struct Truth {
     streams: BTreeMap<StreamKey, StreamTruth>,
+    /// Those of a disk that is lost: events of theirs may still be on their way to clients.
+    lost: BTreeMap<StreamKey, StreamTruth>,
     epochs: BTreeMap<(usize, String), StreamKey>,
     /// The runs.
     pub runs: BTreeMap<String, RunTruth>,
     /// How many of them have not ended, by user.
     alive: BTreeMap<usize, u64>,
+    /// How many of those wait for their user.
+    waiting: BTreeMap<usize, u64>,
 }
 
 impl Truth {
@@ -109,10 +124,24 @@ impl Truth {
         let at = (user, epoch.to_owned());
         if !self.epochs.contains_key(&at) {
             let holds = |key: &&StreamKey| key.0.contains(epoch);
-            let key = self.streams.keys().find(holds)?.clone();
+            let key = self.streams.keys().chain(self.lost.keys()).find(holds)?.clone();
             self.epochs.insert(at.clone(), key);
         }
-        self.streams.get(&self.epochs[&at])
+        let key = &self.epochs[&at];
+        self.streams.get(key).or_else(|| self.lost.get(key))
+    }
+
+    /// Whether this incarnation was on a disk that is lost.
+    pub fn is_lost(&self, epoch: &str) -> bool {
+        let holds = |key: &StreamKey| key.0.contains(epoch);
+        self.lost.keys().any(holds) && !self.streams.keys().any(holds)
+    }
+
+    /// The disk is lost, and all that was durable with it.
+    pub fn forget(&mut self) {
+        self.lost.append(&mut self.streams);
+        self.runs.clear();
+        self.alive.clear();
     }
 
     /// All logs.
@@ -120,9 +149,21 @@ impl Truth {
         self.streams.iter()
     }
 
-    /// Whether a user has a run that has not ended.
+    /// Whether a user has a run that has not ended and does not wait for its user.
     pub fn is_alive(&self, user: usize) -> bool {
-        self.alive.get(&user).is_some_and(|count| *count > 0)
+        let waiting = self.waiting.get(&user).copied().unwrap_or(0);
+        self.alive.get(&user).is_some_and(|count| *count > waiting)
+    }
+
+    /// The runs that have not ended and write to this log.
+    pub fn alive_on<'a>(&'a self, key: &'a StreamKey) -> impl Iterator<Item = (&'a String, &'a RunTruth)> {
+        self.runs.iter().filter(move |(_, run)| run.ended.is_none() && run.stream.as_ref() == Some(key))
+    }
+
+    /// Whether a run that has not ended has a tool open.
+    pub fn has_open_tool(&self) -> bool {
+        let is_open = |run: &RunTruth| run.ended.is_none() && run.calls.values().any(|open| *open);
+        self.runs.values().any(is_open)
     }
 
     /// How many runs have not ended.
@@ -150,7 +191,7 @@ impl Truth {
                     return Err(format!("after seq {} of {stream:?} comes {seq}: {text}", next - 1));
                 }
                 log.contents.push(said.content());
-                self.advance(&said, judge)
+                self.advance(stream, &said, judge)
             }
             Record::Trim { stream, floor } => {
                 if let Some(log) = self.streams.get_mut(stream) {
@@ -164,6 +205,7 @@ impl Truth {
 
     fn advance(
         &mut self,
+        stream: &StreamKey,
         said: &Said<'_>,
         judge: &mut dyn FnMut(&Stored<'_>, &RunTruth) -> Result<(), String>,
     ) -> Result<(), String> {
@@ -178,20 +220,28 @@ impl Truth {
         let run = self.runs.get_mut(id).expect("it was just put there");
         judge(&stored, run)?;
         run.events += 1;
+        let was_waiting = run.is_waiting();
         match kind {
             "run_queued" => {
                 run.user = secrets(text).next();
                 run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                run.stream = Some(stream.clone());
+                run.first_seq = said.seq.unwrap_or(0);
                 *self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default() += 1;
             }
             "agent_started" => {
                 run.started = said.attempt;
                 run.calls.clear();
+                run.questions.clear();
                 run.through = 0;
                 run.beyond.clear();
             }
             "tool_executing" => drop(run.calls.insert(call(&stored.data), true)),
             "tool_completed" => drop(run.calls.insert(call(&stored.data), false)),
+            "input_required" => drop(run.questions.insert(request(&stored.data), true)),
+            "input_received" if stored.data.request.is_some() => {
+                run.questions.insert(request(&stored.data), false);
+            }
             "agent_completed" => {
                 run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
                 let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
@@ -199,9 +249,14 @@ impl Truth {
             }
             _ => {}
         }
-        if let Some(n) = stored.n {
-            run.deal_with(n);
+        match stored.n {
+            Some(n) => run.deal_with(n),
+            // Without a mark it must be the next.
+            None if matches!(kind, "agent_thinking" | "agent_output") => run.deal_with(run.through + 1),
+            None => {}
         }
+        let waiting = self.waiting.entry(run.user.unwrap_or(usize::MAX)).or_default();
+        *waiting = *waiting + u64::from(run.is_waiting()) - u64::from(was_waiting);
         Ok(())
     }
 }
@@ -215,6 +270,10 @@ impl Default for StreamTruth {
 /// The call that a tool's event names.
 pub fn call(data: &EventData<'_>) -> String {
     data.call.as_deref().unwrap_or_default().to_owned()
+}
+
+fn request(data: &EventData<'_>) -> String {
+    data.request.as_deref().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

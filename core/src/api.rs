@@ -1,0 +1,409 @@
+//! Requests under `/v1/` (PROTOCOL §7): which there are, who may make them, and the way of each: its token,
+//! its body, its user's context, its answer.
+//!
+//! What is asked is carried out where the same is done for messages of a WebSocket.
+
+use crate::Core;
+use crate::caller::{Caller, Form};
+use crate::conn::{Role, clear_timers};
+use crate::deadlines::Timer;
+use crate::effect::{Content, Effect, Effects, Response, Token};
+use crate::handshake::{Identity, bearer, check_query};
+use crate::history::Page;
+use crate::http::shorten;
+use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, User};
+use crate::input::{BodyLength, Claims, Head, TokenProblem};
+use crate::listing::Listing;
+use crate::scope::Scope;
+use crate::sse::Begin;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::json::wrong;
+use crate::wire::query::{Params, decode};
+use crate::wire::user::{self, Ack, Ask, Input};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+/// A kind of request.
+#[derive(Debug)]
+struct Route {
+    method: &'static str,
+    /// A part in braces stands for a name.
+    path: &'static str,
+    /// One of these is needed.
+    scopes: &'static [Scope],
+    what: What,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    NewRun,
+    Run,
+    Cancel,
+    Input,
+    Runs,
+    Threads,
+    Events,
+    Stream,
+    Ack,
+    Workers,
+    Status,
+}
+
+/// Whoever asks about runs.
+const ANYONE: &[Scope] = &[Scope::User, Scope::Publish];
+const OWNER: &[Scope] = &[Scope::User];
+const OPERATOR: &[Scope] = &[Scope::Operate];
+
+const ROUTES: &[Route] = &[
+    Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
+    Route { method: "POST", path: "/v1/threads/{thread}/runs", scopes: ANYONE, what: What::NewRun },
+    Route { method: "GET", path: "/v1/runs/{run}", scopes: ANYONE, what: What::Run },
+    Route { method: "POST", path: "/v1/runs/{run}/cancel", scopes: ANYONE, what: What::Cancel },
+    Route { method: "POST", path: "/v1/runs/{run}/input", scopes: ANYONE, what: What::Input },
+    Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
+    Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
+    Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
+    Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
+    Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
+    Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
+    Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
+];
+
+/// A request whose head was read.
+#[derive(Debug)]
+pub(crate) struct Request {
+    route: &'static Route,
+    /// What stands in the path for the part in braces.
+    name: Option<String>,
+    params: Params,
+    key: Option<Key>,
+    last_event_id: Option<String>,
+    /// The length of its body, if it is to have one.
+    length: Option<usize>,
+    identity: Option<Identity>,
+    /// What is to be done as soon as the user's context is there.
+    todo: Option<Todo>,
+}
+
+/// What is asked, read whole.
+#[derive(Debug)]
+enum Todo {
+    Ask(User, Box<Ask>),
+    State(RunId),
+    Cancel(RunId),
+    Input(Input),
+    List(Listing),
+    Events(Page),
+    Stream(Begin),
+    Ack(Ack),
+    Workers,
+    Status,
+}
+
+/// Why a head is refused: by a status that its code does not have, or with the methods that there are.
+struct Refused {
+    refusal: Refusal,
+    status: u16,
+    allow: Option<&'static str>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: refusal.code.status(), refusal, allow: None }
+    }
+}
+
+impl Route {
+    /// What a path has in the place of the braces, if it is of this kind.
+    fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
+        let (mut own, mut others, mut name) = (self.path.split('/'), path.split('/'), None);
+        loop {
+            match (own.next(), others.next()) {
+                (None, None) => return Some(name),
+                (Some(own), Some(other)) if own.starts_with('{') && !other.is_empty() => name = Some(other),
+                (Some(own), Some(other)) if own == other => {}
+                (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return None,
+            }
+        }
+    }
+
+    const fn has_body(&self) -> bool {
+        matches!(self.what, What::NewRun | What::Input | What::Ack)
+    }
+}
+
+/// The kind of a request, and the name in its path.
+fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), Refused> {
+    let of_path = || ROUTES.iter().filter(|route| route.matches(path).is_some());
+    let Some(route) = of_path().find(|route| route.method == method) else {
+        let has = |method| of_path().any(|route| route.method == method);
+        let allow = match (has("GET"), has("POST")) {
+            (true, true) => "GET, POST",
+            (true, false) => "GET",
+            (false, true) => "POST",
+            (false, false) => {
+                let message = format!("expected a path of the protocol, found {}", shorten(path));
+                return Err(Refusal::new(Code::NotFound, message, "see PROTOCOL.md, section 7").into());
+            }
+        };
+        let message = format!("expected {allow}, found {}", shorten(method));
+        let refusal = Refusal::new(Code::MethodNotAllowed, message, "use a method that there is");
+        return Err(Refused { allow: Some(allow), ..refusal.into() });
+    };
+    let name = match route.matches(path).flatten() {
+        Some(name) => Some(decode(name).ok_or_else(|| wrong("path", "percent-encoded UTF-8", name))?),
+        None => None,
+    };
+    Ok((route, name))
+}
+
+impl Core {
+    pub(crate) fn on_api_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
+        match self.read_request(id, &head) {
+            Ok((request, token)) => {
+                let by = self.now.mono + self.config.server.stuck_after;
+                self.deadlines.set(Timer::Answer(id), by);
+                let Some(conn) = self.conns.get_mut(&id) else { return };
+                conn.role = Role::Request(Box::new(request));
+                out.push(Effect::Verify { conn: id, token });
+            }
+            Err(Refused { refusal, status, allow }) => self.respond_problem(id, status, allow, &refusal, out),
+        }
+    }
+
+    /// Everything that a head alone can be refused for.
+    fn read_request(&self, id: ConnId, head: &Head<'_>) -> Result<(Request, Token), Refused> {
+        check_query(head)?;
+        self.check_origin(head)?;
+        let (route, name) = route(head.method, head.path)?;
+        self.check_room(id).map_err(|(_, refusal)| refusal)?;
+        let Some(authorization) = head.authorization else {
+            let message = "expected a token in the header `Authorization: Bearer <token>`, found none";
+            return Err(Refusal::new(Code::TokenMissing, message, "send a bearer token").into());
+        };
+        let token = bearer(authorization)?;
+        let params = Params::parse(head.query)?;
+        let key = head
+            .idempotency_key
+            .map(|key| Key::parse(key).ok_or_else(|| wrong("Idempotency-Key", Key::RULE, key)));
+        let length = if route.has_body() { Some(self.body_length(head.body)?) } else { None };
+        let key = key.transpose()?;
+        let last_event_id = head.last_event_id.map(String::from);
+        let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
+        Ok((request, token))
+    }
+
+    fn body_length(&self, body: BodyLength) -> Result<usize, Refused> {
+        let longest = self.config.server.message;
+        match body {
+            BodyLength::Bytes(bytes) => match usize::try_from(bytes) {
+                Ok(bytes) if bytes <= longest => Ok(bytes),
+                Ok(_) | Err(_) => {
+                    let message = format!("expected a body of at most {longest} bytes, found {bytes}");
+                    Err(Refusal::new(Code::TooLarge, message, "measure before sending").into())
+                }
+            },
+            BodyLength::None | BodyLength::Unknown => {
+                let message = "expected a body with `Content-Length`, and without `Transfer-Encoding`";
+                let refusal = Refusal::new(Code::BadMessage, message, "send the body in one piece");
+                Err(Refused { status: 411, ..refusal.into() })
+            }
+        }
+    }
+
+    /// The signature of a request's token was looked at.
+    pub(crate) fn on_request_verified(
+        &mut self,
+        id: ConnId,
+        outcome: Result<Claims, TokenProblem>,
+        out: &mut Effects,
+    ) {
+        let Some(scopes) = self.request(id).map(|request| request.route.scopes) else { return };
+        let identity = match self.judge(scopes, outcome) {
+            Ok(identity) => identity,
+            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+        };
+        let Some(request) = self.request(id) else { return };
+        request.identity = Some(identity);
+        match request.length {
+            Some(length) if length > 0 => {
+                clear_timers(id, &mut self.deadlines);
+                self.deadlines.set(Timer::Head(id), self.now.mono + self.config.server.hello_timeout);
+                out.push(Effect::Body { conn: id, length });
+            }
+            Some(_) | None => self.on_request_whole(id, "", out),
+        }
+    }
+
+    /// A request's body was read.
+    pub(crate) fn on_body(&mut self, id: ConnId, body: &[u8], out: &mut Effects) {
+        self.deadlines.clear(Timer::Head(id));
+        self.deadlines.set(Timer::Answer(id), self.now.mono + self.config.server.stuck_after);
+        match core::str::from_utf8(body) {
+            Ok(body) => self.on_request_whole(id, body, out),
+            Err(_) => {
+                let refusal = Refusal::new(Code::BadJson, "expected a body in UTF-8", "send JSON");
+                self.respond_refusal(id, &refusal, out);
+            }
+        }
+    }
+
+    fn on_request_whole(&mut self, id: ConnId, body: &str, out: &mut Effects) {
+        let Some(request) = self.request(id) else { return };
+        let todo = match request.read(body) {
+            Ok(todo) => todo,
+            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+        };
+        let Some(caller) = request.caller(id) else { return };
+        match todo {
+            Todo::State(run) => self.on_run_state(caller, run, out),
+            Todo::Cancel(run) => self.on_cancel(caller, run, out),
+            Todo::Input(input) => self.on_input(caller, input, out),
+            Todo::Stream(begin) => self.begin_stream(caller, begin, out),
+            Todo::Workers => self.respond_workers(id, out),
+            Todo::Status => self.respond_status(id, out),
+            Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
+                let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
+                request.todo = Some(todo);
+                self.open_context(id, &user, out);
+            }
+        }
+    }
+
+    /// The context of the user is there whom a request is about.
+    pub(crate) fn on_request_context(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(request) = self.request(id) else { return };
+        let (Some(todo), Some(caller)) = (request.todo.take(), request.caller(id)) else { return };
+        match todo {
+            Todo::Ask(user, ask) => self.on_ask(caller, user, *ask, out),
+            Todo::List(what) => self.on_list(caller, what, out),
+            Todo::Events(page) => self.on_get_events(caller, page, out),
+            Todo::Ack(ack) => self.on_device_ack(&caller, &ack, out),
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Input(_)
+            | Todo::Stream(_)
+            | Todo::Workers
+            | Todo::Status => {
+                unreachable!("done without a context")
+            }
+        }
+    }
+
+    /// Nothing has answered a request: what it waits for does not become durable.
+    pub(crate) fn on_answer_overdue(&mut self, id: ConnId, out: &mut Effects) {
+        let message = "expected the store to answer in time; what was asked may still come about";
+        let hint = "ask again, with the same Idempotency-Key";
+        let refusal = Refusal::new(Code::StorageUnavailable, message, hint);
+        self.respond_refusal(id, &refusal.retry(crate::durable::RETRY.as_millis()), out);
+    }
+
+    fn request(&mut self, id: ConnId) -> Option<&mut Request> {
+        let conn = self.conns.get_mut(&id).filter(|conn| !conn.is_closing)?;
+        if let Role::Request(request) = &mut conn.role { Some(request) } else { None }
+    }
+
+    /// Answers with 204.
+    pub(crate) fn reply_nothing(&mut self, to: &Caller) {
+        let response = Response::new(204, Content::Nothing);
+        self.durable.reveal(crate::durable::Reveal::Respond { conn: to.conn, response });
+    }
+}
+
+impl Request {
+    fn caller(&self, conn: ConnId) -> Option<Caller> {
+        let identity = self.identity.clone()?;
+        Some(Caller { conn, identity, device: None, form: Form::Request })
+    }
+
+    /// Reads what is asked. `body` is empty where there is none.
+    fn read(&self, body: &str) -> Result<Todo, Refusal> {
+        let key = self.key.clone();
+        Ok(match self.route.what {
+            What::NewRun => self.read_run(body)?,
+            What::Run => Todo::State(self.run()?),
+            What::Cancel => Todo::Cancel(self.run()?),
+            What::Input => Todo::Input(user::read_input(body, self.run()?, key)?),
+            What::Runs => Todo::List(Listing::runs(&self.params)?),
+            What::Threads => Todo::List(Listing::Threads),
+            What::Events => Todo::Events(Page::read(&self.params)?),
+            What::Stream => Todo::Stream(Begin::read(&self.params, self.last_event_id.as_deref())?),
+            What::Ack => Todo::Ack(user::read_ack(body)?),
+            What::Workers => Todo::Workers,
+            What::Status => Todo::Status,
+        })
+    }
+
+    fn read_run(&self, body: &str) -> Result<Todo, Refusal> {
+        let name = self.name.as_deref();
+        let thread = name.map(|name| Thread::parse(name).ok_or_else(|| wrong("thread", NAME_RULE, name)));
+        let (user, ask) = user::read_run(body, thread.transpose()?.as_ref(), self.key.clone())?;
+        let Some(identity) = &self.identity else { unreachable!("a body is read after the token") };
+        let user = match user {
+            Some(user) if identity.scopes.has(Scope::Publish) => user,
+            Some(user) if user == identity.user => user,
+            Some(_) => {
+                let message = "expected the scope `publish` in `scope`, to run agents for other users";
+                return Err(Refusal::new(
+                    Code::TokenScope,
+                    message,
+                    "leave out `user`, or get a token for this",
+                ));
+            }
+            None if identity.scopes.has(Scope::User) => identity.user.clone(),
+            None => return Err(wrong("user", "the user whose run it is to be", "nothing")),
+        };
+        Ok(Todo::Ask(user, Box::new(ask)))
+    }
+
+    /// The run of the path.
+    fn run(&self) -> Result<RunId, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        RunId::parse(name).ok_or_else(|| {
+            let message = format!("expected {}, found {}", RunId::RULE, shorten(name));
+            Refusal::new(Code::RunNotFound, message, "check the run's id")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::record::Image;
+    use crate::time::Now;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_path_is_of_one_kind_and_gives_its_name() {
+        let found = |method, path| route(method, path).ok().map(|(route, name)| (route.what, name));
+        assert_eq!(found("GET", "/v1/runs"), Some((What::Runs, None)));
+        assert_eq!(found("GET", "/v1/runs/r%3A1"), Some((What::Run, Some("r:1".into()))));
+        assert_eq!(found("POST", "/v1/runs/r/cancel"), Some((What::Cancel, Some("r".into()))));
+        for path in ["/v1/runs/", "/v1/runs/r/", "/v1/runs//cancel", "/v1/runs/%ff", "/v1", "/v1/runs/r/s/t"]
+        {
+            assert_eq!(found("GET", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_the_store_does_not_answer_is_given_up_in_time() {
+        let (mut now, mut out) = (Now::default(), Vec::new());
+        let mut core = Core::open(Config::default(), [0; 32], Image::default(), now, &mut out);
+        let conn = ConnId(1);
+        core.handle(now, crate::input::Input::Opened { conn, peer: [127, 0, 0, 1].into() }, &mut out);
+        let authorization = Some("Bearer t");
+        let head = Head { method: "GET", path: "/v1/runs", authorization, ..Head::default() };
+        core.handle(now, crate::input::Input::Request { conn, head }, &mut out);
+        let claims = Claims { sub: "alice".into(), exp: u64::MAX / 1000, ..Claims::default() };
+        core.handle(now, crate::input::Input::Verified { conn, outcome: Ok(claims) }, &mut out);
+        assert!(matches!(out[..], [Effect::Verify { .. }, Effect::Load { .. }]), "{out:?}");
+        out.clear();
+        (now.mono, _) = core.deadline().expect("it is waited for");
+        core.handle(now, crate::input::Input::Timer, &mut out);
+        let [Effect::Respond { response, .. }] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((response.status, response.retry_after_secs), (503, Some(1)));
+    }
+}

@@ -1,0 +1,87 @@
+//! What an operator sees (PROTOCOL §7): workers, agents, and how much there is of everything.
+
+use crate::Core;
+use crate::agent::Breaker;
+use crate::effect::{Content, Effects};
+use crate::ids::{Agent, ConnId};
+use crate::wire::json::Object;
+use crate::worker::{Worker, WorkerKey};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+impl Core {
+    /// `GET /v1/workers`.
+    pub(crate) fn respond_workers(&mut self, id: ConnId, out: &mut Effects) {
+        let workers = self.workers.iter().map(|(key, worker)| self.describe_worker(key, worker));
+        let list = Object::new().list("workers", workers).list("agents", self.describe_agents());
+        self.respond(id, 200, Content::Json(list.finish()), out);
+    }
+
+    /// `GET /v1/status`.
+    pub(crate) fn respond_status(&mut self, id: ConnId, out: &mut Effects) {
+        let at_workers: usize = self.workers.values().map(|worker| worker.runs.len()).sum();
+        let runs = Object::new()
+            .raw("queued", self.queue.waiting)
+            .raw("active", self.queue.active)
+            .raw("at_workers", at_workers);
+        let limits = Object::new()
+            .raw("connections", self.config.server.connections)
+            .raw("queued", self.config.runs.queued)
+            .raw("active", self.config.runs.active);
+        let status = Object::new()
+            .str("version", env!("CARGO_PKG_VERSION"))
+            .raw("ts", self.now.wall.0)
+            .str("store", if self.durable.is_full() { "full" } else { "ok" })
+            .raw("connections", self.conns.len())
+            .raw("users", self.users.len())
+            .raw("workers", self.workers.len())
+            .raw("runs", runs.finish())
+            .raw("limits", limits.finish())
+            .list("agents", self.describe_agents());
+        self.respond(id, 200, Content::Json(status.finish()), out);
+    }
+
+    fn describe_worker(&self, key: &WorkerKey, worker: &Worker) -> Object {
+        let state = match worker.conn {
+            None => "silent",
+            Some(_) if worker.is_draining() => "draining",
+            Some(_) if worker.runs.is_empty() => "idle",
+            Some(_) => "busy",
+        };
+        let run = |(run, user): (&crate::ids::RunId, &crate::ids::User)| {
+            let state = self.users.get(user).and_then(|context| context.runs.get(run));
+            Object::new()
+                .str("run", run.as_str())
+                .str("user", user.as_str())
+                .maybe_str("agent", state.map(|run| run.spec.agent.as_str()))
+                .maybe_str("state", state.map(|run| run.state()))
+        };
+        let serves = worker.agents().map(|serves| {
+            let agent = Object::new().str("agent", serves.agent.as_str());
+            agent.raw("slots", serves.slots).raw("retryable", serves.retryable)
+        });
+        Object::new()
+            .str("worker", key.name.as_str())
+            .str("sub", key.sub.as_str())
+            .str("state", state)
+            .list("agents", serves)
+            .list("runs", worker.runs.iter().map(run))
+    }
+
+    /// All agents that are configured or were ever served.
+    fn describe_agents(&self) -> Vec<Object> {
+        let known: BTreeSet<&Agent> = self.agents.keys().chain(self.config.agents.keys()).collect();
+        let describe = |agent: &Agent| {
+            let state = self.agents.get(agent);
+            let breaker = state.map_or(Breaker::default(), |state| state.breaker(self.now.mono));
+            Object::new()
+                .str("agent", agent.as_str())
+                .str("breaker", breaker.as_str())
+                .maybe_raw("open_ms", self.circuit_open(agent).map(crate::time::Span::as_millis))
+                .raw("active", state.map_or(0, |state| state.active))
+                .raw("slots", self.slots(agent))
+                .raw("free", self.free_slots(agent))
+        };
+        known.into_iter().map(describe).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! Planted bugs: mistakes that somebody could make, one line each at the place where they would be made. The simulator
+//! switches on one at a time, and must see it (`cargo sim bugs`): the proof that its oracles are awake.
+//!
+//! The gate is `debug_assertions`, which the profiles `dev`, `test` and `sim` set and `release` does not: there
+//! [`Planted::bug`] does not exist, [`Planted`] has no room for a bug, and every `is` is `false` before code is made of
+//! it. A cargo feature would not do: one build of the whole workspace unifies features, so the simulator's would be the
+//! daemon's too. A flag of our own in `RUSTFLAGS` would be lost wherever somebody else sets that variable. And where a
+//! bug can be planted nobody but the simulator does it: the daemon's code never calls [`Planted::bug`], which a rule of
+//! the repository holds.
+
+macro_rules! bugs {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)*) => {
+        /// A mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, as `cargo sim` takes it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// What is wrong, in a line.
+            pub const fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc,)+).trim_ascii_start(),)*
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// A worker's message is acknowledged before it is durable.
+    AckBeforeAppend = "ack-before-append",
+    /// An event is sent to devices before it is durable.
+    SendBeforeAppended = "send-before-appended",
+    /// A `welcome` tells a head that is not durable.
+    HeadBeforeDurable = "head-before-durable",
+    /// A resumed connection begins one event too late.
+    ResumeOffByOne = "resume-off-by-one",
+    /// A device that is behind is sent a page of another user's stream.
+    ResumeOnAnothers = "resume-on-anothers",
+    /// The window counts the events ever sent, so acknowledging makes no room.
+    WindowNeverReopens = "window-never-reopens",
+    /// One event more than the window is sent unacknowledged.
+    WindowOneTooMany = "window-one-too-many",
+    /// The timer of an acknowledgement fires after three quarters of its time.
+    TimerEarly = "timer-early",
+    /// A retry sends the unacknowledged events from the newest to the oldest.
+    RetryLosesOrder = "retry-loses-order",
+    /// A device's position moves in memory and is not stored.
+    PositionNotPersisted = "position-not-persisted",
+    /// A run that ends leaves its open tools open.
+    NoClosingOfTools = "no-closing-of-tools",
+    /// A run that is ended without its worker stays with it, and a late result ends it again.
+    TwoEnds = "two-ends",
+    /// A user's newest run starts first, whatever its thread's order.
+    LastInFirstOut = "last-in-first-out",
+    /// A run that leaves its worker frees two slots of the daemon.
+    SlotFreedTwice = "slot-freed-twice",
+    /// A run that leaves its worker frees no slot of the daemon.
+    SlotNeverFreed = "slot-never-freed",
+    /// A dead worker keeps its runs.
+    LeaseNeverRunsOut = "lease-never-runs-out",
+    /// A worker's message of an attempt that is over counts for the present one.
+    LateAttemptAccepted = "late-attempt-accepted",
+    /// A run that its worker lost is given to another, though nobody said that it may be repeated.
+    ExecutedTwice = "executed-twice",
+    /// An idempotency key is not stored, and forgotten with its run.
+    KeyForgotten = "key-forgotten",
+    /// A notice goes to the devices of another user.
+    NoticeToWrongUser = "notice-to-wrong-user",
+    /// The notice that a run works comes once, and never again.
+    WorkingSaidOnce = "working-said-once",
+    /// Trimming passes the first event of a run that has not ended.
+    TrimUnderActiveRun = "trim-under-active-run",
+    /// A stream that begins anew has the epoch of the one before.
+    EpochNotChanged = "epoch-not-changed",
+    /// A worker's event that says what the one before said is taken for its repetition.
+    DedupeByContent = "dedupe-by-content",
+    /// Folding the journal loses the last event of each stream.
+    FoldLosesLast = "fold-loses-last",
+    /// A connection that fairness has cut short in one turn is not heard in the next.
+    LostWakeUp = "lost-wake-up",
+}
+
+/// Which bug is planted, if one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    #[cfg(debug_assertions)]
+    bug: Option<Bug>,
+}
+
+impl Planted {
+    /// Plants a bug. Only builds that check everything have this.
+    #[cfg(debug_assertions)]
+    pub const fn bug(bug: Bug) -> Self {
+        Self { bug: Some(bug) }
+    }
+
+    /// Whether this is the one.
+    #[cfg(debug_assertions)]
+    pub fn is(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Never.
+    #[cfg(not(debug_assertions))]
+    pub const fn is(self, _: Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Planted>() == 0, "a release build has no room for a bug");

@@ -1,0 +1,278 @@
+//! Operations around the core, as `core_inputs` reads them.
+
+use crate::Seed;
+
+const SETTLE: &[u8] = &[0];
+/// Alice, with one named device; alice as a viewer; bob.
+const ALICE: &[u8] = &[1, 0x0c, 0x08];
+const ALICE_TWO: &[u8] = &[1, 0x0c, 0x10];
+const VIEWER: &[u8] = &[1, 0x0c, 0x1a];
+const BOB: &[u8] = &[1, 0x1a, 0x08];
+/// A worker with two slots, and the same one again, naming its runs or none.
+const WORKER: &[u8] = &[1, 0x2d, 0x02];
+const WORKER_NAMING: &[u8] = &[1, 0x2d, 0x0a];
+/// The newest run is asked for by the first user's connection, of the agent `echo` on the first thread, or the second.
+const RUN: &[u8] = &[3, 0, 1, 0, 0, 0, 0];
+const RUN_TWO: &[u8] = &[3, 0, 1, 0, 1, 0, 0];
+const RUN_REJECT: &[u8] = &[3, 0, 1, 0, 0, 0, 4];
+const RUN_INTERRUPT: &[u8] = &[3, 0, 1, 0, 0, 0, 8];
+const RUN_HIGH: &[u8] = &[3, 0, 1, 0, 1, 0, 2];
+const RUN_KEY: &[u8] = &[3, 0, 1, 0, 0, 3, 0];
+const CANCEL: &[u8] = &[3, 0, 4, 0];
+const ACK: &[u8] = &[3, 0, 5];
+/// What the first worker says of the newest run, with the next number.
+const STARTED: &[u8] = &[8, 0, 1, 0, 0];
+const DECLINE: &[u8] = &[8, 0, 4, 0, 0, 10, 1];
+const GOT: &[u8] = &[8, 0, 5, 0, 0];
+const BEAT: &[u8] = &[8, 0, 6, 0, 0];
+const OUTPUT: &[u8] = &[8, 0, 7, 0, 0, 3];
+const AGAIN: &[u8] = &[8, 0, 7, 0, 0, 0];
+const JUMP: &[u8] = &[8, 0, 7, 0, 0, 1];
+const TOOL: &[u8] = &[8, 0, 9, 0, 0, 3];
+const TOOL_TWO: &[u8] = &[8, 0, 9, 0, 1, 3];
+const PROGRESS: &[u8] = &[8, 0, 11, 0, 0, 3];
+const TOOL_ENDS: &[u8] = &[8, 0, 12, 0, 0, 3];
+const NOT_ITS: &[u8] = &[8, 0, 14, 0, 0, 3];
+const COMPLETE: &[u8] = &[8, 0, 15, 0, 0, 0, 3];
+const COMPLETE_BADLY: &[u8] = &[8, 0, 15, 0, 0, 3, 3];
+const ASKS: &[u8] = &[8, 0, 16, 0, 0, 0, 3];
+const ASKS_SHORTLY: &[u8] = &[8, 0, 16, 0, 0, 3, 3];
+const DRAIN: &[u8] = &[8, 0, 19, 0, 0];
+/// The user answers the first question, or steers.
+const ANSWERS: &[u8] = &[3, 0, 7, 0, 0x20];
+const STEERS: &[u8] = &[3, 0, 7, 0, 0x02];
+/// The same agent, and a run on it may be tried again.
+const WORKER_RETRYABLE: &[u8] = &[1, 0x2d, 0x22];
+/// Requests over HTTP, by alice: all kinds.
+const REQUESTS: [&[u8]; 10] = [
+    &[24, 0, 0, 0],
+    &[24, 1, 0, 64],
+    &[24, 2, 0, 0],
+    &[24, 3, 0, 0],
+    &[24, 4, 0, 0, 0],
+    &[24, 5, 0, 0],
+    &[24, 6, 0, 0],
+    &[24, 7, 0, 0],
+    &[24, 8, 0, 0, 2, 1],
+    &[24, 9, 0, 0x80],
+];
+const COMMIT: &[u8] = &[15, 0];
+const ANSWER: &[u8] = &[16];
+const FULL: &[u8] = &[17];
+/// Half a second, a second, 2.5, 6, 16 and 40 seconds.
+const HALF: &[u8] = &[20, 2];
+const SECOND: &[u8] = &[20, 3];
+const SOON: &[u8] = &[20, 4];
+const START_OVER: &[u8] = &[20, 5];
+const LEASE_OVER: &[u8] = &[20, 6];
+const LONG: &[u8] = &[20, 7];
+/// The first connection, or the second, is gone.
+const GONE: &[u8] = &[21, 0];
+const GONE_TWO: &[u8] = &[21, 1];
+const RESTART: &[u8] = &[22, 0];
+const RESTART_KEEPING: &[u8] = &[22, 1];
+
+/// Situations, each with the configuration that it needs.
+pub(crate) fn operations() -> Vec<Seed> {
+    let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
+    let requests = REQUESTS.concat();
+    let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests)];
+    all.into_iter()
+        .flatten()
+        .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
+        .collect()
+}
+
+/// A situation: its name, its configuration, its steps.
+type Situation<'a> = (&'static str, u8, Vec<&'a [u8]>);
+
+/// How runs are asked for and how they end.
+fn asked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
+        ("a-first-run", 0, vec![begun, OUTPUT, TOOL, PROGRESS, TOOL_ENDS, COMPLETE, SETTLE, ACK, SETTLE]),
+        (
+            "a-run-before-any-worker",
+            0,
+            vec![ALICE, RUN, SETTLE, HALF, SOON, WORKER, STARTED, SETTLE, COMPLETE],
+        ),
+        (
+            "two-devices-and-a-viewer",
+            0,
+            vec![ALICE, ALICE_TWO, VIEWER, WORKER, RUN, SETTLE, STARTED, SETTLE, OUTPUT],
+        ),
+        (
+            "two-users-take-turns",
+            1,
+            vec![ALICE, BOB, WORKER, RUN, RUN_TWO, &[3, 1, 1, 0, 0, 0, 0], SETTLE, STARTED, SETTLE],
+        ),
+        (
+            "a-thread-in-order",
+            0,
+            vec![
+                ALICE,
+                WORKER,
+                RUN,
+                SETTLE,
+                RUN,
+                SETTLE,
+                &[8, 0, 1, 1, 0],
+                SETTLE,
+                &[8, 0, 15, 1, 0, 0, 3],
+                SETTLE,
+                STARTED,
+            ],
+        ),
+        ("a-key-twice", 0, vec![ALICE, RUN_KEY, SETTLE, RUN_KEY, SETTLE, RESTART, ALICE, RUN_KEY, SETTLE]),
+        ("a-user-queue-that-is-full", 4, vec![ALICE, RUN, SETTLE, RUN, SETTLE, RUN, SETTLE]),
+        ("cancelled-while-queued", 0, vec![ALICE, RUN, SETTLE, CANCEL, SETTLE]),
+        ("cancelled-while-offered", 0, vec![ALICE, WORKER, RUN, SETTLE, CANCEL, STARTED, SETTLE]),
+        ("cancelled-while-running", 0, vec![begun, CANCEL, SETTLE, GOT, COMPLETE, SETTLE]),
+        ("cancelled-and-stubborn", 0, vec![begun, TOOL, CANCEL, SETTLE, START_OVER, COMPLETE, SETTLE]),
+        ("out-of-time", 0, vec![begun, TOOL, START_OVER, SETTLE, START_OVER, SETTLE]),
+        ("declined", 0, vec![ALICE, WORKER, RUN, SETTLE, DECLINE, SETTLE, SECOND, SETTLE, STARTED, SETTLE]),
+        (
+            "never-taken",
+            0,
+            vec![ALICE, WORKER, RUN, SETTLE, START_OVER, SETTLE, START_OVER, SETTLE, LONG, SETTLE],
+        ),
+    ]
+}
+
+/// How workers lose, repeat and break things.
+fn worked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
+        ("a-worker-that-is-lost", 0, vec![begun, TOOL, TOOL_TWO, GONE_TWO, LEASE_OVER, SETTLE]),
+        (
+            "a-worker-that-comes-back",
+            0,
+            vec![begun, OUTPUT, COMMIT, GONE_TWO, WORKER_NAMING, SETTLE, AGAIN, OUTPUT, COMPLETE],
+        ),
+        ("a-worker-that-forgets", 0, vec![begun, GONE_TWO, WORKER, SETTLE]),
+        (
+            "cancelled-as-its-worker-comes-back",
+            0,
+            vec![begun, CANCEL, GONE_TWO, &[1, 0x25], &[19, 1], &[8, 0, 0, 0, 0, 0x0a], COMMIT, SETTLE],
+        ),
+        ("a-gap-and-a-repetition", 0, vec![begun, OUTPUT, AGAIN, JUMP, JUMP, OUTPUT, SETTLE]),
+        (
+            "events-against-the-order",
+            0,
+            vec![begun, PROGRESS, TOOL, TOOL, TOOL_ENDS, TOOL_ENDS, NOT_ITS, SETTLE],
+        ),
+        ("too-many-events", 8, vec![begun, OUTPUT, OUTPUT, OUTPUT, OUTPUT, OUTPUT, OUTPUT, COMPLETE, SETTLE]),
+        ("a-complete-that-is-bad", 0, vec![begun, TOOL, COMPLETE_BADLY, OUTPUT, SETTLE]),
+        (
+            "a-full-store",
+            0,
+            vec![begun, OUTPUT, OUTPUT, FULL, OUTPUT, RUN_TWO, CANCEL, SECOND, SETTLE, OUTPUT, SETTLE],
+        ),
+        (
+            "a-full-store-and-something-between-retry-and-room",
+            0,
+            vec![
+                begun,
+                RUN_TWO,
+                SETTLE,
+                &[8, 0, 7, 1, 0, 3],
+                FULL,
+                SECOND,
+                STARTED,
+                COMMIT,
+                OUTPUT,
+                SETTLE,
+                RUN,
+                SETTLE,
+            ],
+        ),
+        (
+            "a-full-store-and-a-lease-between",
+            0,
+            vec![begun, OUTPUT, GONE_TWO, FULL, LEASE_OVER, COMMIT, LEASE_OVER, SETTLE, RUN_TWO, SETTLE],
+        ),
+    ]
+}
+
+/// Full stores, restarts, and nobody listening.
+fn stored<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
+        (
+            "a-restart-in-a-run",
+            0,
+            vec![
+                begun,
+                OUTPUT,
+                TOOL,
+                COMMIT,
+                OUTPUT,
+                RESTART_KEEPING,
+                WORKER_NAMING,
+                ALICE,
+                SETTLE,
+                AGAIN,
+                COMPLETE,
+                SETTLE,
+            ],
+        ),
+        (
+            "a-restart-with-a-queue",
+            0,
+            vec![ALICE, RUN, SETTLE, RUN, SETTLE, RUN_TWO, SETTLE, RESTART, WORKER, SETTLE, STARTED],
+        ),
+        (
+            "no-acknowledgement",
+            4,
+            vec![begun, OUTPUT, OUTPUT, SETTLE, SOON, SETTLE, START_OVER, SETTLE, LEASE_OVER, SETTLE],
+        ),
+        ("nothing-is-taken", 2, vec![begun, OUTPUT, OUTPUT, OUTPUT, OUTPUT, COMMIT, COMMIT, COMMIT, LONG]),
+        (
+            "tokens-odd",
+            0,
+            vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
+        ),
+    ]
+}
+
+/// Questions, interruptions, retries, requests.
+fn spoken<'a>(begun: &'a [u8], requests: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
+        ("a-token-for-ever", 0, vec![&[1, 0x6c, 0], WORKER, RUN, SETTLE]),
+        ("a-question-and-its-answer", 0, vec![begun, ASKS, SETTLE, ANSWERS, SETTLE, GOT, COMPLETE, SETTLE]),
+        ("a-question-out-of-time", 0, vec![begun, ASKS_SHORTLY, SETTLE, START_OVER, SETTLE, ANSWERS, SETTLE]),
+        (
+            "a-question-and-a-restart",
+            1,
+            vec![begun, ASKS, SETTLE, RUN_TWO, SETTLE, RESTART, WORKER_NAMING, ALICE, ANSWERS, SETTLE],
+        ),
+        ("steering", 0, vec![begun, STEERS, SETTLE, STEERS, GOT, GONE_TWO, WORKER_NAMING, SETTLE]),
+        (
+            "interrupted",
+            0,
+            vec![begun, RUN_INTERRUPT, SETTLE, COMPLETE, SETTLE, RUN_REJECT, SETTLE, RUN_HIGH, SETTLE],
+        ),
+        (
+            "lost-and-tried-again",
+            0,
+            vec![
+                ALICE,
+                WORKER_RETRYABLE,
+                RUN,
+                SETTLE,
+                STARTED,
+                SETTLE,
+                TOOL,
+                ASKS,
+                GONE_TWO,
+                LEASE_OVER,
+                WORKER,
+                HALF,
+                HALF,
+                SETTLE,
+                STARTED,
+                SETTLE,
+            ],
+        ),
+        ("a-worker-that-drains", 0, vec![begun, DRAIN, RUN_TWO, SETTLE, COMPLETE, SETTLE]),
+        ("requests", 0, vec![begun, requests, SETTLE, requests, FULL, requests, LONG]),
+        ("early-messages", 0, vec![&[1, 0x04], &[3, 0, 0, 0], RUN, ACK, &[19, 0], ANSWER, COMMIT, SETTLE]),
+    ]
+}

@@ -1,0 +1,101 @@
+"""The examples and the README's programs, as processes, against the real daemon."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from daemon import Daemon
+from runcast import Client, Event
+
+HERE = Path(__file__).parents[1]
+EXAMPLES = ["tools_worker.py", "langgraph_worker.py"]
+WORDS = [f"w{'o' * i}rd" for i in range(10)]
+
+
+@contextmanager
+def running(daemon: Daemon, *command: str, scope: str = "worker") -> Iterator[subprocess.Popen[str]]:
+    """A program that finds the daemon in its environment."""
+    environment = os.environ | {"RUNCAST_URL": daemon.url, "RUNCAST_TOKEN": daemon.token("me", scope)}
+    process = subprocess.Popen(
+        [sys.executable, *command], env=environment, cwd=HERE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        if scope == "worker":
+            assert process.stderr is not None
+            assert any("connected" in line for line in process.stderr), "it ended before it had connected"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_an_example_survives_a_kill_of_the_daemon(daemon: Daemon, example: str) -> None:
+    with running(daemon, f"examples/{example}"):
+        async with Client(daemon.url, daemon.token("alice", "user")) as client:
+            run = client.run("longest", " ".join(WORDS))
+            events: list[Event] = []
+            async for event in run:
+                events.append(event)
+                if event.event == "tool_completed" and str(event.data["result"]) == str(len(WORDS[3])):
+                    daemon.kill()
+                    daemon.start()
+            end = await run
+    assert end.ok
+    assert end.output["text"].split()[-1] == WORDS[-1]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    for kind in ("tool_executing", "tool_completed"):
+        assert sum(event.event == kind for event in events) == len(WORDS)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_a_killed_example_ends_its_run_cleanly(daemon: Daemon, example: str) -> None:
+    with running(daemon, f"examples/{example}") as process:
+        async with Client(daemon.url, daemon.token("alice", "user")) as client:
+            run = client.run("longest", " ".join(WORDS))
+            events: list[Event] = []
+            async for event in run:
+                events.append(event)
+                if event.event == "tool_executing" and process.poll() is None:
+                    process.kill()
+                    process.wait()
+            end = await run
+    assert end.status == "worker_lost"
+    opened = [event.data["call"] for event in events if event.event == "tool_executing"]
+    closed = [event.data["call"] for event in events if event.event == "tool_completed"]
+    assert opened == closed
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_sigterm_ends_an_example(daemon: Daemon, example: str) -> None:
+    with running(daemon, f"examples/{example}") as process:
+        async with Client(daemon.url, daemon.token("alice", "user")) as client:
+            async for event in client.run("longest", "a b"):
+                if event.event == "agent_started":
+                    process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def programs(language: str) -> list[str]:
+    """The README's programs."""
+    return re.findall(rf"```{language}\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
+
+
+async def test_the_readmes_worker_and_client_talk_to_each_other(daemon: Daemon) -> None:
+    worker, client = programs("python")[:2]
+    for program in (worker, client):
+        assert sum(bool(line.strip()) for line in program.splitlines()) <= 10
+    with running(daemon, "-c", worker), running(daemon, "-c", client, scope="user") as asking:
+        printed, _ = asking.communicate(timeout=30)
+    assert asking.returncode == 0
+    assert "HELLO" in printed

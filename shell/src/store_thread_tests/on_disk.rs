@@ -1,0 +1,206 @@
+//! The storage thread over a file whose disk can be full or broken.
+
+use crate::disk::{Disk, FileDisk};
+use crate::storage::{Completion, Storage};
+use crate::store_thread::StoreThread;
+use bytes::Bytes;
+use runcast_core::ids::{AppendId, LoadId};
+use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+
+/// A file whose disk can be full or broken, and whose syncs can be held up.
+#[derive(Debug)]
+struct Moody {
+    file: FileDisk,
+    moods: Arc<Moods>,
+}
+
+#[derive(Debug, Default)]
+struct Moods {
+    full: AtomicBool,
+    broken: AtomicBool,
+    gate: std::sync::Mutex<()>,
+}
+
+impl Disk for Moody {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        // A header is written over, which needs no room.
+        if offset >= 8192 && self.moods.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write(offset, data)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        drop(self.moods.gate.lock().unwrap());
+        if self.moods.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("EIO"));
+        }
+        self.file.sync()
+    }
+}
+
+struct Rig {
+    dir: tempfile::TempDir,
+    moods: Arc<Moods>,
+    store: StoreThread,
+    image: Image,
+    woken: Receiver<()>,
+}
+
+impl Rig {
+    fn open(dir: tempfile::TempDir) -> Self {
+        let moods = Arc::new(Moods::default());
+        let file = FileDisk::open(&dir.path().join("store")).unwrap();
+        let (wake, woken) = mpsc::channel();
+        let disk = Moody { file, moods: moods.clone() };
+        let (store, image) = StoreThread::open(disk, move || wake.send(()).unwrap_or_default()).unwrap();
+        Self { dir, moods, store, image, woken }
+    }
+
+    fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap())
+    }
+
+    fn again(self) -> Self {
+        drop(self.store);
+        Self::open(self.dir)
+    }
+
+    fn append(&mut self, id: u64) {
+        self.store.append(AppendId(id), [event(id)].into());
+    }
+
+    fn next(&mut self) -> Completion {
+        loop {
+            if let Some(completion) = self.store.completed() {
+                return completion;
+            }
+            self.woken.recv().unwrap();
+        }
+    }
+
+    /// All completions up to and with the one that says that this append is durable; how many there were.
+    fn until_appended(&mut self, id: u64) -> usize {
+        (1..).find(|_| matches!(self.next(), Completion::Appended(done) if done == AppendId(id))).unwrap()
+    }
+
+    fn seqs(&mut self) -> Vec<u64> {
+        let stream = StreamKey("s".into());
+        let query = Query::Events { stream, after: 0, events_max: usize::MAX, bytes_max: usize::MAX };
+        self.store.load(LoadId(1), query);
+        let completion = self.next();
+        let Completion::Loaded(LoadId(1), Found::Events(events)) = completion else {
+            panic!("{completion:?}");
+        };
+        events.into_iter().map(|event| event.0).collect()
+    }
+}
+
+fn event(seq: u64) -> Record {
+    Record::Event { stream: StreamKey("s".into()), seq, bytes: Bytes::from_static(b"{}") }
+}
+
+#[test]
+fn what_was_submitted_is_durable_when_it_is_said_and_is_found_after_a_restart() {
+    let mut rig = Rig::new();
+    let key = RowKey { table: Table::Daemon, owner: "".into(), name: "n".into() };
+    let put = Record::Put { key: key.clone(), value: Bytes::from_static(b"v") };
+    rig.store.append(AppendId(1), [event(1), put].into());
+    rig.append(2);
+    rig.store.submit();
+    rig.until_appended(2);
+    assert_eq!(rig.seqs(), [1, 2]);
+    let rig = rig.again();
+    assert_eq!(rig.image.rows, [(key, Bytes::from_static(b"v"))]);
+}
+
+#[test]
+fn submits_that_wait_while_a_commit_syncs_become_one_commit() {
+    let mut rig = Rig::new();
+    let moods = rig.moods.clone();
+    let gate = moods.gate.lock().unwrap();
+    for id in 1..=100 {
+        rig.append(id);
+        rig.store.submit();
+    }
+    drop(gate);
+    // The one that was under way, and all the others.
+    assert!(rig.until_appended(100) <= 2);
+    assert_eq!(rig.seqs(), (1..=100).collect::<Vec<_>>());
+}
+
+#[test]
+fn dropping_it_finishes_what_was_submitted_and_the_turn_at_hand() {
+    let mut rig = Rig::new();
+    for id in 1..=3000 {
+        rig.append(id);
+        if id % 7 == 0 {
+            rig.store.submit();
+        }
+    }
+    let mut rig = rig.again();
+    assert_eq!(rig.seqs(), (1..=3000).collect::<Vec<_>>());
+}
+
+#[test]
+fn after_a_full_disk_everything_is_dropped_until_the_same_append_comes_again() {
+    let mut rig = Rig::new();
+    rig.append(1);
+    rig.store.submit();
+    rig.until_appended(1);
+    rig.moods.full.store(true, Ordering::SeqCst);
+    rig.append(2);
+    rig.append(3);
+    rig.store.submit();
+    let full = rig.next();
+    assert!(matches!(full, Completion::Full(AppendId(2))), "{full:?}");
+    rig.append(4);
+    rig.store.submit();
+    assert_eq!(rig.seqs(), [1]);
+    rig.moods.full.store(false, Ordering::SeqCst);
+    rig.append(5);
+    rig.store.submit();
+    rig.append(2);
+    rig.append(3);
+    rig.store.submit();
+    rig.until_appended(3);
+    assert_eq!(rig.seqs(), [1, 2, 3]);
+}
+
+#[test]
+fn a_failed_sync_is_told_once_and_ends_the_thread() {
+    let mut rig = Rig::new();
+    rig.moods.broken.store(true, Ordering::SeqCst);
+    rig.append(1);
+    rig.store.submit();
+    let failed = rig.next();
+    assert!(matches!(&failed, Completion::Failed(text) if text.contains("EIO")), "{failed:?}");
+    rig.append(2);
+    rig.store.submit();
+    rig.store.load(LoadId(1), Query::Owner("u".into()));
+    while rig.woken.recv().is_ok() {}
+    assert!(rig.store.completed().is_none());
+}
+
+#[test]
+#[should_panic(expected = "its next event is 3")]
+fn a_broken_promise_of_the_core_is_a_panic_on_the_loops_thread_too() {
+    let mut rig = Rig::new();
+    rig.append(1);
+    rig.store.append(AppendId(2), [event(3)].into());
+    rig.store.submit();
+    while rig.woken.recv().is_ok() {}
+    rig.store.completed();
+}

@@ -1,0 +1,66 @@
+//! O3, for PROTOCOL §3 "A device's position … is moved by its acknowledgements, and never goes back": what a device has
+//! acknowledged is stored soon, so that a crash takes no more of it than the newest.
+
+use crate::schedule::{MS, Micros, SECOND};
+use runcast_core::View;
+use runcast_core::record::{Record, Table};
+use std::collections::BTreeMap;
+
+/// Time until a moved position must be stored, with a disk that is well: it waits for others, and for a commit.
+const STORED_AFTER: Micros = 3 * SECOND;
+
+/// Which device of which user.
+type Who = (String, String);
+
+/// How far each device is in the store.
+#[derive(Debug, Default)]
+pub struct Positions {
+    stored: BTreeMap<Who, u64>,
+    /// Devices that are further in memory: how far they were when that was first seen, and when.
+    behind: BTreeMap<Who, (u64, Micros)>,
+}
+
+impl Positions {
+    /// A record has reached stable storage.
+    pub fn stored(&mut self, record: &Record) {
+        let Record::Put { key, value } = record else { return };
+        let row: Option<serde_json::Value> = serde_json::from_slice(value).ok();
+        if key.table == Table::Device
+            && let Some(acked) = row.and_then(|row| row.get("acked")?.as_u64())
+        {
+            self.stored.insert((key.owner.to_string(), key.name.to_string()), acked);
+        }
+    }
+
+    /// Compares with the memory of a daemon. `is_well` is whether its disk has been so since the last look.
+    ///
+    /// # Errors
+    /// Which device's position is not stored.
+    pub fn look(&mut self, now: Micros, view: View<'_>, is_well: bool) -> Result<(), String> {
+        if !is_well {
+            self.behind.clear();
+        }
+        let mut behind = BTreeMap::new();
+        for (user, device, acked) in view.positions() {
+            let who = (user.to_string(), device.to_string());
+            // What is met for the first time was just read, or stored before its `welcome`.
+            let stored = *self.stored.entry(who.clone()).or_insert(acked);
+            if acked > stored {
+                let before = self.behind.get(&who).copied().filter(|(acked, _)| *acked > stored);
+                let (acked, since) = before.unwrap_or((acked, now));
+                judge(&who, acked, stored, now - since)?;
+                behind.insert(who, (acked, since));
+            }
+        }
+        self.behind = behind;
+        Ok(())
+    }
+}
+
+fn judge((user, device): &Who, acked: u64, stored: u64, time: Micros) -> Result<(), String> {
+    if time <= STORED_AFTER {
+        return Ok(());
+    }
+    let ms = time / MS;
+    Err(format!("{user}/{device} acknowledged {acked} {ms} ms ago, and {stored} is stored"))
+}

@@ -1,0 +1,74 @@
+//! The part of the daemon's configuration that plans vary, as a file keeps it.
+
+use runcast_core::config::{AgentConfig, Config};
+use runcast_core::ids::Agent;
+use runcast_core::time::Span;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What differs from world to world. Times in milliseconds.
+#[derive(Serialize, Deserialize)]
+struct Settings {
+    active: usize,
+    active_per_user: usize,
+    queued: usize,
+    queued_per_user: usize,
+    events_per_user: u64,
+    output: usize,
+    lease: u64,
+    start: u64,
+    agents: Vec<String>,
+}
+
+/// Writes what plans vary.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error> {
+    Settings {
+        active: config.runs.active,
+        active_per_user: config.runs.active_per_user,
+        queued: config.runs.queued,
+        queued_per_user: config.runs.queued_per_user,
+        events_per_user: config.store.events_per_user,
+        output: config.server.output,
+        lease: config.runs.lease.as_millis(),
+        start: config.runs.start.as_millis(),
+        agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
+    }
+    .serialize(to)
+}
+
+/// Reads it back; the rest is the default.
+///
+/// # Errors
+/// The deserializer's.
+pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error> {
+    let settings = Settings::deserialize(from)?;
+    let mut config = Config::default();
+    config.runs.active = settings.active;
+    config.runs.active_per_user = settings.active_per_user;
+    config.runs.queued = settings.queued;
+    config.runs.queued_per_user = settings.queued_per_user;
+    config.store.events_per_user = settings.events_per_user;
+    config.server.output = settings.output;
+    config.runs.lease = Span::millis(settings.lease);
+    config.runs.start = Span::millis(settings.start);
+    let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
+    config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::Plan;
+
+    #[test]
+    fn a_plan_is_the_same_when_it_comes_back_from_a_file() {
+        for seed in 0..50 {
+            let plan = Plan::draw(seed);
+            let text = serde_json::to_string(&plan).unwrap();
+            let back: Plan = serde_json::from_str(&text).unwrap();
+            assert_eq!(format!("{plan:?}"), format!("{back:?}"), "seed {seed}");
+        }
+    }
+}

@@ -22,6 +22,8 @@ const CALL_TIMEOUT: Micros = 15 * SECOND;
 const SILENCE: Micros = 25 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
+/// The longest time for which what was sent may be on its way.
+const LATE: Micros = 300 * SECOND;
 /// Never.
 const NEVER: Micros = Micros::MAX;
 
@@ -43,8 +45,8 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
-    /// It was welcomed when all was healed.
-    came_healed: bool,
+    /// When it last gave up a call that was not answered.
+    gave_up: Micros,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -82,7 +84,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            came_healed: false,
+            gave_up: 0,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -289,6 +291,9 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
+        if self.phase == Phase::Calling {
+            self.gave_up = ctx.now;
+        }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
@@ -318,9 +323,9 @@ impl Device {
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
-                    // It reads, and answers pings: once all is healed nobody can take it for silent.
-                    let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
-                    let good = good && !(code == Some(4404) && is_heard);
+                    // A call that was given up may arrive late, and take the device's place.
+                    let may_be_replaced = ctx.now < self.gave_up + LATE;
+                    let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -395,7 +400,6 @@ impl Device {
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
         self.phase = Phase::Welcome;
-        self.came_healed = ctx.healed;
         self.failures = 0;
         self.asks.again(ctx.now);
     }

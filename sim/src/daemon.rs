@@ -122,6 +122,10 @@ impl Daemon {
     /// Keeps the process from running until then.
     pub fn stall(&mut self, until: Micros) {
         self.stalled_until = until;
+        if self.pump.is_some() && until <= self.schedule.now() {
+            // It goes on at once, not when it would have gone on.
+            self.plan_turn(self.schedule.now() + TURN);
+        }
     }
 
     /// The disk.

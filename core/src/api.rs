@@ -15,6 +15,7 @@ use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::scope::Scope;
+use crate::sse::Begin;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
 use crate::wire::query::{Params, decode};
@@ -44,6 +45,7 @@ enum What {
     Runs,
     Threads,
     Events,
+    Stream,
     Ack,
     Workers,
     Status,
@@ -63,6 +65,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
     Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
     Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
+    Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
     Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
@@ -76,6 +79,7 @@ pub(crate) struct Request {
     name: Option<String>,
     params: Params,
     key: Option<Key>,
+    last_event_id: Option<String>,
     /// The length of its body, if it is to have one.
     length: Option<usize>,
     identity: Option<Identity>,
@@ -92,6 +96,7 @@ enum Todo {
     Input(Input),
     List(Listing),
     Events(Page),
+    Stream(Begin),
     Ack(Ack),
     Workers,
     Status,
@@ -185,7 +190,9 @@ impl Core {
             .map(|key| Key::parse(key).ok_or_else(|| wrong("Idempotency-Key", Key::RULE, key)));
         let length = if route.has_body() { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
-        Ok((Request { route, name, params, key, length, identity: None, todo: None }, token))
+        let last_event_id = head.last_event_id.map(String::from);
+        let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
+        Ok((request, token))
     }
 
     fn body_length(&self, body: BodyLength) -> Result<usize, Refused> {
@@ -254,6 +261,7 @@ impl Core {
             Todo::State(run) => self.on_run_state(caller, run, out),
             Todo::Cancel(run) => self.on_cancel(caller, run, out),
             Todo::Input(input) => self.on_input(caller, input, out),
+            Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
@@ -273,7 +281,12 @@ impl Core {
             Todo::List(what) => self.on_list(caller, what, out),
             Todo::Events(page) => self.on_get_events(caller, page, out),
             Todo::Ack(ack) => self.on_device_ack(&caller, &ack, out),
-            Todo::State(_) | Todo::Cancel(_) | Todo::Input(_) | Todo::Workers | Todo::Status => {
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Input(_)
+            | Todo::Stream(_)
+            | Todo::Workers
+            | Todo::Status => {
                 unreachable!("done without a context")
             }
         }
@@ -316,6 +329,7 @@ impl Request {
             What::Runs => Todo::List(Listing::runs(&self.params)?),
             What::Threads => Todo::List(Listing::Threads),
             What::Events => Todo::Events(Page::read(&self.params)?),
+            What::Stream => Todo::Stream(Begin::read(&self.params, self.last_event_id.as_deref())?),
             What::Ack => Todo::Ack(user::read_ack(body)?),
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
@@ -351,5 +365,45 @@ impl Request {
             let message = format!("expected {}, found {}", RunId::RULE, shorten(name));
             Refusal::new(Code::RunNotFound, message, "check the run's id")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::record::Image;
+    use crate::time::Now;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_path_is_of_one_kind_and_gives_its_name() {
+        let found = |method, path| route(method, path).ok().map(|(route, name)| (route.what, name));
+        assert_eq!(found("GET", "/v1/runs"), Some((What::Runs, None)));
+        assert_eq!(found("GET", "/v1/runs/r%3A1"), Some((What::Run, Some("r:1".into()))));
+        assert_eq!(found("POST", "/v1/runs/r/cancel"), Some((What::Cancel, Some("r".into()))));
+        for path in ["/v1/runs/", "/v1/runs/r/", "/v1/runs//cancel", "/v1/runs/%ff", "/v1", "/v1/runs/r/s/t"]
+        {
+            assert_eq!(found("GET", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_the_store_does_not_answer_is_given_up_in_time() {
+        let (mut now, mut out) = (Now::default(), Vec::new());
+        let mut core = Core::open(Config::default(), [0; 32], Image::default(), now, &mut out);
+        let conn = ConnId(1);
+        core.handle(now, crate::input::Input::Opened { conn, peer: [127, 0, 0, 1].into() }, &mut out);
+        let authorization = Some("Bearer t");
+        let head = Head { method: "GET", path: "/v1/runs", authorization, ..Head::default() };
+        core.handle(now, crate::input::Input::Request { conn, head }, &mut out);
+        let claims = Claims { sub: "alice".into(), exp: u64::MAX / 1000, ..Claims::default() };
+        core.handle(now, crate::input::Input::Verified { conn, outcome: Ok(claims) }, &mut out);
+        assert!(matches!(out[..], [Effect::Verify { .. }, Effect::Load { .. }]), "{out:?}");
+        out.clear();
+        (now.mono, _) = core.deadline().expect("it is waited for");
+        core.handle(now, crate::input::Input::Timer, &mut out);
+        let [Effect::Respond { response, .. }] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((response.status, response.retry_after_secs), (503, Some(1)));
     }
 }

@@ -6,8 +6,9 @@ use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
 use crate::handshake::{Greeting, Identity};
-use crate::ids::{ConnId, Device, User};
+use crate::ids::{ConnId, Device, Epoch, User};
 use crate::limits::Rate;
+use crate::sse::Sse;
 use crate::time::{Mono, Now, Span};
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
@@ -70,6 +71,18 @@ pub(crate) struct UserConn {
     pub(crate) from: From,
     pub(crate) cursor: Cursor,
     pub(crate) is_welcome: bool,
+    /// Its messages leave as server-sent events.
+    pub(crate) sse: Option<Sse>,
+}
+
+impl UserConn {
+    /// The next event as it leaves; none if this connection is not sent it.
+    pub(crate) fn frame(&self, epoch: &Epoch, event: Bytes) -> Option<Bytes> {
+        match &self.sse {
+            None => Some(event),
+            Some(sse) => sse.event(epoch, self.cursor.sent() + 1, &event),
+        }
+    }
 }
 
 /// A worker's connection.

@@ -16,9 +16,10 @@ use crate::record::{Found, Query, StreamKey};
 use crate::sometimes::{Seen, Sometimes};
 use crate::stream::{Resume, Stream};
 use crate::time::{Mono, Span};
+use crate::view::CursorView;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::redelivery;
-use crate::{Core, Load};
+use crate::{Core, Load, odd};
 use alloc::collections::VecDeque;
 use alloc::format;
 use bytes::Bytes;
@@ -136,6 +137,21 @@ impl Cursor {
         (self.unacked.len(), self.unacked_bytes)
     }
 
+    /// Whether the next event would be sent if it were there.
+    pub(crate) fn is_open(&self) -> bool {
+        let is_window_open = self.is_viewer
+            || self.unacked.is_empty()
+            || (self.unacked.len() < self.window && self.unacked_bytes < WINDOW_BYTES);
+        is_window_open && self.again.is_none()
+    }
+
+    /// How far it is, as seen from outside.
+    pub(crate) const fn view(&self, head: u64, is_open: bool) -> CursorView {
+        let is_reading = matches!(self.page, Page::Asked);
+        let Self { sent, acked, is_viewer, .. } = *self;
+        CursorView { head, sent, acked, is_viewer, is_open, is_reading }
+    }
+
     /// Everything up to `seq` is acknowledged. Returns whether that is news, none if it was never sent.
     fn ack(&mut self, seq: u64) -> Option<bool> {
         if seq > self.sent {
@@ -215,6 +231,13 @@ impl Cursor {
         }
     }
 
+    /// A viewer is not sent this event.
+    fn pass_over(&mut self) {
+        assert!(self.is_viewer, "a device is sent every event");
+        self.sent += 1;
+        self.acked = self.sent;
+    }
+
     /// An event was sent; its bytes end at `ends`.
     fn sent_one(&mut self, len: usize, ends: u64) {
         if let Some(seq) = self.again {
@@ -247,6 +270,7 @@ impl Core {
     pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
         let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
         loop {
+            let is_narrow = self.is_odd(odd::NARROW);
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
             else {
                 return;
@@ -258,6 +282,9 @@ impl Core {
             if is_overtaken {
                 let reason = "events that it had not acknowledged are no longer kept";
                 return self.close(id, CloseCode::Overtaken, reason, out);
+            }
+            if is_narrow && !me.cursor.unacked.is_empty() && me.cursor.again.is_none() {
+                break;
             }
             match me.cursor.next(&context.stream) {
                 Next::Nothing => {
@@ -278,15 +305,18 @@ impl Core {
                     self.ask_page(id, stream, after, out);
                     break;
                 }
-                // It stays where it is, and is looked for again when there is room.
-                Next::Event(bytes) if bytes.len() as u64 > room => {
-                    self.seen.mark(Sometimes::OutputFull);
-                    break;
-                }
-                Next::Event(bytes) => {
-                    me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
-                    self.send(id, bytes, out);
-                }
+                Next::Event(bytes) => match me.frame(context.stream.epoch(), bytes) {
+                    None => me.cursor.pass_over(),
+                    // It stays where it is, and is looked for again when there is room.
+                    Some(bytes) if bytes.len() as u64 > room => {
+                        self.seen.mark(Sometimes::OutputFull);
+                        break;
+                    }
+                    Some(bytes) => {
+                        me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                        self.send(id, bytes, out);
+                    }
+                },
             }
         }
         self.watch_backlog(id, out);
@@ -294,7 +324,8 @@ impl Core {
 
     fn ask_page(&mut self, id: ConnId, stream: StreamKey, after: u64, out: &mut Effects) {
         let load = self.ask(Load::Page(id));
-        let query = Query::Events { stream, after, events_max: PAGE_EVENTS, bytes_max: PAGE_BYTES };
+        let events_max = if self.is_odd(odd::SHORT_PAGE) { 1 } else { PAGE_EVENTS };
+        let query = Query::Events { stream, after, events_max, bytes_max: PAGE_BYTES };
         out.push(Effect::Load { load, query });
     }
 
@@ -329,6 +360,7 @@ impl Core {
     /// An acknowledgement.
     pub(crate) fn on_ack(&mut self, id: ConnId, seq: u64, out: &mut Effects) -> Result<(), Refusal> {
         let wall = self.now.wall.0;
+        let is_eager = self.is_odd(odd::EAGER);
         let Some(me) = self.user_conn(id) else { return Ok(()) };
         let is_retried = me.cursor.again.is_some();
         match me.cursor.ack(seq) {
@@ -355,7 +387,7 @@ impl Core {
             position.heard_ms = wall;
             context.unstored.insert(device);
             self.moved.insert(user.clone());
-            let soon = self.now.mono + crate::STORE_POSITIONS_AFTER;
+            let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
             self.deadlines.set_earlier(Timer::Positions, soon);
             self.forget_device(&user);
         }

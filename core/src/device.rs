@@ -12,6 +12,7 @@ use crate::handshake::Identity;
 use crate::ids::{ConnId, Device, User};
 use crate::planted::Bug;
 use crate::record::Record;
+use crate::sse::Sse;
 use crate::stream::Resume;
 use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
@@ -19,13 +20,21 @@ use crate::wire::json::Object;
 use crate::wire::user::{Ack, Hello};
 use alloc::format;
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// How often an expiry, which is by the wall clock, is looked at again.
 const EXPIRY_EVERY: Span = Span::secs(300);
 
 impl Core {
     /// A user's `hello` was accepted.
-    pub(crate) fn enter_user(&mut self, id: ConnId, identity: Identity, hello: Hello, out: &mut Effects) {
+    pub(crate) fn enter_user(
+        &mut self,
+        id: ConnId,
+        identity: Identity,
+        hello: Hello,
+        sse: Option<Sse>,
+        out: &mut Effects,
+    ) {
         let window = hello.window.unwrap_or(self.config.delivery.window);
         let is_named = hello.device.is_some();
         let device = (!hello.viewer).then(|| hello.device.unwrap_or_else(|| Device::new(self.random())));
@@ -36,8 +45,9 @@ impl Core {
             device,
             is_device_stored: is_named,
             from: hello.from,
-            cursor: Cursor::new(window, hello.viewer, self.planted),
+            cursor: Cursor::new(window, hello.viewer || sse.is_some(), self.planted),
             is_welcome: false,
+            sse,
         });
         self.open_context(id, &user, out);
     }
@@ -212,13 +222,23 @@ impl Core {
         if let Some(context) = self.users.get_mut(&me.identity.user) {
             context.is_durable = true;
         }
-        let welcome = self.welcome(id);
-        if let Some(welcome) = welcome {
-            self.send(id, text(welcome), out);
+        if let Some(welcome) = self.welcome(id) {
+            let welcome = self.frame_welcome(id, welcome);
+            self.send(id, welcome, out);
         }
         self.watch_expiry(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
+    }
+
+    fn frame_welcome(&self, id: ConnId, welcome: Object) -> Bytes {
+        if let Some(Role::User(me)) = self.conns.get(&id).map(|conn| &conn.role)
+            && me.sse.is_some()
+            && let Some(context) = self.users.get(&me.identity.user)
+        {
+            return crate::sse::welcome(context.stream.epoch(), me.cursor.resume().from, welcome);
+        }
+        text(welcome)
     }
 
     fn welcome(&self, id: ConnId) -> Option<Object> {

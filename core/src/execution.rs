@@ -92,8 +92,8 @@ impl Core {
     fn its_run(&self, key: &WorkerKey, of: &Attempt) -> Option<RunOf> {
         let place = self.run_of(&of.run)?;
         let run = self.users.get(&place.user)?.runs.get(&place.run)?;
-        let is_same = run.attempt == of.attempt || self.planted.is(Bug::LateAttemptAccepted);
-        (run.worker() == Some(key) && is_same).then_some(place)
+        let is_its = run.worker() == Some(key) && run.attempt == of.attempt;
+        (is_its || self.planted.is(Bug::LateAttemptAccepted)).then_some(place)
     }
 
     /// The run of an attempt that this worker has ended, while it is in memory.

@@ -301,7 +301,7 @@ impl Core {
         self.deadlines.clear(Timer::Hello(id));
         let identity = greeting.identity.clone();
         match (identity, greeting.hello.take()) {
-            (Some(identity), Some(Hello::User(hello))) => self.enter_user(id, identity, hello, out),
+            (Some(identity), Some(Hello::User(hello))) => self.enter_user(id, identity, hello, None, out),
             (Some(identity), Some(Hello::Worker(hello))) => self.enter_worker(id, identity, hello, out),
             (_, None) | (None, _) => unreachable!("only an authenticated hello enters"),
         }

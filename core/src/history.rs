@@ -20,7 +20,7 @@ use bytes::Bytes;
 const EVENTS: usize = 100;
 const EVENTS_MAX: usize = 1_000;
 /// Bytes of events looked at for a page, or one event.
-const PAGE_BYTES: usize = 1024 * 1024;
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// Which page.
 #[derive(Debug)]

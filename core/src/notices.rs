@@ -214,6 +214,8 @@ impl Core {
     /// A notice may be lost: it does not wait for a network that takes nothing.
     fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
         let cap = self.config.server.output;
+        let is_sse = self.user_conn(id).is_some_and(|me| me.sse.is_some());
+        let notice = if is_sse { crate::sse::notice(&notice) } else { notice };
         if self.conns.get(&id).is_some_and(|conn| conn.has_room(notice.len(), cap)) {
             self.send(id, notice, out);
         }
@@ -231,6 +233,13 @@ impl Core {
         self.deadlines.set(Timer::Heartbeat(id), now.mono + until_quiet.min(until_unheard));
         if conn.outstanding() > 0 || !(is_quiet || is_unheard) {
             return;
+        }
+        if let crate::conn::Role::User(me) = &conn.role
+            && let Some(sse) = &me.sse
+        {
+            let context = self.users.get(&me.identity.user).filter(|_| me.is_welcome);
+            let comment = context.map(|context| sse.comment(context.stream.epoch(), me.cursor.sent()));
+            return comment.into_iter().for_each(|comment| self.send(id, comment, out));
         }
         // Whoever only watches has nothing to say: a ping makes it give a sign of life.
         out.push(Effect::Ping { conn: id });

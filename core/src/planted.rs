@@ -70,7 +70,7 @@ bugs! {
     SlotNeverFreed = "slot-never-freed",
     /// A dead worker keeps its runs.
     LeaseNeverRunsOut = "lease-never-runs-out",
-    /// A worker's message of an earlier attempt counts for the present one.
+    /// A worker's message of an attempt that is over counts for the present one.
     LateAttemptAccepted = "late-attempt-accepted",
     /// A run that its worker lost is given to another, though nobody said that it may be repeated.
     ExecutedTwice = "executed-twice",
@@ -88,7 +88,7 @@ bugs! {
     DedupeByContent = "dedupe-by-content",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
-    /// What came together with the head of an upgrade is not heard before more comes.
+    /// A connection that fairness has cut short in one turn is not heard in the next.
     LostWakeUp = "lost-wake-up",
 }
 

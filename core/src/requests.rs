@@ -273,6 +273,9 @@ impl Core {
             let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
             return self.respond_refusal(id, &refusal, out);
         }
+        if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {
+            self.send(id, crate::sse::close(code, reason), out);
+        }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.close(code, reason, &mut self.deadlines, out);
         }
@@ -356,7 +359,7 @@ impl Core {
         run.events += 1;
         run.last_event = (kind, now.mono);
         if self.planted.is(Bug::SendBeforeAppended) {
-            context.stream.advance(seq);
+            context.stream.advance(seq, true);
         }
         let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
         let keep = crate::stream::Keep {

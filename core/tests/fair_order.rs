@@ -95,15 +95,12 @@ impl World {
                     self.core.handle(Now::default(), Input::Flushed { conn, bytes: text.len() }, &mut caused);
                 }
                 Effect::Upgrade { .. }
+                | Effect::Body { .. }
+                | Effect::Stream { .. }
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Verify { .. } => {}
-                Effect::Respond { .. }
-                | Effect::Close { .. }
-                | Effect::Body { .. }
-                | Effect::Stream { .. } => {
-                    panic!("{effect:?}")
-                }
+                Effect::Respond { .. } | Effect::Close { .. } => panic!("{effect:?}"),
             }
             waiting.extend(caused);
         }

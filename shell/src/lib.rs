@@ -6,6 +6,7 @@ mod ram;
 mod scripted;
 
 pub mod agents;
+pub mod ask;
 pub mod auth;
 pub mod cli;
 pub mod client;

@@ -315,8 +315,8 @@ impl Line {
     }
 }
 
-/// The upgrade request, and the host and port it goes to.
-fn request(url: &str, path: &str, token: &str) -> Result<(Request, String), Lost> {
+/// A daemon's URL with this path, as a WebSocket's, and the host and port it leads to.
+pub(crate) fn target(url: &str, path: &str) -> Result<(Uri, String), Lost> {
     let bad = |why: &str| Lost::BadUrl { url: url.into(), why: why.into() };
     let whole = match url.split_once("://") {
         Some(("http", rest)) => format!("ws://{}{path}", rest.trim_end_matches('/')),
@@ -332,16 +332,17 @@ fn request(url: &str, path: &str, token: &str) -> Result<(Request, String), Lost
     }
     let host = uri.host().ok_or_else(|| bad("it names no host"))?;
     let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    Ok((uri, authority))
+}
+
+/// The upgrade request, and the host and port it goes to.
+fn request(url: &str, path: &str, token: &str) -> Result<(Request, String), Lost> {
+    let (uri, authority) = target(url, path)?;
     let mut builder = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     if !token.is_empty() {
         builder = builder.with_header("Authorization", format!("Bearer {token}"));
     }
-    let request = builder.into_client_request().map_err(|_| Lost::Refused {
-        status: 401,
-        code: "token_malformed".into(),
-        message: "the token has characters that cannot stand in a header".into(),
-        retry_ms: None,
-    })?;
+    let request = builder.into_client_request().map_err(|_| crate::ask::malformed_token())?;
     Ok((request, authority))
 }
 

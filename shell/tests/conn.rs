@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use runcast::conn::{Conn, Incoming};
 use runcast_core::effect::{Content, Page, Response};
-use runcast_core::input::{HeadProblem, UpgradeRequest};
+use runcast_core::input::{BodyLength, HeadProblem, UpgradeRequest};
 use runcast_core::wire::error::CloseCode;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
@@ -378,6 +378,64 @@ fn an_answer_ends_the_connection_and_a_head_request_gets_no_body() {
         conn.flush();
         assert!(conn.is_over());
         assert_eq!(String::from_utf8(client.take()).unwrap(), format!("{expected}{body}"));
+    }
+}
+
+#[test]
+fn a_body_is_read_when_it_is_asked_for_however_it_is_cut() {
+    let whole = b"POST /v1/ack HTTP/1.1\r\nContent-Length: 7\r\nIdempotency-Key: k\r\n\r\n{\"a\":1}more";
+    for cut in 1..=whole.len() {
+        let (mut conn, client) = pair();
+        client.put(&whole[..cut]);
+        let mut heard = receive(&mut conn);
+        client.put(&whole[cut..]);
+        heard.extend(receive(&mut conn));
+        let [Incoming::Request(request)] = &heard[..] else { panic!("{heard:?}") };
+        assert_eq!(request.head().body, BodyLength::Bytes(7));
+        assert_eq!(request.head().idempotency_key, Some("k"));
+        conn.take_body(7);
+        assert_eq!(receive(&mut conn), [Incoming::Body(b"{\"a\":1}".to_vec())], "cut at {cut}");
+        assert_eq!(receive(&mut conn), [], "nothing is read while the request is carried out");
+    }
+}
+
+#[test]
+fn whoever_waits_before_a_body_is_told_to_go_on_and_may_go_away() {
+    let (mut conn, mut client) = pair();
+    client.put(b"POST /v1/ack HTTP/1.1\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n");
+    receive(&mut conn);
+    conn.take_body(7);
+    conn.flush();
+    assert_eq!(client.take(), b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.put(b"{");
+    assert_eq!(receive(&mut conn), []);
+    client.end();
+    assert_eq!(receive(&mut conn), [Incoming::Gone]);
+}
+
+#[test]
+fn a_stream_goes_on_until_it_is_closed_or_the_peer_is_gone() {
+    for closes in [true, false] {
+        let (mut conn, mut client) = pair();
+        client.put(b"GET /v1/stream HTTP/1.1\r\n\r\n");
+        receive(&mut conn);
+        conn.stream_events();
+        conn.send(Bytes::from_static(b"data: 1\n\n"));
+        assert_eq!(conn.flush(), 9, "the head is no message");
+        let said = String::from_utf8(client.take()).unwrap();
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"), "{said}");
+        assert!(said.ends_with("\r\n\r\ndata: 1\n\n"), "{said}");
+        client.put(b"noise");
+        assert_eq!(receive(&mut conn), []);
+        if closes {
+            conn.close(CloseCode::Replaced, "no frame");
+        } else {
+            client.end();
+            assert_eq!(receive(&mut conn), [Incoming::Gone]);
+        }
+        conn.flush();
+        assert!(conn.is_over());
+        assert_eq!(client.take(), b"");
     }
 }
 

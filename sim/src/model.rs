@@ -60,6 +60,8 @@ struct Log {
     floor: u64,
     last: u64,
     head: u64,
+    /// The head before the present step.
+    head_before: u64,
     /// The events that were written or read since the core was opened.
     events: BTreeMap<u64, Bytes>,
 }
@@ -110,7 +112,8 @@ impl Model {
             let row = json(value);
             let (epoch, events, head) =
                 (word(&row["epoch"]).to_owned(), BTreeMap::new(), number(&row["last"]));
-            let log = Log { epoch, floor: number(&row["floor"]), last: head, head, events };
+            let log =
+                Log { epoch, floor: number(&row["floor"]), last: head, head, head_before: head, events };
             self.logs.insert(key.owner.to_string(), log);
         }
     }
@@ -249,7 +252,8 @@ impl Model {
                 let (user, said) = (user_of(stream), read(bytes)?);
                 if *seq == 1 && !self.logs.contains_key(user) {
                     let epoch = stream.0.split(':').nth(1).unwrap_or_default().to_owned();
-                    let log = Log { epoch, floor: 1, last: 0, head: 0, events: BTreeMap::new() };
+                    let log =
+                        Log { epoch, floor: 1, last: 0, head: 0, head_before: 0, events: BTreeMap::new() };
                     self.logs.insert(user.to_owned(), log);
                 }
                 let log = self.log(user)?;
@@ -298,6 +302,8 @@ impl Model {
         }
         let (is_blind, step) = (self.is_blind, self.steps);
         let run = self.run(said)?;
+        // Of the rows that one step writes only the last is kept, where the first was: it may be ahead of events.
+        let is_ahead = run.changed_at == step;
         run.changed_at = step;
         must!(run.user == user && run.state < State::Ending, "{}'s run is {:?}", run.user, run.state);
         match kind {
@@ -309,7 +315,7 @@ impl Model {
                 run.state = State::Ending;
                 must!(run.open.is_empty(), "calls are open: {:?}", run.open);
             }
-            _ => return run.takes(attempt, kind, said.data.map_or("", RawValue::get), is_blind),
+            _ => return run.takes(attempt, kind, said.data.map_or("", RawValue::get), is_blind || is_ahead),
         }
         Ok(())
     }
@@ -351,6 +357,7 @@ impl Model {
             "(_, queued, active) of {is:?} is {queued}, {active}"
         );
         self.steps += 1;
+        self.logs.values_mut().for_each(|log| log.head_before = log.head);
         if self.is_blind || self.runs.len() > LOOK_EVERY && !self.steps.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }

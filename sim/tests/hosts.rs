@@ -15,7 +15,7 @@ fn run(is_meant: impl Fn(&Plan) -> bool) -> Summary {
         let plan = Plan::draw(*seed);
         is_small(&plan) && is_meant(&plan)
     });
-    run_and_explain(Which::Turmoil, seed.expect("the search found one"))
+    run_and_explain(Which::Turmoil, seed.expect("seeds do not run out"))
         .unwrap_or_else(|failure| panic!("{failure}"))
 }
 

@@ -136,6 +136,16 @@ fn show(line: &str) {
     eprintln!("daemon: {line}");
 }
 
+/// Runs a command of the binary to its end, away from any configuration: its exit code, output and errors.
+pub fn runcast(words: &[&str]) -> (i32, String, String) {
+    let directory = TempDir::new().expect("a directory for the command");
+    let mut command = Command::new(binary());
+    command.args(words).current_dir(directory.path()).env_remove("RUNCAST_TOKEN").env_remove("RUNCAST_URL");
+    let output = command.output().expect("the command starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
+}
+
 /// The binary, built once in a test run, in the profile of the test itself.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();

@@ -10,7 +10,7 @@ mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door};
+pub use daemon::{Daemon, Door, runcast};
 pub use http::{Answer, Ask};
 pub use socket::{Ended, Socket, raw_request};
 pub use token::{SECRET, claims, sign, token};

@@ -2,6 +2,8 @@
 
 use runcast_tests::{Answer, Ask, Daemon, Door, SECRET, User, Worker, claims, sign, token};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 
 fn get(path: &str, user: &str) -> Ask {
     Ask::new("GET", path).token(&token(user, "user"))
@@ -324,7 +326,7 @@ fn an_acknowledgement_over_http_moves_a_device() {
     refused(&post("/v1/ack", "alice", &json!({ "device": "laptop" })), &door, 400, "bad_message");
     let answer = ack("laptop", &epoch, 1).send(&door);
     assert_eq!(answer.status, 204, "{answer:?}");
-    assert!(!answer.head.to_ascii_lowercase().contains("content-"), "{}", answer.head);
+    assert!(!answer.head.contains("\r\nContent-"), "{}", answer.head);
     daemon.kill();
     daemon.restart();
     let welcome = user.connect_from(&json!("device")).expect("a welcome");
@@ -367,4 +369,126 @@ fn an_operator_sees_workers_agents_and_how_much_there_is() {
     worker.say(&json!({ "type": "nonsense" }));
     worker.hear_type("error");
     assert_eq!(workers()["workers"][0]["state"], "draining");
+}
+
+/// A stream of server-sent events, read block by block.
+struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    fn open(door: &Door, path: &str, user: &str, last: Option<&str>) -> Self {
+        let ask = get(path, user).header("accept", "text/event-stream");
+        let ask = if let Some(last) = last { ask.header("last-event-id", last) } else { ask };
+        let mut stream = Self(BufReader::new(ask.open(door)));
+        let head = stream.lines();
+        assert_eq!(head[0], "HTTP/1.1 200 OK", "{head:?}");
+        assert!(head.contains(&"Content-Type: text/event-stream".to_owned()), "{head:?}");
+        stream
+    }
+
+    /// The lines up to the next empty one.
+    fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("the stream goes on");
+            match line.trim_end() {
+                "" => return lines,
+                line => lines.push(line.to_owned()),
+            }
+        }
+    }
+
+    /// The next block with data that is no notice: its kind, its id and its data.
+    fn next(&mut self) -> (String, String, Value) {
+        loop {
+            let lines = self.lines();
+            let field = |name: &str| {
+                let values: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix(name)).collect();
+                values.join("\n")
+            };
+            let (kind, data) = (field("event: "), field("data: "));
+            if kind != "notice" && !data.is_empty() {
+                return (kind, field("id: "), serde_json::from_str(&data).expect("JSON"));
+            }
+        }
+    }
+
+    fn close_code(&mut self) -> Value {
+        loop {
+            let (kind, _, data) = self.next();
+            if kind == "close" {
+                let mut rest = String::new();
+                self.0.read_to_string(&mut rest).expect("the end");
+                assert_eq!(rest, "");
+                return data["code"].clone();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_events_begins_with_welcome_and_goes_on_after_its_last_event_id() {
+    let mut daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    let mut stream = Stream::open(&door, "/v1/stream", "alice", None);
+    let (kind, id, welcome) = stream.next();
+    let epoch = welcome["epoch"].as_str().expect("an epoch").to_owned();
+    assert_eq!((kind.as_str(), &id), ("welcome", &format!("{epoch}:0")));
+    assert_eq!(welcome["device"], json!(null), "a viewer has none: {welcome}");
+    let run = accepted(&door, "alice", "t1");
+    let (kind, id, event) = stream.next();
+    assert_eq!((kind.as_str(), &id), ("", &format!("{epoch}:1")));
+    assert_eq!((&event["event"], &event["run"]), (&json!("run_queued"), &json!(run)), "{event}");
+    accepted(&door, "bob", "t1");
+    daemon.kill();
+    daemon.restart();
+    accepted(&door, "alice", "t2");
+    let mut stream = Stream::open(&door, "/v1/stream?from=oldest", "alice", Some(&id));
+    let welcome = stream.next().2;
+    assert_eq!(welcome["resume"], json!({ "status": "resumed", "from": 1 }), "{welcome}");
+    let (_, id, event) = stream.next();
+    assert_eq!((&id, &event["thread"]), (&format!("{epoch}:2"), &json!("t2")), "{event}");
+    let mut lost = Stream::open(&door, "/v1/stream", "alice", Some("e-other:1"));
+    assert_eq!(lost.next().2["resume"]["reason"], "epoch");
+    assert_eq!(lost.next().2["seq"], 1);
+}
+
+#[test]
+fn a_stream_of_one_thread_tells_in_comments_how_far_it_is() {
+    let daemon = Daemon::start(&["server.heartbeat=1s"]);
+    let door = daemon.door();
+    accepted(&door, "alice", "t1");
+    accepted(&door, "alice", "t2");
+    let mut stream = Stream::open(&door, "/v1/stream?thread=t2&from=oldest", "alice", None);
+    let epoch = stream.next().2["epoch"].as_str().expect("an epoch").to_owned();
+    assert_eq!(stream.next().2["seq"], 2, "t1's event is passed over");
+    accepted(&door, "alice", "t1");
+    let far = format!("id: {epoch}:3");
+    while stream.lines() != [":", &far] {}
+}
+
+#[test]
+fn a_stream_of_a_device_is_its_connection_until_another_takes_its_place() {
+    let daemon = Daemon::start(&["server.connections_per_user=2"]);
+    let door = daemon.door();
+    let path = "/v1/stream?device=phone";
+    let mut first = Stream::open(&door, path, "alice", None);
+    let welcome = first.next().2;
+    assert_eq!(welcome["device"], "phone");
+    accepted(&door, "alice", "t1");
+    assert_eq!(first.next().2["seq"], 1);
+    let ack = json!({ "device": "phone", "epoch": welcome["epoch"], "seq": 1 });
+    assert_eq!(post("/v1/ack", "alice", &ack).send(&door).status, 204);
+    let mut second = Stream::open(&door, path, "alice", None);
+    assert_eq!(second.next().2["resume"], json!({ "status": "resumed", "from": 1 }));
+    assert_eq!(first.close_code(), 4510);
+    let mut third = Stream::open(&door, "/v1/stream", "alice", None);
+    assert_eq!(third.next().0, "welcome");
+    let mut fourth = Stream::open(&door, "/v1/stream", "alice", None);
+    assert_eq!(fourth.close_code(), 4408);
+    let mut soon = claims("carol", "user");
+    soon["exp"] = json!(1_000_000_000);
+    refused(&Ask::new("GET", "/v1/stream").token(&sign(&soon, SECRET)), &door, 401, "token_expired");
+    refused(&get("/v1/stream?from=device", "alice"), &door, 400, "bad_message");
+    refused(&get("/v1/stream", "alice").header("last-event-id", "7"), &door, 400, "bad_message");
 }

@@ -75,10 +75,20 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 /// Situations, each with the configuration that it needs.
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
-    let begun = begun.as_slice();
     let requests = REQUESTS.concat();
-    let requests = requests.as_slice();
-    let seeds: [(&str, u8, Vec<&[u8]>); 40] = [
+    let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests)];
+    all.into_iter()
+        .flatten()
+        .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
+        .collect()
+}
+
+/// A situation: its name, its configuration, its steps.
+type Situation<'a> = (&'static str, u8, Vec<&'a [u8]>);
+
+/// How runs are asked for and how they end.
+fn asked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-first-run", 0, vec![begun, OUTPUT, TOOL, PROGRESS, TOOL_ENDS, COMPLETE, SETTLE, ACK, SETTLE]),
         (
             "a-run-before-any-worker",
@@ -125,6 +135,12 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![ALICE, WORKER, RUN, SETTLE, START_OVER, SETTLE, START_OVER, SETTLE, LONG, SETTLE],
         ),
+    ]
+}
+
+/// How workers lose, repeat and break things.
+fn worked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-worker-that-is-lost", 0, vec![begun, TOOL, TOOL_TWO, GONE_TWO, LEASE_OVER, SETTLE]),
         (
             "a-worker-that-comes-back",
@@ -173,6 +189,12 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![begun, OUTPUT, GONE_TWO, FULL, LEASE_OVER, COMMIT, LEASE_OVER, SETTLE, RUN_TWO, SETTLE],
         ),
+    ]
+}
+
+/// Full stores, restarts, and nobody listening.
+fn stored<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         (
             "a-restart-in-a-run",
             0,
@@ -207,6 +229,12 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
         ),
+    ]
+}
+
+/// Questions, interruptions, retries, requests.
+fn spoken<'a>(begun: &'a [u8], requests: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-token-for-ever", 0, vec![&[1, 0x6c, 0], WORKER, RUN, SETTLE]),
         ("a-question-and-its-answer", 0, vec![begun, ASKS, SETTLE, ANSWERS, SETTLE, GOT, COMPLETE, SETTLE]),
         ("a-question-out-of-time", 0, vec![begun, ASKS_SHORTLY, SETTLE, START_OVER, SETTLE, ANSWERS, SETTLE]),
@@ -246,9 +274,5 @@ pub(crate) fn operations() -> Vec<Seed> {
         ("a-worker-that-drains", 0, vec![begun, DRAIN, RUN_TWO, SETTLE, COMPLETE, SETTLE]),
         ("requests", 0, vec![begun, requests, SETTLE, requests, FULL, requests, LONG]),
         ("early-messages", 0, vec![&[1, 0x04], &[3, 0, 0, 0], RUN, ACK, &[19, 0], ANSWER, COMMIT, SETTLE]),
-    ];
-    seeds
-        .into_iter()
-        .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
-        .collect()
+    ]
 }

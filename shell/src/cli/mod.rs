@@ -2,14 +2,17 @@
 
 pub mod check;
 pub mod run;
+pub mod runs;
 mod show;
+mod table;
 pub mod tail;
 pub mod token;
+pub mod workers;
 
 use crate::config::{Override, Problems, Settings, Sources, units};
 use crate::daemon;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use runcast_core::ids::{Agent, Device, Epoch, Key, Thread, User};
+use runcast_core::ids::{Agent, Device, Epoch, Key, RunId, Thread, User};
 use runcast_core::time::Span;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -70,6 +73,12 @@ pub enum Command {
     Run(RunOptions),
     /// Print the events of a user as they come.
     Tail(TailOptions),
+    /// List a user's runs, newest first.
+    Runs(RunsOptions),
+    /// End a run.
+    Cancel(CancelOptions),
+    /// List workers and agents (a token with the scope `operate`).
+    Workers(WorkersOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -241,6 +250,62 @@ pub struct TailOptions {
     pub connection: Connection,
 }
 
+/// `runcast runs`.
+#[derive(Clone, Debug, Args)]
+pub struct RunsOptions {
+    /// Only runs in this state: queued, dispatched, running, waiting, cancelling or ended.
+    #[arg(long)]
+    pub state: Option<RunState>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// A run's state (PROTOCOL §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunState {
+    /// It waits for a worker.
+    Queued,
+    /// It was offered to a worker.
+    Dispatched,
+    /// A worker executes it.
+    Running,
+    /// It waits for its user.
+    Waiting,
+    /// Its worker was told to stop.
+    Cancelling,
+    /// It is over.
+    Ended,
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |word| word.get_name()))
+    }
+}
+
+/// `runcast cancel`.
+#[derive(Clone, Debug, Args)]
+pub struct CancelOptions {
+    /// The run's id.
+    #[arg(value_parser = name(RunId::parse, RunId::RULE))]
+    pub run: RunId,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast workers`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkersOptions {
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Where a tail begins (PROTOCOL §3, `from`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -301,6 +366,9 @@ pub fn main() -> ExitCode {
         Command::Token(options) => token::token(&options),
         Command::Run(options) => run::run(&options),
         Command::Tail(options) => tail::tail(&options),
+        Command::Runs(options) => runs::runs(&options),
+        Command::Cancel(options) => runs::cancel(&options),
+        Command::Workers(options) => workers::workers(&options),
     };
     exit.into()
 }

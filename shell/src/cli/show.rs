@@ -22,10 +22,15 @@ pub(super) fn connect(
     ack: bool,
     from: Value,
 ) -> io::Result<Client> {
-    let given = connection.token.clone();
+    let asked = connection.clone();
+    let token = Box::new(move || token(&asked));
+    Client::new(Options { url: connection.url.clone(), token, device, ack, from })
+}
+
+/// The token to show: the one that was given, or on this machine that of `serve --dev`; empty if there is none.
+pub(super) fn token(connection: &Connection) -> String {
     let near = is_loopback(&connection.url);
-    let token = move || given.clone().or_else(|| dev_token().filter(|_| near)).unwrap_or_default();
-    Client::new(Options { url: connection.url.clone(), token: Box::new(token), device, ack, from })
+    connection.token.clone().or_else(|| dev_token().filter(|_| near)).unwrap_or_default()
 }
 
 /// The development token, when there is one here.
@@ -286,12 +291,12 @@ fn brief(value: &Value) -> String {
 }
 
 /// What comes from outside steers no terminal: of the control characters only line ends and tabs stay.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// `850 ms`, `5.1 s`.
-fn seconds(ms: u64) -> String {
+pub(super) fn seconds(ms: u64) -> String {
     if ms < 1_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1_000, ms % 1_000 / 100) }
 }
 

@@ -50,6 +50,8 @@ pub struct Job {
     pub stage: Stage,
     /// When it goes on.
     pub at: Micros,
+    /// Its offer is answered late, by one who does not hear meanwhile.
+    pub is_late: bool,
     /// Up to which its commands have come.
     pub commands: u64,
     /// Its messages that are not acknowledged, with their numbers.
@@ -78,6 +80,7 @@ impl Job {
             attempt,
             stage: Stage::Offered,
             at,
+            is_late: false,
             commands: 0,
             unacked: VecDeque::new(),
             n: 0,

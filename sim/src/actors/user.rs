@@ -9,7 +9,7 @@ use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::Truth;
-use crate::oracles::{Who, durable};
+use crate::oracles::{Who, complete, durable};
 use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
 use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
@@ -45,6 +45,8 @@ pub struct Device {
     phase: Phase,
     /// It was welcomed when all was healed.
     came_healed: bool,
+    /// Events that have arrived, repeated ones too.
+    arrived: u64,
     call_at: Micros,
     leave_at: Micros,
     /// It does not read before this time.
@@ -63,6 +65,8 @@ pub struct Device {
     ack_at: Micros,
     /// The disks that were lost before it got what it has, and before its last call.
     disks: (u64, u64),
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
     /// Crashes before its last welcome.
     crashes: u64,
 }
@@ -79,6 +83,7 @@ impl Device {
             link: None,
             phase: Phase::Apart,
             came_healed: false,
+            arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
@@ -93,6 +98,7 @@ impl Device {
             ack_at: NEVER,
             disks: (0, 0),
             crashes: 0,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -106,6 +112,12 @@ impl Device {
     /// Up to where its application has everything.
     pub fn position(&self) -> u64 {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
+    }
+
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
+    /// retries first, whatever arrives.
+    pub fn progress(&self) -> u64 {
+        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
 
     /// Whether it is connected and welcome.
@@ -127,8 +139,7 @@ impl Device {
             return Some(format!("{} is not connected", self.who));
         };
         let head = truth.stream(self.user, epoch).map_or(0, |log| log.head());
-        let is_through = *seq == head && (self.is_viewer() || self.acked == head);
-        (!is_through).then(|| format!("{} is at {seq} (acknowledged {}) of {head}", self.who, self.acked))
+        complete::device(&self.who, *seq, (!self.is_viewer()).then_some(self.acked), head)
     }
 
     /// When it wants to be stepped again.
@@ -184,6 +195,7 @@ impl Device {
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
         self.disks.1 = ctx.oracles.disks_lost;
+        self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
             ctx.trace.message(Of::User(self.user), &self.who, "→", early);
@@ -191,7 +203,7 @@ impl Device {
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
-            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck;
+            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
         }
         self.link = Some(link);
@@ -304,6 +316,8 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
+                    let good = good && !is_hasty;
                     // It reads, and answers pings: once all is healed nobody can take it for silent.
                     let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
                     let good = good && !(code == Some(4404) && is_heard);
@@ -388,6 +402,7 @@ impl Device {
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
         let seq = said.seq.unwrap_or(0);
+        self.arrived += 1;
         let Some((epoch, has)) = self.has.clone().filter(|_| self.is_welcome()) else {
             return self.expect(ctx, "B1", false, || "an event before welcome".to_owned());
         };
@@ -440,7 +455,7 @@ impl Device {
 
     /// Sends what is due.
     fn work(&mut self, ctx: &mut Ctx<'_>) {
-        let mut texts = self.asks.due(ctx.now, ctx.healed, &mut self.dice);
+        let mut texts = self.asks.due(ctx.now, ctx.over, &mut self.dice);
         let unacked = self.reader.position - self.acked.min(self.reader.position);
         let is_mute = self.plan.ack_every == NEVER_ACKS && !ctx.healed;
         let is_late = ctx.now >= self.ack_at || (ctx.healed && unacked > 0);
@@ -458,6 +473,12 @@ impl Device {
         }
         for text in texts {
             ctx.trace.message(Of::User(self.user), &self.who, "→", &text);
+            if text.starts_with("{\"type\":\"run\"")
+                && let (Some(pipe), Ok(said)) = (self.link.as_ref().and_then(Link::pipe), Said::read(&text))
+            {
+                let travel = self.plan.network.latency * 2 + 20 * MS;
+                ctx.oracles.asks(pipe, said.id.as_deref().unwrap_or_default(), travel);
+            }
             if let Some(link) = &mut self.link {
                 link.send(&text);
             }

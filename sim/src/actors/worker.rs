@@ -40,6 +40,8 @@ pub struct Worker {
     flap_at: Micros,
     dies_at: Micros,
     is_dead: bool,
+    /// Its connection was made when everything was healed.
+    is_undisturbed: bool,
 }
 
 impl Worker {
@@ -61,6 +63,7 @@ impl Worker {
             flap_at: NEVER,
             dies_at: plan.dies_at.unwrap_or(NEVER),
             is_dead: false,
+            is_undisturbed: false,
             plan,
             dice,
         }
@@ -177,6 +180,7 @@ impl Worker {
             }
         }
         self.link = Some(link);
+        self.is_undisturbed = ctx.healed;
         (self.heard, self.beat_at) = (ctx.now, NEVER);
         self.flap_at = match self.plan.flap_every {
             Some((every, _)) if !ctx.healed => ctx.now + self.dice.exponential(every),
@@ -196,7 +200,8 @@ impl Worker {
                 }
                 Incoming::Closed(code) => {
                     ctx.trace.note(Of::Other, format_args!("{:<12} ← closed {code:?}", self.plan.name));
-                    let good = code.is_none_or(|code| code < 4500 || code == 4503);
+                    let is_hasty = code == Some(4404) && self.is_undisturbed;
+                    let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty;
                     self.expect(ctx, good, || format!("closed {code:?}"));
                     self.hang_up(ctx, 0);
                 }
@@ -221,7 +226,7 @@ impl Worker {
             "welcome" => self.welcome(ctx, &said),
             "run" => self.offered(ctx, &said),
             "ack" if mine => self.acked(ctx, run, said.n.unwrap_or(0)),
-            "withdraw" if mine => drop(self.jobs.remove(run)),
+            "withdraw" if mine => self.jobs.retain(|other, job| other != run || job.is_late),
             "cancel" | "input" => self.commanded(ctx, &said),
             "error" => self.refused(ctx, &said, text),
             _ => {}
@@ -346,7 +351,10 @@ impl Worker {
             return self.send_from(ctx, run, from);
         }
         match job.stage {
-            Stage::Offered if self.dice.chance(ignores, 100) => job.at = NEVER,
+            Stage::Offered if !job.is_late && self.dice.chance(ignores, 100) => {
+                // So late, perhaps, that the offer stands no more.
+                (job.is_late, job.at) = (true, ctx.now + self.dice.log_uniform(SECOND, 20 * SECOND));
+            }
             Stage::Offered if self.dice.chance(declines, 100) => {
                 let text = format!("{{\"type\":\"decline\"{},\"reason\":\"busy\"}}", job.about());
                 self.jobs.remove(run);

@@ -1,4 +1,5 @@
-// A user's connection to a Runcast daemon: asks for runs, and hands over every event of every stream, in order, once.
+// A user's connection to a Runcast daemon: asks for runs, and hands over every event of every stream, in
+// order, once.
 
 import { RuncastError } from "./errors.js";
 import { before, Inbox, type Item, type Stream } from "./inbox.js";
@@ -40,14 +41,15 @@ export interface Options {
   storage?: Keep;
   /** `auto` tries a WebSocket first, and server-sent events where those are blocked. */
   transport?: "auto" | "websocket" | "sse";
-  /** The class to use; Node 20 has none: `import { WebSocket } from "ws"`. Without one, server-sent events. */
+  /** The class to use; Node 20 has none: `import { WebSocket } from "ws"`. Without one, server-sent
+   *  events. */
   WebSocket?: SocketMaker;
 }
 
 /** What there is to hear of. */
 export interface Heard {
-  /** Each event, once and in order. It is acknowledged when all handlers have returned, or what they return has
-   *  resolved. One that throws is given the event again, later, and the events after it wait. */
+  /** Each event, once and in order. It is acknowledged when all handlers have returned, or what they
+   *  return has  resolved. One that throws is given the event again, later, and the events after it wait. */
   event: StreamEvent;
   /** The history is another: what was built from events must be built anew. In order with the events. */
   reset: Reset;
@@ -72,9 +74,8 @@ const nameOf = (topic: Topic) => (typeof topic === "string" ? topic : topic.topi
 export class Client implements Requests {
   readonly #handlers = new Map<keyof Heard, Set<Handler<never>>>();
   readonly #streams = new Map<string, Stream>();
-  readonly #runs = new Map<string, Run>();
-  /** Runs whose id is not known yet, by their key. */
-  readonly #asked = new Map<string, Run>();
+  /** What was asked for and has not ended; until its acceptance such a run is known by its key only. */
+  readonly #runs = new Set<Run>();
   /** Runs that ended while we were away; their ends are in what follows, or lost. */
   readonly #ended = new Set<Run>();
   readonly #place: Place;
@@ -143,8 +144,8 @@ export class Client implements Requests {
     const key = request.key ?? randomHex();
     const answer = this.#ask("run", { ...request, key }) as Promise<unknown> as Promise<Accepted>;
     const run = new Run(key, answer, this);
-    this.#asked.set(key, run);
-    answer.catch(() => this.#asked.delete(key));
+    this.#runs.add(run);
+    answer.catch(() => this.#runs.delete(run));
     return run;
   }
 
@@ -194,14 +195,15 @@ export class Client implements Requests {
   }
 
   #state(state: State): void {
-    if (state.status === "stopped") this.#giveUp(state.error ?? new RuncastError("stopped", `closed: ${state.code}`));
+    if (state.status === "stopped")
+      this.#giveUp(state.error ?? new RuncastError("stopped", `closed: ${state.code}`));
     this.#emit("state", state);
   }
 
   /** Nothing that was asked will be answered. */
   #giveUp(error: RuncastError): void {
     this.#outbox.rejectAll(error);
-    for (const run of this.#runs.values()) run.fail(error);
+    for (const run of this.#runs) run.fail(error);
     this.#runs.clear();
     this.#ended.clear();
   }
@@ -209,7 +211,9 @@ export class Client implements Requests {
   #ask(type: string, fields: object): Promise<Message> {
     const { status, error } = this.state;
     if (status !== "stopped") return this.#outbox.ask(type, fields);
-    return Promise.reject(error ?? new RuncastError("stopped", "there is no connection, and none will be made"));
+    return Promise.reject(
+      error ?? new RuncastError("stopped", "there is no connection, and none will be made"),
+    );
   }
 
   async #hello(): Promise<Hello> {
@@ -248,7 +252,7 @@ export class Client implements Requests {
     this.#welcome = welcome;
     this.#begin("", welcome, changed ? "user" : undefined);
     for (const topic of welcome.topics ?? []) this.#beginTopic(topic);
-    for (const run of this.#runs.values()) if (!this.#isOpen(run)) this.#ended.add(run);
+    for (const run of this.#runs) if (run.id && !this.#isOpen(run)) this.#ended.add(run);
     this.#outbox.limit = welcome.limits.message_bytes;
     this.#outbox.sendAll();
     this.#acknowledge();
@@ -256,10 +260,12 @@ export class Client implements Requests {
     this.#emit("welcome", welcome);
   }
 
-  /** Begins or continues a stream where the server says, and tells the application when its history is another. */
+  /** Begins or continues a stream where the server says, and tells the application when its history is
+   *  another. */
   #begin(topic: string, { epoch, resume }: StreamState, reason = resume.reason ?? "epoch"): void {
     let stream = this.#streams.get(topic);
-    const anew = resume.status === "reset" || (stream && (resume.status === "fresh" || stream.epoch !== epoch));
+    const anew =
+      resume.status === "reset" || (stream && (resume.status === "fresh" || stream.epoch !== epoch));
     if (!stream || anew) stream = { topic, epoch, got: 0, done: resume.from, acked: 0 };
     stream.got = stream.acked = resume.from;
     this.#streams.set(topic, stream);
@@ -287,7 +293,8 @@ export class Client implements Requests {
     if (event.seq <= stream.got) return this.#acknowledge();
     if (before(event) !== stream.got) return this.#gap(stream.got, `event ${event.seq} follows`);
     stream.got = event.seq;
-    if (!this.#inbox.push({ stream, what: event })) this.#gap(stream.got, "the application is too far behind");
+    if (!this.#inbox.push({ stream, what: event }))
+      this.#gap(stream.got, "the application is too far behind");
   }
 
   #heartbeat(at: number): void {
@@ -298,15 +305,14 @@ export class Client implements Requests {
   /** Something is missing: it is asked for again from where the application is. */
   #gap(got: number, found: string): void {
     const error = new RuncastError("gap", `the position is ${got}, but ${found}`, { temporary: true });
-    this.#inbox.lost();
     this.#link.again(error);
     this.#emit("error", error);
   }
 
   #answer(message: Message): void {
     if (message.type === "accepted") {
-      const run = this.#bind(message["key"] as string, message["run"] as string);
-      if (run && message["duplicate"] && !this.#isOpen(run)) this.#ended.add(run);
+      for (const run of this.#bind(message["key"] as string, message["run"] as string))
+        if (message["duplicate"] && !this.#isOpen(run)) this.#ended.add(run);
     } else if (message.type === "subscribed") this.#subscribed(message["topics"] as TopicState[]);
     if (!this.#outbox.answered(message) && message.type === "error")
       this.#emit("error", (this.#link.problem = RuncastError.of(message)));
@@ -315,8 +321,7 @@ export class Client implements Requests {
 
   #subscribed(topics: TopicState[]): void {
     this.#topics = topics.map(nameOf);
-    for (const topic of this.#streams.keys())
-      if (topic && !this.#topics.includes(topic)) this.#forget(topic);
+    for (const topic of this.#streams.keys()) if (topic && !this.#topics.includes(topic)) this.#forget(topic);
     for (const state of topics)
       if (!this.#streams.has(state.topic) || "error" in state) this.#beginTopic(state);
   }
@@ -327,14 +332,11 @@ export class Client implements Requests {
     for (const topic of (message["ended"] as string[]) ?? []) this.#beginTopic({ topic, error });
   }
 
-  /** Gives a run that was asked for its id. */
-  #bind(key: string | undefined, id: string): Run | undefined {
-    const run = this.#asked.get(key!);
-    if (!run) return undefined;
-    run.id = id;
-    this.#asked.delete(key!);
-    this.#runs.set(id, run);
-    return run;
+  /** Gives its id to what was asked for with this key, and says what that is. */
+  #bind(key: string | undefined, id: string): Run[] {
+    const asked = [...this.#runs].filter((run) => !run.id && run.key === key);
+    for (const run of asked) run.id = id;
+    return asked;
   }
 
   #isOpen = ({ id }: Run) => this.#welcome!.runs.some(({ run }) => run === id);
@@ -344,7 +346,7 @@ export class Client implements Requests {
     if (!this.#ended.size || this.#streams.get("")!.done < this.#welcome!.head) return;
     for (const run of this.#ended) {
       run.fail(new RuncastError("reset", "the run ended, and its history is not kept any more"));
-      this.#runs.delete(run.id!);
+      this.#runs.delete(run);
     }
     this.#ended.clear();
   }
@@ -354,13 +356,16 @@ export class Client implements Requests {
     if (this.#streams.get(stream.topic) !== stream) return false;
     if (what.seq <= stream.done) this.#acknowledge();
     else if (before(what) === stream.done) return true;
-    else this.#gap(stream.done, `event ${what.seq} follows`);
+    else {
+      this.#inbox.lost();
+      this.#gap(stream.done, `event ${what.seq} follows`);
+    }
     return false;
   }
 
-  #processed({ stream, what }: Item): void | Promise<void> {
+  async #processed({ stream, what }: Item): Promise<void> {
     if (what.type === "reset") {
-      if (!what.topic) for (const run of this.#runs.values()) void run.take(what);
+      if (!what.topic) for (const run of this.#runs) if (run.id) void run.take(what);
       return;
     }
     stream.done = what.seq;
@@ -369,14 +374,14 @@ export class Client implements Requests {
     this.#acknowledgeSoon(stream, what);
     if (what.topic !== undefined) return;
     if (what.event === "run_queued") this.#bind(what.data.key, what.run);
-    const run = this.#runs.get(what.run);
-    const room = run?.take(what);
-    if (run && what.event === "agent_completed") {
-      this.#runs.delete(what.run);
-      this.#ended.delete(run);
+    const rooms: (void | Promise<void>)[] = [];
+    for (const run of this.#runs) {
+      if (run.id !== what.run) continue;
+      rooms.push(run.take(what));
+      if (what.event === "agent_completed" && this.#runs.delete(run)) this.#ended.delete(run);
     }
     this.#failLost();
-    return room;
+    await Promise.all(rooms);
   }
 
   #acknowledgeSoon({ done, acked }: Stream, { event }: StreamEvent): void {

@@ -3,13 +3,9 @@
 import assert from "node:assert/strict";
 import { WebSocket } from "ws";
 import { connect } from "../dist/index.js";
-import { ScriptedServer } from "./scripted.mjs";
+import { makeEvent, ScriptedServer, welcomeTo } from "./scripted.mjs";
 
 const PATIENCE_MS = 20_000;
-
-const EVENT = { type: "event", seq: 1, ts: 1789000000000, event: "agent_output", data: { delta: "x" } };
-const OF_RUN = { thread: "t", run: "run_t_00000001", attempt: 1 };
-const LIMITS = { window: 256, message_bytes: 65536, event_bytes: 1052672, runs_active: 3, runs_queued: 20 };
 
 class Script {
   server = new ScriptedServer();
@@ -22,11 +18,13 @@ class Script {
   handling = [];
   processed = new Map(); // topic → up to where the handler has returned
   failures = 0;
+  waiting; // how the client waits for the connection that no step has taken yet
   gate; // while the handler is held: { open, opened }
   viewer = false;
   faults = [];
 
-  async play({ steps }) {
+  async play({ steps, needs = [] }) {
+    this.transport = needs.includes("sse") ? "auto" : "websocket";
     await this.server.start();
     this.server.onAck = (ack) => this.#checkAck(ack);
     const { random } = Math;
@@ -62,11 +60,17 @@ class Script {
 
   #situation() {
     const { state } = this.client ?? {};
-    return JSON.stringify({ state, heard: this.server.current?.heard, seen: this.seen, handling: this.handling });
+    return JSON.stringify({
+      state,
+      heard: this.server.current?.heard,
+      seen: this.seen,
+      handling: this.handling,
+    });
   }
 
   async #atTheEnd() {
-    await this.server.current?.settled();
+    const { current } = this.server;
+    if (current && !current.over) await current.settled();
     await new Promise((next) => setTimeout(next, 0));
     assert.deepEqual(this.faults, []);
     assert.deepEqual(this.seen, [], "handed over, and not named by any `seen`");
@@ -76,7 +80,9 @@ class Script {
 
   #checkAck({ seq, topic = "" }) {
     if (this.viewer) this.faults.push("a viewer acknowledged");
-    if (seq > (this.processed.get(topic) ?? 0)) this.faults.push(`${seq} was acknowledged before it was processed`);
+    if (seq > (this.server.current.sent.get(topic) ?? 0)) this.faults.push(`${seq} was not sent`);
+    if (seq > (this.processed.get(topic) ?? 0))
+      this.faults.push(`${seq} was acknowledged before it was processed`);
   }
 
   /** Expected objects match those with at least their fields; see the README. */
@@ -115,6 +121,7 @@ class Script {
       return this.server.arrivals.shift();
     });
     if (before) await this.#until("the connection before is over", () => before.over);
+    this.waiting = undefined;
     assert.doesNotMatch(arrival.url, /token|t-\d/, "the token is in the URL");
     return arrival;
   }
@@ -135,27 +142,12 @@ class Script {
   }
 
   #welcome(connection, hello, fields) {
-    const from = hello.from?.seq ?? Number(hello.last_event_id?.split(":")[1] ?? NaN);
-    const status = Number.isNaN(from) ? "fresh" : "resumed";
-    const welcome = {
-      type: "welcome",
-      connection: "c-1",
-      user: "alice",
-      device: hello.device ?? "made",
-      epoch: "e-1",
-      floor: 1,
-      head: 0,
-      resume: { status, from: from || 0 },
-      heartbeat_ms: 10_000,
-      topics: [],
-      runs: [],
-      limits: LIMITS,
-      ...this.#fill(fields),
-    };
+    const welcome = welcomeTo(hello, this.#fill(fields));
     this.variables.set("$device", welcome.device);
     connection.epoch = welcome.epoch;
     for (const { topic = "", resume } of [welcome, ...welcome.topics]) {
       if (!resume) continue;
+      connection.sent.set(topic, resume.from);
       const before = resume.status === "resumed" ? (this.processed.get(topic) ?? 0) : 0;
       this.processed.set(topic, Math.max(before, resume.from));
     }
@@ -170,6 +162,7 @@ class Script {
       const keep = { getItem: (n) => this.storage.get(n) ?? null, setItem: (n, v) => this.storage.set(n, v) };
       this.client = connect({
         url: this.server.url,
+        transport: this.transport,
         WebSocket,
         token: Array.isArray(token) ? () => (tokens.length > 1 ? tokens.shift() : tokens[0]) : token,
         ...(storage && { storage: keep }),
@@ -177,6 +170,7 @@ class Script {
       });
       for (const kind of ["notice", "error", "topic", "state"])
         this.client.on(kind, (what) => this.told.push({ ...what, kind, message: what.message }));
+      this.client.on("state", (state) => state.status === "waiting" && (this.waiting = state));
       this.client.on("event", (event) => this.#handle(event));
       this.client.on("reset", (reset) => void this.seen.push(reset));
     },
@@ -205,7 +199,8 @@ class Script {
       this.server.current.text(text);
     },
     event(fields) {
-      this.server.current.send(this.#fill({ ...EVENT, ...(!fields.topic && OF_RUN), ...fields }));
+      this.server.current.sent.set(fields.topic ?? "", fields.seq);
+      this.server.current.send(this.#fill(makeEvent(fields)));
     },
     async expect(expected) {
       const found = await this.#until("a message", () => this.server.current.heard.shift());
@@ -275,13 +270,12 @@ class Script {
       await this.#settled(this.asked.get(name).run.done, expected);
     },
     async told(expected) {
-      await this.#until(JSON.stringify(expected), () => this.told.find((told) => this.#matches(expected, told)));
+      await this.#until(JSON.stringify(expected), () =>
+        this.told.find((told) => this.#matches(expected, told)),
+      );
     },
     async waiting({ min_ms, max_ms }) {
-      const { retry_ms } = await this.#until(
-        "the client waits",
-        () => this.client.state.status === "waiting" && this.client.state,
-      );
+      const { retry_ms } = await this.#until("the client waits", () => this.waiting);
       assert.ok(retry_ms >= min_ms && retry_ms <= max_ms, `it waits ${retry_ms} ms`);
     },
     async stopped(expected) {

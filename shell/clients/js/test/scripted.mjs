@@ -1,15 +1,35 @@
-// The server of the conformance cases: it does what the script says and nothing else, and keeps what it hears.
+// The server of the conformance cases: it does what the script says and nothing else, and keeps what it
+// hears.
 
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
 const TOKEN = /^runcast\.v1, ?jwt\.([\w.-]+)$/;
 
+const EVENT = { type: "event", seq: 1, ts: 1789000000000, event: "agent_output", data: { delta: "x" } };
+const OF_RUN = { thread: "t", run: "run_t_00000001", attempt: 1 };
+const LIMITS = { window: 256, message_bytes: 65536, event_bytes: 1052672, runs_active: 3, runs_queued: 20 };
+
+/** An event, with the fields that matter. */
+export const makeEvent = (fields) => ({ ...EVENT, ...(!fields.topic && OF_RUN), ...fields });
+
+/** The answer to a `hello`, with the fields that matter. */
+export function welcomeTo(hello, fields = {}) {
+  const from = hello.from?.seq ?? Number(hello.last_event_id?.split(":")[1] ?? NaN);
+  const resume = Number.isNaN(from) ? { status: "fresh", from: 0 } : { status: "resumed", from };
+  const device = hello.device ?? "made";
+  const stream = { epoch: "e-1", floor: 1, head: 0, resume };
+  const rest = { heartbeat_ms: 10_000, topics: [], runs: [], limits: LIMITS };
+  return { type: "welcome", connection: "c-1", user: "alice", device, ...stream, ...rest, ...fields };
+}
+
 /** What a client opened: a WebSocket or an event stream. */
 class Connection {
   heard = []; // messages that no step has taken
   posts = []; // responses of requests that have no answer yet
   acked = new Map(); // topic ("" is the user's stream) → seq
+  acks = 0;
+  sent = new Map(); // topic → up to where events were sent
   over = false;
 
   constructor(transport, token, server) {
@@ -19,6 +39,7 @@ class Connection {
   take(message) {
     if (message.type === "ping") return;
     if (message.type !== "ack") return void this.heard.push(message);
+    this.acks += 1;
     this.acked.set(message.topic ?? "", message.seq);
     this.server.onAck(message);
   }
@@ -32,15 +53,20 @@ export class ScriptedServer {
   #http = createServer((request, response) => this.#request(request, response));
   #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "runcast.v1" });
 
+  #tcp = new Set();
+
   async start() {
+    this.#http.on("connection", (socket) => {
+      this.#tcp.add(socket);
+      socket.on("close", () => this.#tcp.delete(socket)).on("error", () => {});
+    });
     this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     await new Promise((ready) => this.#http.listen(0, "127.0.0.1", ready));
     this.url = `http://127.0.0.1:${this.#http.address().port}/`;
   }
 
   async end() {
-    for (const socket of this.#sockets.clients) socket.terminate();
-    this.#http.closeAllConnections();
+    for (const socket of this.#tcp) socket.destroy();
     await new Promise((gone) => this.#http.close(gone));
   }
 
@@ -81,7 +107,9 @@ export class ScriptedServer {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.on("close", () => (connection.over = true));
       const write = (name, data, id) =>
-        response.write(`${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`);
+        response.write(
+          `${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`,
+        );
       connection.heard.push({
         type: "hello",
         ...Object.fromEntries(url.searchParams),

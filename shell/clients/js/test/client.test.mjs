@@ -1,0 +1,244 @@
+// What this client has beyond the protocol's conformance cases: loops over runs, limits, names of its own.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { WebSocket } from "ws";
+import { connect } from "../dist/index.js";
+import { makeEvent, ScriptedServer, welcomeTo } from "./scripted.mjs";
+import { eventually } from "./wait.mjs";
+
+const RUN = "run_t_00000001";
+
+describe("the client", () => {
+  let server, client;
+
+  beforeEach(async () => {
+    server = new ScriptedServer();
+    await server.start();
+  });
+  afterEach(async () => {
+    client?.close();
+    await server.end();
+  });
+
+  const open = (options = {}) =>
+    (client = connect({ url: server.url, token: "t-1", WebSocket, transport: "websocket", ...options }));
+
+  /** Welcomes the next connection. */
+  async function meet(welcome) {
+    const arrival = await eventually("a connection", () => {
+      if (client.state.status === "waiting") client.reconnect();
+      return server.arrivals.shift();
+    });
+    const connection = arrival.open();
+    server.connections.push(connection);
+    const hello = await eventually("a hello", () => connection.heard.shift());
+    connection.send(welcomeTo(hello, welcome));
+    return Object.assign(connection, { hello, transport: arrival.transport, url: arrival.url });
+  }
+  const heard = (connection) => eventually("a message", () => connection.heard.shift());
+  const event = (seq, fields) => server.current.send(makeEvent({ seq, ...fields }));
+  const end = (seq) => event(seq, { event: "agent_completed", data: { status: "ok" } });
+
+  /** Asks for a run, and has it accepted. */
+  async function ask(connection) {
+    const run = client.run({ agent: "echo", input: 1 });
+    const { id, key } = await heard(connection);
+    connection.send({
+      type: "accepted",
+      id,
+      key,
+      run: RUN,
+      thread: "t",
+      position: 0,
+      ahead: 0,
+      duplicate: false,
+    });
+    await run.accepted;
+    return run;
+  }
+
+  test("a loop over a run has its events, and ends with it", async () => {
+    open();
+    const run = await ask(await meet());
+    event(1, { event: "run_queued", data: { agent: "echo", input: 1 } });
+    event(2);
+    event(3, { run: "run_t_0000000f" });
+    end(4);
+    const seqs = [];
+    for await (const { seq } of run) seqs.push(seq);
+    assert.deepEqual(seqs, [1, 2, 4]);
+    assert.equal((await run.done).status, "ok");
+  });
+
+  test("a loop that is left early lets the run go on", async () => {
+    open();
+    const run = await ask(await meet());
+    event(1);
+    for await (const { seq } of run) if (seq === 1) break;
+    event(2);
+    end(3);
+    assert.equal((await run.done).status, "ok");
+    assert.equal(client.position().seq, 3);
+  });
+
+  test("a loop hears of a reset where it happens", async () => {
+    open();
+    const connection = await meet();
+    const run = await ask(connection);
+    event(1);
+    await eventually("it is processed", () => client.position().seq === 1);
+    connection.cut();
+    const resume = { status: "reset", reason: "epoch", from: 0 };
+    await meet({ epoch: "e-2", resume, runs: [{ run: RUN, state: "running" }] });
+    event(1);
+    end(2);
+    const names = [];
+    for await (const { event } of run) names.push(event);
+    assert.deepEqual(names, ["agent_output", "reset", "agent_output", "agent_completed"]);
+  });
+
+  test("a loop that is far behind holds the events up, and loses none", async () => {
+    open();
+    const run = await ask(await meet());
+    const loop = run[Symbol.asyncIterator]();
+    const first = loop.next();
+    for (let seq = 1; seq <= 1500; seq += 1) event(seq);
+    assert.equal((await first).value.seq, 1);
+    await eventually("the loop's buffer is full", () => client.position().seq > 1000);
+    await server.current.settled();
+    assert.equal(client.position().seq, 1001);
+    end(1501);
+    let seq = 1;
+    for await (const event of loop) assert.equal(event.seq, (seq += 1));
+    assert.equal(seq, 1501);
+  });
+
+  test("a run that nobody reads holds nothing up, and a late loop is told", async () => {
+    open();
+    const run = await ask(await meet());
+    for (let seq = 1; seq <= 1100; seq += 1) event(seq);
+    end(1101);
+    assert.equal((await run.done).status, "ok");
+    await assert.rejects(
+      async () => {
+        for await (const _ of run);
+      },
+      { code: "not_read" },
+    );
+  });
+
+  test("deltas are acknowledged together", async () => {
+    open();
+    const connection = await meet();
+    for (let seq = 1; seq <= 200; seq += 1) event(seq);
+    await eventually("all is acknowledged", () => connection.acked.get("") === 200);
+    assert.ok(connection.acks < 100, `${connection.acks} acknowledgements`);
+  });
+
+  test("another tab that has taken our name is not fought: we come back with a new one", async () => {
+    open();
+    const connection = await meet();
+    event(1);
+    await eventually("it is processed", () => client.position()?.seq === 1);
+    connection.close(4510);
+    const { hello } = await meet({ head: 1 });
+    assert.notEqual(hello.device, connection.hello.device);
+    assert.deepEqual(hello.from, { epoch: "e-1", seq: 1 });
+  });
+
+  test("what a draining daemon refuses is asked of the next one", async () => {
+    open();
+    const connection = await meet();
+    const run = client.run({ agent: "echo", input: 1 });
+    const { id, key } = await heard(connection);
+    connection.send({
+      type: "error",
+      of: "run",
+      id,
+      code: "draining",
+      message: "going down",
+      temporary: true,
+    });
+    connection.close(4400);
+    const next = await meet();
+    const again = await heard(next);
+    assert.equal(again.key, key);
+    next.send({ type: "accepted", id: again.id, key, run: RUN, thread: "t", position: 0, duplicate: false });
+    assert.equal((await run.accepted).run, RUN);
+  });
+
+  test("no more is kept for a connection than a server takes at once", async () => {
+    open();
+    for (let n = 0; n < 200; n += 1) client.cancel(RUN).catch(() => {});
+    await assert.rejects(client.cancel(RUN), { code: "outbox_full" });
+  });
+
+  test("a handler may go, and one that throws stops nobody else", async (t) => {
+    const said = t.mock.method(console, "error", () => {});
+    open();
+    const notices = [];
+    client.on("notice", () => notices.push("gone"))();
+    client.on("notice", () => {
+      throw new Error("a fault of the application");
+    });
+    client.on("notice", ({ notice }) => notices.push(notice));
+    const connection = await meet();
+    connection.send({ type: "notice", notice: "working", run: RUN });
+    await eventually("the notice is told", () => notices.length);
+    assert.deepEqual(notices, ["working"]);
+    assert.match(String(said.mock.calls[0].arguments[0]), /fault of the application/);
+  });
+
+  test("what is no token is not sent anywhere", async () => {
+    open({ token: "no token, is it" });
+    await eventually("it has stopped", () => client.state.status === "stopped");
+    assert.equal(client.state.error.code, "token_malformed");
+    await assert.rejects(client.cancel(RUN), { code: "token_malformed" });
+  });
+
+  test("a token that is not to be had now is asked for again", async () => {
+    let asked = 0;
+    open({
+      token() {
+        if ((asked += 1) === 1) throw new Error("the identity provider is down");
+        return "t-2";
+      },
+    });
+    assert.equal((await meet()).token, "t-2");
+  });
+
+  test("a daemon may live under a path", async () => {
+    open({ url: `${server.url}agents` });
+    assert.equal((await meet()).url, "/agents/ws");
+  });
+
+  test("where WebSockets are blocked they are tried again, and used when they are not", async () => {
+    server.blocked = true;
+    open({ transport: "auto" });
+    const stream = await meet();
+    assert.equal(stream.transport, "sse");
+    event(1);
+    await eventually("it is processed", () => client.position()?.seq === 1);
+    server.blocked = false;
+    stream.cut();
+    const socket = await meet({ head: 1 });
+    assert.equal(socket.transport, "websocket");
+    assert.deepEqual(socket.hello.from, { epoch: "e-1", seq: 1 });
+    await eventually("the state says so", () => client.state.transport === "websocket");
+  });
+
+  test("topics need a WebSocket, and that is said", async () => {
+    open({ transport: "sse" });
+    await meet();
+    await assert.rejects(client.subscribe(["news"]), { code: "websocket_required" });
+  });
+
+  test("who is closed asks for nothing more", async () => {
+    open();
+    await meet();
+    client.close();
+    await assert.rejects(client.run({ agent: "echo", input: 1 }).accepted, { code: "closed" });
+    assert.equal(client.state.status, "stopped");
+  });
+});

@@ -54,6 +54,10 @@ fn config(choice: u8) -> Config {
         config.store.events_per_run = 6;
         config.store.devices_per_user = 1;
     }
+    if choice & 32 != 0 {
+        // Odd but legal choices, at every site that has one.
+        config.odd = !0;
+    }
     if choice & 16 == 0 {
         let agent = Agent::parse("echo").expect("a name");
         config.agents.insert(agent, AgentConfig { timeout: Some(Span::secs(4)), ..AgentConfig::default() });

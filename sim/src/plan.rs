@@ -144,7 +144,9 @@ impl Network {
 
     /// Whether only faults can keep something from getting through in time.
     pub fn is_good(&self) -> bool {
-        self.bytes_per_s >= 1_000_000 && !self.tiny
+        // So much is on its way at once, and makes room when it has gone there and news of it back.
+        let through = self.buffer as u64 * SECOND / (2 * self.latency).max(1);
+        self.bytes_per_s >= 1_000_000 && through >= 300_000 && !self.tiny
     }
 
     fn draw(dice: &mut Dice) -> Self {

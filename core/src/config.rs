@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Agents known without a worker.
     pub agents: BTreeMap<Agent, AgentConfig>,
+    /// Odd choices to be made ([`crate::odd`]); zero in production.
+    pub odd: u32,
 }
 
 macro_rules! section {

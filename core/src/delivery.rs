@@ -16,9 +16,10 @@ use crate::record::{Found, Query, StreamKey};
 use crate::sometimes::{Seen, Sometimes};
 use crate::stream::{Resume, Stream};
 use crate::time::{Mono, Span};
+use crate::view::CursorView;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::redelivery;
-use crate::{Core, Load};
+use crate::{Core, Load, odd};
 use alloc::collections::VecDeque;
 use alloc::format;
 use bytes::Bytes;
@@ -134,6 +135,21 @@ impl Cursor {
     /// Events that were sent and not acknowledged, and their bytes.
     pub(crate) fn unacked(&self) -> (usize, usize) {
         (self.unacked.len(), self.unacked_bytes)
+    }
+
+    /// Whether the next event would be sent if it were there.
+    pub(crate) fn is_open(&self) -> bool {
+        let is_window_open = self.is_viewer
+            || self.unacked.is_empty()
+            || (self.unacked.len() < self.window && self.unacked_bytes < WINDOW_BYTES);
+        is_window_open && self.again.is_none()
+    }
+
+    /// How far it is, as seen from outside.
+    pub(crate) const fn view(&self, head: u64, is_open: bool) -> CursorView {
+        let is_reading = matches!(self.page, Page::Asked);
+        let Self { sent, acked, is_viewer, .. } = *self;
+        CursorView { head, sent, acked, is_viewer, is_open, is_reading }
     }
 
     /// Everything up to `seq` is acknowledged. Returns whether that is news, none if it was never sent.
@@ -254,6 +270,7 @@ impl Core {
     pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
         let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
         loop {
+            let is_narrow = self.is_odd(odd::NARROW);
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
             else {
                 return;
@@ -265,6 +282,9 @@ impl Core {
             if is_overtaken {
                 let reason = "events that it had not acknowledged are no longer kept";
                 return self.close(id, CloseCode::Overtaken, reason, out);
+            }
+            if is_narrow && !me.cursor.unacked.is_empty() && me.cursor.again.is_none() {
+                break;
             }
             match me.cursor.next(&context.stream) {
                 Next::Nothing => {
@@ -304,7 +324,8 @@ impl Core {
 
     fn ask_page(&mut self, id: ConnId, stream: StreamKey, after: u64, out: &mut Effects) {
         let load = self.ask(Load::Page(id));
-        let query = Query::Events { stream, after, events_max: PAGE_EVENTS, bytes_max: PAGE_BYTES };
+        let events_max = if self.is_odd(odd::SHORT_PAGE) { 1 } else { PAGE_EVENTS };
+        let query = Query::Events { stream, after, events_max, bytes_max: PAGE_BYTES };
         out.push(Effect::Load { load, query });
     }
 
@@ -339,6 +360,7 @@ impl Core {
     /// An acknowledgement.
     pub(crate) fn on_ack(&mut self, id: ConnId, seq: u64, out: &mut Effects) -> Result<(), Refusal> {
         let wall = self.now.wall.0;
+        let is_eager = self.is_odd(odd::EAGER);
         let Some(me) = self.user_conn(id) else { return Ok(()) };
         let is_retried = me.cursor.again.is_some();
         match me.cursor.ack(seq) {
@@ -365,7 +387,7 @@ impl Core {
             position.heard_ms = wall;
             context.unstored.insert(device);
             self.moved.insert(user.clone());
-            let soon = self.now.mono + crate::STORE_POSITIONS_AFTER;
+            let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
             self.deadlines.set_earlier(Timer::Positions, soon);
             self.forget_device(&user);
         }

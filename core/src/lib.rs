@@ -47,6 +47,7 @@ mod invariants;
 mod limits;
 mod listing;
 mod notices;
+pub mod odd;
 mod operate;
 pub mod planted;
 mod questions;
@@ -65,7 +66,7 @@ pub mod wire;
 mod worker;
 
 pub use deadlines::Timer;
-pub use view::{RunView, View};
+pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
 use agent::AgentState;
@@ -254,8 +255,9 @@ impl Core {
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
                 Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
                 Reveal::Head { user, seq } => {
+                    let keeps = !self.is_odd(odd::EVICT);
                     if let Some(context) = self.users.get_mut(&user) {
-                        context.stream.advance(seq);
+                        context.stream.advance(seq, keeps);
                         self.grown.insert(user);
                     }
                 }

@@ -31,6 +31,8 @@ impl Core {
         for (_, of) in queued {
             self.enqueue(&of);
         }
+        // A breaker may be open still: what waits for it has nobody else to wake it.
+        self.on_dispatch_again();
         self.settle(out);
     }
 

@@ -359,7 +359,7 @@ impl Core {
         run.events += 1;
         run.last_event = (kind, now.mono);
         if self.planted.is(Bug::SendBeforeAppended) {
-            context.stream.advance(seq);
+            context.stream.advance(seq, true);
         }
         let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
         let keep = crate::stream::Keep {

@@ -171,12 +171,12 @@ impl Stream {
         self.tail.push_back(Entry { seq, bytes });
     }
 
-    /// Everything up to `seq` is durable.
-    pub(crate) fn advance(&mut self, seq: u64) {
+    /// Everything up to `seq` is durable. The newest of it stays in memory, unless `keeps` says otherwise.
+    pub(crate) fn advance(&mut self, seq: u64, keeps: bool) {
         assert!(seq <= self.last, "only what was written becomes durable");
         self.head = self.head.max(seq);
         while self.tail.front().is_some_and(|first| first.seq <= self.head)
-            && (self.tail.len() > TAIL_EVENTS || self.tail_bytes > TAIL_BYTES)
+            && (!keeps || self.tail.len() > TAIL_EVENTS || self.tail_bytes > TAIL_BYTES)
         {
             if let Some(first) = self.tail.pop_front() {
                 self.tail_bytes -= first.bytes.len();

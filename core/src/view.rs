@@ -1,8 +1,10 @@
 //! A look at the core from outside: for metrics, the console and the simulator's oracles.
 
 use crate::Core;
-use crate::ids::{Device, Epoch, RunId, User};
+use crate::conn::Role;
+use crate::ids::{Agent, ConnId, Device, Epoch, RunId, Thread, User};
 use crate::planted::Planted;
+use crate::run::Phase;
 use crate::sometimes::Seen;
 
 /// What there is now.
@@ -20,8 +22,63 @@ pub struct RunView<'a> {
     pub state: &'static str,
     /// The fencing number of its last dispatch.
     pub attempt: u64,
+    /// Its conversation.
+    pub thread: &'a Thread,
+    /// What executes it.
+    pub agent: &'a Agent,
+    /// Whether it is queued, durable, and may be offered to any worker.
+    pub is_ready: bool,
     /// The name of the worker at which it is, or to which it is offered.
     pub worker: Option<&'a str>,
+}
+
+/// How far a user's connection is in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorView {
+    /// The newest durable seq of its stream.
+    pub head: u64,
+    /// The last seq that was sent.
+    pub sent: u64,
+    /// The last seq that was acknowledged.
+    pub acked: u64,
+    /// Whether nothing is acknowledged on it.
+    pub is_viewer: bool,
+    /// Whether the next event would be sent now if it were there: it is welcome and not closing, window and
+    /// output have room, and no retry is under way.
+    pub is_open: bool,
+    /// Whether it waits for a page from the store.
+    pub is_reading: bool,
+}
+
+/// How much there is of everything that grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections of all kinds.
+    pub connections: usize,
+    /// Addresses with connections.
+    pub addresses: usize,
+    /// Users in memory.
+    pub users: usize,
+    /// Users whose context is being read.
+    pub loading: usize,
+    /// Runs that are known by their ids.
+    pub routes: usize,
+    /// Workers with a session.
+    pub workers: usize,
+    /// Users with queued runs.
+    pub turns: usize,
+    /// Queued runs.
+    pub queued: usize,
+    /// Runs at workers.
+    pub active: usize,
+    /// Questions to the store.
+    pub loads: usize,
+    /// Users whose devices' positions are not stored.
+    pub moved: usize,
+    /// Timers that are set.
+    pub timers: usize,
+    /// Appends that are not durable.
+    pub appends: usize,
 }
 
 impl<'a> View<'a> {
@@ -63,12 +120,18 @@ impl<'a> View<'a> {
     /// All runs in memory.
     pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
         let core: &'a Core = self.0;
-        core.users.iter().flat_map(|(user, context)| {
+        core.users.iter().flat_map(move |(user, context)| {
             context.runs.iter().map(move |(run, state)| RunView {
                 run,
                 user,
                 state: state.state(),
                 attempt: state.attempt,
+                thread: &state.spec.thread,
+                agent: &state.spec.agent,
+                is_ready: state.phase == (Phase::Queued { is_durable: true })
+                    && state.not_before <= core.now.mono
+                    && state.avoid.is_empty()
+                    && core.may_start(&state.spec.agent),
                 worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })
@@ -96,5 +159,41 @@ impl<'a> View<'a> {
     pub fn stream(&self, user: &str) -> Option<(&'a Epoch, u64, u64)> {
         let stream = &self.0.users.get(user)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
+    }
+
+    /// How much there is of everything that grows.
+    pub fn sizes(&self) -> Sizes {
+        let core = self.0;
+        Sizes {
+            connections: core.conns.len(),
+            addresses: core.addresses.len(),
+            users: core.users.len(),
+            loading: core.loading.len(),
+            routes: core.routes.len(),
+            workers: core.workers.len(),
+            turns: core.queue.turns.len(),
+            queued: core.queue.waiting,
+            active: core.queue.active,
+            loads: core.loads.len(),
+            moved: core.moved.len(),
+            timers: core.deadlines.len(),
+            appends: core.durable.waiting(),
+        }
+    }
+
+    /// How far a user's connection is.
+    pub fn cursor(&self, id: ConnId) -> Option<CursorView> {
+        let conn = self.0.conns.get(&id)?;
+        let Role::User(me) = &conn.role else { return None };
+        let head = self.0.users.get(&me.identity.user)?.stream.head();
+        let has_room = conn.room(self.0.config.server.output) == u64::MAX;
+        let is_open = conn.is_welcome() && !conn.is_closing && has_room && me.cursor.is_open();
+        Some(me.cursor.view(head, is_open))
+    }
+
+    /// The connections of all users, ascending.
+    pub fn cursors(&self) -> impl Iterator<Item = (ConnId, CursorView)> + use<'a> {
+        let view = *self;
+        self.0.conns.keys().filter_map(move |id| Some((*id, view.cursor(*id)?)))
     }
 }

@@ -5,7 +5,7 @@ use crate::choices::Choices;
 use crate::outside::Outside;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::ids::{Agent, ConnId};
-use runcast_core::input::{Head, HeadProblem, Input, Message, UpgradeRequest};
+use runcast_core::input::{BodyLength, Head, HeadProblem, Input, Message, UpgradeRequest};
 use runcast_core::time::{Span, WallMs};
 use std::fmt::Write as _;
 
@@ -62,7 +62,7 @@ fn config(choice: u8) -> Config {
 }
 
 fn operation(outside: &mut Outside, choices: &mut Choices<'_>) {
-    match choices.below(24) {
+    match choices.below(25) {
         0 => outside.settle(),
         1 | 2 => connect(outside, choices),
         3..=7 => user_says(outside, choices),
@@ -88,7 +88,8 @@ fn operation(outside: &mut Outside, choices: &mut Choices<'_>) {
             }
         }
         22 => outside.restart(choices.below(4)),
-        _ => odd(outside, choices),
+        23 => odd(outside, choices),
+        _ => request(outside, choices),
     }
 }
 
@@ -139,9 +140,10 @@ fn hello(outside: &Outside, choices: &mut Choices<'_>, is_worker: bool, token: O
         let named = outside.runs.iter().filter(|_| choice & 8 != 0);
         let runs: Vec<String> =
             named.map(|(run, attempt)| format!(r#"{{"run":"{run}","attempt":{attempt}}}"#)).collect();
+        let retryable = choice & 32 != 0;
         let agents = if choice & 16 == 0 { r#"{"agent":"files"},"# } else { "" };
         return format!(
-            r#"{{"type":"hello","worker":"{name}"{token},"agents":[{agents}{{"agent":"echo","slots":{slots}}}],"runs":[{}]}}"#,
+            r#"{{"type":"hello","worker":"{name}"{token},"agents":[{agents}{{"agent":"echo","slots":{slots},"retryable":{retryable}}}],"runs":[{}]}}"#,
             runs.join(",")
         );
     }
@@ -172,7 +174,7 @@ fn run(outside: &Outside, choices: &mut Choices<'_>) -> (String, u64) {
 
 fn user_says(outside: &mut Outside, choices: &mut Choices<'_>) {
     let Some(conn) = any(outside, choices, Some(false)) else { return };
-    let text = match choices.below(8) {
+    let text = match choices.below(10) {
         0 => hello(outside, choices, false, Some("alice")),
         1..=3 => {
             let (agent, thread) = (choices.pick(&AGENTS), choices.pick(&THREADS));
@@ -189,6 +191,10 @@ fn user_says(outside: &mut Outside, choices: &mut Choices<'_>) {
                 let parent = run(outside, choices).0;
                 let _ = write!(more, r#","parent":"{parent}""#);
             }
+            let ways = choices.byte();
+            let priority = ["normal", "low", "high", "normal"][usize::from(ways & 3)];
+            let on_busy = ["enqueue", "reject", "interrupt", "enqueue"][usize::from(ways >> 2 & 3)];
+            let _ = write!(more, r#","priority":"{priority}","on_busy":"{on_busy}""#);
             let input = choice >> 6;
             format!(
                 r#"{{"type":"run","id":"i","agent":"{agent}","thread":"{thread}","input":{input}{more}}}"#
@@ -197,14 +203,26 @@ fn user_says(outside: &mut Outside, choices: &mut Choices<'_>) {
         4 => format!(r#"{{"type":"cancel","run":"{}"}}"#, run(outside, choices).0),
         5 => format!(r#"{{"type":"ack","seq":{}}}"#, outside.conns[&conn].seen),
         6 => format!(r#"{{"type":"ack","seq":{}}}"#, choices.number()),
+        7 | 8 => {
+            let (run, fields) = (run(outside, choices).0, input(choices));
+            format!(r#"{{"type":"input","run":"{run}",{fields}}}"#)
+        }
         _ => r#"{"type":"ping","n":1}"#.to_owned(),
     };
     says(outside, conn, &text);
 }
 
+/// An answer to a question, or steering.
+fn input(choices: &mut Choices<'_>) -> String {
+    let choice = choices.byte();
+    let request = [r#""request":"q1","#, r#""request":"q2","#, "", ""][usize::from(choice & 3)];
+    let key = if choice & 4 != 0 { r#","key":"k1""# } else { "" };
+    format!(r#"{request}"data":{}{key}"#, choice >> 5)
+}
+
 fn worker_says(outside: &mut Outside, choices: &mut Choices<'_>) {
     let Some(conn) = any(outside, choices, Some(true)) else { return };
-    let kind = choices.below(16);
+    let kind = choices.below(20);
     let (run, attempt) = run(outside, choices);
     let of = format!(r#""run":"{run}","attempt":{attempt}"#);
     let (call, of_run) = (choices.pick(&CALLS), (run, attempt));
@@ -225,6 +243,14 @@ fn worker_says(outside: &mut Outside, choices: &mut Choices<'_>) {
         11 => format!(r#""event":"tool_progress","data":{{"call":"{call}","percent":50}}"#),
         12 | 13 => format!(r#""event":"tool_completed","data":{{"call":"{call}","status":"ok"}}"#),
         14 => r#""event":"run_queued","data":{}"#.to_owned(),
+        16 | 17 => {
+            let choice = choices.byte();
+            let expires = if choice & 2 != 0 { r#","expires_ms":3000"# } else { "" };
+            let request = 1 + (choice & 1);
+            format!(r#""event":"input_required","data":{{"request":"q{request}","prompt":"?"{expires}}}"#)
+        }
+        18 => r#""event":"step_started","data":{"step":"s"}"#.to_owned(),
+        19 => return says(outside, conn, r#"{"type":"drain"}"#),
         _ => {
             let status = choices.pick(&["ok", "error", "cancelled", "odd"]);
             format!(r#""status":"{status}","output":[1]"#)
@@ -244,6 +270,49 @@ fn worker_says(outside: &mut Outside, choices: &mut Choices<'_>) {
     }
     let kind = if data.starts_with(r#""status""#) { "complete" } else { "event" };
     says(outside, conn, &format!(r#"{{"type":"{kind}",{of},"n":{n},{data}}}"#));
+}
+
+/// A request over HTTP, with all that it takes until it is answered or waits for the store.
+fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
+    let kind = choices.below(10);
+    let run = run(outside, choices).0;
+    let choice = choices.byte();
+    let authorization = format!("Bearer {}", TOKENS[usize::from(choice) % TOKENS.len()]);
+    let (method, path, body) = match kind {
+        0 | 1 => {
+            let user = ["", r#","user":"alice""#][usize::from(choice >> 7)];
+            let path = ["/v1/runs", "/v1/threads/t1/runs"][kind];
+            ("POST", path.to_owned(), Some(format!(r#"{{"agent":"echo","input":1{user}}}"#)))
+        }
+        2 => ("GET", format!("/v1/runs/{run}"), None),
+        3 => ("POST", format!("/v1/runs/{run}/cancel"), None),
+        4 => ("POST", format!("/v1/runs/{run}/input"), Some(format!("{{{}}}", input(choices)))),
+        5 => ("GET", "/v1/runs".to_owned(), None),
+        6 => ("GET", "/v1/threads".to_owned(), None),
+        7 => ("GET", "/v1/events".to_owned(), None),
+        8 => {
+            let epoch = outside.epoch("alice");
+            let body = format!(r#"{{"device":"d1","epoch":"{epoch}","seq":{}}}"#, choices.number());
+            ("POST", "/v1/ack".to_owned(), Some(body))
+        }
+        _ => ("GET", ["/v1/workers", "/v1/status"][usize::from(choice >> 7)].to_owned(), None),
+    };
+    let key = if choice & 64 != 0 { Some("k1") } else { None };
+    let (length, query) = (body.as_ref().map_or(0, String::len), (kind == 7).then_some("limit=2"));
+    let conn = outside.call();
+    outside.conns.entry(conn).and_modify(|line| line.body = body);
+    let head = Head {
+        method,
+        path: &path,
+        query,
+        authorization: Some(&authorization),
+        body: if length > 0 { BodyLength::Bytes(length as u64) } else { BodyLength::None },
+        idempotency_key: key,
+        ..Head::default()
+    };
+    outside.feed(Input::Request { conn, head });
+    outside.verify(conn);
+    outside.send_body(conn);
 }
 
 /// What seldom happens.

@@ -49,6 +49,9 @@ pub(crate) struct Line {
     is_over: bool,
     /// Tokens whose signatures are to be looked at.
     tokens: VecDeque<String>,
+    /// The body of its request, and whether that is asked for.
+    pub(crate) body: Option<String>,
+    is_body_asked: bool,
     /// The lengths of messages that wait for the network.
     unflushed: VecDeque<usize>,
     /// The last seq it was sent.
@@ -106,8 +109,8 @@ impl Outside {
             Effect::Upgrade { conn, .. } => self.line(conn).is_upgraded = true,
             Effect::Respond { conn, .. } | Effect::Close { conn, .. } => self.line(conn).is_over = true,
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
-            // No request here has a body, or asks for a stream over HTTP.
-            Effect::Body { .. } | Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
+            Effect::Body { conn, .. } => self.line(conn).is_body_asked = true,
+            Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
         }
     }
 
@@ -160,7 +163,7 @@ impl Outside {
         let claims = |sub: &str, exp| Claims {
             sub: sub.to_owned(),
             exp,
-            scope: Some("user worker".to_owned()),
+            scope: Some("user worker publish operate".to_owned()),
             ..Claims::default()
         };
         let outcome = match token.split_once('.') {
@@ -171,6 +174,15 @@ impl Outside {
             Some(_) => Err(TokenProblem::Signature),
         };
         self.feed(Input::Verified { conn, outcome });
+        true
+    }
+
+    /// Sends the body that is asked for. Tells whether one was.
+    pub(crate) fn send_body(&mut self, conn: ConnId) -> bool {
+        let Some(line) = self.conns.get_mut(&conn).filter(|line| line.is_body_asked) else { return false };
+        line.is_body_asked = false;
+        let body = line.body.take().unwrap_or_default();
+        self.feed(Input::Body { conn, body: body.as_bytes() });
         true
     }
 
@@ -225,7 +237,7 @@ impl Outside {
         loop {
             let mut is_busy = self.commit(usize::MAX) | self.answer();
             for conn in self.conns.keys().copied().collect::<Vec<_>>() {
-                is_busy |= self.flush(conn, usize::MAX) | self.verify(conn);
+                is_busy |= self.flush(conn, usize::MAX) | self.verify(conn) | self.send_body(conn);
                 if self.conns[&conn].is_over {
                     self.hang_up(conn);
                     is_busy = true;

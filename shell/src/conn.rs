@@ -147,6 +147,11 @@ impl<S> Conn<S> {
         self.wire.can_flush()
     }
 
+    /// How many bytes wait for the network.
+    pub fn output_bytes(&self) -> usize {
+        self.wire.output_bytes()
+    }
+
     /// Whether there is nothing more to do with it: all is said, or the stream has failed.
     pub fn is_over(&self) -> bool {
         self.wire.is_broken() || matches!(self.phase, Phase::Ending) && !self.wire.has_output()

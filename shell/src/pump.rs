@@ -30,17 +30,25 @@ const ANSWER: Span = Span::secs(30);
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
 
-/// Sees everything that goes into the core and comes out of it: for whoever proves it right.
+/// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it; production has
+/// none, which costs nothing.
 pub trait Witness {
     /// An input is about to be handled.
-    fn hears(&mut self, input: &Input<'_>);
-    /// It was handled; these effects have come of it, and are about to be run.
-    fn sees(&mut self, effects: &[Effect], core: &Core);
+    fn before(&mut self, core: &Core, now: Now, input: &Input<'_>);
+    /// It was handled: the effects that came of it.
+    fn after(&mut self, core: &Core, effects: &[Effect]);
+}
+
+/// Nobody looks.
+impl Witness for () {
+    fn before(&mut self, _core: &Core, _now: Now, _input: &Input<'_>) {}
+    fn after(&mut self, _core: &Core, _effects: &[Effect]) {}
 }
 
 /// The loop, to be driven turn by turn.
-pub struct Pump<S: Read + Write, J: Storage> {
+pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     core: Core,
+    witness: W,
     storage: J,
     verify: Verify,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
@@ -61,7 +69,6 @@ pub struct Pump<S: Read + Write, J: Storage> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
-    witness: Option<Box<dyn Witness>>,
 }
 
 struct Entry<S> {
@@ -98,8 +105,16 @@ pub struct StorageFailed(pub String);
 impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// A pump around a core that was just opened. `opening` are the effects of that; they run first.
     pub fn new(core: Core, opening: Effects, storage: J, verify: Verify) -> Self {
+        Self::watched(core, opening, storage, verify, ())
+    }
+}
+
+impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
+    /// The same, with somebody who looks.
+    pub fn watched(core: Core, opening: Effects, storage: J, verify: Verify, witness: W) -> Self {
         Self {
             core,
+            witness,
             storage,
             verify,
             conns: BTreeMap::new(),
@@ -112,15 +127,8 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
-            witness: None,
         }
     }
-
-    /// From the first turn on, somebody looks on.
-    pub fn watch(&mut self, witness: Box<dyn Witness>) {
-        self.witness = Some(witness);
-    }
-
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
@@ -158,6 +166,21 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     /// The store, for whoever drives it from outside (the simulator).
     pub fn storage_mut(&mut self) -> &mut J {
         &mut self.storage
+    }
+
+    /// Who looks.
+    pub fn witness(&self) -> &W {
+        &self.witness
+    }
+
+    /// The same, to be asked what it saw.
+    pub fn witness_mut(&mut self) -> &mut W {
+        &mut self.witness
+    }
+
+    /// The most bytes that wait for the network on one connection.
+    pub fn longest_output(&self) -> usize {
+        self.conns.values().map(|entry| entry.conn.output_bytes()).max().unwrap_or(0)
     }
 
     /// The stream of a connection that has not ended.
@@ -299,19 +322,16 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
-        self.handle(now, input);
+        self.step(now, input);
         self.run(now);
     }
 
-    /// Hands an input to the core. Effects of earlier ones have been run.
-    fn handle(&mut self, now: Now, input: Input<'_>) {
-        if let Some(witness) = &mut self.witness {
-            witness.hears(&input);
-        }
+    /// One step of the core. Its effects wait to be run.
+    fn step(&mut self, now: Now, input: Input<'_>) {
+        debug_assert!(self.effects.is_empty(), "effects run before the next input");
+        self.witness.before(&self.core, now, &input);
         self.core.handle(now, input, &mut self.effects);
-        if let Some(witness) = &mut self.witness {
-            witness.sees(&self.effects, &self.core);
-        }
+        self.witness.after(&self.core, &self.effects);
     }
 
     /// Runs the effects, and what they cause, until there are no more.
@@ -328,7 +348,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
                 Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
                 Cause::Closed(conn) => Input::Closed { conn },
             };
-            self.handle(now, input);
+            self.step(now, input);
         }
     }
 
@@ -398,7 +418,7 @@ impl<S: Read + Write, J: Storage> Pump<S, J> {
     }
 }
 
-impl<S: Read + Write, J: Storage> fmt::Debug for Pump<S, J> {
+impl<S: Read + Write, J: Storage, W: Witness> fmt::Debug for Pump<S, J, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pump").field("conns", &self.conns.len()).finish_non_exhaustive()
     }

@@ -4,10 +4,11 @@
 use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
-use crate::faults::Moment;
+use crate::faults::{Fault, Moment};
 use crate::keys;
 use crate::model::{Model, Watching};
-use crate::oracles::{Oracles, kept};
+use crate::oracles::recorded::{Recording, Start};
+use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
 use crate::schedule::{Event, Micros, SECOND, Schedule};
@@ -15,6 +16,7 @@ use crate::sometimes;
 use crate::sometimes::Tally;
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
+use crate::watch::Watch;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
@@ -22,6 +24,7 @@ use runcast::store::{OpenError, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
+use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
@@ -29,13 +32,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Unix time in milliseconds at the beginning of every world.
 const EPOCH_MS: u64 = 1_789_000_000_000;
 /// From an edge to the turn that sees it: what a loop needs to come around.
 const TURN: Micros = 30;
-/// Turns in a row for which nothing but the deadline asks, without virtual time going by.
-const SPINS_MAX: u32 = 1_000;
 
 /// The daemon's machine.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub struct Daemon {
     disk: SimDisk,
     /// How long syncs take.
     pub pace: Pace,
-    pump: Option<Pump<Box<dyn Socket>, SimStorage>>,
+    pump: Option<Pump<Box<dyn Socket>, SimStorage, Watch>>,
     pipes: BTreeMap<ConnId, PipeId>,
     conns: BTreeMap<PipeId, ConnId>,
     turn_at: Option<Micros>,
@@ -57,7 +59,13 @@ pub struct Daemon {
     /// By how much the wall clock is off, in milliseconds.
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
-    pending: Vec<Record>,
+    pending: Vec<Arc<[Record]>>,
+    /// Whether the storage thread commits in pieces.
+    splits: bool,
+    /// Whether the wall clock may jump.
+    jumps: bool,
+    /// Whether what comes to the core is written down and given to a fresh one (O20).
+    pub records: bool,
     booted_at: Micros,
     /// What the model says about the core.
     judgement: Rc<RefCell<Result<(), String>>>,
@@ -86,6 +94,9 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            splits: plan.splits,
+            jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
+            records: false,
             booted_at: 0,
             judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
@@ -164,6 +175,15 @@ impl Daemon {
         let is_well = now >= self.stalled_until && pump.storage_mut().is_well();
         let judgement = oracles.positions.look(now, pump.core().inspect(), is_well);
         oracles.judge("O3", None, judgement);
+        pump.core().assert_invariants();
+        if self.config.odd & odd::NARROW == 0 {
+            oracles.judge("O23", None, others::owed(pump.core()));
+        }
+        oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
+        let late = pump.witness().look(pump.core());
+        if let Err((oracle, what)) = late {
+            oracles.judge(oracle, None, Err(what));
+        }
     }
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
@@ -178,27 +198,42 @@ impl Daemon {
         store.plant(self.planted);
         let pending = std::mem::take(&mut self.pending);
         let mut load = |query: &_| store.load(query).map_err(|error| error.to_string());
-        match kept::reopened(&oracles.truth, &pending, &mut load) {
+        let flat: Vec<Record> = pending.iter().flat_map(|append| append.to_vec()).collect();
+        let events = match kept::reopened(&oracles.truth, &flat, &mut load) {
             Ok(found) => {
                 sometimes!(oracles.tally, CrashKeepsAppends if !found.is_empty());
                 found.iter().for_each(|record| oracles.stored(record));
+                found.len()
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
-        }
+        };
+        let rows = oracles.rows.reopened(&pending, events, &image, &mut load);
+        oracles.judge("O22", None, rows);
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
-        let storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
-        let model = Model::open(&self.config, &image);
-        let mut opening = Vec::new();
-        let (config, seed) = (self.config.clone(), self.dice.seed());
-        let core = Core::open_planted(config, seed, image, self.now(), self.planted, &mut opening);
+        let (seed, now) = (self.dice.seed(), self.now());
+        let again = Store::open(self.disk.kill()).map_err(|error| error.to_string());
+        let twice = again.and_then(|(_, again)| restart::twice(&self.config, seed, now, &image, &again));
+        oracles.judge("O22", None, twice);
+        let mut storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
+        if self.splits {
+            storage.split();
+        }
+        let (mut opening, config) = (Vec::new(), self.config.clone());
+        let model = image.clone();
+        let written_down = self.records.then(|| image.clone());
+        let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
+        let recording = written_down.map(|image| {
+            let start = Start { config: config.clone(), seed, image, now, planted: self.planted };
+            Recording::new(start, &opening)
+        });
         self.booted_at = self.schedule.now();
-        let watching = Watching::begin(model, &opening, &core, &self.judgement);
-        let mut pump = Pump::new(core, opening, storage, keys::verify());
-        pump.watch(Box::new(watching));
-        self.pump = Some(pump);
+        let model = Model::open(&self.config, &model);
+        let model = Watching::begin(model, &opening, &core, &self.judgement);
+        let watch = Watch::new(config, self.jumps, model, recording);
+        self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }
@@ -238,9 +273,9 @@ impl Daemon {
         }
     }
 
-    /// The storage thread may have done its job.
-    pub fn stored(&mut self, oracles: &mut Oracles) {
-        let Some(pump) = &mut self.pump else { return };
+    /// The storage thread may have done its job. Tells whether something has become durable by it.
+    pub fn stored(&mut self, oracles: &mut Oracles) -> bool {
+        let Some(pump) = &mut self.pump else { return false };
         let storage = pump.storage_mut();
         let (commits, was_full) = (storage.commits(), storage.is_full());
         if storage.finish() {
@@ -255,7 +290,9 @@ impl Daemon {
                 oracles.stored(record);
             }
             self.plan_turn(self.schedule.now() + TURN);
+            return records > 0;
         }
+        false
     }
 
     /// Takes a turn of the loop, if its time has come.
@@ -278,6 +315,9 @@ impl Daemon {
         oracles.judge("O21", None, self.judgement.replace(Ok(())));
         let turn = turn?;
         self.turns += 1;
+        if let Some((oracle, what)) = pump.witness_mut().take_broken() {
+            oracles.judge(oracle, None, Err(what));
+        }
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
         }
@@ -294,12 +334,20 @@ impl Daemon {
         }
         if let Some(Mono(deadline)) = deadline {
             self.spins = if deadline <= at { self.spins + 1 } else { 0 };
-            if self.spins > SPINS_MAX {
+            if self.spins > timers::SPINS_MAX {
                 oracles.judge("O15", None, Err("the deadline stays in the past, turn after turn".to_owned()));
             }
             self.plan_turn(deadline.max(at + TURN));
         }
         Ok(())
+    }
+
+    /// Gives what was written down, if it was, to a fresh core.
+    pub fn replay(&mut self, oracles: &mut Oracles) {
+        let recording = self.pump.as_mut().and_then(|pump| pump.witness_mut().take_recording());
+        if let Some(recording) = recording {
+            oracles.judge("O20", None, recording.replay());
+        }
     }
 
     fn plan_turn(&mut self, at: Micros) {
@@ -345,6 +393,7 @@ impl Daemon {
             sometimes!(oracles.tally, CrashWhileFolding if pump.storage_mut().is_at(Moment::Fold));
         }
         // What dropping the store still writes goes to the old disk, which nobody will see again.
+        self.replay(oracles);
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
         }

@@ -55,6 +55,13 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// The daemon crashes exactly between its next commit and its hearing of it.
+    CrashAtCommit {
+        /// How long it is down.
+        time: Micros,
+        /// Whether it is the power that goes.
+        power: bool,
+    },
     /// The machine loses its power and its disk: it comes back with an empty one.
     NewDisk {
         /// How long it is down.
@@ -113,6 +120,7 @@ impl Fault {
             | Self::Kill { .. }
             | Self::Ambush { .. }
             | Self::PowerLoss { .. }
+            | Self::CrashAtCommit { .. }
             | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
             | Self::Jump { .. } => None,
@@ -126,7 +134,7 @@ type Draw = fn(&mut Dice) -> Fault;
 /// Draws what goes wrong before `until`. A family is on in half of the seeds.
 pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
     let mut faults = Vec::new();
-    let families: [(Micros, Draw); 11] = [
+    let families: [(Micros, Draw); 12] = [
         (20, |dice| Fault::Reset { pick: dice.any() }),
         (40, |dice| Fault::Hole { pick: dice.any(), time: dice.log_uniform(SECOND, 60 * SECOND) }),
         (12, partition),
@@ -141,6 +149,10 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
             time: dice.log_uniform(50 * MS, 5 * SECOND),
         }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
+        (20, |dice| Fault::CrashAtCommit {
+            time: dice.log_uniform(MS, 5 * SECOND),
+            power: dice.chance(1, 2),
+        }),
         (60, |dice| Fault::Stall { time: dice.log_uniform(100 * MS, 20 * SECOND) }),
         (40, disk),
         (60, |dice| {

@@ -24,4 +24,5 @@ pub mod storage;
 pub mod swarm;
 pub mod tap;
 pub mod trace;
+pub mod watch;
 pub mod world;

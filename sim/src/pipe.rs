@@ -33,6 +33,11 @@ impl Way {
     pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
 }
 
+/// When something that was lost is sent again; later each time.
+const RESEND_AFTER: Micros = 200_000;
+/// Losses in a row that break a connection.
+const RESENDS: u32 = 7;
+
 /// How many zones there are. A partition cuts one off from the daemon's machine.
 pub const ZONES: usize = 3;
 
@@ -102,6 +107,8 @@ struct State {
     blocked: [[bool; 2]; ZONES],
     host_up: bool,
     slowness: u64,
+    /// Of 100 pieces of traffic so many are lost.
+    loss: u64,
     woken_actors: Vec<usize>,
     woken_server: Vec<PipeId>,
     written: Vec<(PipeId, Wrote)>,
@@ -131,6 +138,7 @@ impl Net {
             blocked: [[false; 2]; ZONES],
             host_up: true,
             slowness: 1,
+            loss: 0,
             woken_actors: Vec::new(),
             woken_server: Vec::new(),
             written: Vec::new(),
@@ -260,13 +268,19 @@ impl Net {
         self.0.borrow_mut().slowness = factor;
     }
 
-    /// Makes every connection fast, for good.
-    pub fn heal(&self) {
+    /// Of 100 pieces of traffic so many are lost from now on. What is lost is sent again, later each time, as TCP does; what
+    /// is lost too often breaks its connection.
+    pub fn set_loss(&self, percent: u64) {
+        self.0.borrow_mut().loss = percent;
+    }
+
+    /// Makes every connection of these owners fast, for good, and loses nothing any more.
+    pub fn heal(&self, is_healed: &dyn Fn(usize) -> bool) {
         let mut net = self.0.borrow_mut();
         let now = net.schedule.now();
-        net.slowness = 1;
+        (net.slowness, net.loss) = (1, 0);
         net.blocked = [[false; 2]; ZONES];
-        for pipe in net.pipes.values_mut() {
+        for pipe in net.pipes.values_mut().filter(|pipe| is_healed(pipe.route.owner)) {
             pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
             pipe.route.tiny = false;
             pipe.hole = false;
@@ -282,8 +296,14 @@ impl Net {
 
     /// Connections that are open at both ends.
     pub fn open(&self) -> Vec<PipeId> {
+        self.open_of(&|_| true)
+    }
+
+    /// Those of these owners.
+    pub fn open_of(&self, is_meant: &dyn Fn(usize) -> bool) -> Vec<PipeId> {
         let net = self.0.borrow();
-        net.pipes.iter().filter(|(_, pipe)| pipe.connected && !pipe.reset).map(|(id, _)| *id).collect()
+        let is_open = |pipe: &Pipe| pipe.connected && !pipe.reset && is_meant(pipe.route.owner);
+        net.pipes.iter().filter(|(_, pipe)| is_open(pipe)).map(|(id, _)| *id).collect()
     }
 
     /// The actors whose connections have changed since the last call.
@@ -314,11 +334,27 @@ impl State {
         latency + self.dice.below(latency / 5 + 1)
     }
 
+    /// How much later something comes because it is lost on its way and sent again; `None` if that is given up.
+    fn lose(&mut self, latency: Micros) -> Option<Micros> {
+        let (mut later, mut wait) = (0, RESEND_AFTER.max(3 * latency));
+        for _ in 0..RESENDS {
+            if self.loss == 0 || !self.dice.chance(self.loss, 100) {
+                return Some(later);
+            }
+            (later, wait) = (later + wait, 2 * wait);
+        }
+        None
+    }
+
     /// Sends something on its way behind what is there already.
     fn launch(&mut self, id: PipeId, way: Way, cargo: Cargo) {
         let now = self.schedule.now();
         let Some(latency) = self.pipes.get(&id).map(|pipe| pipe.route.latency) else { return };
-        let travel = self.travel(latency);
+        let Some(again) = self.lose(latency) else {
+            self.break_down(id, Way::Up);
+            return self.break_down(id, Way::Down);
+        };
+        let travel = self.travel(latency) + again;
         let Some(pipe) = self.pipes.get_mut(&id) else { return };
         let rate = if way == Way::Down { pipe.route.bytes_per_s } else { 10_000_000 };
         let lane = &mut pipe.lanes[way as usize];

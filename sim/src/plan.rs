@@ -11,6 +11,7 @@ use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::settings;
 use runcast_core::config::Config;
+use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::time::Span;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,18 @@ pub struct Plan {
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
     pub heal_at: Micros,
+    /// Of 100 pieces of traffic so many are lost on their way, and sent again later.
+    #[serde(default)]
+    pub loss: u64,
+    /// The numbers of the users who are not healed.
+    #[serde(default)]
+    pub broken: Vec<usize>,
+    /// Whether the storage thread commits what waits in pieces.
+    #[serde(default)]
+    pub splits: bool,
+    /// Whether the disk rots after all is over.
+    #[serde(default)]
+    pub rots: bool,
     /// The bug that the daemon has, if it has one.
     #[serde(default, with = "bugs")]
     pub planted: Planted,
@@ -144,9 +157,8 @@ impl Network {
 
     /// Whether only faults can keep something from getting through in time.
     pub fn is_good(&self) -> bool {
-        // So much is on its way at once, and makes room when it has gone there and news of it back.
-        let through = self.buffer as u64 * SECOND / (2 * self.latency).max(1);
-        self.bytes_per_s >= 1_000_000 && through >= 300_000 && !self.tiny
+        let per_round_trip = self.buffer as u64 * SECOND / (2 * self.latency).max(1);
+        self.bytes_per_s.min(per_round_trip) >= 500_000 && !self.tiny
     }
 
     fn draw(dice: &mut Dice) -> Self {
@@ -268,6 +280,10 @@ impl Plan {
             hostile: 0,
             faults: Vec::new(),
             heal_at: 0,
+            loss: 0,
+            broken: Vec::new(),
+            splits: false,
+            rots: false,
             planted: Planted::default(),
         }
     }
@@ -292,9 +308,26 @@ impl Plan {
             (0..workers).map(|index| WorkerPlan::draw(&mut dice, index, &AGENTS, is_calm)).collect();
         let hostile = if is_calm { 0 } else { dice.below(4) as usize };
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
-        let (world, planted) = (Which::default(), Planted::default());
         let config = draw_config(&mut dice);
-        Self { world, seed, config, users, workers, hostile, faults, heal_at, planted }
+        let plan = Self { seed, config, users, workers, hostile, faults, heal_at, ..Self::empty(seed) };
+        plan.with_variants(&mut dice, is_calm)
+    }
+
+    /// What is so for a whole seed.
+    fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
+        self.rots = dice.chance(1, 4);
+        self.splits = dice.chance(1, 4);
+        for site in odd::ALL {
+            self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
+        }
+        if !is_calm && dice.chance(1, 6) {
+            self.loss = dice.pick(&[10, 14, 50]);
+        }
+        if !is_calm && self.users.len() > 1 && dice.chance(1, 6) {
+            let broken = self.users.iter().skip(1).filter(|_| dice.chance(1, 3));
+            self.broken = broken.map(|user| user.number).collect();
+        }
+        self
     }
 }
 

@@ -37,6 +37,9 @@ pub trait Play {
     /// The first promise that is broken.
     fn finish_within(&mut self, time: Micros) -> Result<Summary, Violation>;
 
+    /// All that comes to the core is written down from now on, and given to a fresh one in the end.
+    fn record(&mut self);
+
     /// What happened so far.
     fn summary(&self) -> Summary;
 
@@ -57,6 +60,10 @@ impl Play for World {
         self.finish_within(time)
     }
 
+    fn record(&mut self) {
+        self.record();
+    }
+
     fn summary(&self) -> Summary {
         self.summary()
     }
@@ -69,6 +76,10 @@ impl Play for World {
 impl Play for Hosts {
     fn finish_within(&mut self, time: Micros) -> Result<Summary, Violation> {
         self.finish_within(time)
+    }
+
+    fn record(&mut self) {
+        self.record();
     }
 
     fn summary(&self) -> Summary {

@@ -17,6 +17,8 @@ struct Settings {
     lease: u64,
     start: u64,
     agents: Vec<String>,
+    #[serde(default)]
+    odd: u32,
 }
 
 /// Writes what plans vary.
@@ -34,6 +36,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         lease: config.runs.lease.as_millis(),
         start: config.runs.start.as_millis(),
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
+        odd: config.odd,
     }
     .serialize(to)
 }
@@ -53,6 +56,7 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.server.output = settings.output;
     config.runs.lease = Span::millis(settings.lease);
     config.runs.start = Span::millis(settings.start);
+    config.odd = settings.odd;
     let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
     config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
     Ok(config)

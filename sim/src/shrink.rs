@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn what_has_no_part_in_a_failure_is_left_out() {
         let mut plan = Plan::empty(1);
-        plan.heal_at = 2 * SECOND;
+        plan.heal_at = 10 * SECOND;
         for number in 0..5 {
             let asks = if number == 3 { Some(SECOND) } else { None };
             let device = DevicePlan { ask_every: asks, ..DevicePlan::watching("d") };

@@ -66,6 +66,8 @@ pub struct SimStorage {
     submitted: Vec<Arc<[Record]>>,
     acknowledged: Vec<Arc<[Record]>>,
     commits: u64,
+    /// Whether what waits is committed in pieces.
+    splits: bool,
 }
 
 impl SimStorage {
@@ -87,7 +89,13 @@ impl SimStorage {
             submitted: Vec::new(),
             acknowledged: Vec::new(),
             commits: 0,
+            splits: false,
         }
+    }
+
+    /// Commits what waits in pieces of any size: the daemon must not mind.
+    pub fn split(&mut self) {
+        self.splits = true;
     }
 
     /// Records given since the last call.
@@ -101,8 +109,8 @@ impl SimStorage {
     }
 
     /// Records given of which nothing is known, in order: what a crash may or may not keep.
-    pub fn take_pending(&mut self) -> Vec<Record> {
-        self.pending.drain(..).flat_map(|(_, records)| records.to_vec()).collect()
+    pub fn take_pending(&mut self) -> Vec<Arc<[Record]>> {
+        self.pending.drain(..).map(|(_, records)| records).collect()
     }
 
     /// Whether it takes nothing before what it dropped is given again.
@@ -206,7 +214,9 @@ impl SimStorage {
         }
         let mean = self.pace.0.get();
         let (time, job) = if !self.waiting.is_empty() {
-            let appends = std::mem::take(&mut self.waiting);
+            let count = if self.splits { self.dice.between(1, self.waiting.len() as u64) } else { u64::MAX };
+            let rest = self.waiting.split_off(self.waiting.len().min(count as usize));
+            let appends = std::mem::replace(&mut self.waiting, rest);
             let early = self.dice.chance(1, 2).then(|| self.store.commit(&appends));
             (mean / 4 + self.dice.exponential(mean), Job::Commit(appends, early))
         } else if !self.loads.is_empty() {

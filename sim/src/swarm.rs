@@ -53,7 +53,10 @@ pub fn run(world: Which, seed: u64, show: Show) -> Result<Summary, Box<Failure>>
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
-    let mut world = play::world(plan.clone(), show);
+    finish(play::world(plan.clone(), show), plan)
+}
+
+fn finish(mut world: Box<dyn Play>, plan: &Plan) -> Result<Summary, Box<Failure>> {
     judge(&mut *world, Micros::MAX).map_err(|violation| {
         let lines = world.trace().last(violation.user, LINES);
         let seed = plan.seed;
@@ -94,13 +97,17 @@ pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
     })
 }
 
-/// O20: runs a seed twice, and compares everything that happened.
+/// O20: runs a seed twice, and compares everything that happened. The second time all that comes to the core is written
+/// down, and has to have the same effects in a fresh one.
 ///
 /// # Errors
 /// What the seed broke, or that it did not happen the same way twice.
 pub fn meta(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
     let first = run(world, seed, Show::Hash)?;
-    let second = run(world, seed, Show::Keep)?;
+    let plan = Plan::draw_for(world, seed);
+    let mut recorded = play::world(plan.clone(), Show::Keep);
+    recorded.record();
+    let second = finish(recorded, &plan)?;
     if first == second {
         return Ok(first);
     }

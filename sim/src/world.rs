@@ -1,28 +1,33 @@
 //! World 1: everything in virtual time, one event after the other.
 
+mod meddle;
+
 use crate::actors::hostile::Hostile;
 use crate::actors::user::Device;
 use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
-use crate::faults::{Fault, Moment};
-use crate::oracles::complete::Patience;
+use crate::faults::Moment;
 use crate::oracles::limits::Limits;
+use crate::oracles::liveness::Patience;
 use crate::oracles::truth::Truth;
 use crate::oracles::{Oracles, Violation};
-use crate::pipe::{Net, PipeId, Way};
+use crate::pipe::{Net, PipeId};
 use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
 use crate::sometimes::Tally;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
+use std::collections::BTreeSet;
 
 /// How often the oracles that watch time look around.
 pub(crate) const LOOK_EVERY: Micros = 250 * MS;
 /// After a fault, time for those whom it hit to be heard again.
 pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 
+/// Nobody is left broken.
+pub(crate) static NOBODY: BTreeSet<usize> = BTreeSet::new();
 /// The number of the first hostile client's user.
 const HOSTILE: usize = 900;
 
@@ -72,6 +77,11 @@ pub struct World {
     /// Holes under way, by the fault that made them.
     holes: Vec<(usize, PipeId)>,
     calm_since: Micros,
+    /// The daemon crashes at its next commit: how long it is down, and whether it loses its power.
+    armed: Option<(Micros, bool)>,
+    /// The actors of users whom the plan leaves broken, and their enemies.
+    unhealed: BTreeSet<usize>,
+    dice: Dice,
     summary: Summary,
     woken_actors: Vec<usize>,
     woken_server: Vec<PipeId>,
@@ -89,6 +99,9 @@ impl World {
         let limits = Limits::new(runs.active, runs.active_per_user);
         let daemon = Daemon::new(&plan, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
+        let unhealed = unhealed(&plan, &actors);
+        net.set_loss(plan.loss);
+        let dice_of_world = dice(4);
         for (index, actor) in actors.iter().enumerate() {
             schedule.at(actor.deadline(), Event::Actor(index));
         }
@@ -96,9 +109,8 @@ impl World {
         schedule.at(0, Event::Boot);
         schedule.at(0, Event::Look);
         Self {
-            oracles: Oracles::new(schedule.clone(), limits),
+            oracles: Oracles::new(schedule.clone(), limits, &plan.config),
             planned: actors.iter().map(Actor::deadline).collect(),
-            plan,
             ambush: None,
             schedule,
             net,
@@ -108,7 +120,11 @@ impl World {
             book: Book::default(),
             patience: None,
             holes: Vec::new(),
-            calm_since: 0,
+            calm_since: if plan.loss > 0 { plan.heal_at + CALM_AFTER } else { 0 },
+            armed: None,
+            unhealed,
+            dice: dice_of_world,
+            plan,
             summary: Summary::default(),
             woken_actors: Vec::new(),
             woken_server: Vec::new(),
@@ -136,7 +152,15 @@ impl World {
             }
             self.look_at_progress()?;
         }
+        if self.schedule.now() < time {
+            self.part()?;
+        }
         Ok(self.summary())
+    }
+
+    /// Everything that comes to the core is written down from now on, and given to a fresh one at the end.
+    pub fn record(&mut self) {
+        self.daemon.records = true;
     }
 
     /// Runs until `is_so`, at most for so long.
@@ -261,7 +285,11 @@ impl World {
                     self.kill(SECOND);
                 }
             }
-            Event::Stored => self.daemon.stored(&mut self.oracles),
+            Event::Stored => {
+                if self.daemon.stored(&mut self.oracles) {
+                    self.crash_if_armed();
+                }
+            }
             Event::Actor(index) => {
                 if self.planned[index] <= self.schedule.now() {
                     self.act(index);
@@ -274,13 +302,10 @@ impl World {
             Event::Mend(index) => self.mend(index),
             Event::Boot => self.boot(),
             Event::Look => {
-                let calm =
-                    if self.patience.is_some() || self.plan.faults.is_empty() { self.calm_since } else { 0 };
-                if calm > 0 || self.plan.faults.is_empty() {
-                    self.oracles.look(calm);
-                }
-                let is_calm = calm > 0 || self.plan.faults.is_empty();
-                self.daemon.look(&mut self.oracles, is_calm.then_some(calm));
+                self.oracles.look(self.calm_since);
+                let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+                self.daemon.look(&mut self.oracles, is_calm.then_some(self.calm_since));
+                self.trouble();
                 self.schedule.after(LOOK_EVERY, Event::Look);
             }
         }
@@ -312,11 +337,16 @@ impl World {
 
     fn act(&mut self, index: usize) {
         let now = self.schedule.now();
+        if index >= self.actors.len() {
+            return;
+        }
         let mut ctx = Ctx {
             index,
             now,
             wall: self.daemon.wall(),
-            healed: self.patience.is_some(),
+            healed: self.patience.is_some() && !self.unhealed.contains(&index),
+            over: self.patience.is_some(),
+            broken: self.unhealed.contains(&index),
             net: &self.net,
             trace: &self.trace,
             oracles: &mut self.oracles,
@@ -336,142 +366,19 @@ impl World {
 
     fn boot(&mut self) {
         if !self.daemon.is_up() {
+            self.disturb(0);
             self.net.set_host(true);
             self.daemon.boot(&mut self.oracles);
         }
     }
 
-    fn kill(&mut self, down: Micros) {
-        self.daemon.kill(&mut self.oracles);
-        self.daemon.disk().set_sync_fails(false);
-        self.summary.crashes += 1;
-        self.schedule.after(down, Event::Boot);
-    }
-
-    /// Lets something go wrong now; `index` is its number in the plan, if it is of the plan.
-    pub fn inject(&mut self, fault: &Fault, index: Option<usize>) {
-        if self.patience.is_some() {
-            return;
-        }
-        self.trace.note(Of::World, format_args!("fault: {fault:?}"));
-        if let (Some(time), Some(index)) = (fault.time(), index) {
-            self.schedule.after(time, Event::Mend(index));
-        }
-        match fault {
-            Fault::Reset { pick } => self.reset(*pick),
-            Fault::Hole { pick, .. } => self.hole(*pick, index),
-            Fault::Partition { zone, ways, .. } => {
-                self.summary.partitions += 1;
-                ways.iter().for_each(|way| self.net.set_blocked(*zone, *way, true));
-            }
-            Fault::Slowness { factor, .. } => self.net.set_slowness(*factor),
-            Fault::DropAll => {
-                for id in self.net.open() {
-                    self.summary.resets += 1;
-                    self.net.reset(id);
-                }
-            }
-            Fault::Kill { time } if self.daemon.is_up() => self.kill(*time),
-            Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
-            Fault::PowerLoss { time } if self.daemon.is_up() => {
-                self.net.set_host(false);
-                self.daemon.lose_power(&mut self.oracles);
-                self.summary.crashes += 1;
-                self.schedule.after(*time, Event::Boot);
-            }
-            Fault::NewDisk { time } if self.daemon.is_up() => {
-                self.net.set_host(false);
-                self.daemon.lose_disk(&mut self.oracles);
-                self.summary.crashes += 1;
-                self.schedule.after(*time, Event::Boot);
-            }
-            Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
-            Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
-            Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
-            Fault::FullDisk { .. } => {
-                let disk = self.daemon.disk();
-                disk.set_quota(Some(disk.used_bytes()));
-            }
-            Fault::BrokenDisk { .. } => self.daemon.disk().set_sync_fails(true),
-            Fault::Jump { by } => self.daemon.jump(*by),
-        }
-        self.settle();
-    }
-
-    fn reset(&mut self, pick: u64) {
-        let open = self.net.open();
-        if !open.is_empty() {
-            self.summary.resets += 1;
-            self.net.reset(open[(pick % open.len() as u64) as usize]);
-        }
-    }
-
-    fn hole(&mut self, pick: u64, index: Option<usize>) {
-        let open = self.net.open();
-        if !open.is_empty() {
-            let id = open[(pick % open.len() as u64) as usize];
-            self.net.set_hole(id, true);
-            self.holes.extend(index.map(|index| (index, id)));
-        }
-    }
-
-    /// A fault of the plan is over.
-    fn mend(&mut self, index: usize) {
-        match &self.plan.faults[index].1 {
-            Fault::Hole { .. } => {
-                let over = self.holes.iter().position(|(fault, _)| *fault == index);
-                if let Some((_, id)) = over.map(|at| self.holes.swap_remove(at)) {
-                    self.net.set_hole(id, false);
-                }
-            }
-            Fault::Partition { zone, ways, .. } => {
-                ways.iter().for_each(|way| self.net.set_blocked(*zone, *way, false));
-            }
-            Fault::Slowness { .. } => self.net.set_slowness(1),
-            Fault::SlowDisk { .. } => self.daemon.pace.set(MS),
-            Fault::FullDisk { .. } => self.daemon.disk().set_quota(None),
-            Fault::Stall { .. }
-            | Fault::Reset { .. }
-            | Fault::DropAll
-            | Fault::Kill { .. }
-            | Fault::Ambush { .. }
-            | Fault::PowerLoss { .. }
-            | Fault::NewDisk { .. }
-            | Fault::BrokenDisk { .. }
-            | Fault::Jump { .. } => {}
-        }
-    }
-
-    /// Makes everything good, for good.
-    pub fn heal(&mut self) {
-        self.trace.note(Of::World, format_args!("everything is healed"));
-        let now = self.schedule.now();
-        for zone in 0..crate::pipe::ZONES {
-            Way::BOTH.iter().for_each(|way| self.net.set_blocked(zone, *way, false));
-        }
-        self.holes.clear();
-        self.net.heal();
-        self.daemon.pace.set(MS);
-        self.daemon.disk().set_quota(None);
-        self.daemon.disk().set_sync_fails(false);
-        self.daemon.stall(0);
-        self.ambush = None;
-        self.patience = Some(Patience::new(now));
-        self.calm_since = now + CALM_AFTER;
-        for index in 0..self.actors.len() {
-            self.planned[index] = now;
-            self.schedule.at(now, Event::Actor(index));
-        }
-        self.settle();
-    }
-
     fn missing(&mut self) -> Option<String> {
-        missing(&mut self.oracles.truth, &self.actors)
+        missing(&mut self.oracles.truth, &self.actors, &self.unhealed)
     }
 
     fn look_at_progress(&mut self) -> Result<(), Violation> {
         let now = self.schedule.now();
-        let progress = progress(&self.oracles.truth, &self.actors);
+        let progress = progress(&self.oracles.truth, &self.actors, &self.unhealed);
         let missing = self.missing().unwrap_or_default();
         let Some(patience) = &mut self.patience else { return Ok(()) };
         patience.look(now, progress, &missing).map_err(|(oracle, what)| Violation {
@@ -484,25 +391,43 @@ impl World {
 }
 
 fn devices(actors: &[Actor]) -> impl Iterator<Item = &Device> {
-    actors.iter().filter_map(|actor| match actor {
+    healed_devices(actors, &NOBODY)
+}
+
+fn healed_devices<'a>(
+    actors: &'a [Actor],
+    unhealed: &'a BTreeSet<usize>,
+) -> impl Iterator<Item = &'a Device> {
+    let healed = actors.iter().enumerate().filter(|(index, _)| !unhealed.contains(index));
+    healed.filter_map(|(_, actor)| match actor {
         Actor::Device(device) => Some(&**device),
         Actor::Worker(_) | Actor::Hostile(_) => None,
     })
 }
 
-/// What is not at rest, if anything.
-pub(crate) fn missing(truth: &mut Truth, actors: &[Actor]) -> Option<String> {
+/// The actors of the users whom a plan leaves broken; with them the hostile go on.
+fn unhealed(plan: &Plan, actors: &[Actor]) -> BTreeSet<usize> {
+    let is_one = |actor: &Actor| match actor {
+        Actor::Device(device) => plan.broken.contains(&device.user()),
+        Actor::Hostile(_) => !plan.broken.is_empty(),
+        Actor::Worker(_) => false,
+    };
+    (0..actors.len()).filter(|index| is_one(&actors[*index])).collect()
+}
+
+/// What is not at rest, if anything, of those who are healed.
+pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<usize>) -> Option<String> {
     let alive = truth.alive();
     if alive > 0 {
         let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
         return Some(format!("{alive} runs have not ended, one is {run:?}"));
     }
-    devices(actors).find_map(|device| device.missing(truth))
+    healed_devices(actors, unhealed).find_map(|device| device.missing(truth))
 }
 
-/// A number that changes with progress.
-pub(crate) fn progress(truth: &Truth, actors: &[Actor]) -> u64 {
-    let positions: u64 = devices(actors).map(Device::progress).sum();
+/// A number that changes with the progress of those who are healed.
+pub(crate) fn progress(truth: &Truth, actors: &[Actor], unhealed: &BTreeSet<usize>) -> u64 {
+    let positions: u64 = healed_devices(actors, unhealed).map(Device::progress).sum();
     let stored: u64 = truth.streams().map(|(_, log)| log.head()).sum();
     positions + stored
 }

@@ -12,9 +12,12 @@ const BOB: &[u8] = &[1, 0x1a, 0x08];
 const WORKER: &[u8] = &[1, 0x2d, 0x02];
 const WORKER_NAMING: &[u8] = &[1, 0x2d, 0x0a];
 /// The newest run is asked for by the first user's connection, of the agent `echo` on the first thread, or the second.
-const RUN: &[u8] = &[3, 0, 1, 0, 0, 0];
-const RUN_TWO: &[u8] = &[3, 0, 1, 0, 1, 0];
-const RUN_KEY: &[u8] = &[3, 0, 1, 0, 0, 3];
+const RUN: &[u8] = &[3, 0, 1, 0, 0, 0, 0];
+const RUN_TWO: &[u8] = &[3, 0, 1, 0, 1, 0, 0];
+const RUN_REJECT: &[u8] = &[3, 0, 1, 0, 0, 0, 4];
+const RUN_INTERRUPT: &[u8] = &[3, 0, 1, 0, 0, 0, 8];
+const RUN_HIGH: &[u8] = &[3, 0, 1, 0, 1, 0, 2];
+const RUN_KEY: &[u8] = &[3, 0, 1, 0, 0, 3, 0];
 const CANCEL: &[u8] = &[3, 0, 4, 0];
 const ACK: &[u8] = &[3, 0, 5];
 /// What the first worker says of the newest run, with the next number.
@@ -32,6 +35,27 @@ const TOOL_ENDS: &[u8] = &[8, 0, 12, 0, 0, 3];
 const NOT_ITS: &[u8] = &[8, 0, 14, 0, 0, 3];
 const COMPLETE: &[u8] = &[8, 0, 15, 0, 0, 0, 3];
 const COMPLETE_BADLY: &[u8] = &[8, 0, 15, 0, 0, 3, 3];
+const ASKS: &[u8] = &[8, 0, 16, 0, 0, 0, 3];
+const ASKS_SHORTLY: &[u8] = &[8, 0, 16, 0, 0, 3, 3];
+const DRAIN: &[u8] = &[8, 0, 19, 0, 0];
+/// The user answers the first question, or steers.
+const ANSWERS: &[u8] = &[3, 0, 7, 0, 0x20];
+const STEERS: &[u8] = &[3, 0, 7, 0, 0x02];
+/// The same agent, and a run on it may be tried again.
+const WORKER_RETRYABLE: &[u8] = &[1, 0x2d, 0x22];
+/// Requests over HTTP, by alice: all kinds.
+const REQUESTS: [&[u8]; 10] = [
+    &[24, 0, 0, 0],
+    &[24, 1, 0, 64],
+    &[24, 2, 0, 0],
+    &[24, 3, 0, 0],
+    &[24, 4, 0, 0, 0],
+    &[24, 5, 0, 0],
+    &[24, 6, 0, 0],
+    &[24, 7, 0, 0],
+    &[24, 8, 0, 0, 2, 1],
+    &[24, 9, 0, 0x80],
+];
 const COMMIT: &[u8] = &[15, 0];
 const ANSWER: &[u8] = &[16];
 const FULL: &[u8] = &[17];
@@ -51,8 +75,20 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 /// Situations, each with the configuration that it needs.
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
-    let begun = begun.as_slice();
-    let seeds: [(&str, u8, Vec<&[u8]>); 32] = [
+    let requests = REQUESTS.concat();
+    let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests)];
+    all.into_iter()
+        .flatten()
+        .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
+        .collect()
+}
+
+/// A situation: its name, its configuration, its steps.
+type Situation<'a> = (&'static str, u8, Vec<&'a [u8]>);
+
+/// How runs are asked for and how they end.
+fn asked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-first-run", 0, vec![begun, OUTPUT, TOOL, PROGRESS, TOOL_ENDS, COMPLETE, SETTLE, ACK, SETTLE]),
         (
             "a-run-before-any-worker",
@@ -67,7 +103,7 @@ pub(crate) fn operations() -> Vec<Seed> {
         (
             "two-users-take-turns",
             1,
-            vec![ALICE, BOB, WORKER, RUN, RUN_TWO, &[3, 1, 1, 0, 0, 0], SETTLE, STARTED, SETTLE],
+            vec![ALICE, BOB, WORKER, RUN, RUN_TWO, &[3, 1, 1, 0, 0, 0, 0], SETTLE, STARTED, SETTLE],
         ),
         (
             "a-thread-in-order",
@@ -99,6 +135,12 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![ALICE, WORKER, RUN, SETTLE, START_OVER, SETTLE, START_OVER, SETTLE, LONG, SETTLE],
         ),
+    ]
+}
+
+/// How workers lose, repeat and break things.
+fn worked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-worker-that-is-lost", 0, vec![begun, TOOL, TOOL_TWO, GONE_TWO, LEASE_OVER, SETTLE]),
         (
             "a-worker-that-comes-back",
@@ -147,6 +189,12 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![begun, OUTPUT, GONE_TWO, FULL, LEASE_OVER, COMMIT, LEASE_OVER, SETTLE, RUN_TWO, SETTLE],
         ),
+    ]
+}
+
+/// Full stores, restarts, and nobody listening.
+fn stored<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         (
             "a-restart-in-a-run",
             0,
@@ -181,11 +229,50 @@ pub(crate) fn operations() -> Vec<Seed> {
             0,
             vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
         ),
+    ]
+}
+
+/// Questions, interruptions, retries, requests.
+fn spoken<'a>(begun: &'a [u8], requests: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
         ("a-token-for-ever", 0, vec![&[1, 0x6c, 0], WORKER, RUN, SETTLE]),
+        ("a-question-and-its-answer", 0, vec![begun, ASKS, SETTLE, ANSWERS, SETTLE, GOT, COMPLETE, SETTLE]),
+        ("a-question-out-of-time", 0, vec![begun, ASKS_SHORTLY, SETTLE, START_OVER, SETTLE, ANSWERS, SETTLE]),
+        (
+            "a-question-and-a-restart",
+            1,
+            vec![begun, ASKS, SETTLE, RUN_TWO, SETTLE, RESTART, WORKER_NAMING, ALICE, ANSWERS, SETTLE],
+        ),
+        ("steering", 0, vec![begun, STEERS, SETTLE, STEERS, GOT, GONE_TWO, WORKER_NAMING, SETTLE]),
+        (
+            "interrupted",
+            0,
+            vec![begun, RUN_INTERRUPT, SETTLE, COMPLETE, SETTLE, RUN_REJECT, SETTLE, RUN_HIGH, SETTLE],
+        ),
+        (
+            "lost-and-tried-again",
+            0,
+            vec![
+                ALICE,
+                WORKER_RETRYABLE,
+                RUN,
+                SETTLE,
+                STARTED,
+                SETTLE,
+                TOOL,
+                ASKS,
+                GONE_TWO,
+                LEASE_OVER,
+                WORKER,
+                HALF,
+                HALF,
+                SETTLE,
+                STARTED,
+                SETTLE,
+            ],
+        ),
+        ("a-worker-that-drains", 0, vec![begun, DRAIN, RUN_TWO, SETTLE, COMPLETE, SETTLE]),
+        ("requests", 0, vec![begun, requests, SETTLE, requests, FULL, requests, LONG]),
         ("early-messages", 0, vec![&[1, 0x04], &[3, 0, 0, 0], RUN, ACK, &[19, 0], ANSWER, COMMIT, SETTLE]),
-    ];
-    seeds
-        .into_iter()
-        .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
-        .collect()
+    ]
 }

@@ -85,6 +85,11 @@ impl<S> Wire<S> {
         !self.out.is_empty()
     }
 
+    /// How many bytes of output wait.
+    pub(super) fn output_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Whether output waits and may be tried.
     pub(super) fn can_flush(&self) -> bool {
         self.has_output() && self.writable && !self.broken

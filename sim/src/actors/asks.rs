@@ -58,8 +58,8 @@ impl Asks {
     }
 
     /// Asks for what the plan lets it ask for by now, and returns what is to be sent.
-    pub fn due(&mut self, now: Micros, healed: bool, dice: &mut Dice) -> Vec<String> {
-        if healed {
+    pub fn due(&mut self, now: Micros, over: bool, dice: &mut Dice) -> Vec<String> {
+        if over {
             self.at = NEVER;
         }
         if now >= self.at {

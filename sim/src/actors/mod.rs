@@ -44,8 +44,12 @@ pub struct Ctx<'a> {
     pub now: Micros,
     /// The wall clock, in Unix milliseconds.
     pub wall: u64,
-    /// Whether everything is healed: no new requests, no misbehaviour.
+    /// Whether it is healed: it behaves as well as it can.
     pub healed: bool,
+    /// Whether nobody asks for anything new any more.
+    pub over: bool,
+    /// Whether it will not be healed.
+    pub broken: bool,
     /// The network.
     pub net: &'a dyn Carrier,
     /// The log.

@@ -71,7 +71,9 @@ impl Hosts {
                 self.set_latency();
             }
             // Here moments are too short to wait for.
-            Fault::Kill { time } | Fault::Ambush { time, .. } => self.crash(*time),
+            Fault::Kill { time } | Fault::Ambush { time, .. } | Fault::CrashAtCommit { time, .. } => {
+                self.crash(*time)
+            }
             Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
@@ -111,6 +113,7 @@ impl Hosts {
             | Fault::Reset { .. }
             | Fault::DropAll
             | Fault::Kill { .. }
+            | Fault::CrashAtCommit { .. }
             | Fault::Ambush { .. }
             | Fault::PowerLoss { .. }
             | Fault::NewDisk { .. }

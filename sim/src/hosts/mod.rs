@@ -20,7 +20,7 @@
 //!
 //! turmoil sends nothing again: a connection that has lost bytes is dead from then on, without a sign of it.
 //! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already,
-//! and faults between two ticks. `fail_rate` is not used: it makes black holes of pairs of hosts.
+//! faults between two ticks (a crash at a commit is one like any other), loss, and users who stay broken. `fail_rate` is not used: it makes black holes of pairs of hosts.
 //!
 //! The same seed is the same world, in every process: turmoil's own generator and epoch are set, nothing
 //! here asks tokio for chance (`select!` would, and is seeded only by a flag of the compiler), and no time
@@ -32,14 +32,14 @@ mod stage;
 pub mod wire;
 
 use crate::dice::Dice;
-use crate::oracles::complete::Patience;
 use crate::oracles::limits::Limits;
+use crate::oracles::liveness::Patience;
 use crate::oracles::{Oracles, Violation};
 use crate::pipe::ZONES;
 use crate::plan::{Network, Plan};
 use crate::schedule::{MS, Micros, Schedule};
 use crate::trace::{Of, Show, Trace};
-use crate::world::{CALM_AFTER, LOOK_EVERY, Summary, cast, missing, progress};
+use crate::world::{CALM_AFTER, LOOK_EVERY, NOBODY, Summary, cast, missing, progress};
 use crate::{actors::Book, daemon::Daemon};
 use faults::Cut;
 use stage::{Shared, Stage};
@@ -90,7 +90,7 @@ impl Hosts {
         let limits = Limits::new(runs.active, runs.active_per_user);
         let stage = Rc::new(RefCell::new(Stage {
             net: Net::new(clock.clone(), dice(1), actors.len()),
-            oracles: Oracles::new(clock.clone(), limits),
+            oracles: Oracles::new(clock.clone(), limits, &plan.config),
             daemon: Daemon::new(&plan, queue.clone(), trace.clone(), dice(2)),
             trace: trace.clone(),
             clock,
@@ -144,7 +144,17 @@ impl Hosts {
             }
             self.look()?;
         }
-        Ok(self.summary())
+        let broken = {
+            let stage = &mut *self.stage.borrow_mut();
+            stage.daemon.replay(&mut stage.oracles);
+            stage.oracles.broken().cloned()
+        };
+        broken.map_or_else(|| Ok(self.summary()), Err)
+    }
+
+    /// All that comes to the core is written down from now on, and given to a fresh one in the end (O20).
+    pub fn record(&mut self) {
+        self.stage.borrow_mut().daemon.records = true;
     }
 
     /// What happened so far.
@@ -193,23 +203,23 @@ impl Hosts {
 
     fn missing(&self) -> Option<String> {
         let stage = &mut *self.stage.borrow_mut();
-        missing(&mut stage.oracles.truth, &stage.actors)
+        missing(&mut stage.oracles.truth, &stage.actors, &NOBODY)
     }
 
     /// Lets the oracles that watch time look around.
     fn look(&mut self) -> Result<(), Violation> {
-        if self.patience.is_some() || self.plan.faults.is_empty() {
-            self.stage.borrow_mut().oracles.look(self.calm_since);
-        }
         {
             let stage = &mut *self.stage.borrow_mut();
             let is_calm = self.patience.is_some() || self.plan.faults.is_empty();
+            if is_calm {
+                stage.oracles.look(self.calm_since);
+            }
             stage.daemon.look(&mut stage.oracles, is_calm.then_some(self.calm_since));
         }
         let (now, missing) = (self.now(), self.missing().unwrap_or_default());
         let progress = {
             let stage = self.stage.borrow();
-            progress(&stage.oracles.truth, &stage.actors)
+            progress(&stage.oracles.truth, &stage.actors, &NOBODY)
         };
         let Some(patience) = &mut self.patience else { return Ok(()) };
         patience.look(now, progress, &missing).map_err(|(oracle, what)| self.violation(oracle, what))

@@ -70,6 +70,8 @@ impl Stage {
             now,
             wall: self.daemon.wall(),
             healed: self.is_healed,
+            over: self.is_healed,
+            broken: false,
             net: &self.net,
             trace: &self.trace,
             oracles: &mut self.oracles,
@@ -99,7 +101,7 @@ impl Stage {
                         return Err(());
                     }
                 }
-                Some(Event::Stored) => self.daemon.stored(&mut self.oracles),
+                Some(Event::Stored) => drop(self.daemon.stored(&mut self.oracles)),
                 // The start before has failed.
                 Some(Event::Boot) if self.daemon.is_up() => {}
                 Some(Event::Boot) => self.daemon.boot(&mut self.oracles),

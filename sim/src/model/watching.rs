@@ -5,6 +5,7 @@ use runcast::pump::Witness;
 use runcast_core::Core;
 use runcast_core::effect::Effect;
 use runcast_core::input::Input;
+use runcast_core::time::Now;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -19,7 +20,7 @@ impl Watching {
     /// Begins with what the opening of the core has caused.
     pub fn begin(model: Model, opening: &[Effect], core: &Core, judgement: &Rc<RefCell<Judgement>>) -> Self {
         let mut watching = Self { model, judgement: judgement.clone() };
-        watching.sees(opening, core);
+        watching.after(core, opening);
         watching
     }
 
@@ -32,12 +33,12 @@ impl Watching {
 }
 
 impl Witness for Watching {
-    fn hears(&mut self, input: &Input<'_>) {
+    fn before(&mut self, _core: &Core, _now: Now, input: &Input<'_>) {
         let judgement = self.model.hears(input);
         self.note(judgement);
     }
 
-    fn sees(&mut self, effects: &[Effect], core: &Core) {
+    fn after(&mut self, core: &Core, effects: &[Effect]) {
         let judgement = self.model.judge(effects, core);
         self.note(judgement);
     }

@@ -1,44 +1,22 @@
-//! O5 and O19, for PROTOCOL §2.3: once everything is healed, every run ends, every device gets to the head of its
-//! stream, every request its answer; and the world does not stop moving before that.
+//! O5, for PROTOCOL §2.3 "At least once on the wire": once everything is healed and at rest, every device has everything
+//! up to the head of its stream, and has acknowledged it.
 
-use crate::schedule::{Micros, SECOND};
-
-/// The longest time in which nothing need happen: the time-out of a run, its cancel, the lease and the retries of a
-/// connection after it.
-const PATIENCE: Micros = 150 * SECOND;
-/// The longest time to rest.
-const LONGEST: Micros = 4 * 3600 * SECOND;
-
-/// How the way to rest goes.
-#[derive(Debug)]
-pub struct Patience {
-    healed: Micros,
-    measure: u64,
-    moved: Micros,
+/// What a device lacks, if anything. `acked` is none for one that does not acknowledge.
+pub fn device(who: &str, position: u64, acked: Option<u64>, head: u64) -> Option<String> {
+    let acked = acked.unwrap_or(head);
+    (position != head || acked != head)
+        .then(|| format!("{who} is at {position} (acknowledged {acked}) of {head}"))
 }
 
-impl Patience {
-    /// From here on everything is healed.
-    pub fn new(healed: Micros) -> Self {
-        Self { healed, measure: u64::MAX, moved: healed }
-    }
+#[cfg(test)]
+mod tests {
+    use super::device;
 
-    /// Looks at how far the world is: `measure` is any number that changes with progress, `missing` what is not at rest.
-    ///
-    /// # Errors
-    /// It has not moved for too long.
-    pub fn look(&mut self, now: Micros, measure: u64, missing: &str) -> Result<(), (&'static str, String)> {
-        if measure != self.measure {
-            self.measure = measure;
-            self.moved = now;
-        }
-        if now - self.moved > PATIENCE {
-            let seconds = (now - self.moved) / SECOND;
-            return Err(("O5", format!("healed, but nothing has moved for {seconds} s: {}", missing)));
-        }
-        if now - self.healed > LONGEST {
-            return Err(("O19", format!("healed, but not at rest after hours: {}", missing)));
-        }
-        Ok(())
+    #[test]
+    fn a_device_is_complete_at_the_head_and_acknowledged() {
+        assert_eq!(device("d", 7, Some(7), 7), None);
+        assert_eq!(device("viewer", 7, None, 7), None);
+        assert!(device("d", 6, Some(6), 7).is_some());
+        assert!(device("d", 7, Some(6), 7).is_some());
     }
 }

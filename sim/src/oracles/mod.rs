@@ -1,19 +1,30 @@
 //! The oracles: each file guards a promise of PROTOCOL.md §2. This one hands them what happens.
 
+pub mod access;
+pub mod bounds;
 pub mod complete;
 pub mod durable;
 pub mod ends;
+pub mod fair;
 pub mod fencing;
+pub mod first_sign;
 pub mod isolation;
 pub mod kept;
 pub mod lease;
 pub mod limits;
+pub mod liveness;
 pub mod order;
+pub mod others;
 pub mod pairs;
 pub mod positions;
 pub mod questions;
+pub mod recorded;
+pub mod restart;
 pub mod resume;
+pub mod retries;
+pub mod rot;
 pub mod silence;
+pub mod timers;
 pub mod truth;
 
 use crate::pipe::PipeId;
@@ -23,10 +34,15 @@ use crate::sometimes;
 use crate::sometimes::{Tally, state_of};
 use crate::tap::Wrote;
 use fencing::Fencing;
+use first_sign::Waits;
 use lease::Leases;
 use limits::{Limits, Offer};
 use order::Sender;
+use others::Progress;
 use positions::Positions;
+use restart::Rows;
+use runcast_core::config::Config;
+use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,6 +93,8 @@ struct Watched {
     head: u64,
     heard: Micros,
     sender: Sender,
+    waits: Waits,
+    progress: Progress,
 }
 
 /// All oracles of a world.
@@ -85,10 +103,14 @@ pub struct Oracles {
     schedule: Schedule,
     /// What is durable.
     pub truth: Truth,
+    /// The rows that are durable.
+    pub rows: Rows,
     /// Who executes what.
     pub fencing: Fencing,
     /// Who has how many runs.
     pub limits: Limits,
+    /// Whether the daemon treats windows oddly: then nothing is said of what it holds back.
+    narrow: bool,
     /// Who lives.
     pub leases: Leases,
     /// What is stored of devices' positions.
@@ -111,12 +133,14 @@ pub struct Oracles {
 
 impl Oracles {
     /// Nothing has happened yet.
-    pub fn new(schedule: Schedule, limits: Limits) -> Self {
+    pub fn new(schedule: Schedule, limits: Limits, config: &Config) -> Self {
         Self {
             schedule,
             truth: Truth::default(),
+            rows: Rows::default(),
             fencing: Fencing::default(),
             limits,
+            narrow: config.odd & odd::NARROW != 0,
             leases: Leases::default(),
             positions: Positions::default(),
             tally: Tally::default(),
@@ -157,6 +181,8 @@ impl Oracles {
             head: 0,
             heard: 0,
             sender: Sender::default(),
+            waits: Waits::default(),
+            progress: Progress::default(),
         };
         self.conns.insert(id, watched);
     }
@@ -172,6 +198,14 @@ impl Oracles {
     pub fn acks(&mut self, id: PipeId, seq: u64) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.sender.acked(seq);
+        }
+    }
+
+    /// A client asks for a run on a healthy connection; its words travel for so long at most.
+    pub fn asks(&mut self, id: PipeId, request: &str, travel: Micros) {
+        let now = self.schedule.now();
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.healthy && conn.welcomed) {
+            conn.waits.asks(now, request, travel);
         }
     }
 
@@ -209,6 +243,7 @@ impl Oracles {
     pub fn disk_lost(&mut self) {
         self.disks_lost += 1;
         self.truth.forget();
+        self.rows = Rows::default();
         self.accepted.clear();
         self.alive_since.clear();
         self.limits.killed(&self.truth);
@@ -229,6 +264,7 @@ impl Oracles {
 
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
+        self.rows.apply(record);
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
@@ -253,6 +289,7 @@ impl Oracles {
             let checks = [
                 ("O6", ends::judge(event, run)),
                 ("O7", pairs::judge(event, run)),
+                ("O9", fair::judge(event)),
                 ("O24", questions::judge(event, run)),
                 ("O18", fencing::judge(event, run)),
             ];
@@ -370,8 +407,25 @@ impl Oracles {
             "accepted" => self.accepted(user, said),
             _ => {}
         }
+        self.sign(conn, said);
         if said.kind != "welcome" && said.kind != "error" && !conn.welcomed {
             self.judge("B1", Some(user), Err(format!("before welcome comes {text}")));
+        }
+    }
+
+    /// Whoever waits for an answer or a sign may have it.
+    fn sign(&self, conn: &mut Watched, said: &Said<'_>) {
+        let run = said.run.as_deref();
+        match said.kind.as_ref() {
+            "accepted" => {
+                let new = run.filter(|_| said.duplicate != Some(true));
+                conn.waits.answered(self.schedule.now(), said.id.as_deref().unwrap_or_default(), new);
+            }
+            "error" => {
+                conn.waits.answered(self.schedule.now(), said.id.as_deref().unwrap_or_default(), None);
+            }
+            "event" | "notice" => conn.waits.told(run.unwrap_or_default()),
+            _ => {}
         }
     }
 
@@ -458,27 +512,34 @@ impl Oracles {
         }
     }
 
-    /// Looks whether a healthy connection is kept waiting, calm having reigned since `calm_since`.
+    /// Looks whether a healthy connection is kept waiting, calm having reigned since `calm_since` (which may be to come).
     pub fn look(&mut self, calm_since: Micros) {
         let now = self.schedule.now();
-        let mut silent = None;
-        for conn in self.conns.values() {
-            let Who::User(user) = &conn.who else { continue };
-            if !self.truth.is_alive(*user) {
-                self.alive_since.remove(user);
-                continue;
-            }
-            let since = *self.alive_since.entry(*user).or_insert(now);
-            if conn.welcomed
-                && conn.healthy
-                && !conn.closed
-                && let Err(what) = silence::judge(now, conn.heard, since, calm_since)
-            {
-                silent.get_or_insert((*user, what));
+        let mut broken = None;
+        for conn in self.conns.values_mut().filter(|conn| conn.welcomed && conn.healthy && !conn.closed) {
+            let Who::User(user) = conn.who else { continue };
+            let alive_since = self.truth.is_alive(user).then(|| *self.alive_since.entry(user).or_insert(now));
+            conn.waits.forget(|run| {
+                self.truth.runs.get(run).is_some_and(|run| run.started.is_some() || run.ended.is_some())
+            });
+            let (position, room) = conn.sender.position();
+            let room = room && !self.narrow;
+            let head = self.truth.stream(user, &conn.epoch).map_or(0, |log| log.head());
+            let silent = |since| silence::judge(now, conn.heard, since, calm_since);
+            let judgements = [
+                ("O11", alive_since.map_or(Ok(()), silent)),
+                ("O12", conn.waits.look(now, calm_since)),
+                ("O23", conn.progress.look(now, position, room && position < head, calm_since)),
+            ];
+            for (oracle, judgement) in judgements {
+                if let Err(what) = judgement {
+                    broken.get_or_insert((oracle, user, what));
+                }
             }
         }
-        if let Some((user, what)) = silent {
-            self.judge("O11", Some(user), Err(what));
+        self.alive_since.retain(|user, _| self.truth.is_alive(*user));
+        if let Some((oracle, user, what)) = broken {
+            self.judge(oracle, Some(user), Err(what));
         }
     }
 }

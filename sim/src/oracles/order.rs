@@ -1,6 +1,6 @@
 //! O1, for PROTOCOL §2.2 "In order, without gaps": on a connection each event continues the one before, from the
 //! position that `welcome` named; only marked redeliveries go back. Also that no more than the window is unacknowledged
-//! (§4), and that nothing is sent again before its time (O5).
+//! (§4), and that nothing is sent twice on one connection before an acknowledgement was overdue (O5).
 
 use crate::schedule::{MS, Micros};
 use std::collections::BTreeMap;
@@ -50,6 +50,12 @@ impl Sender {
     /// The connection is welcome: where it starts, and its window, if it acknowledges.
     pub fn welcome(&mut self, from: u64, window: Option<u64>) {
         *self = Self { reader: Reader { position: from }, window, acked: from, ..Self::default() };
+    }
+
+    /// Up to where it was sent, and whether its window has room for more.
+    pub fn position(&self) -> (u64, bool) {
+        let position = self.reader.position;
+        (position, self.window.is_none_or(|window| position < self.acked + window))
     }
 
     /// The client acknowledges (is about to send it).

@@ -76,6 +76,11 @@ pub struct RunTruth {
 }
 
 impl RunTruth {
+    /// Its user and its thread.
+    fn place(&self) -> (usize, String) {
+        (self.user.unwrap_or(usize::MAX), self.thread.clone())
+    }
+
     /// Whether it waits for an answer.
     fn is_waiting(&self) -> bool {
         self.ended.is_none() && self.questions.values().any(|is_open| *is_open)
@@ -101,6 +106,8 @@ pub struct Stored<'a> {
     pub data: EventData<'a>,
     /// The worker's number of it.
     pub n: Option<u64>,
+    /// Of an `agent_started`: the oldest run of its thread that has not ended.
+    pub first_of_thread: Option<String>,
 }
 
 /// All that is known to be durable.
@@ -114,6 +121,8 @@ pub struct Truth {
     pub runs: BTreeMap<String, RunTruth>,
     /// How many of them have not ended, by user.
     alive: BTreeMap<usize, u64>,
+    /// Those, by user and thread, oldest first.
+    threads: BTreeMap<(usize, String), Vec<String>>,
     /// How many of those wait for their user.
     waiting: BTreeMap<usize, u64>,
 }
@@ -142,6 +151,7 @@ impl Truth {
         self.lost.append(&mut self.streams);
         self.runs.clear();
         self.alive.clear();
+        self.threads.clear();
     }
 
     /// All logs.
@@ -169,6 +179,10 @@ impl Truth {
     /// How many runs have not ended.
     pub fn alive(&self) -> u64 {
         self.alive.values().sum()
+    }
+
+    fn first_of_thread(&self, run: &str) -> Option<String> {
+        self.threads.get(&self.runs.get(run)?.place())?.first().cloned()
     }
 
     /// Takes in one durable record. `judge` sees each event with its run before the run is changed by it.
@@ -213,7 +227,8 @@ impl Truth {
         let kind = Said::must(said.event.as_deref(), "event")?;
         let text = said.data.map_or("{}", |data| data.get());
         let data: EventData<'_> = serde_json::from_str(text).unwrap_or_default();
-        let stored = Stored { said, kind, data, n: marked(text) };
+        let first_of_thread = if kind == "agent_started" { self.first_of_thread(id) } else { None };
+        let stored = Stored { said, kind, data, n: marked(text), first_of_thread };
         if !self.runs.contains_key(id) {
             self.runs.insert(id.to_owned(), RunTruth::default());
         }
@@ -225,6 +240,7 @@ impl Truth {
             "run_queued" => {
                 run.user = secrets(text).next();
                 run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                self.threads.entry(run.place()).or_default().push(id.to_owned());
                 run.stream = Some(stream.clone());
                 run.first_seq = said.seq.unwrap_or(0);
                 *self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default() += 1;
@@ -243,6 +259,9 @@ impl Truth {
                 run.questions.insert(request(&stored.data), false);
             }
             "agent_completed" => {
+                if let Some(thread) = self.threads.get_mut(&run.place()) {
+                    thread.retain(|other| other != id);
+                }
                 run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
                 let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
                 *alive = alive.saturating_sub(1);

@@ -1,0 +1,22 @@
+//! Odd choices: legal ones that a healthy daemon hardly ever makes, made by chance where the configuration's mask says so. The
+//! simulator sees the paths behind them; nothing else sets the mask, and without it nothing is ever drawn.
+
+use crate::Core;
+
+/// As if a window had room for one event only.
+pub const NARROW: u32 = 1;
+/// A stream keeps nothing in memory that is durable: whoever is behind reads from the store.
+pub const EVICT: u32 = 2;
+/// A page from the store has one event.
+pub const SHORT_PAGE: u32 = 4;
+/// Positions are stored at once.
+pub const EAGER: u32 = 8;
+/// All of them.
+pub const ALL: [u32; 4] = [NARROW, EVICT, SHORT_PAGE, EAGER];
+
+impl Core {
+    /// Whether to choose oddly here, this time: in a quarter of the chances of a site that is on.
+    pub(crate) fn is_odd(&mut self, site: u32) -> bool {
+        self.config.odd & site != 0 && self.random() % 4 == 0
+    }
+}

@@ -1,0 +1,170 @@
+//! O9, for PROTOCOL §1 "its runs go one at a time, in order" and REQUIREMENTS A7 (fair order): a thread's runs start in
+//! the order in which they were accepted, each after the end of the one before; and a user who could run is not passed
+//! over twice by the same other user, so that it waits at most one slot for each.
+
+use super::truth::Stored;
+use runcast_core::Core;
+use runcast_core::ids::RunId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Judges an `agent_started` that has become durable: the run must be the oldest of its thread that has not ended.
+///
+/// # Errors
+/// Another run of the thread comes before it.
+pub fn judge(event: &Stored<'_>) -> Result<(), String> {
+    let id = event.said.run.as_deref().unwrap_or_default();
+    match &event.first_of_thread {
+        Some(first) if first != id => Err(format!("{id} starts before {first} of the same thread has ended")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A user who waits, and who has passed it.
+#[derive(Debug)]
+struct Waiting {
+    /// The run by which is known that it never stopped waiting.
+    run: RunId,
+    attempt: u64,
+    passed_by: BTreeSet<String>,
+}
+
+/// Who has passed whom.
+#[derive(Debug, Default)]
+pub struct Fair {
+    dispatched: Vec<String>,
+    waiting: BTreeMap<String, Waiting>,
+}
+
+/// A run as far as the order matters.
+#[derive(Debug)]
+struct Queued {
+    run: RunId,
+    attempt: u64,
+    user: String,
+    agent: String,
+}
+
+impl Fair {
+    /// In this step a run is offered to a worker.
+    pub fn dispatched(&mut self, run: &str) {
+        self.dispatched.push(run.to_owned());
+    }
+
+    /// Ends a step. `active_per_user` is the limit of the configuration.
+    ///
+    /// # Errors
+    /// Who was passed over.
+    pub fn settle(&mut self, core: &Core, active_per_user: usize) -> Result<(), String> {
+        if self.dispatched.is_empty() {
+            return Ok(());
+        }
+        let dispatched = std::mem::take(&mut self.dispatched);
+        let offered: Vec<(String, String)> = core
+            .inspect()
+            .runs()
+            .filter(|run| dispatched.iter().any(|id| id == run.run.as_str()))
+            .map(|run| (run.user.as_str().to_owned(), run.agent.as_str().to_owned()))
+            .collect();
+        let ready = ready(core, active_per_user);
+        let judgement = self.judge(&offered, &ready);
+        for (user, _) in &offered {
+            self.waiting.remove(user);
+        }
+        self.pass(&offered, ready);
+        judgement
+    }
+
+    /// Whether a user who has run since is offered another, while one whom it has passed already could run the same agent.
+    fn judge(&self, offered: &[(String, String)], ready: &[Queued]) -> Result<(), String> {
+        for Queued { run, attempt, user, agent } in ready {
+            let has_turn = offered.iter().any(|(other, _)| other == user);
+            let Some(waiting) = self.waiting.get(user).filter(|_| !has_turn) else { continue };
+            let still =
+                ready.iter().any(|other| other.run == waiting.run && other.attempt == waiting.attempt);
+            let again =
+                offered.iter().find(|(other, served)| served == agent && waiting.passed_by.contains(other));
+            if let Some((other, _)) = again.filter(|_| still) {
+                return Err(format!(
+                    "{other} is given its second slot while {run} of {user} (attempt {attempt}) waits"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, offered: &[(String, String)], ready: Vec<Queued>) {
+        let still: BTreeSet<(&RunId, u64)> =
+            ready.iter().map(|queued| (&queued.run, queued.attempt)).collect();
+        self.waiting.retain(|_, waiting| still.contains(&(&waiting.run, waiting.attempt)));
+        for Queued { run, attempt, user, .. } in ready {
+            if offered.iter().any(|(other, _)| *other == user) {
+                continue;
+            }
+            let new = || Waiting { run, attempt, passed_by: BTreeSet::new() };
+            let waiting = self.waiting.entry(user).or_insert_with(new);
+            waiting.passed_by.extend(offered.iter().map(|(other, _)| other.clone()));
+        }
+    }
+}
+
+/// The runs that could be offered to any worker of their agent with a free slot: durable, first of an idle thread, of a
+/// user below its limit, refused by nobody.
+fn ready(core: &Core, active_per_user: usize) -> Vec<Queued> {
+    let mut active: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut busy: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for run in core.inspect().runs().filter(|run| run.attempt > 0 && !matches!(run.state, "queued" | "ended"))
+    {
+        *active.entry(run.user.as_str()).or_default() += usize::from(run.state != "waiting");
+        busy.insert((run.user.as_str(), run.thread.as_str()));
+    }
+    let mut threads: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for run in core.inspect().runs().filter(|run| run.state == "queued") {
+        *threads.entry((run.user.as_str(), run.thread.as_str())).or_default() += 1;
+    }
+    let may_start = |user: &str, thread: &str| {
+        active.get(user).copied().unwrap_or(0) < active_per_user
+            && !busy.contains(&(user, thread))
+            && threads.get(&(user, thread)) == Some(&1)
+    };
+    let queued = core.inspect().runs().filter(|run| run.is_ready);
+    queued
+        .filter(|run| may_start(run.user.as_str(), run.thread.as_str()))
+        .map(|run| Queued {
+            run: run.run.clone(),
+            attempt: run.attempt,
+            user: run.user.as_str().to_owned(),
+            agent: run.agent.as_str().to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queued(user: &str, agent: &str) -> Queued {
+        let run = RunId::parse(&format!("run_{user}_00000001")).unwrap();
+        Queued { run, attempt: 0, user: user.into(), agent: agent.into() }
+    }
+
+    fn offer(user: &str) -> Vec<(String, String)> {
+        vec![(user.to_owned(), "write".to_owned())]
+    }
+
+    #[test]
+    fn nobody_is_passed_over_twice_by_the_same_user() {
+        let mut fair = Fair::default();
+        fair.pass(&offer("ann"), vec![queued("bob", "write")]);
+        assert!(fair.judge(&offer("cid"), &[queued("bob", "write")]).is_ok(), "cid had its turn to come");
+        assert!(fair.judge(&offer("ann"), &[queued("bob", "write")]).is_err());
+        assert!(fair.judge(&offer("ann"), &[queued("bob", "check")]).is_ok(), "no worker was free for that");
+    }
+
+    #[test]
+    fn who_has_stopped_waiting_meanwhile_begins_anew() {
+        let mut fair = Fair::default();
+        fair.pass(&offer("ann"), vec![queued("bob", "write")]);
+        fair.pass(&offer("cid"), vec![]);
+        assert!(fair.judge(&offer("ann"), &[queued("bob", "write")]).is_ok());
+    }
+}

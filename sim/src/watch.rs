@@ -1,0 +1,386 @@
+//! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an exact time, so
+//! this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17), where the
+//! model stands beside the core (O21), and where a run of the daemon is written down for O20.
+
+use crate::model::Watching;
+use crate::oracles::access::{self, Access};
+use crate::oracles::bounds;
+use crate::oracles::fair::Fair;
+use crate::oracles::recorded::Recording;
+use crate::oracles::retries::{self, Clock};
+use crate::oracles::timers::{self, Offers};
+use runcast::pump::Witness;
+use runcast_core::Core;
+use runcast_core::config::Config;
+use runcast_core::effect::Effect;
+use runcast_core::ids::ConnId;
+use runcast_core::input::{Input, Message};
+use runcast_core::time::{Mono, Now, WallMs};
+use std::collections::BTreeMap;
+
+/// A broken promise: which oracle says so, and how.
+pub type Broken = (&'static str, String);
+
+/// What has caused a step, as far as anyone asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A connection was accepted.
+    Opened(ConnId),
+    /// A peer has said something: whether it was text.
+    Heard(ConnId, bool),
+    /// A signature was looked at: when the token expires, if it holds.
+    Verified(ConnId, Option<WallMs>),
+    /// Bytes of a connection have left.
+    Flushed(ConnId, usize),
+    /// A connection is over.
+    Closed(ConnId),
+    /// A question was answered: messages that waited for it were handled.
+    Loaded,
+    /// Time has gone by.
+    Timer,
+    /// Anything else.
+    Other,
+}
+
+/// A connection at the core's face.
+#[derive(Debug)]
+pub struct Line {
+    /// When it was accepted.
+    pub opened: Mono,
+    /// When anything, and when text, was last heard of it.
+    pub heard: (Mono, Mono),
+    /// When it was last sent a message.
+    pub said: Mono,
+    /// When output last left, or began to wait.
+    pub moved: Mono,
+    /// Bytes of all messages sent, and of those that have left.
+    pub bytes: (u64, u64),
+    /// Its token.
+    pub access: Access,
+    /// Its unacknowledged events.
+    pub clock: Clock,
+}
+
+/// Words of the daemon, known by their first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// `event`: its seq, and which redelivery it is.
+    Event(u64, Option<u64>),
+    /// `run`: which, and the time for it in milliseconds.
+    Offer(&'a str, u64),
+    /// `withdraw`: which run.
+    Withdraw(&'a str),
+    /// `cancel`: which run, and why.
+    Cancel(&'a str, &'a str),
+    /// `heartbeat`.
+    Heartbeat,
+    /// `error`.
+    Error,
+    /// Anything else.
+    Other,
+}
+
+impl<'a> Told<'a> {
+    /// Reads what begins like one of them.
+    pub fn read(text: &'a [u8]) -> Self {
+        let Some(rest) = text.strip_prefix(b"{\"type\":\"") else { return Self::Other };
+        let Some(end) = rest.iter().position(|byte| *byte == b'"') else { return Self::Other };
+        match &rest[..end] {
+            b"event" => Self::Event(number(rest, b"\"seq\":").unwrap_or(0), redelivery(text)),
+            b"run" => Self::Offer(word(rest, b"\"run\":\""), last_number(text, b"\"timeout_ms\":")),
+            b"withdraw" => Self::Withdraw(word(rest, b"\"run\":\"")),
+            b"cancel" => Self::Cancel(word(rest, b"\"run\":\""), word(rest, b"\"reason\":\"")),
+            b"heartbeat" => Self::Heartbeat,
+            b"error" => Self::Error,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Where what follows a mark begins. Marks are looked for in the envelope only.
+fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    let envelope = &text[..text.len().min(400)];
+    let at = envelope.windows(mark.len()).position(|window| window == mark)?;
+    Some(&text[at + mark.len()..])
+}
+
+fn number(text: &[u8], mark: &[u8]) -> Option<u64> {
+    let rest = after(text, mark)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+fn word<'a>(text: &'a [u8], mark: &[u8]) -> &'a str {
+    let rest = after(text, mark).unwrap_or_default();
+    let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
+    std::str::from_utf8(&rest[..end]).unwrap_or_default()
+}
+
+/// The number after a mark that is at the end of a message.
+fn last_number(text: &[u8], mark: &[u8]) -> u64 {
+    let tail = &text[text.len().saturating_sub(mark.len() + 12)..];
+    number(tail, mark).unwrap_or(u64::MAX)
+}
+
+/// The mark of a retry is the last field of its event.
+fn redelivery(text: &[u8]) -> Option<u64> {
+    let mark = b",\"redelivery\":";
+    let tail = &text[text.len().saturating_sub(mark.len() + 12)..];
+    number(tail, mark)
+}
+
+/// The witness of one process of the daemon.
+#[derive(Debug)]
+pub struct Watch {
+    config: Config,
+    now: Now,
+    cause: Cause,
+    lines: BTreeMap<ConnId, Line>,
+    offers: Offers,
+    fair: Fair,
+    before: access::Before,
+    /// Whether the wall clock may jump.
+    jumps: bool,
+    model: Watching,
+    recording: Option<Recording>,
+    broken: Option<Broken>,
+}
+
+impl Watch {
+    /// The witness of a process that is about to start. `jumps` is whether its wall clock may.
+    pub fn new(config: Config, jumps: bool, model: Watching, recording: Option<Recording>) -> Self {
+        Self {
+            config,
+            now: Now::default(),
+            cause: Cause::Other,
+            lines: BTreeMap::new(),
+            offers: Offers::default(),
+            fair: Fair::default(),
+            before: access::Before::default(),
+            jumps,
+            model,
+            recording,
+            broken: None,
+        }
+    }
+
+    /// The first promise that was broken.
+    pub fn take_broken(&mut self) -> Option<Broken> {
+        self.broken.take()
+    }
+
+    /// What was written down, if it was asked for.
+    pub fn take_recording(&mut self) -> Option<Recording> {
+        self.recording.take()
+    }
+
+    /// Looks for what should have happened by now.
+    ///
+    /// # Errors
+    /// What has not.
+    pub fn look(&self, core: &Core) -> Result<(), Broken> {
+        let delivery = &self.config.delivery;
+        self.lines.iter().try_for_each(|(conn, line)| {
+            let cursor = core.inspect().cursor(*conn);
+            // A retry of what is not in memory waits for the disk.
+            if cursor.is_some_and(|cursor| cursor.is_reading) {
+                return Ok(());
+            }
+            let overdue = line.clock.overdue(self.now.mono, line.bytes, delivery);
+            overdue.map_err(|what| ("O14", format!("{conn:?}: {what}: {cursor:?}")))
+        })
+    }
+
+    fn judge(&mut self, oracle: &'static str, judgement: Result<(), String>) {
+        if let Err(what) = judgement {
+            self.broken.get_or_insert((oracle, what));
+        }
+    }
+
+    /// What the cause of a step changes.
+    fn heed(&mut self) {
+        let mono = self.now.mono;
+        match self.cause {
+            Cause::Opened(conn) => {
+                self.lines.insert(conn, Line::at(mono));
+            }
+            Cause::Heard(conn, is_text) => {
+                if let Some(line) = self.lines.get_mut(&conn) {
+                    line.heard = (mono, if is_text { mono } else { line.heard.1 });
+                }
+            }
+            Cause::Verified(conn, expires) => {
+                if let Some(line) = self.lines.get_mut(&conn) {
+                    line.access.verified(expires);
+                }
+            }
+            Cause::Flushed(conn, bytes) => {
+                if let Some(line) = self.lines.get_mut(&conn) {
+                    line.bytes.1 += bytes as u64;
+                    line.moved = mono;
+                }
+            }
+            Cause::Closed(_) | Cause::Loaded | Cause::Timer | Cause::Other => {}
+        }
+    }
+
+    /// Takes in what was acknowledged in a step: after its effects, since what is acknowledged is not sent again.
+    fn sync(&mut self, core: &Core) {
+        let mono = self.now.mono;
+        let sync = |conn: ConnId, line: &mut Line| {
+            line.clock.sync(core.inspect().cursor(conn), mono, line.bytes);
+        };
+        match self.cause {
+            Cause::Heard(conn, _) | Cause::Flushed(conn, _) => {
+                if let Some(line) = self.lines.get_mut(&conn) {
+                    sync(conn, line);
+                }
+            }
+            Cause::Loaded => self.lines.iter_mut().for_each(|(conn, line)| sync(*conn, line)),
+            Cause::Opened(_) | Cause::Verified(..) | Cause::Closed(_) | Cause::Timer | Cause::Other => {}
+        }
+    }
+
+    fn sent(&mut self, core: &Core, conn: ConnId, text: &[u8]) {
+        let Some(line) = self.lines.get_mut(&conn) else { return };
+        let (now, delivery) = (self.now, &self.config.delivery);
+        let told = Told::read(text);
+        let leeway = self.config.auth.leeway;
+        let judgements = [
+            ("O17", line.access.judge(now, &self.cause, &told, leeway, self.jumps)),
+            ("O15", timers::sent(line, now.mono, &self.config, &self.cause, &told, &mut self.offers)),
+        ];
+        if line.bytes.0 == line.bytes.1 {
+            line.moved = now.mono;
+        }
+        line.bytes.0 += text.len() as u64;
+        line.said = now.mono;
+        let schedule = match told {
+            Told::Event(seq, redelivery) => {
+                let cursor = core.inspect().cursor(conn);
+                let event = retries::Event { seq, redelivery, ends: line.bytes.0 };
+                line.clock.event(now.mono, cursor, &event, delivery)
+            }
+            Told::Offer(run, _) => {
+                self.fair.dispatched(run);
+                Ok(())
+            }
+            Told::Withdraw(_) | Told::Cancel(..) | Told::Heartbeat | Told::Error | Told::Other => Ok(()),
+        };
+        for (oracle, judgement) in judgements.into_iter().chain([("O14", schedule)]) {
+            let words = |what| format!("{conn:?}: {what}: {}", String::from_utf8_lossy(text));
+            self.judge(oracle, judgement.map_err(words));
+        }
+    }
+
+    fn effect(&mut self, core: &Core, effect: &Effect) {
+        match effect {
+            Effect::Send { conn, text } => self.sent(core, *conn, text),
+            Effect::Close { conn, code, .. } => {
+                let Some(line) = self.lines.get_mut(conn) else { return };
+                let overdue = line.clock.closed(self.now.mono, *code, &self.config.delivery);
+                let timer = timers::closed(line, self.now.mono, &self.config, *code);
+                line.clock = Clock::default();
+                self.judge("O14", overdue);
+                self.judge("O15", timer);
+            }
+            Effect::Append { .. } => self.before.appended(),
+            Effect::Upgrade { .. }
+            | Effect::Respond { .. }
+            | Effect::Body { .. }
+            | Effect::Stream { .. }
+            | Effect::Ping { .. }
+            | Effect::Read { .. }
+            | Effect::Verify { .. }
+            | Effect::Load { .. } => {}
+        }
+    }
+}
+
+impl Line {
+    /// One that was accepted now.
+    pub fn at(now: Mono) -> Self {
+        Self {
+            opened: now,
+            heard: (now, now),
+            said: now,
+            moved: now,
+            bytes: (0, 0),
+            access: Access::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl Witness for Watch {
+    fn before(&mut self, core: &Core, now: Now, input: &Input<'_>) {
+        self.now = now;
+        self.cause = Cause::of(input);
+        self.before = access::Before::look(core, input);
+        self.model.before(core, now, input);
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, input);
+        }
+    }
+
+    fn after(&mut self, core: &Core, effects: &[Effect]) {
+        self.model.after(core, effects);
+        if let Some(recording) = &mut self.recording {
+            recording.effects(effects);
+        }
+        self.heed();
+        for effect in effects {
+            self.effect(core, effect);
+        }
+        self.sync(core);
+        let sizes = core.inspect().sizes();
+        self.judge("O13", bounds::judge(&sizes, &self.config));
+        let fair = self.fair.settle(core, self.config.runs.active_per_user);
+        self.judge("O9", fair);
+        let unmoved = self.before.judge(core);
+        self.judge("O17", unmoved);
+        if let Cause::Closed(conn) = self.cause {
+            self.lines.remove(&conn);
+        }
+    }
+}
+
+impl Cause {
+    fn of(input: &Input<'_>) -> Self {
+        match input {
+            Input::Opened { conn, .. } => Self::Opened(*conn),
+            Input::Message { conn, message } => Self::Heard(*conn, matches!(message, Message::Text(_))),
+            Input::Verified { conn, outcome } => {
+                let expires = outcome.as_ref().ok().map(|claims| WallMs(claims.exp.saturating_mul(1_000)));
+                Self::Verified(*conn, expires)
+            }
+            Input::Flushed { conn, bytes } => Self::Flushed(*conn, *bytes),
+            Input::Closed { conn } => Self::Closed(*conn),
+            Input::Loaded { .. } => Self::Loaded,
+            Input::Timer => Self::Timer,
+            Input::Request { .. }
+            | Input::Body { .. }
+            | Input::BadHead { .. }
+            | Input::Appended { .. }
+            | Input::AppendFailed { .. } => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_known_by_their_first_and_last_bytes() {
+        let read = |text: &'static str| Told::read(text.as_bytes());
+        assert_eq!(read(r#"{"type":"event","seq":17,"ts":1,"data":{}}"#), Told::Event(17, None));
+        let again = r#"{"type":"event","seq":17,"ts":1,"data":{"x":"\"redelivery\":9"},"redelivery":2}"#;
+        assert_eq!(read(again), Told::Event(17, Some(2)));
+        let offer = r#"{"type":"run","run":"run_a_1","attempt":1,"input":{"timeout_ms":1},"meta":{},"timeout_ms":30000}"#;
+        assert_eq!(read(offer), Told::Offer("run_a_1", 30_000));
+        let cancel = r#"{"type":"cancel","run":"run_a_1","attempt":1,"i":1,"reason":"timeout"}"#;
+        assert_eq!(read(cancel), Told::Cancel("run_a_1", "timeout"));
+        assert_eq!(read(r#"{"type":"pong"}"#), Told::Other);
+    }
+}

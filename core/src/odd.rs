@@ -17,6 +17,6 @@ pub const ALL: [u32; 4] = [NARROW, EVICT, SHORT_PAGE, EAGER];
 impl Core {
     /// Whether to choose oddly here, this time: in a quarter of the chances of a site that is on.
     pub(crate) fn is_odd(&mut self, site: u32) -> bool {
-        self.config.odd & site != 0 && self.random() % 4 == 0
+        self.config.odd & site != 0 && self.random().is_multiple_of(4)
     }
 }

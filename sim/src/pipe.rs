@@ -284,12 +284,13 @@ impl Net {
             pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
             pipe.route.tiny = false;
             pipe.hole = false;
-            // What is on its way over a slow line need not be for minutes.
+            // What is on its way over a slow or lossy line need not be for minutes.
             let soon = now + pipe.route.latency;
-            let lane = &mut pipe.lanes[Way::Down as usize];
-            lane.free_at = 0;
-            lane.flight.iter_mut().for_each(|(at, _)| *at = soon.min(*at));
-            lane.arrive_due = false;
+            for lane in &mut pipe.lanes {
+                lane.free_at = 0;
+                lane.flight.iter_mut().for_each(|(at, _)| *at = soon.min(*at));
+                lane.arrive_due = false;
+            }
         }
         net.set_moving();
     }

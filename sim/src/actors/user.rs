@@ -46,7 +46,7 @@ pub struct Device {
     link: Option<Link>,
     phase: Phase,
     /// When it last gave up a call that was not answered.
-    gave_up: Micros,
+    gave_up: Option<Micros>,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -84,7 +84,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            gave_up: 0,
+            gave_up: None,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -292,7 +292,7 @@ impl Device {
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
         if self.phase == Phase::Calling {
-            self.gave_up = ctx.now;
+            self.gave_up = Some(ctx.now);
         }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
@@ -324,7 +324,7 @@ impl Device {
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
                     // A call that was given up may arrive late, and take the device's place.
-                    let may_be_replaced = ctx.now < self.gave_up + LATE;
+                    let may_be_replaced = self.gave_up.is_some_and(|at| ctx.now < at + LATE);
                     let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);

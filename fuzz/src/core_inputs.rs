@@ -1,5 +1,5 @@
-//! Operations on live connections and runs, in any order: users, workers, the store, the clock and restarts. The model
-//! (O21) and the core's own invariants are asked after every input.
+//! Operations on live connections and runs, in any order: users, workers, the store, the clock and restarts.
+//! The model (O21) and the core's own invariants are asked after every input.
 
 use crate::choices::Choices;
 use crate::outside::Outside;

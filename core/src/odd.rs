@@ -1,5 +1,6 @@
-//! Odd choices: legal ones that a healthy daemon hardly ever makes, made by chance where the configuration's mask says so. The
-//! simulator sees the paths behind them; nothing else sets the mask, and without it nothing is ever drawn.
+//! Odd choices: legal ones that a healthy daemon hardly ever makes, made by chance where the configuration's
+//! mask says so. The simulator sees the paths behind them; nothing else sets the mask, and without it nothing
+//! is ever drawn.
 
 use crate::Core;
 
@@ -17,6 +18,6 @@ pub const ALL: [u32; 4] = [NARROW, EVICT, SHORT_PAGE, EAGER];
 impl Core {
     /// Whether to choose oddly here, this time: in a quarter of the chances of a site that is on.
     pub(crate) fn is_odd(&mut self, site: u32) -> bool {
-        self.config.odd & site != 0 && self.random() % 4 == 0
+        self.config.odd & site != 0 && self.random().is_multiple_of(4)
     }
 }

@@ -1,12 +1,13 @@
-//! Planted bugs: mistakes that somebody could make, one line each at the place where they would be made. The simulator
-//! switches on one at a time, and must see it (`cargo sim bugs`): the proof that its oracles are awake.
+//! Planted bugs: mistakes that somebody could make, one line each at the place where they would be made. The
+//! simulator switches on one at a time, and must see it (`cargo sim bugs`): the proof that its oracles are
+//! awake.
 //!
-//! The gate is `debug_assertions`, which the profiles `dev`, `test` and `sim` set and `release` does not: there
-//! [`Planted::bug`] does not exist, [`Planted`] has no room for a bug, and every `is` is `false` before code is made of
-//! it. A cargo feature would not do: one build of the whole workspace unifies features, so the simulator's would be the
-//! daemon's too. A flag of our own in `RUSTFLAGS` would be lost wherever somebody else sets that variable. And where a
-//! bug can be planted nobody but the simulator does it: the daemon's code never calls [`Planted::bug`], which a rule of
-//! the repository holds.
+//! The gate is `debug_assertions`, which the profiles `dev`, `test` and `sim` set and `release` does not:
+//! there [`Planted::bug`] does not exist, [`Planted`] has no room for a bug, and every `is` is `false` before
+//! code is made of it. A cargo feature would not do: one build of the whole workspace unifies features, so
+//! the simulator's would be the daemon's too. A flag of our own in `RUSTFLAGS` would be lost wherever
+//! somebody else sets that variable. And where a bug can be planted nobody but the simulator does it: the
+//! daemon's code never calls [`Planted::bug`], which a rule of the repository holds.
 
 macro_rules! bugs {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)*) => {

@@ -1,5 +1,6 @@
-//! Counts how often states came about that only the core can see, so that the simulator can tell whether it has ever
-//! been there. Like planted bugs they are in builds with `debug_assertions` alone: a release build counts nothing.
+//! Counts how often states came about that only the core can see, so that the simulator can tell whether it
+//! has ever been there. Like planted bugs they are in builds with `debug_assertions` alone: a release build
+//! counts nothing.
 
 macro_rules! states {
     ($($name:ident = $text:literal,)*) => {

@@ -1,5 +1,5 @@
-//! Counts how often the states came about for which the simulator exists. An oracle that is silent in worlds where nothing
-//! happens proves nothing: a swarm in which one of these stays zero has not looked there.
+//! Counts how often the states came about for which the simulator exists. An oracle that is silent in worlds
+//! where nothing happens proves nothing: a swarm in which one of these stays zero has not looked there.
 
 use runcast_core::sometimes::{Seen, Sometimes as InCore};
 use std::fmt::Write as _;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
+const LINE_CHARS: usize = 110;
 
 /// All Rust files below a directory of the repository, with their paths from its root.
 fn sources(below: &str) -> Vec<(String, String)> {
@@ -72,6 +73,19 @@ fn begins_function(line: &str) -> bool {
 }
 
 #[test]
+fn no_comment_is_wider_than_the_code() {
+    let mut wide = Vec::new();
+    for (name, text) in everything() {
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.trim_start().starts_with("//") && line.chars().count() > LINE_CHARS);
+        wide.extend(lines.map(|(at, _)| format!("{name}:{}", at + 1)));
+    }
+    none(&wide, "a comment has lines of at most 110 characters, as rustfmt keeps them for code");
+}
+
+#[test]
 fn nothing_is_left_to_do_and_no_test_is_ignored() {
     // Put together here, so that this file is none of the offenders.
     let words =
@@ -81,6 +95,17 @@ fn nothing_is_left_to_do_and_no_test_is_ignored() {
         found.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{name}: {word}")));
     }
     none(&found, "no placeholder, no leftover, no ignored test");
+}
+
+#[test]
+fn only_the_simulator_plants_bugs() {
+    let mut found = Vec::new();
+    for (name, text) in ["core", "shell", "tests"].into_iter().flat_map(sources) {
+        // Put together here, so that this file is none of the offenders.
+        let plants = text.contains(&["Planted::", "bug("].concat());
+        found.extend(plants.then_some(name));
+    }
+    none(&found, "a bug is planted by the simulator alone (core/src/planted.rs)");
 }
 
 #[test]

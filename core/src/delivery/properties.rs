@@ -95,7 +95,7 @@ proptest! {
                     for _ in 0..count {
                         stream.push(&user, Bytes::from(alloc::vec![b'}'; length]), &mut Vec::new());
                     }
-                    stream.advance(stream.last());
+                    stream.advance(stream.last(), true);
                 }
                 Step::Send => send(&mut cursor, &stream, window as usize, is_viewer)?,
                 Step::Ack(back) => {

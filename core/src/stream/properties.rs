@@ -56,7 +56,7 @@ impl Log {
             Step::Push(count, length) => (0..count).for_each(|_| self.push(length)),
             Step::Advance(count) => {
                 let to = self.stream.last().min(self.stream.head() + count);
-                self.stream.advance(to);
+                self.stream.advance(to, true);
             }
             Step::Trim { events, bytes, from_back } => self.trim(events, bytes, from_back),
             Step::Restart => self.restart(),

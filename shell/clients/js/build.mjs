@@ -1,4 +1,5 @@
-// Builds `dist`: the modules with their types for bundlers and Node, and one small file for a page's <script>.
+// Builds `dist`: the modules with their types for bundlers and Node, and one small file for a page's
+// <script>.
 
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";

@@ -1,5 +1,5 @@
-//! A device of a user, behaving as a client library should: it keeps its position over connections, drops what it has,
-//! repeats unanswered requests with their keys, and believes nothing that it can check.
+//! A device of a user, behaving as a client library should: it keeps its position over connections, drops
+//! what it has, repeats unanswered requests with their keys, and believes nothing that it can check.
 
 use super::asks::Asks;
 use super::{Ctx, backoff};
@@ -22,6 +22,8 @@ const CALL_TIMEOUT: Micros = 15 * SECOND;
 const SILENCE: Micros = 25 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
+/// The longest time for which what was sent may be on its way.
+const LATE: Micros = 300 * SECOND;
 /// Never.
 const NEVER: Micros = Micros::MAX;
 
@@ -43,8 +45,8 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
-    /// It was welcomed when all was healed.
-    came_healed: bool,
+    /// When it last gave up a call that was not answered.
+    gave_up: Option<Micros>,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -57,8 +59,6 @@ pub struct Device {
     reader: Reader,
     /// What the application has: incarnation and seq.
     has: Option<(String, u64)>,
-    /// It has given up a call that the daemon may see later.
-    has_given_up: bool,
     /// What its application has been given, without a gap each: incarnation, the seq before the first, the last.
     spans: Vec<(String, u64, u64)>,
     /// Critical events that it has got, each once.
@@ -88,7 +88,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            came_healed: false,
+            gave_up: None,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -98,7 +98,6 @@ impl Device {
             from: From::Device,
             reader: Reader::default(),
             has: None,
-            has_given_up: false,
             spans: Vec::new(),
             critical: 0,
             is_known: false,
@@ -123,8 +122,8 @@ impl Device {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
     }
 
-    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
-    /// retries first, whatever arrives.
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring
+    /// minutes of retries first, whatever arrives.
     pub fn progress(&self) -> u64 {
         self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }
@@ -306,7 +305,9 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
-        self.has_given_up |= self.phase == Phase::Calling;
+        if self.phase == Phase::Calling {
+            self.gave_up = Some(ctx.now);
+        }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
@@ -333,15 +334,12 @@ impl Device {
                 Incoming::Closed(code) => {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
-                    // A call that was given up may arrive late, and take the place of the one after it.
-                    let replaced = self.has_given_up && code == Some(4510);
-                    let good =
-                        code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506) || replaced);
+                    let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
-                    // It reads, and answers pings: once all is healed nobody can take it for silent.
-                    let is_heard = self.is_welcome() && self.came_healed && self.plan.network.is_good();
-                    let good = good && !(code == Some(4404) && is_heard);
+                    // A call that was given up may arrive late, and take the device's place.
+                    let may_be_replaced = self.gave_up.is_some_and(|at| ctx.now < at + LATE);
+                    let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -417,7 +415,6 @@ impl Device {
         self.reader = Reader { position: resume.from };
         self.acked = resume.from;
         self.phase = Phase::Welcome;
-        self.came_healed = ctx.healed;
         self.failures = 0;
         self.asks.again(ctx.now);
     }

@@ -1,5 +1,5 @@
-//! O10, for PROTOCOL §2.7 "Isolated": the secret that every payload of a user carries is in nothing that is sent to
-//! another, whatever it is: an event, an error, a notice, a `welcome`.
+//! O10, for PROTOCOL §2.7 "Isolated": the secret that every payload of a user carries is in nothing that is
+//! sent to another, whatever it is: an event, an error, a notice, a `welcome`.
 
 use super::truth::{Truth, secrets};
 use crate::said::Said;

@@ -1,5 +1,5 @@
-//! O3 and O4, for PROTOCOL §2.1 and "seq … never reused": whatever was acknowledged is found in the store after every
-//! crash, as it was; what was on its way is found as it was, or not at all.
+//! O3 and O4, for PROTOCOL §2.1 and "seq … never reused": whatever was acknowledged is found in the store
+//! after every crash, as it was; what was on its way is found as it was, or not at all.
 
 use super::truth::Truth;
 use crate::said::Said;
@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Events that are read at once.
 const PAGE: usize = 256;
 
-/// Compares a reopened store's streams with the truth; what of `pending` (in its order) was stored after all is returned, and
-/// is true from now on.
+/// Compares a reopened store's streams with the truth; what of `pending` (in its order) was stored after all
+/// is returned, and is true from now on.
 ///
 /// # Errors
 /// The oracle that is broken, and how.

@@ -1,4 +1,5 @@
-//! O19, for PROTOCOL §6 "Lease": a worker that has said nothing for a lease has no runs any more, whatever their own time.
+//! O19, for PROTOCOL §6 "Lease": a worker that has said nothing for a lease has no runs any more, whatever
+//! their own time.
 
 use crate::schedule::{MS, Micros, SECOND};
 use runcast_core::View;

@@ -1,12 +1,13 @@
-//! O3, for PROTOCOL §3 "A device's position … is moved by its acknowledgements, and never goes back": what a device has
-//! acknowledged is stored soon, so that a crash takes no more of it than the newest.
+//! O3, for PROTOCOL §3 "A device's position … is moved by its acknowledgements, and never goes back": what a
+//! device has acknowledged is stored soon, so that a crash takes no more of it than the newest.
 
 use crate::schedule::{MS, Micros, SECOND};
 use runcast_core::View;
 use runcast_core::record::{Record, Table};
 use std::collections::BTreeMap;
 
-/// Time until a moved position must be stored, with a disk that is well: it waits for others, and for a commit.
+/// Time until a moved position must be stored, with a disk that is well: it waits for others, and for a
+/// commit.
 const STORED_AFTER: Micros = 3 * SECOND;
 
 /// Which device of which user.

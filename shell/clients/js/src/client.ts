@@ -1,4 +1,5 @@
-// A user's connection to a Runcast daemon: asks for runs, and hands over every event of every stream, in order, once.
+// A user's connection to a Runcast daemon: asks for runs, and hands over every event of every stream, in
+// order, once.
 
 import { RuncastError } from "./errors.js";
 import { before, Inbox, type Item, type Stream } from "./inbox.js";
@@ -40,14 +41,15 @@ export interface Options {
   storage?: Keep;
   /** `auto` tries a WebSocket first, and server-sent events where those are blocked. */
   transport?: "auto" | "websocket" | "sse";
-  /** The class to use; Node 20 has none: `import { WebSocket } from "ws"`. Without one, server-sent events. */
+  /** The class to use; Node 20 has none: `import { WebSocket } from "ws"`. Without one, server-sent
+   *  events. */
   WebSocket?: SocketMaker;
 }
 
 /** What there is to hear of. */
 export interface Heard {
-  /** Each event, once and in order. It is acknowledged when all handlers have returned, or what they return has
-   *  resolved. One that throws is given the event again, later, and the events after it wait. */
+  /** Each event, once and in order. It is acknowledged when all handlers have returned, or what they
+   *  return has  resolved. One that throws is given the event again, later, and the events after it wait. */
   event: StreamEvent;
   /** The history is another: what was built from events must be built anew. In order with the events. */
   reset: Reset;
@@ -193,7 +195,8 @@ export class Client implements Requests {
   }
 
   #state(state: State): void {
-    if (state.status === "stopped") this.#giveUp(state.error ?? new RuncastError("stopped", `closed: ${state.code}`));
+    if (state.status === "stopped")
+      this.#giveUp(state.error ?? new RuncastError("stopped", `closed: ${state.code}`));
     this.#emit("state", state);
   }
 
@@ -208,7 +211,9 @@ export class Client implements Requests {
   #ask(type: string, fields: object): Promise<Message> {
     const { status, error } = this.state;
     if (status !== "stopped") return this.#outbox.ask(type, fields);
-    return Promise.reject(error ?? new RuncastError("stopped", "there is no connection, and none will be made"));
+    return Promise.reject(
+      error ?? new RuncastError("stopped", "there is no connection, and none will be made"),
+    );
   }
 
   async #hello(): Promise<Hello> {
@@ -255,10 +260,12 @@ export class Client implements Requests {
     this.#emit("welcome", welcome);
   }
 
-  /** Begins or continues a stream where the server says, and tells the application when its history is another. */
+  /** Begins or continues a stream where the server says, and tells the application when its history is
+   *  another. */
   #begin(topic: string, { epoch, resume }: StreamState, reason = resume.reason ?? "epoch"): void {
     let stream = this.#streams.get(topic);
-    const anew = resume.status === "reset" || (stream && (resume.status === "fresh" || stream.epoch !== epoch));
+    const anew =
+      resume.status === "reset" || (stream && (resume.status === "fresh" || stream.epoch !== epoch));
     if (!stream || anew) stream = { topic, epoch, got: 0, done: resume.from, acked: 0 };
     stream.got = stream.acked = resume.from;
     this.#streams.set(topic, stream);
@@ -286,7 +293,8 @@ export class Client implements Requests {
     if (event.seq <= stream.got) return this.#acknowledge();
     if (before(event) !== stream.got) return this.#gap(stream.got, `event ${event.seq} follows`);
     stream.got = event.seq;
-    if (!this.#inbox.push({ stream, what: event })) this.#gap(stream.got, "the application is too far behind");
+    if (!this.#inbox.push({ stream, what: event }))
+      this.#gap(stream.got, "the application is too far behind");
   }
 
   #heartbeat(at: number): void {
@@ -313,8 +321,7 @@ export class Client implements Requests {
 
   #subscribed(topics: TopicState[]): void {
     this.#topics = topics.map(nameOf);
-    for (const topic of this.#streams.keys())
-      if (topic && !this.#topics.includes(topic)) this.#forget(topic);
+    for (const topic of this.#streams.keys()) if (topic && !this.#topics.includes(topic)) this.#forget(topic);
     for (const state of topics)
       if (!this.#streams.has(state.topic) || "error" in state) this.#beginTopic(state);
   }

@@ -59,7 +59,8 @@ export class Inbox {
     return true;
   }
 
-  /** The connection is gone: the next one sends again what was not processed. But a reset is told only once. */
+  /** The connection is gone: the next one sends again what was not processed. But a reset is told only
+   *  once. */
   lost(): void {
     this.#queue = this.#queue.filter(({ what }) => what.type === "reset");
   }
@@ -79,7 +80,8 @@ export class Inbox {
     this.#running = false;
   }
 
-  /** Gives an item to all handlers. One that throws has not processed it: it is given it again after a while. */
+  /** Gives an item to all handlers. One that throws has not processed it: it is given it again after a
+   *  while. */
   async #handOver(item: Item): Promise<boolean> {
     const todo = (item.todo ??= this.application.handlers(item.what));
     try {

@@ -34,7 +34,8 @@ export interface Face {
   hello(): Promise<Hello>;
   message(message: Message): void;
   state(state: State): void;
-  /** Another connection of this device has taken its place; false when it has no other name to come back with. */
+  /** Another connection of this device has taken its place; false when it has no other name to come back
+   *  with. */
   replaced(): boolean;
 }
 
@@ -84,7 +85,8 @@ export class Link {
     const attempt = this.#attempt;
     const current = () => attempt === this.#attempt;
     this.#open(current).catch((cause) => {
-      if (current()) this.again(new RuncastError("connect_failed", `it could not begin: ${cause}`, { cause }));
+      if (current())
+        this.again(new RuncastError("connect_failed", `it could not begin: ${cause}`, { cause }));
     });
   }
 
@@ -136,7 +138,11 @@ export class Link {
       this.#drainMs = message["reconnect_ms"] as number;
     } else if (message["notice"] === "expiring") {
       this.#renew().catch((cause) => {
-        this.face.message({ type: "error", code: "token_failed", message: `no token was to be had: ${cause}` });
+        this.face.message({
+          type: "error",
+          code: "token_failed",
+          message: `no token was to be had: ${cause}`,
+        });
       });
     }
     this.face.message(message);

@@ -1,5 +1,5 @@
-// Requests that have no answer yet. They are sent on every new connection until they have one, with the same key: so
-// each is done once, even if its answer was lost, and may be made while there is no connection.
+// Requests that have no answer yet. They are sent on every new connection until they have one, with the same
+// key: so each is done once, even if its answer was lost, and may be made while there is no connection.
 
 import { RuncastError } from "./errors.js";
 import type { Message } from "./protocol.js";
@@ -15,7 +15,9 @@ interface Request {
 
 /** 64 random bits. `crypto.randomUUID` is missing on plain HTTP. */
 export const randomHex = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
 
 export class Outbox {
   #requests = new Map<string, Request>();

@@ -1,5 +1,5 @@
-// Which device this is, and where it is kept how far it is. Tabs of one browser are told apart: each takes a place of
-// its own in the storage, and holds a lock on its name while it lives.
+// Which device this is, and where it is kept how far it is. Tabs of one browser are told apart: each takes a
+// place of its own in the storage, and holds a lock on its name while it lives.
 
 import { randomHex } from "./outbox.js";
 import type { Position } from "./protocol.js";
@@ -21,7 +21,8 @@ const PLACES = 64;
 
 const makeName = () => `js-${randomHex()}`;
 
-/** Holds the name until `released`; false when another tab has it. Without locks (plain HTTP) nobody can know. */
+/** Holds the name until `released`; false when another tab has it. Without locks (plain HTTP) nobody can
+ *  know. */
 function hold(name: string, released: Promise<void>): Promise<boolean> {
   const { locks } = globalThis.navigator ?? {};
   if (!locks) return Promise.resolve(true);

@@ -1,4 +1,5 @@
-// The messages of PROTOCOL.md §3–§5 as types. Names are the protocol's own. Nothing here is left when it is compiled.
+// The messages of PROTOCOL.md §3–§5 as types. Names are the protocol's own. Nothing here is left when it is
+// compiled.
 
 /** A position in a stream: everything up to `seq` of the incarnation `epoch`. */
 export interface Position {
@@ -99,7 +100,8 @@ export type StreamEvent = RunEvent | TopicEvent;
 export interface Reset {
   type: "reset";
   event: "reset";
-  /** `epoch`: another incarnation · `trimmed`: away for too long · `ahead` · `user`: the token names another. */
+  /** `epoch`: another incarnation · `trimmed`: away for too long · `ahead` · `user`: the token names
+   *  another. */
   reason: string;
   /** The topic whose history it was; absent for the user's own. */
   topic?: string;

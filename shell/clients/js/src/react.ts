@@ -75,8 +75,9 @@ class Store {
 const never = () => () => {};
 const nothing = () => NOTHING;
 
-/** Connects while the component is mounted, and shows every run, from the oldest that is kept unless `from` says
- *  otherwise. A new connection is made when `url` or `device` changes; a token that changes belongs in a callback. */
+/** Connects while the component is mounted, and shows every run, from the oldest that is kept unless
+ *  `from` says  otherwise. A new connection is made when `url` or `device` changes; a token that changes
+ *  belongs in a callback. */
 export function useRuncast(options: Options): Runcast {
   const [made, setMade] = useState<{ client: Client; store: Store }>();
   useEffect(() => {
@@ -84,7 +85,11 @@ export function useRuncast(options: Options): Runcast {
     setMade({ client, store: new Store(client) });
     return () => client.close();
   }, [String(options.url), options.device]);
-  const { state, runs } = useSyncExternalStore(made?.store.subscribe ?? never, made?.store.seen ?? nothing, nothing);
+  const { state, runs } = useSyncExternalStore(
+    made?.store.subscribe ?? never,
+    made?.store.seen ?? nothing,
+    nothing,
+  );
   const client = made?.client;
   const run = useCallback(
     (request: RunRequest) => {

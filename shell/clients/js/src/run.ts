@@ -18,7 +18,8 @@ export class Run implements AsyncIterable<RunEvent | Reset> {
   id: string | undefined;
   /** Resolved when the run is durable, rejected when it was refused. */
   readonly accepted: Promise<Accepted>;
-  /** Resolved with the run's end, however it ended; rejected when it was refused, or the client cannot learn it. */
+  /** Resolved with the run's end, however it ended; rejected when it was refused, or the client cannot
+   *  learn it. */
   readonly done: Promise<End>;
 
   #resolve!: (end: End) => void;

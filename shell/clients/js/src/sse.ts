@@ -126,7 +126,13 @@ class EventStream implements Transport {
     const where = route(message);
     if (!where) {
       const text = `${type} needs a WebSocket, and there is none`;
-      return this.wire.message({ type: "error", of: type, id: id!, code: "websocket_required", message: text });
+      return this.wire.message({
+        type: "error",
+        of: type,
+        id: id!,
+        code: "websocket_required",
+        message: text,
+      });
     }
     const headers: Record<string, string> = { "content-type": "application/json" };
     if (key) headers["idempotency-key"] = String(key);

@@ -44,7 +44,16 @@ describe("the client", () => {
   async function ask(connection) {
     const run = client.run({ agent: "echo", input: 1 });
     const { id, key } = await heard(connection);
-    connection.send({ type: "accepted", id, key, run: RUN, thread: "t", position: 0, ahead: 0, duplicate: false });
+    connection.send({
+      type: "accepted",
+      id,
+      key,
+      run: RUN,
+      thread: "t",
+      position: 0,
+      ahead: 0,
+      duplicate: false,
+    });
     await run.accepted;
     return run;
   }
@@ -111,9 +120,12 @@ describe("the client", () => {
     for (let seq = 1; seq <= 1100; seq += 1) event(seq);
     end(1101);
     assert.equal((await run.done).status, "ok");
-    await assert.rejects(async () => {
-      for await (const _ of run);
-    }, { code: "not_read" });
+    await assert.rejects(
+      async () => {
+        for await (const _ of run);
+      },
+      { code: "not_read" },
+    );
   });
 
   test("deltas are acknowledged together", async () => {
@@ -140,7 +152,14 @@ describe("the client", () => {
     const connection = await meet();
     const run = client.run({ agent: "echo", input: 1 });
     const { id, key } = await heard(connection);
-    connection.send({ type: "error", of: "run", id, code: "draining", message: "going down", temporary: true });
+    connection.send({
+      type: "error",
+      of: "run",
+      id,
+      code: "draining",
+      message: "going down",
+      temporary: true,
+    });
     connection.close(4400);
     const next = await meet();
     const again = await heard(next);

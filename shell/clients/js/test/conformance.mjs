@@ -60,7 +60,12 @@ class Script {
 
   #situation() {
     const { state } = this.client ?? {};
-    return JSON.stringify({ state, heard: this.server.current?.heard, seen: this.seen, handling: this.handling });
+    return JSON.stringify({
+      state,
+      heard: this.server.current?.heard,
+      seen: this.seen,
+      handling: this.handling,
+    });
   }
 
   async #atTheEnd() {
@@ -75,7 +80,9 @@ class Script {
 
   #checkAck({ seq, topic = "" }) {
     if (this.viewer) this.faults.push("a viewer acknowledged");
-    if (seq > (this.processed.get(topic) ?? 0)) this.faults.push(`${seq} was acknowledged before it was processed`);
+    if (seq > (this.server.current.sent.get(topic) ?? 0)) this.faults.push(`${seq} was not sent`);
+    if (seq > (this.processed.get(topic) ?? 0))
+      this.faults.push(`${seq} was acknowledged before it was processed`);
   }
 
   /** Expected objects match those with at least their fields; see the README. */
@@ -140,6 +147,7 @@ class Script {
     connection.epoch = welcome.epoch;
     for (const { topic = "", resume } of [welcome, ...welcome.topics]) {
       if (!resume) continue;
+      connection.sent.set(topic, resume.from);
       const before = resume.status === "resumed" ? (this.processed.get(topic) ?? 0) : 0;
       this.processed.set(topic, Math.max(before, resume.from));
     }
@@ -191,6 +199,7 @@ class Script {
       this.server.current.text(text);
     },
     event(fields) {
+      this.server.current.sent.set(fields.topic ?? "", fields.seq);
       this.server.current.send(this.#fill(makeEvent(fields)));
     },
     async expect(expected) {
@@ -261,7 +270,9 @@ class Script {
       await this.#settled(this.asked.get(name).run.done, expected);
     },
     async told(expected) {
-      await this.#until(JSON.stringify(expected), () => this.told.find((told) => this.#matches(expected, told)));
+      await this.#until(JSON.stringify(expected), () =>
+        this.told.find((told) => this.#matches(expected, told)),
+      );
     },
     async waiting({ min_ms, max_ms }) {
       const { retry_ms } = await this.#until("the client waits", () => this.waiting);

@@ -6,7 +6,9 @@ import { play } from "./conformance.mjs";
 
 const cases = new URL("../../../../tests/conformance/", import.meta.url);
 
-for (const name of readdirSync(cases).filter((name) => name.endsWith(".json")).sort()) {
+for (const name of readdirSync(cases)
+  .filter((name) => name.endsWith(".json"))
+  .sort()) {
   const { about, cases: all } = JSON.parse(readFileSync(new URL(name, cases), "utf8"));
   describe(`${name}: ${about}`, () => {
     for (const script of all) test(`${script.name} (${script.rule})`, () => play(script));

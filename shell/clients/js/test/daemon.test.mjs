@@ -64,6 +64,7 @@ describe("the client and the daemon", { skip }, () => {
     const again = client.run({ agent: "echo", input: long(2000), key: "once" });
     assert.equal((await again.accepted).run, (await run.accepted).run);
     assert.ok((await again.accepted).duplicate);
+    for await (const { event } of run) if (event === "agent_started") break;
     assert.equal((await run.cancel()).state, "cancelling");
     assert.equal((await run.done).status, "cancelled");
     assert.equal((await run.cancel()).state, "ended");
@@ -83,7 +84,9 @@ describe("the client and the daemon", { skip }, () => {
       await daemon.kill();
       const offline = ({ client }) => client.state.status !== "connected";
       await eventually("both know that it is gone", () => pair.every(offline));
-      runs.push(pair[1].client.run({ agent: "echo", input: `asked in round ${round} of a daemon that is down` }));
+      runs.push(
+        pair[1].client.run({ agent: "echo", input: `asked in round ${round} of a daemon that is down` }),
+      );
       await daemon.start();
       await Promise.all(runs.map(({ done }) => done));
     }
@@ -96,7 +99,9 @@ describe("the client and the daemon", { skip }, () => {
       await eventually("the device has all", () => client.position()?.seq === all.length);
       assert.deepEqual(resets, []);
       assert.deepEqual(
-        events.flatMap(({ seq, prev = seq - 1 }) => Array.from({ length: seq - prev }, (_, at) => prev + 1 + at)),
+        events.flatMap(({ seq, prev = seq - 1 }) =>
+          Array.from({ length: seq - prev }, (_, at) => prev + 1 + at),
+        ),
         all.map(({ seq }) => seq),
         "every event once and in order",
       );
@@ -112,7 +117,10 @@ describe("the client and the daemon", { skip }, () => {
 
   test("a program that starts anew goes on where it was", async () => {
     const kept = new Map();
-    const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (name, value) => kept.set(name, value) };
+    const storage = {
+      getItem: (name) => kept.get(name) ?? null,
+      setItem: (name, value) => kept.set(name, value),
+    };
     const first = device({ storage, from: "oldest" });
     await first.client.run({ agent: "echo", input: "one" }).done;
     first.client.close();

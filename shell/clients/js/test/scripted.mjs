@@ -1,4 +1,5 @@
-// The server of the conformance cases: it does what the script says and nothing else, and keeps what it hears.
+// The server of the conformance cases: it does what the script says and nothing else, and keeps what it
+// hears.
 
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
@@ -28,6 +29,7 @@ class Connection {
   posts = []; // responses of requests that have no answer yet
   acked = new Map(); // topic ("" is the user's stream) → seq
   acks = 0;
+  sent = new Map(); // topic → up to where events were sent
   over = false;
 
   constructor(transport, token, server) {
@@ -105,7 +107,9 @@ export class ScriptedServer {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.on("close", () => (connection.over = true));
       const write = (name, data, id) =>
-        response.write(`${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`);
+        response.write(
+          `${name ? `event: ${name}\n` : ""}${id ? `id: ${id}\n` : ""}data: ${JSON.stringify(data)}\n\n`,
+        );
       connection.heard.push({
         type: "hello",
         ...Object.fromEntries(url.searchParams),

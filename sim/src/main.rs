@@ -136,6 +136,7 @@ fn jobs() -> usize {
 
 fn main() -> ExitCode {
     let began = Instant::now();
+    swarm::note_panics();
     let result = match Command::parse().what {
         What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
         What::Meta { seed, world } => swarm::meta(world, seed),
@@ -241,8 +242,6 @@ fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    // Most bugs end in an assertion somewhere: the table says so.
-    std::panic::set_hook(Box::new(|_| {}));
     let bugs = if only.is_empty() { Bug::ALL } else { only };
     let hunts = bugs::hunt_all(world, bugs, seeds, jobs, &|hunt| {
         let caught = hunt

@@ -7,6 +7,7 @@ use crate::play::{self, Play, Which};
 use crate::schedule::Micros;
 use crate::trace::Show;
 use crate::world::Summary;
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,8 +72,22 @@ pub(crate) fn judge(world: &mut dyn Play, time: Micros) -> Result<Summary, Viola
     catch_unwind(AssertUnwindSafe(|| world.finish_within(time))).unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
-        Err(Violation { at: world.summary().time, oracle: "panic", user: None, what: what.to_owned() })
+        let what = format!("{what}{}", PANICKED_AT.take());
+        Err(Violation { at: world.summary().time, oracle: "panic", user: None, what })
     })
+}
+
+thread_local! {
+    /// Where the last panic of this thread was, if that is noted.
+    static PANICKED_AT: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// From now on a panic prints nothing, and a report says where it was: on a rotten disk redb panics often, and the store is
+/// there to catch that.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICKED_AT.set(panic.location().map(|at| format!(" at {at}")).unwrap_or_default());
+    }));
 }
 
 /// Runs a seed, and if it fails once more, so that its report has the lines that led there.

@@ -98,7 +98,8 @@ enum What {
     },
     /// Let the network fail, and count the critical events that arrive (A12).
     Network {
-        /// Of a hundred pieces of traffic so many are lost, and of the time so much is cut off: one or several.
+        /// Of a hundred pieces of traffic so many are lost, and of the time so much is cut off: one or
+        /// several.
         #[arg(long, value_delimiter = ',', default_values_t = [10, 14, 50])]
         loss: Vec<u64>,
         /// N for 0..N, or A..B.

@@ -1,8 +1,9 @@
-//! A12 of REQUIREMENTS: every critical event arrives at 10 %, 14 % and 50 % network failures, and across partitions.
+//! A12 of REQUIREMENTS: every critical event arrives at 10 %, 14 % and 50 % network failures, and across
+//! partitions.
 //!
-//! The worlds are those of the swarm with a network that fails so often: of all traffic so many pieces in a hundred are
-//! lost, and each zone is cut off for so many hundredths of the time. Daemon and disk are left alone, since the swarm
-//! is there for them.
+//! The worlds are those of the swarm with a network that fails so often: of all traffic so many pieces in a
+//! hundred are lost, and each zone is cut off for so many hundredths of the time. Daemon and disk are left
+//! alone, since the swarm is there for them.
 
 use crate::dice::Dice;
 use crate::faults::Fault;

@@ -82,8 +82,8 @@ thread_local! {
     static PANICKED_AT: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// From now on a panic prints nothing, and a report says where it was: on a rotten disk redb panics often, and the store is
-/// there to catch that.
+/// From now on a panic prints nothing, and a report says where it was: on a rotten disk redb panics often,
+/// and the store is there to catch that.
 pub fn note_panics() {
     std::panic::set_hook(Box::new(|panic| {
         PANICKED_AT.set(panic.location().map(|at| format!(" at {at}")).unwrap_or_default());

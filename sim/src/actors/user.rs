@@ -59,7 +59,8 @@ pub struct Device {
     reader: Reader,
     /// What the application has: incarnation and seq.
     has: Option<(String, u64)>,
-    /// What its application has been given, without a gap each: incarnation, the seq before the first, the last.
+    /// What its application has been given, without a gap each: incarnation, the seq before the first, the
+    /// last.
     spans: Vec<(String, u64, u64)>,
     /// Critical events that it has got, each once.
     critical: u64,

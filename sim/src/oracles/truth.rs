@@ -297,7 +297,8 @@ impl Default for StreamTruth {
     }
 }
 
-/// Whether an event counts for delivery (PROTOCOL §1): a delta may be joined with others, and progress is only told.
+/// Whether an event counts for delivery (PROTOCOL §1): a delta may be joined with others, and progress is
+/// only told.
 pub fn is_critical(kind: &str) -> bool {
     !matches!(kind, "agent_thinking" | "agent_output") && !kind.ends_with("_progress")
 }

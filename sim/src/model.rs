@@ -43,7 +43,7 @@ pub struct Model {
     active_per_user: usize,
     conns: BTreeMap<ConnId, Line>,
     runs: BTreeMap<String, Run>,
-    /// Runs that have ended and that the core no longer has: their last message may yet be acknowledged again.
+    /// Runs that have ended and that the core no longer has: their last message may yet be acknowledged.
     forgotten: BTreeSet<String>,
     /// By user.
     logs: BTreeMap<String, Log>,

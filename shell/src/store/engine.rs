@@ -78,8 +78,8 @@ impl Engine {
 
 impl Drop for Engine {
     /// Closing makes durable what was folded, where redb is whole. Where it is not, the journal still says it
-    /// all, and nothing is written: redb may panic over a damaged page, and once more while that unwinds, which
-    /// would end the process. It leaves the disk alone when it is dropped by an unwinding thread.
+    /// all, and nothing is written: redb may panic over a damaged page, and once more while that unwinds,
+    /// which would end the process. It leaves the disk alone when it is dropped by an unwinding thread.
     fn drop(&mut self) {
         let db = self.db.take();
         let is_suspect = self.is_suspect();

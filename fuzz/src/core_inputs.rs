@@ -146,10 +146,9 @@ fn hello(outside: &Outside, choices: &mut Choices<'_>, is_worker: bool, token: O
             named.map(|(run, attempt)| format!(r#"{{"run":"{run}","attempt":{attempt}}}"#)).collect();
         let retryable = choice & 32 != 0;
         let agents = if choice & 16 == 0 { r#"{"agent":"files"},"# } else { "" };
-        return format!(
-            r#"{{"type":"hello","worker":"{name}"{token},"agents":[{agents}{{"agent":"echo","slots":{slots},"retryable":{retryable}}}],"runs":[{}]}}"#,
-            runs.join(",")
-        );
+        let echo = format!(r#"{{"agent":"echo","slots":{slots},"retryable":{retryable}}}"#);
+        let (agents, runs) = (format!(r#""agents":[{agents}{echo}]"#), runs.join(","));
+        return format!(r#"{{"type":"hello","worker":"{name}"{token},{agents},"runs":[{runs}]}}"#);
     }
     let from = match choice & 7 {
         0 | 1 => String::new(),

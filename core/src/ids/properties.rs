@@ -5,15 +5,23 @@ use alloc::format;
 use alloc::string::String;
 use proptest::prelude::*;
 
+/// All names, as a pattern.
+const NAMES: &str = "[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}";
+
+/// Names, almost names, and anything else.
+fn texts() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[ -~]{0,140}", "[a-z_]{120,140}"]
+}
+
 proptest! {
     #[test]
-    fn a_name_of_the_alphabet_is_kept_as_it_is(name in "[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}") {
+    fn a_name_of_the_alphabet_is_kept_as_it_is(name in NAMES) {
         let thread = Thread::parse(&name).expect("a name");
         prop_assert_eq!(thread.as_str(), &name);
     }
 
     #[test]
-    fn any_text_is_a_name_or_breaks_the_rule(text in prop_oneof![any::<String>(), "[ -~]{0,140}", "[a-z_]{120,140}"]) {
+    fn any_text_is_a_name_or_breaks_the_rule(text in texts()) {
         let letters = text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.:@-".contains(letter));
         let is_begun = text.starts_with(|first: char| first.is_ascii_alphanumeric());
         let is_name = letters && is_begun && text.len() <= NAME_BYTES;
@@ -24,7 +32,7 @@ proptest! {
     }
 
     #[test]
-    fn a_runs_id_tells_its_thread_and_its_number(name in "[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}", random in any::<u32>()) {
+    fn a_runs_id_tells_its_thread_and_its_number(name in NAMES, random in any::<u32>()) {
         let thread = Thread::parse(&name).expect("a name");
         let run = RunId::new(&thread, random);
         prop_assert_eq!(RunId::parse(run.as_str()), Some(run.clone()), "it is one that is taken");

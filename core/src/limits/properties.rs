@@ -27,13 +27,17 @@ proptest! {
         for (first, since) in fine.iter().enumerate() {
             for (last, until) in fine.iter().enumerate().skip(first) {
                 let allowed = limits.burst + until.since(*since).0 / every;
-                prop_assert!(((last - first) as u64) < allowed, "{} in {:?}", last - first + 1, until.since(*since));
+                let count = (last - first) as u64 + 1;
+                prop_assert!(count <= allowed, "{count} from {since:?} to {until:?}");
             }
         }
     }
 
     #[test]
-    fn whoever_keeps_to_the_rate_is_never_refused(limits in limits(), late in prop::collection::vec(0..5_000u64, 1..400)) {
+    fn whoever_keeps_to_the_rate_is_never_refused(
+        limits in limits(),
+        late in prop::collection::vec(0..5_000u64, 1..400),
+    ) {
         let (mut rate, mut now) = (Rate::default(), Mono(0));
         let every = 1_000_000 / limits.messages_per_second;
         for late in late {

@@ -122,7 +122,10 @@ proptest! {
 
     #[test]
     fn a_connection_begins_within_the_stream_and_where_it_asked_if_it_can(
-        steps in steps(), seq in 0..4_000u64, device in prop::option::of(0..4_000u64), live_back in prop::option::of(0..200u64),
+        steps in steps(),
+        seq in 0..4_000u64,
+        device in prop::option::of(0..4_000u64),
+        live_back in prop::option::of(0..200u64),
         is_same_epoch in any::<bool>(),
     ) {
         let mut log = Log::new();

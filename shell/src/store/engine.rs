@@ -7,8 +7,9 @@ use super::overlay::{JournalRow, Overlay};
 use crate::disk::Disk;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use runcast_core::record::RowKey;
+use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// Number of a group commit -> its records.
@@ -29,6 +30,8 @@ pub(super) struct Engine {
     /// Only `Drop` takes it out.
     db: Option<Database>,
     faults: Faults,
+    /// redb has met damage: what it holds in memory is not to be trusted, and not to be written.
+    is_suspect: Cell<bool>,
 }
 
 impl Engine {
@@ -36,17 +39,31 @@ impl Engine {
     pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Overlay), OpenError> {
         let backend = Backend::open(disk)?;
         let faults = backend.faults();
-        let opened = guarded(|| {
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
+        let typed = |error| OpenError::of(error, faults.take());
+        let db = guarded(|| Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?));
+        let (db, is_suspect) = (Some(db.map_err(typed)?), Cell::new(true));
+        let engine = Self { db, faults: faults.clone(), is_suspect };
+        let overlay = guarded(|| {
+            let db = engine.db().ok_or(redb::Error::DatabaseClosed)?;
             // A table that is missing beside others is damage, not a new store.
             if db.begin_read()?.list_tables()?.next().is_none() {
-                create_tables(&db)?;
+                create_tables(db)?;
             }
-            let overlay = read_journal(&db)?;
-            Ok((db, overlay))
+            read_journal(db)
         });
-        let (db, overlay) = opened.map_err(|error| OpenError::of(error, faults.take()))?;
-        Ok((Self { db: Some(db), faults }, overlay))
+        let overlay = overlay.map_err(typed)?;
+        engine.is_suspect.set(false);
+        Ok((engine, overlay))
+    }
+
+    /// redb has failed, or met damage.
+    pub(super) fn suspect(&self) {
+        self.is_suspect.set(true);
+    }
+
+    /// Whether it has, and may be of no use until it is opened again.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.is_suspect.get()
     }
 
     pub(super) fn db(&self) -> Option<&Database> {
@@ -61,11 +78,16 @@ impl Engine {
 
 impl Drop for Engine {
     /// Closing makes durable what was folded, where redb is whole. Where it is not, the journal still says it
-    /// all.
+    /// all, and nothing is written: redb may panic over a damaged page, and once more while that unwinds,
+    /// which would end the process. It leaves the disk alone when it is dropped by an unwinding thread.
     fn drop(&mut self) {
         let db = self.db.take();
-        let closed = guarded(|| {
-            drop(db);
+        let is_suspect = self.is_suspect();
+        let closed = guarded(move || {
+            let _closes = db;
+            if is_suspect {
+                resume_unwind(Box::new("given up"));
+            }
             Ok(())
         });
         closed.unwrap_or_default();

@@ -25,7 +25,6 @@ use redb::Database;
 use runcast_core::ids::AppendId;
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -46,8 +45,6 @@ pub struct Store {
     next: u64,
     /// The seq of the newest event of streams written lately.
     ends: BTreeMap<StreamKey, u64>,
-    /// redb met damage while it answered a question, and may be of no use until it is opened again.
-    suspect: Cell<bool>,
     planted: Planted,
 }
 
@@ -130,7 +127,6 @@ impl Store {
             overlay,
             next,
             ends: BTreeMap::new(),
-            suspect: Cell::new(false),
             planted: Planted::default(),
         };
         let image = store.read(query::image).map_err(|error| store.open_error(error))?;
@@ -255,19 +251,21 @@ impl Store {
     ) -> Result<T, redb::Error> {
         let result = guarded(|| work(self.engine()?, &self.overlay));
         if result.is_err() {
-            self.suspect.set(true);
+            self.engine.iter().for_each(Engine::suspect);
         }
         result
     }
 
     /// Opens redb again if it met something while reading that it does not get over by itself.
     fn make_ready(&mut self) -> Result<(), CommitError> {
-        if self.suspect.replace(false) { self.reopen() } else { Ok(()) }
+        let is_suspect = self.engine.as_ref().is_some_and(Engine::is_suspect);
+        if is_suspect { self.reopen() } else { Ok(()) }
     }
 
     /// Turns redb's outcome into ours, and makes the store usable again after a full disk.
     fn settle(&mut self, result: Result<(), redb::Error>) -> Result<(), CommitError> {
         let Err(error) = result else { return Ok(()) };
+        self.engine.iter().for_each(Engine::suspect);
         let fault = self.engine.as_ref().and_then(|engine| engine.fault());
         if let Some(Fault { operation: Operation::Write, error }) = &fault
             && is_full(error.kind())

@@ -48,7 +48,7 @@ fn among_others(seed: u64) -> Plan {
 
 fn slowest_ms(plan: Plan) -> u64 {
     let mut world = World::new(plan, Show::Hash);
-    world.step_through(15 * SECOND).unwrap();
+    world.step_through(15 * SECOND).expect("all promises are kept meanwhile");
     let device = world.device(0, 0);
     assert!(device.position() > 100, "it was busy: {}", device.position());
     device.slowest_ms()

@@ -64,6 +64,8 @@ pub struct Device {
     spans: Vec<(String, u64, u64)>,
     /// Critical events that it has got, each once.
     critical: u64,
+    /// The longest time from an event's being written to its arrival, in milliseconds.
+    slowest_ms: u64,
     /// A `welcome` has named this device: the daemon must know it from then on.
     is_known: bool,
     /// The furthest position that the daemon may have for this device.
@@ -101,6 +103,7 @@ impl Device {
             has: None,
             spans: Vec::new(),
             critical: 0,
+            slowest_ms: 0,
             is_known: false,
             told: 0,
             acked: 0,
@@ -135,6 +138,11 @@ impl Device {
             truth.stream(self.user, epoch).map_or(0, |log| log.critical_between(*from, *to))
         };
         (self.spans.iter().map(owed).sum(), self.critical)
+    }
+
+    /// The longest time from an event's being written to its arrival here, in milliseconds.
+    pub fn slowest_ms(&self) -> u64 {
+        self.slowest_ms
     }
 
     /// Whether it is connected and welcome.
@@ -432,6 +440,7 @@ impl Device {
         match self.reader.event(seq, said.redelivery) {
             Ok(true) if seq > has => {
                 self.has = Some((epoch, seq));
+                self.slowest_ms = self.slowest_ms.max(ctx.wall.saturating_sub(said.ts.unwrap_or(ctx.wall)));
                 self.critical += u64::from(is_critical(said.event.as_deref().unwrap_or_default()));
                 if let Some((_, _, last)) = self.spans.last_mut() {
                     *last = seq;

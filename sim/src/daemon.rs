@@ -122,6 +122,11 @@ impl Daemon {
     /// Keeps the process from running until then.
     pub fn stall(&mut self, until: Micros) {
         self.stalled_until = until;
+        let now = self.schedule.now();
+        if until <= now && self.is_up() {
+            // It was to sleep on, and nothing may wake it.
+            self.plan_turn(now + TURN);
+        }
     }
 
     /// The disk.

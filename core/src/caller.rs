@@ -59,7 +59,8 @@ impl Core {
         Some(Caller { conn, identity, device, form: Form::Message(id) })
     }
 
-    /// A run in memory, if this caller may see it. One that it may not see is looked up as if there were none.
+    /// A run in memory, if this caller may see it. One that it may not see is looked up as if there were
+    /// none.
     pub(crate) fn run_for(&self, caller: &Caller, run: &RunId) -> Option<RunOf> {
         let of = self.run_of(run)?;
         let state = self.users.get(&of.user)?.runs.get(run)?;

@@ -29,8 +29,8 @@ pub enum Effect {
         /// The answer.
         response: Response,
     },
-    /// Read the body of the request, so many bytes; answered by `Body`. Only after a `Request` whose head told
-    /// that length.
+    /// Read the body of the request, so many bytes; answered by `Body`. Only after a `Request` whose head
+    /// told that length.
     Body {
         /// On which connection.
         conn: ConnId,

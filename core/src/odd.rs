@@ -1,5 +1,6 @@
-//! Odd choices: legal ones that a healthy daemon hardly ever makes, made by chance where the configuration's mask says so. The
-//! simulator sees the paths behind them; nothing else sets the mask, and without it nothing is ever drawn.
+//! Odd choices: legal ones that a healthy daemon hardly ever makes, made by chance where the configuration's
+//! mask says so. The simulator sees the paths behind them; nothing else sets the mask, and without it nothing
+//! is ever drawn.
 
 use crate::Core;
 

@@ -2,8 +2,8 @@
 //!
 //! Users take turns; within a user runs go by rank: the time at which they came, later by a fixed while for
 //! each lower priority, so that a low one is overtaken only by what comes soon after it. A thread's runs go
-//! one at a time, in the order in which they came. A run that cannot start now (its thread, its user or its agent's workers are busy) lets others pass and
-//! keeps its place.
+//! one at a time, in the order in which they came. A run that cannot start now (its thread, its user or its
+//! agent's workers are busy) lets others pass and keeps its place.
 
 use crate::Core;
 use crate::context::{Context, RunOf};

@@ -398,7 +398,8 @@ impl Core {
         self.send(conn, text(about("withdraw", &attempt)), out);
     }
 
-    /// Where a worker can be told of its runs: nowhere before its `welcome`, which comes first and says it all.
+    /// Where a worker can be told of its runs: nowhere before its `welcome`, which comes first and says it
+    /// all.
     pub(crate) fn line_to(&self, key: &WorkerKey) -> Option<ConnId> {
         let conn = self.workers.get(key)?.conn?;
         self.conns.get(&conn).is_some_and(|conn| conn.is_welcome()).then_some(conn)

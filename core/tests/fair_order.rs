@@ -1,5 +1,5 @@
-//! Fair order (PROTOCOL §5), seen from outside: threads in order, users in turn, limits held, whatever is asked when
-//! and whichever run ends first.
+//! Fair order (PROTOCOL §5), seen from outside: threads in order, users in turn, limits held, whatever is
+//! asked when and whichever run ends first.
 
 use proptest::prelude::*;
 use runcast_core::Core;

@@ -4,7 +4,8 @@
 
 use std::panic::{catch_unwind, set_hook};
 
-// libFuzzer's own hook would end the process at the panics of redb over damaged pages, which the store catches.
+// libFuzzer's own hook would end the process at the panics of redb over damaged pages, which the store
+// catches.
 libfuzzer_sys::fuzz_target!(
     init: set_hook(Box::new(|_| {})),
     |data: &[u8]| {

@@ -1,5 +1,5 @@
-//! A fuzzer's bytes as a source of choices: one byte for each where it can be, so that a changed byte is a changed
-//! choice and seeds can be written by hand. When the bytes are used up every choice is the first.
+//! A fuzzer's bytes as a source of choices: one byte for each where it can be, so that a changed byte is a
+//! changed choice and seeds can be written by hand. When the bytes are used up every choice is the first.
 
 /// Bytes that are used up from the front.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! Any bytes in any pieces, heads and frames: a connection never panics, never takes more than it may, writes only what
-//! a server may, and hears the same however the bytes were cut.
+//! Any bytes in any pieces, heads and frames: a connection never panics, never takes more than it may, writes
+//! only what a server may, and hears the same however the bytes were cut.
 
 use crate::choices::Choices;
 use crate::pipe::Pipe;
@@ -19,8 +19,8 @@ const PIECES: usize = 64;
 const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// The first byte says whether an upgrade comes before, the second how much the peer takes in each turn; then a count
-/// and that many lengths, and the bytes.
+/// The first byte says whether an upgrade comes before, the second how much the peer takes in each turn; then
+/// a count and that many lengths, and the bytes.
 pub fn target(data: &[u8]) {
     let mut choices = Choices::new(data);
     let is_upgraded = choices.byte() % 2 == 1;

@@ -1,5 +1,5 @@
-//! Operations on live connections and runs, in any order: users, workers, the store, the clock and restarts. The model
-//! (O21) and the core's own invariants are asked after every input.
+//! Operations on live connections and runs, in any order: users, workers, the store, the clock and restarts.
+//! The model (O21) and the core's own invariants are asked after every input.
 
 use crate::choices::Choices;
 use crate::outside::Outside;
@@ -53,6 +53,10 @@ fn config(choice: u8) -> Config {
         config.store.events_per_user = 70;
         config.store.events_per_run = 6;
         config.store.devices_per_user = 1;
+    }
+    if choice & 32 != 0 {
+        // Odd but legal choices, at every site that has one.
+        config.odd = !0;
     }
     if choice & 16 == 0 {
         let agent = Agent::parse("echo").expect("a name");

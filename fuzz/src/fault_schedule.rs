@@ -1,5 +1,5 @@
-//! Bytes as faults for five simulated seconds of a small world: every oracle is asked, and once all is healed it must
-//! come to rest.
+//! Bytes as faults for five simulated seconds of a small world: every oracle is asked, and once all is healed
+//! it must come to rest.
 
 use crate::choices::Choices;
 use runcast_sim::faults::Fault;
@@ -14,8 +14,8 @@ const FAULTS_UNTIL: Micros = 5 * SECOND;
 /// Faults, at most.
 const FAULTS: usize = 40;
 
-/// The first byte is the seed of everything but the faults, the second changes the cast; then come faults: when, what,
-/// and how much.
+/// The first byte is the seed of everything but the faults, the second changes the cast; then come faults:
+/// when, what, and how much.
 pub fn target(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut plan = plan(choices.byte(), choices.byte());

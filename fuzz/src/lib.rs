@@ -1,8 +1,8 @@
-//! Nonsense for the parts of Runcast that read what strangers send: each module is a fuzz target, a plain function over
-//! bytes that panics when something is wrong.
+//! Nonsense for the parts of Runcast that read what strangers send: each module is a fuzz target, a plain
+//! function over bytes that panics when something is wrong.
 //!
-//! `cargo test -p runcast-fuzz` replays `seeds/` through them on stable Rust; libFuzzer grows inputs for them through
-//! the thin programs under `fuzz_targets/` (README.md says how).
+//! `cargo test -p runcast-fuzz` replays `seeds/` through them on stable Rust; libFuzzer grows inputs for them
+//! through the thin programs under `fuzz_targets/` (README.md says how).
 
 pub mod choices;
 pub mod conn_bytes;

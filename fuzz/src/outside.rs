@@ -1,5 +1,5 @@
-//! Everything around the core, in memory: connections, tokens, clock and store, moved one step at a time; and beside
-//! the core the model, asked after every input.
+//! Everything around the core, in memory: connections, tokens, clock and store, moved one step at a time; and
+//! beside the core the model, asked after every input.
 
 use crate::memory::Memory;
 use runcast_core::Core;
@@ -37,7 +37,8 @@ pub(crate) struct Outside {
     pub(crate) runs: Vec<(String, u64)>,
     /// How often the core was opened.
     lives: u8,
-    /// What went in and what came out lately: what a finding is read by. Not kept where it would slow the fuzzer.
+    /// What went in and what came out lately: what a finding is read by. Not kept where it would slow the
+    /// fuzzer.
     history: VecDeque<String>,
 }
 

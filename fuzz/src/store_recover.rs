@@ -1,5 +1,5 @@
-//! Arbitrary bytes and damaged stores: opening one never panics, does the same a second time, and never gives out what
-//! was not put in.
+//! Arbitrary bytes and damaged stores: opening one never panics, does the same a second time, and never gives
+//! out what was not put in.
 
 use crate::choices::Choices;
 use bytes::Bytes;
@@ -17,8 +17,8 @@ const STREAMS: [&str; 2] = ["u:e-1:ann", "u:e-2:bob"];
 /// What is read and written of the disk at once.
 const BLOCK: u64 = 4096;
 
-/// An even first byte: the rest is the disk. An odd one: a script that fills a store, after a count of its bytes, and
-/// then changes of its bytes.
+/// An even first byte: the rest is the disk. An odd one: a script that fills a store, after a count of its
+/// bytes, and then changes of its bytes.
 pub fn target(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut truth = Truth::default();

@@ -1,5 +1,5 @@
-//! Any text as a message of a user or a worker: reading it never panics, what was read means the same when it is written
-//! and read again, and a refusal stays short however long the message was.
+//! Any text as a message of a user or a worker: reading it never panics, what was read means the same when it
+//! is written and read again, and a refusal stays short however long the message was.
 
 use runcast_core::ids::{RunId, Thread};
 use runcast_core::time::WallMs;
@@ -42,7 +42,8 @@ fn of_user(text: &str) {
     }
 }
 
-/// A run, written again from what was read, and in another order: the same run, and the same request to a key.
+/// A run, written again from what was read, and in another order: the same run, and the same request to a
+/// key.
 fn asked(text: &str, id: Option<&str>, ask: &Ask) {
     let raw = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("JSON is UTF-8");
     let written = Object::message("run")

@@ -30,8 +30,8 @@ const ANSWER: Span = Span::secs(30);
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
 
-/// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it; production has
-/// none, which costs nothing.
+/// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it;
+/// production has none, which costs nothing.
 pub trait Witness {
     /// An input is about to be handled.
     fn before(&mut self, core: &Core, now: Now, input: &Input<'_>);

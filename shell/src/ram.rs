@@ -1,5 +1,5 @@
-//! A disk in memory, for tests: it knows what was synced, can be full, and can break. It is locked for one operation
-//! only, in which nothing waits: an explorer of schedules may stand above it.
+//! A disk in memory, for tests: it knows what was synced, can be full, and can break. It is locked for one
+//! operation only, in which nothing waits: an explorer of schedules may stand above it.
 
 use crate::disk::Disk;
 use std::io;

@@ -1,5 +1,5 @@
-//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams and a simulated disk;
-//! killed and started again as the faults want it.
+//! The daemon in the simulated world: the real pump around the real core and store, over simulated streams
+//! and a simulated disk; killed and started again as the faults want it.
 
 use crate::carrier::Socket;
 use crate::dice::Dice;
@@ -122,10 +122,9 @@ impl Daemon {
     /// Keeps the process from running until then.
     pub fn stall(&mut self, until: Micros) {
         self.stalled_until = until;
-        let now = self.schedule.now();
-        if until <= now && self.is_up() {
-            // It was to sleep on, and nothing may wake it.
-            self.plan_turn(now + TURN);
+        if self.pump.is_some() && until <= self.schedule.now() {
+            // It goes on at once, not when it would have gone on.
+            self.plan_turn(self.schedule.now() + TURN);
         }
     }
 
@@ -139,8 +138,8 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While the store takes nothing nobody can tell: an end that
-    /// waits for it is shown to nobody.
+    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While
+    /// the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
     pub fn active(&mut self) -> BTreeMap<String, bool> {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();

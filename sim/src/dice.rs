@@ -1,5 +1,5 @@
-//! All chance in the simulator: one ChaCha8 stream per owner, each derived from the seed and the owner's name,
-//! so that one actor's choices do not move another's.
+//! All chance in the simulator: one ChaCha8 stream per owner, each derived from the seed and the owner's
+//! name, so that one actor's choices do not move another's.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};

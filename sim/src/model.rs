@@ -1,9 +1,9 @@
 //! O21: what the core may do, once more, in maps and lists: for all promises of PROTOCOL §2 at once.
 //!
-//! Fed with the core's inputs and effects, it follows every run through its states and every connection through its
-//! stream. It has no timers and makes no choices: when something happens is the core's business, whether it may is
-//! judged here, and after each step the core must show the state that follows. From before the core was opened it knows
-//! only what the image, and answers of the store, say.
+//! Fed with the core's inputs and effects, it follows every run through its states and every connection
+//! through its stream. It has no timers and makes no choices: when something happens is the core's business,
+//! whether it may is judged here, and after each step the core must show the state that follows. From before
+//! the core was opened it knows only what the image, and answers of the store, say.
 
 macro_rules! must {
     ($holds:expr, $($what:tt)+) => { if !$holds { return Err(format!($($what)+)); } };
@@ -302,7 +302,8 @@ impl Model {
         }
         let (is_blind, step) = (self.is_blind, self.steps);
         let run = self.run(said)?;
-        // Of the rows that one step writes only the last is kept, where the first was: it may be ahead of events.
+        // Of the rows that one step writes only the last is kept, where the first was: it may be ahead of
+        // events.
         let is_ahead = run.changed_at == step;
         run.changed_at = step;
         must!(run.user == user && run.state < State::Ending, "{}'s run is {:?}", run.user, run.state);

@@ -1,9 +1,9 @@
 //! The network: duplex byte pipes between clients and the daemon's machine, in virtual time.
 //!
-//! A pipe behaves like a TCP connection whose ends are watched edge-triggered: an end is woken only when something
-//! changes after it was told `WouldBlock` (and when the connection breaks), so a loop that forgets to drain a
-//! socket hangs here as it would there. Bytes take time, wait while the way is blocked, and come in order or not
-//! at all.
+//! A pipe behaves like a TCP connection whose ends are watched edge-triggered: an end is woken only when
+//! something changes after it was told `WouldBlock` (and when the connection breaks), so a loop that forgets
+//! to drain a socket hangs here as it would there. Bytes take time, wait while the way is blocked, and come
+//! in order or not at all.
 
 use crate::carrier::{Carrier, Socket};
 use crate::dice::Dice;
@@ -268,8 +268,8 @@ impl Net {
         self.0.borrow_mut().slowness = factor;
     }
 
-    /// Of 100 pieces of traffic so many are lost from now on. What is lost is sent again, later each time, as TCP does; what
-    /// is lost too often breaks its connection.
+    /// Of 100 pieces of traffic so many are lost from now on. What is lost is sent again, later each time, as
+    /// TCP does; what is lost too often breaks its connection.
     pub fn set_loss(&self, percent: u64) {
         self.0.borrow_mut().loss = percent;
     }
@@ -335,7 +335,8 @@ impl State {
         latency + self.dice.below(latency / 5 + 1)
     }
 
-    /// How much later something comes because it is lost on its way and sent again; `None` if that is given up.
+    /// How much later something comes because it is lost on its way and sent again; `None` if that is given
+    /// up.
     fn lose(&mut self, latency: Micros) -> Option<Micros> {
         let (mut later, mut wait) = (0, RESEND_AFTER.max(3 * latency));
         for _ in 0..RESENDS {

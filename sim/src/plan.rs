@@ -1,7 +1,7 @@
 //! What a seed means: the whole cast of a world and all that goes wrong, drawn before it begins.
 //!
-//! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written to a file
-//! and played again.
+//! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written
+//! to a file and played again.
 
 use crate::bugs;
 use crate::dice::Dice;

@@ -1,4 +1,5 @@
-//! A message as an observer reads it: every field that any message may have, without judging which belong together.
+//! A message as an observer reads it: every field that any message may have, without judging which belong
+//! together.
 //!
 //! Deliberately not the daemon's own codec: a mistake there must not be mirrored here.
 
@@ -174,7 +175,8 @@ impl<'a> Said<'a> {
         field.ok_or_else(|| format!("`{name}` is missing"))
     }
 
-    /// What this event says, as a number: equal for every delivery of the same event, marked as a retry or not.
+    /// What this event says, as a number: equal for every delivery of the same event, marked as a retry or
+    /// not.
     pub fn content(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.seq, self.ts, &self.thread, &self.run, self.attempt, &self.event).hash(&mut hasher);

@@ -1,5 +1,5 @@
-//! Makes a failing plan small: leaves out faults and actors, and tames those that stay, as long as the same oracle still
-//! fails. What is left is the story of the bug.
+//! Makes a failing plan small: leaves out faults and actors, and tames those that stay, as long as the same
+//! oracle still fails. What is left is the story of the bug.
 
 use crate::oracles::Violation;
 use crate::plan::{Habit, Network, Plan, WorkerPlan};

@@ -1,8 +1,9 @@
-//! The real store, on a simulated disk, at the pace of virtual time: what the storage thread is to production.
+//! The real store, on a simulated disk, at the pace of virtual time: what the storage thread is to
+//! production.
 //!
-//! One job at a time, as there: all appends that wait become one commit, then questions are answered, then the journal
-//! is folded. A commit takes effect at the beginning or at the end of its time, by chance, so that a crash falls before,
-//! after, or (with the power) into the middle of it.
+//! One job at a time, as there: all appends that wait become one commit, then questions are answered, then
+//! the journal is folded. A commit takes effect at the beginning or at the end of its time, by chance, so
+//! that a crash falls before, after, or (with the power) into the middle of it.
 
 use crate::dice::Dice;
 use crate::faults::Moment;

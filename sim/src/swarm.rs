@@ -97,8 +97,8 @@ pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
     })
 }
 
-/// O20: runs a seed twice, and compares everything that happened. The second time all that comes to the core is written
-/// down, and has to have the same effects in a fresh one.
+/// O20: runs a seed twice, and compares everything that happened. The second time all that comes to the core
+/// is written down, and has to have the same effects in a fresh one.
 ///
 /// # Errors
 /// What the seed broke, or that it did not happen the same way twice.

@@ -1,7 +1,7 @@
 //! What happened in a world, a line for each decoded message, fault and commit.
 //!
-//! The hash over all lines is what "the same seed, the same world" means (O20). It is taken of messages as they were
-//! decoded: the bytes of a client's frames are masked with numbers from the operating system.
+//! The hash over all lines is what "the same seed, the same world" means (O20). It is taken of messages as
+//! they were decoded: the bytes of a client's frames are masked with numbers from the operating system.
 
 use crate::schedule::{Micros, Schedule};
 use std::cell::RefCell;

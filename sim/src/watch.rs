@@ -1,6 +1,6 @@
-//! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an exact time, so
-//! this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17), where the
-//! model stands beside the core (O21), and where a run of the daemon is written down for O20.
+//! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
+//! exact time, so this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17),
+//! where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
@@ -224,7 +224,8 @@ impl Watch {
         }
     }
 
-    /// Takes in what was acknowledged in a step: after its effects, since what is acknowledged is not sent again.
+    /// Takes in what was acknowledged in a step: after its effects, since what is acknowledged is not sent
+    /// again.
     fn sync(&mut self, core: &Core) {
         let mono = self.now.mono;
         let sync = |conn: ConnId, line: &mut Line| {

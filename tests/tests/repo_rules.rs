@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
+const LINE_CHARS: usize = 110;
 
 /// All Rust files below a directory of the repository, with their paths from its root.
 fn sources(below: &str) -> Vec<(String, String)> {
@@ -69,6 +70,19 @@ fn no_function_is_longer_than_a_screen() {
 fn begins_function(line: &str) -> bool {
     let mut words = line.trim_start().split(' ');
     words.by_ref().find(|word| !matches!(*word, "pub" | "pub(crate)" | "pub(super)" | "const")) == Some("fn")
+}
+
+#[test]
+fn no_comment_is_wider_than_the_code() {
+    let mut wide = Vec::new();
+    for (name, text) in everything() {
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.trim_start().starts_with("//") && line.chars().count() > LINE_CHARS);
+        wide.extend(lines.map(|(at, _)| format!("{name}:{}", at + 1)));
+    }
+    none(&wide, "a comment has lines of at most 110 characters, as rustfmt keeps them for code");
 }
 
 #[test]

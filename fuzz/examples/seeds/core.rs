@@ -11,7 +11,8 @@ const BOB: &[u8] = &[1, 0x1a, 0x08];
 /// A worker with two slots, and the same one again, naming its runs or none.
 const WORKER: &[u8] = &[1, 0x2d, 0x02];
 const WORKER_NAMING: &[u8] = &[1, 0x2d, 0x0a];
-/// The newest run is asked for by the first user's connection, of the agent `echo` on the first thread, or the second.
+/// The newest run is asked for by the first user's connection, of the agent `echo` on the first thread, or
+/// the second.
 const RUN: &[u8] = &[3, 0, 1, 0, 0, 0, 0];
 const RUN_TWO: &[u8] = &[3, 0, 1, 0, 1, 0, 0];
 const RUN_REJECT: &[u8] = &[3, 0, 1, 0, 0, 0, 4];

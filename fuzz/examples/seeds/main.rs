@@ -1,5 +1,5 @@
-//! Writes the seeds that were thought of (`cargo run -p runcast-fuzz --example seeds`). Seeds that a fuzzer found, named
-//! `found-…`, are left alone.
+//! Writes the seeds that were thought of (`cargo run -p runcast-fuzz --example seeds`). Seeds that a fuzzer
+//! found, named `found-…`, are left alone.
 
 mod bytes;
 mod core;

@@ -1,4 +1,5 @@
-//! Messages of users and workers: the examples of PROTOCOL.md, one of each kind, and the edges of their limits.
+//! Messages of users and workers: the examples of PROTOCOL.md, one of each kind, and the edges of their
+//! limits.
 
 use crate::Seed;
 

@@ -27,7 +27,8 @@ pub(super) fn connect(
     Client::new(Options { url: connection.url.clone(), token, device, ack, from })
 }
 
-/// The token to show: the one that was given, or on this machine that of `serve --dev`; empty if there is none.
+/// The token to show: the one that was given, or on this machine that of `serve --dev`; empty if there is
+/// none.
 pub(super) fn token(connection: &Connection) -> String {
     let near = is_loopback(&connection.url);
     connection.token.clone().or_else(|| dev_token().filter(|_| near)).unwrap_or_default()

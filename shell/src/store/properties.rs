@@ -52,7 +52,8 @@ fn stream(stream: usize) -> StreamKey {
     StreamKey(NAMES[stream + 1].into())
 }
 
-/// The records, with the seqs that come next; `ends` are the streams' last ones, `floors` below which was trimmed.
+/// The records, with the seqs that come next; `ends` are the streams' last ones, `floors` below which was
+/// trimmed.
 fn record(what: &What, ends: &mut [u64; 2], floors: &mut [u64; 2]) -> Record {
     match *what {
         What::Event { stream: of, bytes } => {

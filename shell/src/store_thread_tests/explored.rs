@@ -1,6 +1,6 @@
-//! The hand-over between loop and storage thread, in schedules that shuttle draws: whatever the order in which the two
-//! get to run, no wake-up is lost (a loop that sleeps for ever is a deadlock, which shuttle reports), nothing is said to
-//! be stored before it is, the order is kept, and the end is an end.
+//! The hand-over between loop and storage thread, in schedules that shuttle draws: whatever the order in
+//! which the two get to run, no wake-up is lost (a loop that sleeps for ever is a deadlock, which shuttle
+//! reports), nothing is said to be stored before it is, the order is kept, and the end is an end.
 
 use super::under_shuttle::store_thread::StoreThread;
 use crate::ram::Ram;

@@ -1,5 +1,5 @@
-//! What a device asks for: runs with keys, cancels, pings. A request stays until it is answered, and is sent again on
-//! each connection, word for word.
+//! What a device asks for: runs with keys, cancels, pings. A request stays until it is answered, and is sent
+//! again on each connection, word for word.
 
 use crate::dice::Dice;
 use crate::oracles::truth::secret;
@@ -34,7 +34,8 @@ pub struct Asks {
 }
 
 impl Asks {
-    /// Of a device that asks as often as its plan says; `label` tells its requests from those of others of its user.
+    /// Of a device that asks as often as its plan says; `label` tells its requests from those of others of
+    /// its user.
     pub fn new(plan: &DevicePlan, user: usize, label: &str, dice: &mut Dice) -> Self {
         let at = plan.ask_every.map_or(NEVER, |every| dice.exponential(every));
         let (label, deltas_max) = (label.to_owned(), plan.deltas_max);

@@ -1,7 +1,8 @@
-//! Clients that mean no good: no token, garbage, other people's runs, forged positions, frames that must not be.
+//! Clients that mean no good: no token, garbage, other people's runs, forged positions, frames that must not
+//! be.
 //!
-//! Each call plays one trick, and checks the typed answer where PROTOCOL names one. That nobody else notices is what
-//! all other oracles see to.
+//! Each call plays one trick, and checks the typed answer where PROTOCOL names one. That nobody else notices
+//! is what all other oracles see to.
 
 use super::{Ctx, backoff};
 use crate::dice::Dice;

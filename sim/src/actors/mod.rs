@@ -1,5 +1,6 @@
-//! Those who use the daemon, and abuse it. Each is a state machine that is stepped when its connection changes or its
-//! time has come; it reads all there is, does what is due, and says when it wants to be stepped again.
+//! Those who use the daemon, and abuse it. Each is a state machine that is stepped when its connection
+//! changes or its time has come; it reads all there is, does what is due, and says when it wants to be
+//! stepped again.
 
 pub mod asks;
 pub mod hostile;

@@ -1,5 +1,5 @@
-//! A device of a user, behaving as a client library should: it keeps its position over connections, drops what it has,
-//! repeats unanswered requests with their keys, and believes nothing that it can check.
+//! A device of a user, behaving as a client library should: it keeps its position over connections, drops
+//! what it has, repeats unanswered requests with their keys, and believes nothing that it can check.
 
 use super::asks::Asks;
 use super::{Ctx, backoff};
@@ -116,8 +116,8 @@ impl Device {
         self.has.as_ref().map_or(0, |(_, seq)| *seq)
     }
 
-    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring minutes of
-    /// retries first, whatever arrives.
+    /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring
+    /// minutes of retries first, whatever arrives.
     pub fn progress(&self) -> u64 {
         self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
     }

@@ -1,4 +1,5 @@
-//! A worker: takes runs, does what their inputs say, and misbehaves as often as its plan says, within the protocol.
+//! A worker: takes runs, does what their inputs say, and misbehaves as often as its plan says, within the
+//! protocol.
 
 use super::job::{Job, Stage};
 use super::{Ctx, backoff};
@@ -376,7 +377,8 @@ impl Worker {
         }
     }
 
-    /// Sends a run's messages that are not acknowledged, from `n` on; and `started` where that is what is not.
+    /// Sends a run's messages that are not acknowledged, from `n` on; and `started` where that is what is
+    /// not.
     fn send_from(&mut self, ctx: &mut Ctx<'_>, run: &str, n: u64) {
         let Some(job) = self.jobs.get(run) else { return };
         if job.stage == Stage::Taken {

@@ -20,7 +20,8 @@
 //!
 //! turmoil sends nothing again: a connection that has lost bytes is dead from then on, without a sign of it.
 //! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already,
-//! faults between two ticks (a crash at a commit is one like any other), loss, and users who stay broken. `fail_rate` is not used: it makes black holes of pairs of hosts.
+//! faults between two ticks (a crash at a commit is one like any other), loss, and users who stay broken.
+//! `fail_rate` is not used: it makes black holes of pairs of hosts.
 //!
 //! The same seed is the same world, in every process: turmoil's own generator and epoch are set, nothing
 //! here asks tokio for chance (`select!` would, and is seeded only by a flag of the compiler), and no time

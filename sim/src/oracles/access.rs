@@ -1,5 +1,5 @@
-//! O17, for PROTOCOL §2.7 "Isolated" and §3: nothing but a refusal is said before authentication, nothing after the token
-//! has expired, and an acknowledgement of what was never sent changes nothing.
+//! O17, for PROTOCOL §2.7 "Isolated" and §3: nothing but a refusal is said before authentication, nothing
+//! after the token has expired, and an acknowledgement of what was never sent changes nothing.
 
 use crate::watch::{Cause, Told};
 use runcast_core::ids::ConnId;
@@ -7,8 +7,8 @@ use runcast_core::input::{Input, Message};
 use runcast_core::time::{Mono, Now, Span, WallMs};
 use runcast_core::{Core, CursorView};
 
-/// How long a token that a jump of the wall clock has made old may go unnoticed: expiry is by the wall clock, and looked
-/// at again every five minutes.
+/// How long a token that a jump of the wall clock has made old may go unnoticed: expiry is by the wall clock,
+/// and looked at again every five minutes.
 const UNNOTICED: Span = Span::secs(301);
 
 /// What is known of a connection's token.

@@ -1,6 +1,6 @@
-//! O13, for PROTOCOL §2.8 "Bounded": every table of the core stays within what the configuration allows, at each step;
-//! what waits for the network stays under its cap; and once all is over and everybody has gone, nothing is left in
-//! memory.
+//! O13, for PROTOCOL §2.8 "Bounded": every table of the core stays within what the configuration allows, at
+//! each step; what waits for the network stays under its cap; and once all is over and everybody has gone,
+//! nothing is left in memory.
 
 use runcast_core::Sizes;
 use runcast_core::config::Config;

@@ -1,5 +1,5 @@
-//! O5, for PROTOCOL §2.3 "At least once on the wire": once everything is healed and at rest, every device has everything
-//! up to the head of its stream, and has acknowledged it.
+//! O5, for PROTOCOL §2.3 "At least once on the wire": once everything is healed and at rest, every device has
+//! everything up to the head of its stream, and has acknowledged it.
 
 /// What a device lacks, if anything. `acked` is none for one that does not acknowledge.
 pub fn device(who: &str, position: u64, acked: Option<u64>, head: u64) -> Option<String> {

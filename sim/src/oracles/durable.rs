@@ -1,5 +1,5 @@
-//! O16, for PROTOCOL §2.1 "Durable before visible", and O2: whatever a message reveals was on stable storage when it was
-//! written, and says what is stored there.
+//! O16, for PROTOCOL §2.1 "Durable before visible", and O2: whatever a message reveals was on stable storage
+//! when it was written, and says what is stored there.
 
 use super::truth::{RunTruth, Truth};
 use crate::said::Said;

@@ -1,5 +1,5 @@
-//! O6, for PROTOCOL §2.4 "Exactly one end": a run begins with `run_queued`, ends with one `agent_completed`, and has
-//! nothing after it.
+//! O6, for PROTOCOL §2.4 "Exactly one end": a run begins with `run_queued`, ends with one `agent_completed`,
+//! and has nothing after it.
 
 use super::truth::{RunTruth, Stored};
 

@@ -1,13 +1,14 @@
-//! O9, for PROTOCOL §1 "its runs go one at a time, in order" and REQUIREMENTS A7 (fair order): a thread's runs start in
-//! the order in which they were accepted, each after the end of the one before; and a user who could run is not passed
-//! over twice by the same other user, so that it waits at most one slot for each.
+//! O9, for PROTOCOL §1 "its runs go one at a time, in order" and REQUIREMENTS A7 (fair order): a thread's
+//! runs start in the order in which they were accepted, each after the end of the one before; and a user who
+//! could run is not passed over twice by the same other user, so that it waits at most one slot for each.
 
 use super::truth::Stored;
 use runcast_core::Core;
 use runcast_core::ids::RunId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Judges an `agent_started` that has become durable: the run must be the oldest of its thread that has not ended.
+/// Judges an `agent_started` that has become durable: the run must be the oldest of its thread that has not
+/// ended.
 ///
 /// # Errors
 /// Another run of the thread comes before it.
@@ -74,7 +75,8 @@ impl Fair {
         judgement
     }
 
-    /// Whether a user who has run since is offered another, while one whom it has passed already could run the same agent.
+    /// Whether a user who has run since is offered another, while one whom it has passed already could run
+    /// the same agent.
     fn judge(&self, offered: &[(String, String)], ready: &[Queued]) -> Result<(), String> {
         for Queued { run, attempt, user, agent } in ready {
             let has_turn = offered.iter().any(|(other, _)| other == user);
@@ -107,8 +109,8 @@ impl Fair {
     }
 }
 
-/// The runs that could be offered to any worker of their agent with a free slot: durable, first of an idle thread, of a
-/// user below its limit, refused by nobody.
+/// The runs that could be offered to any worker of their agent with a free slot: durable, first of an idle
+/// thread, of a user below its limit, refused by nobody.
 fn ready(core: &Core, active_per_user: usize) -> Vec<Queued> {
     let mut active: BTreeMap<&str, usize> = BTreeMap::new();
     let mut busy: BTreeSet<(&str, &str)> = BTreeSet::new();

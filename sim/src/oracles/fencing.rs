@@ -1,6 +1,6 @@
-//! O18, for PROTOCOL §2.5 "Never executed twice unasked": attempts only rise, nothing of an old attempt enters a
-//! stream, no message of a worker enters twice, and no run is executed by two workers, unless its agent is
-//! retryable: then an earlier attempt no longer counts.
+//! O18, for PROTOCOL §2.5 "Never executed twice unasked": attempts only rise, nothing of an old attempt
+//! enters a stream, no message of a worker enters twice, and no run is executed by two workers, unless its
+//! agent is retryable: then an earlier attempt no longer counts.
 
 use super::truth::{RunTruth, Stored};
 use std::collections::BTreeMap;

@@ -1,13 +1,13 @@
-//! O12, for PROTOCOL §2.6 "within 500 ms of asking": on a path without faults a request for a run is answered, and its
-//! run first told of (by an event or a notice), within 500 ms each.
+//! O12, for PROTOCOL §2.6 "within 500 ms of asking": on a path without faults a request for a run is
+//! answered, and its run first told of (by an event or a notice), within 500 ms each.
 
 use crate::schedule::{MS, Micros};
 use std::collections::BTreeMap;
 
 /// The promise. What travel, the turns of the loop and a healthy disk add comes on top.
 const AT_MOST: Micros = 500 * MS;
-/// Commits and reads of a healthy disk before the answer, for each request that was asked for before on the same
-/// connection: they are answered in order.
+/// Commits and reads of a healthy disk before the answer, for each request that was asked for before on the
+/// same connection: they are answered in order.
 const EACH: Micros = 15 * MS;
 
 /// What one connection waits for.
@@ -44,7 +44,8 @@ impl Waits {
         self.accepted.retain(|run, _| !is_over(run));
     }
 
-    /// Looks whether anything is overdue. `calm_since` is when it could be expected first: since the last fault.
+    /// Looks whether anything is overdue. `calm_since` is when it could be expected first: since the last
+    /// fault.
     ///
     /// # Errors
     /// What is.

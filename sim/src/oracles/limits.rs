@@ -1,9 +1,9 @@
-//! O8, for PROTOCOL §2.8 and the limits of the configuration: at no dispatch are more runs with workers than the
-//! daemon, the user, the thread and the worker may have.
+//! O8, for PROTOCOL §2.8 and the limits of the configuration: at no dispatch are more runs with workers than
+//! the daemon, the user, the thread and the worker may have.
 //!
-//! A run counts from the moment its offer is written. It stops to count as soon as the daemon may know that it is over.
-//! That an offer was withdrawn cannot be seen in time (the words may wait behind others), so where a limit seems to be
-//! exceeded, the core is asked which of the runs it has sent back to the queue.
+//! A run counts from the moment its offer is written. It stops to count as soon as the daemon may know that
+//! it is over. That an offer was withdrawn cannot be seen in time (the words may wait behind others), so
+//! where a limit seems to be exceeded, the core is asked which of the runs it has sent back to the queue.
 
 use super::truth::Truth;
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ impl Limits {
         self.suspect.is_some()
     }
 
-    /// Judges what seemed to exceed a limit, now that is known which runs are with workers or offered to them.
+    /// Judges what seemed to exceed a limit, now that is known which runs are with workers or offered to
+    /// them.
     ///
     /// # Errors
     /// Which limit is exceeded.

@@ -1,10 +1,11 @@
-//! O19, for PROTOCOL §2.4 and §2.6: once everything is healed the world moves on until every run has ended, every device
-//! is complete (O5) and every request answered; it does not stand still for longer than the longest wait there is.
+//! O19, for PROTOCOL §2.4 and §2.6: once everything is healed the world moves on until every run has ended,
+//! every device is complete (O5) and every request answered; it does not stand still for longer than the
+//! longest wait there is.
 
 use crate::schedule::{Micros, SECOND};
 
-/// The longest time in which nothing need happen: the time-out of a run, its cancel, the lease and the retries of a
-/// connection after it.
+/// The longest time in which nothing need happen: the time-out of a run, its cancel, the lease and the
+/// retries of a connection after it.
 const PATIENCE: Micros = 150 * SECOND;
 /// The longest time to rest.
 const LONGEST: Micros = 4 * 3600 * SECOND;
@@ -23,7 +24,8 @@ impl Patience {
         Self { healed, measure: u64::MAX, moved: healed }
     }
 
-    /// Looks at how far the world is: `measure` is any number that changes with progress, `missing` what is not at rest.
+    /// Looks at how far the world is: `measure` is any number that changes with progress, `missing` what is
+    /// not at rest.
     ///
     /// # Errors
     /// It has not moved for too long.

@@ -512,7 +512,8 @@ impl Oracles {
         }
     }
 
-    /// Looks whether a healthy connection is kept waiting, calm having reigned since `calm_since` (which may be to come).
+    /// Looks whether a healthy connection is kept waiting, calm having reigned since `calm_since` (which may
+    /// be to come).
     pub fn look(&mut self, calm_since: Micros) {
         let now = self.schedule.now();
         let mut broken = None;

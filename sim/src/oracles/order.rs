@@ -1,6 +1,7 @@
-//! O1, for PROTOCOL §2.2 "In order, without gaps": on a connection each event continues the one before, from the
-//! position that `welcome` named; only marked redeliveries go back. Also that no more than the window is unacknowledged
-//! (§4), and that nothing is sent twice on one connection before an acknowledgement was overdue (O5).
+//! O1, for PROTOCOL §2.2 "In order, without gaps": on a connection each event continues the one before, from
+//! the position that `welcome` named; only marked redeliveries go back. Also that no more than the window is
+//! unacknowledged (§4), and that nothing is sent twice on one connection before an acknowledgement was
+//! overdue (O5).
 
 use crate::schedule::{MS, Micros};
 use std::collections::BTreeMap;

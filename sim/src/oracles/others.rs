@@ -1,6 +1,6 @@
-//! O23, for PROTOCOL §2.8 "never holds up another": whatever other devices do not read, forge or flood, a connection that
-//! has room is sent what is durable. In the core at once, at every look; on the wire, where no fault is in the way,
-//! within half a second.
+//! O23, for PROTOCOL §2.8 "never holds up another": whatever other devices do not read, forge or flood, a
+//! connection that has room is sent what is durable. In the core at once, at every look; on the wire, where
+//! no fault is in the way, within half a second.
 
 use crate::schedule::{MS, Micros};
 use runcast_core::{Core, CursorView};
@@ -28,7 +28,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Looks at a connection: its position, and whether something durable lies past it that its window has room for.
+    /// Looks at a connection: its position, and whether something durable lies past it that its window has
+    /// room for.
     ///
     /// # Errors
     /// It has been owed the same for too long.

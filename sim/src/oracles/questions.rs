@@ -1,5 +1,5 @@
-//! O24, for PROTOCOL §5 `input` ("first valid answer wins"): a question of a run is closed at most once, by an answer or
-//! by its time, and only while it is open.
+//! O24, for PROTOCOL §5 `input` ("first valid answer wins"): a question of a run is closed at most once, by
+//! an answer or by its time, and only while it is open.
 
 use super::truth::{RunTruth, Stored};
 

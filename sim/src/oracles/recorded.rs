@@ -1,6 +1,6 @@
-//! O20, for DESIGN §1.1 "The same inputs give the same bytes out": the inputs of one process of the daemon, written
-//! down and given to a fresh core, have the same effects, byte for byte. All other promises lean on it: a bug that is
-//! found once is found again.
+//! O20, for DESIGN §1.1 "The same inputs give the same bytes out": the inputs of one process of the daemon,
+//! written down and given to a fresh core, have the same effects, byte for byte. All other promises lean on
+//! it: a bug that is found once is found again.
 
 use runcast_core::Core;
 use runcast_core::config::Config;

@@ -1,6 +1,6 @@
-//! O22, for PROTOCOL §2.1 "Durable before visible" over a crash: what a reopened store holds is what the core had been told
-//! is durable, and of what was on its way a whole number of appends, in order, none in part; opening it again finds
-//! the same, and the same core comes up.
+//! O22, for PROTOCOL §2.1 "Durable before visible" over a crash: what a reopened store holds is what the core
+//! had been told is durable, and of what was on its way a whole number of appends, in order, none in part;
+//! opening it again finds the same, and the same core comes up.
 
 use runcast_core::Core;
 use runcast_core::config::Config;
@@ -26,8 +26,9 @@ impl Rows {
         }
     }
 
-    /// Compares a reopened store with this. `pending` are the appends of which nothing was known, `events` says how many
-    /// of their events were found. The records of those that were durable after all are applied.
+    /// Compares a reopened store with this. `pending` are the appends of which nothing was known, `events`
+    /// says how many of their events were found. The records of those that were durable after all are
+    /// applied.
     ///
     /// # Errors
     /// No number of pending appends explains what is found.

@@ -1,5 +1,5 @@
-//! O1, O3 and O4 at the beginning of a connection, for PROTOCOL §3 "A server never resumes partially and silently":
-//! whether a `welcome` begins where it must, by what its client asked for and already has.
+//! O1, O3 and O4 at the beginning of a connection, for PROTOCOL §3 "A server never resumes partially and
+//! silently": whether a `welcome` begins where it must, by what its client asked for and already has.
 
 use crate::said::Resume;
 

@@ -1,6 +1,6 @@
-//! O14, for PROTOCOL §2.3 "At least once on the wire" and the schedule of §4: an event that is not acknowledged is sent
-//! again 2 s after its bytes have left, then 4 s and 8 s later (± 20 %), no more than three times, each retry once; 16 s
-//! after the last the connection is closed. Neither earlier nor later.
+//! O14, for PROTOCOL §2.3 "At least once on the wire" and the schedule of §4: an event that is not
+//! acknowledged is sent again 2 s after its bytes have left, then 4 s and 8 s later (± 20 %), no more than
+//! three times, each retry once; 16 s after the last the connection is closed. Neither earlier nor later.
 
 use runcast_core::CursorView;
 use runcast_core::config::Delivery;
@@ -131,8 +131,8 @@ impl Clock {
         Err(format!("closed {} ms after retry {}", waited.as_millis(), self.round))
     }
 
-    /// Looks whether a retry, or the close after the last, should have come by the last turn. What waits for the network
-    /// keeps them back.
+    /// Looks whether a retry, or the close after the last, should have come by the last turn. What waits for
+    /// the network keeps them back.
     ///
     /// # Errors
     /// It should.

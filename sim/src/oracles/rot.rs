@@ -1,6 +1,6 @@
-//! O3 on a disk that rots, for PROTOCOL §3 "A server never resumes partially and silently": of a store with garbage in
-//! its middle or at its tail each stream is read as it was, or said to be damaged; or the store says so when it is
-//! opened. Nothing else is ever taken for content, and nothing is left out in silence.
+//! O3 on a disk that rots, for PROTOCOL §3 "A server never resumes partially and silently": of a store with
+//! garbage in its middle or at its tail each stream is read as it was, or said to be damaged; or the store
+//! says so when it is opened. Nothing else is ever taken for content, and nothing is left out in silence.
 
 use super::truth::Truth;
 use crate::dice::Dice;

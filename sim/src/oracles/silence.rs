@@ -1,5 +1,5 @@
-//! O11, for PROTOCOL §2.6 "Never silent": while a user has a run that has not ended, a healthy connection hears
-//! something at least every 5 s. Judged only where no fault is in the way.
+//! O11, for PROTOCOL §2.6 "Never silent": while a user has a run that has not ended, a healthy connection
+//! hears something at least every 5 s. Judged only where no fault is in the way.
 
 use crate::schedule::{MS, Micros, SECOND};
 

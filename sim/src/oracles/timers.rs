@@ -1,6 +1,6 @@
-//! O15, for PROTOCOL §3–§6: what the daemon does because time has gone by it does not before that time: heartbeats,
-//! withdrawn offers, time-outs, and the closes for silence, for no `hello`, for taking nothing. That no timer spins is
-//! seen by the loop (`daemon.rs`).
+//! O15, for PROTOCOL §3–§6: what the daemon does because time has gone by it does not before that time:
+//! heartbeats, withdrawn offers, time-outs, and the closes for silence, for no `hello`, for taking nothing.
+//! That no timer spins is seen by the loop (`daemon.rs`).
 
 use crate::watch::{Cause, Line, Told};
 use runcast_core::config::Config;

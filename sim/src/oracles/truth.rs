@@ -1,7 +1,7 @@
 //! What is true: the events that the store has acknowledged, and what follows from them.
 //!
-//! Fed only by the records that reached stable storage (and, after a crash, by what is found there), never by what
-//! the daemon says. All other oracles compare with this.
+//! Fed only by the records that reached stable storage (and, after a crash, by what is found there), never by
+//! what the daemon says. All other oracles compare with this.
 
 use crate::said::{EventData, Said};
 use runcast_core::record::{Record, StreamKey};

@@ -176,8 +176,8 @@ impl World {
         self.settle();
     }
 
-    /// Everybody goes, for good; then nothing must be left in memory, a last start must find everything, and a rotten disk
-    /// must not pass for a good one.
+    /// Everybody goes, for good; then nothing must be left in memory, a last start must find everything, and
+    /// a rotten disk must not pass for a good one.
     pub(super) fn part(&mut self) -> Result<(), Violation> {
         self.trace.note(Of::World, format_args!("everybody goes"));
         self.net.heal(&|_| true);

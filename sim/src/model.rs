@@ -43,6 +43,8 @@ pub struct Model {
     active_per_user: usize,
     conns: BTreeMap<ConnId, Line>,
     runs: BTreeMap<String, Run>,
+    /// Runs that have ended and that the core no longer has: their last message may yet be acknowledged again.
+    forgotten: BTreeSet<String>,
     /// By user.
     logs: BTreeMap<String, Log>,
     /// Given to the store and not known to be durable.
@@ -72,8 +74,19 @@ impl Model {
         let (active, active_per_user) = (config.runs.active, config.runs.active_per_user);
         let (conns, pages, given) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
         let (runs, logs) = (BTreeMap::new(), BTreeMap::new());
-        let mut model =
-            Self { active, active_per_user, conns, runs, logs, given, pages, is_blind: false, steps: 0 };
+        let forgotten = BTreeSet::new();
+        let mut model = Self {
+            active,
+            active_per_user,
+            conns,
+            runs,
+            forgotten,
+            logs,
+            given,
+            pages,
+            is_blind: false,
+            steps: 0,
+        };
         image.rows.iter().for_each(|(key, value)| model.recall(key, value));
         model
     }
@@ -370,7 +383,8 @@ impl Model {
             must!(is_right, "{found:?} is {run:?}");
             seen.insert(found.run.as_str());
         }
-        self.runs.retain(|id, run| run.state < State::Ended || seen.contains(id.as_str()));
+        let is_over = |id: &String, run: &mut Run| run.state == State::Ended && !seen.contains(id.as_str());
+        self.forgotten.extend(self.runs.extract_if(.., is_over).map(|(id, _)| id));
         must!(self.runs.len() == seen.len(), "of {:?} the core has {seen:?}", self.runs.keys());
         for (user, log) in &self.logs {
             let Some((epoch, floor, head)) = view.stream(user) else { continue };

@@ -63,6 +63,7 @@ impl Model {
             (false, "welcome") => self.welcomes(line, &said, text),
             (false, _) => self.tells_user(&line.user, &said),
             (true, "run") => self.offers(&said),
+            (true, "ack") if self.forgotten.contains(said.run.as_deref().unwrap_or_default()) => Ok(()),
             (true, "ack") => self.run(&said)?.acks(said.attempt, said.n),
             (true, "welcome") => said
                 .run_entries()

@@ -89,7 +89,7 @@ bugs! {
     DedupeByContent = "dedupe-by-content",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
-    /// A connection that fairness has cut short in one turn is not heard in the next.
+    /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }
 

@@ -252,10 +252,10 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
+        if entry.conn.has_more() {
             self.busy.insert(id);
         }
-        if entry.conn.can_flush() {
+        if entry.conn.can_flush() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.unflushed.insert(id);
         }
     }

@@ -140,6 +140,7 @@ impl Core {
     /// Every check, whatever the others say: whoever asks hears all that is wrong at once.
     fn check(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
         let checks = [
+            self.check_draining(),
             self.check_agent(asked),
             self.check_timeout(asked),
             self.check_parent(asked, rows),
@@ -149,6 +150,11 @@ impl Core {
         let mut wrong = checks.into_iter().filter_map(Result::err);
         let Some(first) = wrong.next() else { return Ok(()) };
         Err(Refusal { also: wrong.collect(), ..first })
+    }
+
+    fn check_draining(&self) -> Result<(), Refusal> {
+        let is_refused = self.is_draining() && !self.planted.is(Bug::DrainTakesRuns);
+        if is_refused { Err(Self::draining()) } else { Ok(()) }
     }
 
     fn check_timeout(&self, asked: &Asked) -> Result<(), Refusal> {
@@ -200,6 +206,9 @@ impl Core {
         }
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
+        if self.is_draining() {
+            self.seen.mark(Sometimes::DuplicateWhileDraining);
+        }
         let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
         self.reply(&asked.caller, 200, answer);
         Ok(true)

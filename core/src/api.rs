@@ -49,6 +49,7 @@ enum What {
     Ack,
     Workers,
     Status,
+    Drain,
 }
 
 /// Whoever asks about runs.
@@ -69,6 +70,7 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
+    Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
 ];
 
 /// A request whose head was read.
@@ -100,6 +102,7 @@ enum Todo {
     Ack(Ack),
     Workers,
     Status,
+    Drain,
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -264,6 +267,7 @@ impl Core {
             Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
+            Todo::Drain => self.on_drain_request(id, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
                 let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
                 request.todo = Some(todo);
@@ -286,9 +290,8 @@ impl Core {
             | Todo::Input(_)
             | Todo::Stream(_)
             | Todo::Workers
-            | Todo::Status => {
-                unreachable!("done without a context")
-            }
+            | Todo::Status
+            | Todo::Drain => unreachable!("done without a context"),
         }
     }
 
@@ -333,6 +336,7 @@ impl Request {
             What::Ack => Todo::Ack(user::read_ack(body)?),
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
+            What::Drain => Todo::Drain,
         })
     }
 

@@ -68,6 +68,8 @@ section! {
         hello_timeout: Span = Span::secs(10),
         /// Time for which waiting output may not be taken.
         stuck_after: Span = Span::secs(30),
+        /// Time for running runs to end when the daemon goes down.
+        drain: Span = Span::secs(30),
     }
 }
 

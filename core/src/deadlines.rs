@@ -51,6 +51,8 @@ pub enum Timer {
     Dispatch,
     /// Devices' positions are to be stored.
     Positions,
+    /// The next step of going down.
+    Drain,
     /// The store was full; it is tried again.
     StoreRetry,
 }

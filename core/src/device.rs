@@ -226,6 +226,7 @@ impl Core {
             let welcome = self.frame_welcome(id, welcome);
             self.send(id, welcome, out);
         }
+        self.tell_drain(id, out);
         self.watch_expiry(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);

@@ -34,6 +34,7 @@ mod context;
 mod deadlines;
 mod delivery;
 mod device;
+mod drain;
 mod durable;
 pub mod effect;
 mod ending;
@@ -79,6 +80,7 @@ use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
 use deadlines::Deadlines;
+use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
@@ -122,6 +124,8 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// Users whose streams have grown.
     grown: BTreeSet<User>,
+    /// How far it is with going down, if it is.
+    drain: Option<Drain>,
     planted: Planted,
     seen: Seen,
 }
@@ -194,6 +198,7 @@ impl Core {
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            drain: None,
             planted,
             seen: Seen::default(),
         }
@@ -218,6 +223,7 @@ impl Core {
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
+            Input::Drain => self.on_drain(out),
         }
         self.settle(out);
         self.assert_cheap();
@@ -237,6 +243,7 @@ impl Core {
     fn settle(&mut self, out: &mut Effects) {
         loop {
             self.dispatch(out);
+            self.watch_drain(out);
             let reveals = self.durable.commit(out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;
@@ -316,6 +323,7 @@ impl Core {
                 Timer::Queue => self.on_notice_queue(out),
                 Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
+                Timer::Drain => self.on_drain_step(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

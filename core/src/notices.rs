@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// A notice may be lost: it does not wait for a network that takes nothing.
-    fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
+    pub(crate) fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
         let cap = self.config.server.output;
         let is_sse = self.user_conn(id).is_some_and(|me| me.sse.is_some());
         let notice = if is_sse { crate::sse::notice(&notice) } else { notice };

@@ -47,6 +47,10 @@ states! {
     PageDuringRetry = "a retry needs a page from the store",
     TrimHeldByRun = "trimming stops at a run that has not ended",
     ThreadPassedOver = "a run passes an older one whose thread is busy",
+    DrainWithRuns = "the daemon is told to go down while runs are running",
+    DrainOverDeadline = "the daemon goes down though a run has not ended in time",
+    DrainInHurry = "the daemon is told twice to go down",
+    DuplicateWhileDraining = "a key is repeated while the daemon goes down",
     PositionsWait = "positions wait for a full store",
 }
 

@@ -327,6 +327,11 @@ impl Plan {
             let broken = self.users.iter().skip(1).filter(|_| dice.chance(1, 3));
             self.broken = broken.map(|user| user.number).collect();
         }
+        if !is_calm && dice.chance(1, 3) {
+            self.config.server.drain = Span::millis(dice.log_uniform(1, 30_000));
+            self.faults.extend(faults::drains(dice, self.heal_at));
+            self.faults.sort_by_key(|(at, _)| *at);
+        }
         self
     }
 }

@@ -19,6 +19,8 @@ struct Settings {
     agents: Vec<String>,
     #[serde(default)]
     odd: u32,
+    #[serde(default)]
+    drain: Option<u64>,
 }
 
 /// Writes what plans vary.
@@ -37,6 +39,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         start: config.runs.start.as_millis(),
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
         odd: config.odd,
+        drain: Some(config.server.drain.as_millis()),
     }
     .serialize(to)
 }
@@ -57,6 +60,9 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.runs.lease = Span::millis(settings.lease);
     config.runs.start = Span::millis(settings.start);
     config.odd = settings.odd;
+    if let Some(drain) = settings.drain {
+        config.server.drain = Span::millis(drain);
+    }
     let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
     config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
     Ok(config)

@@ -5,6 +5,7 @@
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
+use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
@@ -38,6 +39,8 @@ pub enum Cause {
     Loaded,
     /// Time has gone by.
     Timer,
+    /// The daemon is to go down.
+    Drain,
     /// Anything else.
     Other,
 }
@@ -138,6 +141,7 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    drain: Drain,
     before: access::Before,
     /// Whether the wall clock may jump.
     jumps: bool,
@@ -156,6 +160,7 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            drain: Drain::default(),
             before: access::Before::default(),
             jumps,
             model,
@@ -220,6 +225,7 @@ impl Watch {
                     line.moved = mono;
                 }
             }
+            Cause::Drain => self.drain.told(mono),
             Cause::Closed(_) | Cause::Loaded | Cause::Timer | Cause::Other => {}
         }
     }
@@ -238,7 +244,12 @@ impl Watch {
                 }
             }
             Cause::Loaded => self.lines.iter_mut().for_each(|(conn, line)| sync(*conn, line)),
-            Cause::Opened(_) | Cause::Verified(..) | Cause::Closed(_) | Cause::Timer | Cause::Other => {}
+            Cause::Opened(_)
+            | Cause::Verified(..)
+            | Cause::Closed(_)
+            | Cause::Timer
+            | Cause::Drain
+            | Cause::Other => {}
         }
     }
 
@@ -293,7 +304,8 @@ impl Watch {
             | Effect::Ping { .. }
             | Effect::Read { .. }
             | Effect::Verify { .. }
-            | Effect::Load { .. } => {}
+            | Effect::Load { .. }
+            | Effect::Exit => {}
         }
     }
 }
@@ -331,6 +343,8 @@ impl Witness for Watch {
         }
         self.heed();
         for effect in effects {
+            let drain = self.drain.judge(self.now.mono, effect, core, &self.config);
+            self.judge("O25", drain);
             self.effect(core, effect);
         }
         self.sync(core);
@@ -359,6 +373,7 @@ impl Cause {
             Input::Closed { conn } => Self::Closed(*conn),
             Input::Loaded { .. } => Self::Loaded,
             Input::Timer => Self::Timer,
+            Input::Drain => Self::Drain,
             Input::Request { .. }
             | Input::Body { .. }
             | Input::BadHead { .. }

@@ -125,6 +125,8 @@ table! {
         "time for the request head, and again for hello";
     "server.stuck_after", core.server.stuck_after, time(ms(100), minutes(10)),
         "time for which waiting output may not be taken";
+    "server.drain", core.server.drain, time(ms(0), minutes(60)),
+        "time for running runs to end when the daemon goes down";
     "auth.jwks_file", auth.jwks_file, Optional(Place), "a JWKS file with keys that tokens may be signed with";
     "auth.keys", auth.keys, KeyList, "keys that tokens may be signed with";
     "auth.issuer", core.auth.issuer, Optional(Text), "the iss that a token must have";

@@ -78,6 +78,8 @@ pub struct Device {
     is_undisturbed: bool,
     /// Crashes before its last welcome.
     crashes: u64,
+    /// How long after the close it was told to come back.
+    back_after: Option<Micros>,
 }
 
 impl Device {
@@ -110,6 +112,7 @@ impl Device {
             ack_at: NEVER,
             disks: (0, 0),
             crashes: 0,
+            back_after: None,
             is_undisturbed: false,
             plan,
             dice,
@@ -351,6 +354,10 @@ impl Device {
                     let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
+                    if code == Some(4400) {
+                        let told = self.back_after.take();
+                        self.call_at = ctx.now + told.unwrap_or(self.dice.between(SECOND, 5 * SECOND));
+                    }
                 }
             }
             if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
@@ -380,6 +387,9 @@ impl Device {
                 self.asks.accepted(ctx.now, id, run, &mut self.dice);
             }
             "ok" | "pong" => self.asks.answered(id),
+            "notice" if said.notice.as_deref() == Some("drain") => {
+                self.back_after = said.reconnect_ms.map(|ms| ms * MS);
+            }
             "error" => self.refused(ctx, &said, text),
             _ => {}
         }
@@ -467,6 +477,7 @@ impl Device {
         let id = said.id.as_deref().unwrap_or_default();
         match code {
             "queue_full"
+            | "draining"
             | "user_queue_full"
             | "agent_unavailable"
             | "rate_limited"

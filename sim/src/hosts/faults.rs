@@ -76,6 +76,7 @@ impl Hosts {
             }
             Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
+            Fault::Drain { .. } => stage.borrow_mut().daemon.drain(),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
             Fault::SlowDisk { sync, .. } => stage.borrow().daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -118,6 +119,7 @@ impl Hosts {
             | Fault::PowerLoss { .. }
             | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
+            | Fault::Drain { .. }
             | Fault::Jump { .. } => {}
         }
     }

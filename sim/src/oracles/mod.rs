@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bounds;
 pub mod complete;
+pub mod drain;
 pub mod durable;
 pub mod ends;
 pub mod fair;

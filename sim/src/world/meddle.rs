@@ -80,6 +80,11 @@ impl World {
             Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
             Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
             Fault::CrashAtCommit { time, power } => self.armed = Some((*time, *power)),
+            Fault::Drain { time, hurry } => {
+                self.down = *time;
+                self.daemon.drain();
+                hurry.iter().for_each(|after| self.schedule.after(*after, Event::Hurry));
+            }
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -133,6 +138,7 @@ impl World {
             | Fault::NewDisk { .. }
             | Fault::CrashAtCommit { .. }
             | Fault::BrokenDisk { .. }
+            | Fault::Drain { .. }
             | Fault::Jump { .. } => {}
         }
     }

@@ -99,7 +99,7 @@ impl MioLoop {
         }
     }
 
-    /// Runs until SIGTERM or SIGINT have drained the daemon: the first lets running runs end, a second hurries,
+    /// Runs until SIGTERM or SIGINT have drained it: the first lets running runs end, a second hurries,
     /// a third ends the process at once, as a crash would. What was given to the store by then is the store's
     /// to finish.
     ///

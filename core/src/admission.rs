@@ -9,6 +9,7 @@ use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
 use crate::planted::Bug;
+use crate::purge::key_age_key;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
 use crate::sometimes::Sometimes;
@@ -134,6 +135,7 @@ impl Core {
             }
         }
         self.accept(asked);
+        self.forget_older_key(asked, rows);
         Ok(())
     }
 
@@ -328,6 +330,19 @@ impl Core {
             };
             let key = key_key(&spec.user, key);
             self.durable.record(Record::Put { key, value: crate::record::row(&row) });
+        }
+        if let Some(key) = &spec.key {
+            self.record_key_age(spec, key);
+        }
+    }
+
+    /// A key that was used before, too long ago to count, has one age again.
+    fn forget_older_key(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) {
+        let Some(key) = &asked.ask.key else { return };
+        if let Some((_, row)) = rows.iter().find(|(found, _)| *found == key_key(&asked.user, key)) {
+            let row: KeyRow = serde_json::from_slice(row).expect("a stored row is what was stored");
+            let older = key_age_key(&asked.user, key, row.made_ms);
+            self.durable.record(Record::Delete { key: older });
         }
     }
 }

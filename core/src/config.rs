@@ -94,6 +94,10 @@ section! {
         bytes_per_user: u64 = 64 * 1024 * 1024,
         /// Events one run may have.
         events_per_run: u64 = 5_000,
+        /// Time for which events and ends of runs are kept (wall clock).
+        keep: Span = Span::secs(7 * 24 * 3600),
+        /// Ended runs kept of a user, and some more.
+        runs_per_user: usize = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
     }

@@ -53,6 +53,8 @@ pub enum Timer {
     Positions,
     /// The next step of going down.
     Drain,
+    /// What is too old is looked for.
+    Purge,
     /// The store was full; it is tried again.
     StoreRetry,
 }

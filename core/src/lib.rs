@@ -51,6 +51,7 @@ mod notices;
 pub mod odd;
 mod operate;
 pub mod planted;
+mod purge;
 mod questions;
 mod queue;
 pub mod record;
@@ -87,10 +88,11 @@ use ending::About;
 use ids::{Agent, ConnId, LoadId, RunId, User};
 use input::Input;
 use planted::Planted;
+use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use record::{Found, Image};
+use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
 use worker::Worker;
@@ -126,6 +128,7 @@ pub struct Core {
     grown: BTreeSet<User>,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
+    purge: Purge,
     planted: Planted,
     seen: Seen,
 }
@@ -152,6 +155,10 @@ pub(crate) enum Load {
     History(Caller, listing::Listing),
     /// A page of events for a request.
     Events(Caller, history::Page),
+    /// The oldest rows of a table that is ordered by age.
+    Aged(Table),
+    /// A user's ended runs past those that are kept.
+    Excess(User),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -199,6 +206,7 @@ impl Core {
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
             drain: None,
+            purge: Purge::default(),
             planted,
             seen: Seen::default(),
         }
@@ -277,7 +285,7 @@ impl Core {
                 }
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
-                Reveal::Ended(of) => self.on_end_durable(&of),
+                Reveal::Ended(of) => self.on_end_durable(&of, out),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
         }
@@ -296,6 +304,8 @@ impl Core {
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
+            Load::Aged(table) => self.on_aged(table, found, out),
+            Load::Excess(user) => self.on_excess(&user, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -324,6 +334,7 @@ impl Core {
                 Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
                 Timer::Drain => self.on_drain_step(out),
+                Timer::Purge => self.on_purge(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

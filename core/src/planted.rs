@@ -91,6 +91,8 @@ bugs! {
     DrainDropsQueued = "drain-drops-queued",
     /// Going down, the daemon still takes new runs.
     DrainTakesRuns = "drain-takes-runs",
+    /// What ended long ago is forgotten by its id, and stays in its user's list.
+    PurgeLeavesHistory = "purge-leaves-history",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// That a connection takes output again is overheard.

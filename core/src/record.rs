@@ -83,11 +83,15 @@ pub enum Table {
     RunCommand = 10,
     /// A run that has ended, among its user's, newest first.
     History = 11,
+    /// How old an idempotency key is: ascending by that.
+    KeyAge = 20,
+    /// How old the end of a run is: ascending by that.
+    EndAge = 21,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -99,6 +103,8 @@ impl Table {
         Self::RunQuestions,
         Self::RunCommand,
         Self::History,
+        Self::KeyAge,
+        Self::EndAge,
     ];
 
     /// The table with this number.
@@ -115,7 +121,13 @@ impl Table {
             | Self::RunTools
             | Self::RunQuestions
             | Self::RunCommand => true,
-            Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
+            Self::User
+            | Self::Device
+            | Self::Ended
+            | Self::Key
+            | Self::History
+            | Self::KeyAge
+            | Self::EndAge => false,
         }
     }
 
@@ -140,12 +152,14 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
-    /// The first rows of an owner in one table, ascending by name, at most so many.
+    /// Rows of an owner in one table, ascending by name: after the first so many, at most so many.
     First {
         /// Which kind of row.
         table: Table,
         /// Whose.
         owner: Arc<str>,
+        /// After so many.
+        skip: usize,
         /// At most so many.
         rows_max: usize,
     },

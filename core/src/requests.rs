@@ -355,7 +355,7 @@ impl Core {
         let envelope = Envelope { seq, ts: now.wall, thread, run: &of.run, attempt: run.attempt, kind };
         let bytes = encode(envelope, data);
         let mut records: Vec<Record> = Vec::new();
-        stream.push(&of.user, bytes, &mut records);
+        stream.push(&of.user, bytes, now.wall, &mut records);
         if run.first_seq == 0 {
             run.first_seq = seq;
         }
@@ -365,23 +365,11 @@ impl Core {
         if self.planted.is(Bug::SendBeforeAppended) {
             context.stream.advance(seq, true);
         }
-        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
-        let keep = crate::stream::Keep {
-            events: self.config.store.events_per_user,
-            bytes: self.config.store.bytes_per_user,
-            from,
-        };
-        if context.stream.is_trimming_held(keep) {
-            self.seen.mark(Sometimes::TrimHeldByRun);
-        }
-        if context.stream.trim(keep) {
-            let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
-            records.push(Record::Trim { stream, floor });
-        }
         records.push(context.stream.row(&of.user));
         for record in records {
             self.durable.record(record);
         }
+        self.trim(&of.user);
         self.durable.reveal(Reveal::Head { user: of.user.clone(), seq });
     }
 

@@ -6,6 +6,7 @@ mod properties;
 
 use crate::ids::{Epoch, User};
 use crate::record::{Record, RowKey, StreamKey, Table};
+use crate::time::WallMs;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -35,6 +36,8 @@ pub(crate) struct Stream {
     tail_bytes: usize,
     /// All bytes ever written to it.
     bytes: u64,
+    /// When its newest event was written.
+    written: WallMs,
     marks: VecDeque<Mark>,
 }
 
@@ -52,6 +55,9 @@ pub(crate) struct Entry {
 struct Mark {
     seq: u64,
     bytes: u64,
+    /// When it was written; 0 if nobody knows.
+    #[serde(default)]
+    ts: u64,
 }
 
 /// The stored form of a stream's facts.
@@ -61,6 +67,8 @@ struct Row {
     floor: u64,
     last: u64,
     bytes: u64,
+    #[serde(default)]
+    written: u64,
 }
 
 /// Where a connection begins, as `welcome` tells it.
@@ -87,6 +95,8 @@ pub(crate) struct Keep {
     pub(crate) events: u64,
     /// Their bytes, at most.
     pub(crate) bytes: u64,
+    /// What was written since.
+    pub(crate) before: WallMs,
     /// The first event that must stay whatever its age.
     pub(crate) from: Option<u64>,
 }
@@ -96,7 +106,18 @@ impl Stream {
     pub(crate) fn new(user: &User, epoch: Epoch) -> Self {
         let key = StreamKey(format!("u:{epoch}:{user}").into());
         let (tail, marks) = (VecDeque::new(), VecDeque::new());
-        Self { key, epoch, floor: 1, head: 0, last: 0, tail, tail_bytes: 0, bytes: 0, marks }
+        Self {
+            key,
+            epoch,
+            floor: 1,
+            head: 0,
+            last: 0,
+            tail,
+            tail_bytes: 0,
+            bytes: 0,
+            written: WallMs(0),
+            marks,
+        }
     }
 
     /// The stream as it is stored.
@@ -107,6 +128,7 @@ impl Stream {
         stream.last = row.last;
         stream.head = row.last;
         stream.bytes = row.bytes;
+        stream.written = WallMs(row.written);
         if let Some(marks) = marks {
             stream.marks = serde_json::from_slice(marks).expect("a stored row is what was stored");
             // Stored with the last mark, perhaps before the floor rose: what lies below it is over.
@@ -127,7 +149,8 @@ impl Stream {
 
     /// The row that stores its facts.
     pub(crate) fn row(&self, user: &User) -> Record {
-        let row = Row { epoch: self.epoch.clone(), floor: self.floor, last: self.last, bytes: self.bytes };
+        let Self { floor, last, bytes, written, .. } = *self;
+        let row = Row { epoch: self.epoch.clone(), floor, last, bytes, written: written.0 };
         Record::Put { key: Self::row_key(user), value: crate::record::row(&row) }
     }
 
@@ -157,11 +180,12 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, user: &User, bytes: Bytes, records: &mut Vec<Record>) {
+    pub(crate) fn push(&mut self, user: &User, bytes: Bytes, wall: WallMs, records: &mut Vec<Record>) {
         self.last += 1;
+        self.written = wall;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
-            self.marks.push_back(Mark { seq, bytes: self.bytes });
+            self.marks.push_back(Mark { seq, bytes: self.bytes, ts: wall.0 });
             let value = crate::record::row(&self.marks);
             records.push(Record::Put { key: Self::marks_key(user), value });
         }
@@ -203,14 +227,24 @@ impl Stream {
         while let [first, second, ..] = self.marks.make_contiguous() {
             let too_many = self.last + 1 - first.seq > keep.events;
             let too_big = self.bytes - first.bytes > keep.bytes;
+            let too_old = (1..=keep.before.0).contains(&second.ts);
             let needed = keep.from.is_some_and(|from| from < second.seq);
-            if needed || !(too_many || too_big) || second.seq > self.head + 1 {
+            if needed || !(too_many || too_big || too_old) || second.seq > self.head + 1 {
                 break;
             }
             self.floor = second.seq;
             self.marks.pop_front();
         }
+        let all_old = (1..=keep.before.0).contains(&self.written.0);
+        if all_old && keep.from.is_none() && self.marks.len() == 1 && self.head == self.last {
+            self.floor = self.last + 1;
+        }
         self.floor > before
+    }
+
+    /// Whether nothing of it is kept.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.floor > self.last
     }
 
     /// Where a connection begins that asks for `from`. `device` is the position of a device that is known,

@@ -136,6 +136,9 @@ table! {
     "store.events_per_user", core.store.events_per_user, count(16, 100 * MILLION), "events kept of a user";
     "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB), "bytes of events kept of a user";
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";
+    "store.keep", core.store.keep, time(Span::secs(1), days(3650)),
+        "time for which events and ends of runs are kept";
+    "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),

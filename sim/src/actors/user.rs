@@ -492,7 +492,9 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
-            "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),
+            "run_not_found" if ctx.oracles.disks_lost > 0 || ctx.oracles.forgets_runs => {
+                self.asks.answered(id)
+            }
             _ => self.expect(ctx, "B3", false, || format!("a good request is refused: {text}")),
         }
     }

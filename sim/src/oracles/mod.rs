@@ -18,6 +18,7 @@ pub mod order;
 pub mod others;
 pub mod pairs;
 pub mod positions;
+pub mod purge;
 pub mod questions;
 pub mod recorded;
 pub mod restart;
@@ -42,7 +43,7 @@ use order::Sender;
 use others::Progress;
 use positions::Positions;
 use restart::Rows;
-use runcast_core::config::Config;
+use runcast_core::config::{Config, Store};
 use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
@@ -118,13 +119,17 @@ pub struct Oracles {
     pub positions: Positions,
     /// What came about.
     pub tally: Tally,
+    /// How long an idempotency key holds.
+    key_keep: Micros,
+    /// Whether ended runs are forgotten while the world lasts.
+    pub forgets_runs: bool,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
     conns: BTreeMap<PipeId, Watched>,
     /// Connections of which the daemon has let go in this turn.
     leaving: Vec<PipeId>,
     /// The run that each request (by user and key) was accepted as.
-    accepted: BTreeMap<(usize, String), (String, u64)>,
+    accepted: BTreeMap<(usize, String), (String, u64, Micros)>,
     crashes: u64,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
@@ -149,6 +154,8 @@ impl Oracles {
             leases: Leases::default(),
             positions: Positions::default(),
             tally: Tally::default(),
+            key_keep: config.runs.key_keep.0,
+            forgets_runs: config.store.keep < Store::default().keep,
             disks_lost: 0,
             conns: BTreeMap::new(),
             leaving: Vec::new(),
@@ -444,14 +451,13 @@ impl Oracles {
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
         let Some(key) = said.key.as_deref() else { return };
         let is_known = self.accepted.get(&(user, key.to_owned()));
-        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes)| *crashes < self.crashes));
-        let crashes = self.crashes;
-        let first = self
-            .accepted
-            .entry((user, key.to_owned()))
-            .or_insert_with(|| (run.to_owned(), crashes))
-            .0
-            .clone();
+        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes, _)| *crashes < self.crashes));
+        let now = (run.to_owned(), self.crashes, self.schedule.now());
+        let known = self.accepted.entry((user, key.to_owned())).or_insert_with(|| now.clone());
+        if now.2 - known.2 >= self.key_keep {
+            *known = now;
+        }
+        let first = known.0.clone();
         let same =
             if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
         self.judge("O3", Some(user), same);

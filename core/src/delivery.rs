@@ -269,6 +269,7 @@ impl Core {
     /// Sends a connection all that it may be sent now.
     pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
         let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
+        let mut ends_retry = false;
         loop {
             let is_narrow = self.is_odd(odd::NARROW);
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
@@ -313,11 +314,17 @@ impl Core {
                         break;
                     }
                     Some(bytes) => {
+                        let is_retry = me.cursor.again.is_some();
                         me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                        ends_retry |= is_retry && me.cursor.again.is_none();
                         self.send(id, bytes, out);
                     }
                 },
             }
+        }
+        if ends_retry {
+            // The oldest may have left long ago: its clock does not wait for the others.
+            self.watch_acks(id);
         }
         self.watch_backlog(id, out);
     }

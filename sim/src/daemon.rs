@@ -146,7 +146,8 @@ impl Daemon {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();
         };
-        if pump.storage_mut().is_full() {
+        // The core knows a little later than its store that there is room again.
+        if pump.storage_mut().is_full() || pump.core().inspect().is_store_full() {
             return BTreeMap::new();
         }
         let view = pump.core().inspect();

@@ -16,6 +16,7 @@ use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::scope::Scope;
 use crate::sse::Begin;
+use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
 use crate::wire::query::{Params, decode};
@@ -50,6 +51,7 @@ enum What {
     Workers,
     Status,
     Drain,
+    Undelivered,
 }
 
 /// Whoever asks about runs.
@@ -71,6 +73,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
+    Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
 ];
 
 /// A request whose head was read.
@@ -103,6 +106,7 @@ enum Todo {
     Workers,
     Status,
     Drain,
+    Undelivered(usize),
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -268,6 +272,7 @@ impl Core {
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
+            Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
                 let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
                 request.todo = Some(todo);
@@ -291,7 +296,8 @@ impl Core {
             | Todo::Stream(_)
             | Todo::Workers
             | Todo::Status
-            | Todo::Drain => unreachable!("done without a context"),
+            | Todo::Drain
+            | Todo::Undelivered(_) => unreachable!("done without a context"),
         }
     }
 
@@ -337,6 +343,10 @@ impl Request {
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
+            What::Undelivered => {
+                let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
+                Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
+            }
         })
     }
 

@@ -146,6 +146,12 @@ section! {
         retries: u32 = 3,
         /// Time between two notices of one kind.
         backlog_every: Span = Span::secs(5),
+        /// Time after a run's end within which a device must have acknowledged it.
+        undelivered_after: Span = Span::secs(60),
+        /// Runs that are watched for that, and listed, at most: beyond them the oldest is forgotten.
+        undelivered: usize = 100_000,
+        /// What is called for a run that was not delivered.
+        webhook: Option<String> = None,
         /// Time within which a queued run is first told of.
         first_notice: Span = Span::millis(500),
     }

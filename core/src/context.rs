@@ -59,6 +59,9 @@ pub(crate) struct Context {
 pub(crate) struct Position {
     /// In which incarnation of the stream.
     pub(crate) epoch: Epoch,
+    /// With which position it began: of what lies before others may know.
+    #[serde(default)]
+    pub(crate) first: u64,
     /// It has everything up to here.
     pub(crate) acked: u64,
     /// When it was last heard of, wall clock.

@@ -379,6 +379,7 @@ impl Core {
             Some(true) => {}
         }
         let (user, device) = (me.identity.user.clone(), me.device.clone());
+        let first = me.cursor.resume.first();
         me.is_device_stored = true;
         if is_retried {
             self.seen.mark(Sometimes::AckDuringRetry);
@@ -387,16 +388,18 @@ impl Core {
             let epoch = context.stream.epoch().clone();
             let position = context.devices.entry(device.clone()).or_insert(Position {
                 epoch,
+                first,
                 acked: seq,
                 heard_ms: wall,
             });
             position.acked = position.acked.max(seq);
             position.heard_ms = wall;
-            context.unstored.insert(device);
+            context.unstored.insert(device.clone());
             self.moved.insert(user.clone());
             let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
             self.deadlines.set_earlier(Timer::Positions, soon);
             self.forget_device(&user);
+            self.clear_delivered(&user, &device);
         }
         self.deadlines.clear(Timer::Acks(id));
         self.watch_acks(id);

@@ -96,7 +96,8 @@ impl Core {
             (from, is_stored) = (me.from.clone(), me.is_device_stored);
         }
         let context = self.users.get_mut(user).expect("a context in use is in memory");
-        let known = device.and_then(|device| context.devices.get(device)).map(|position| position.acked);
+        let before = device.and_then(|device| context.devices.get(device)).cloned();
+        let known = before.as_ref().map(|position| position.acked);
         let mut resume = context.stream.resume(&from, known, context.live_from());
         if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
             resume.from = context.stream.head().min(resume.from + 1);
@@ -111,7 +112,8 @@ impl Core {
             None => resume.from,
         };
         let epoch = context.stream.epoch().clone();
-        let position = Position { epoch, acked, heard_ms: wall };
+        let first = before.map_or_else(|| resume.first(), |before| before.first);
+        let position = Position { epoch, first, acked, heard_ms: wall };
         if known.is_some() || is_stored {
             if known.is_none() {
                 let value = crate::record::row(&position);
@@ -126,6 +128,7 @@ impl Core {
                 me.is_device_stored = true;
             }
             self.forget_device(user);
+            self.clear_delivered(user, device);
         }
         resume
     }
@@ -210,6 +213,7 @@ impl Core {
         position.heard_ms = wall;
         let value = crate::record::row(position);
         self.durable.record(Record::Put { key: device_key(user, &ack.device), value });
+        self.clear_delivered(user, &ack.device);
         self.reply_nothing(caller);
     }
 

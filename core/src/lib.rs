@@ -63,6 +63,7 @@ pub mod sometimes;
 mod sse;
 mod stream;
 pub mod time;
+mod undelivered;
 mod view;
 pub mod wire;
 mod worker;
@@ -95,6 +96,7 @@ use rand::rngs::ChaCha8Rng;
 use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
+use undelivered::Undelivered;
 use worker::Worker;
 
 /// Time for which moved positions may wait for others before they are stored.
@@ -129,6 +131,7 @@ pub struct Core {
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
     purge: Purge,
+    undelivered: Undelivered,
     planted: Planted,
     seen: Seen,
 }
@@ -207,6 +210,7 @@ impl Core {
             grown: BTreeSet::new(),
             drain: None,
             purge: Purge::default(),
+            undelivered: Undelivered::default(),
             planted,
             seen: Seen::default(),
         }
@@ -231,6 +235,7 @@ impl Core {
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
+            Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
@@ -335,6 +340,7 @@ impl Core {
                 Timer::Positions => self.store_positions(),
                 Timer::Drain => self.on_drain_step(out),
                 Timer::Purge => self.on_purge(out),
+                Timer::Undelivered => self.on_undelivered(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

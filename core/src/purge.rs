@@ -101,6 +101,7 @@ impl Core {
         if self.purge.asked > 0 || self.durable.is_full() {
             return self.watch_ages();
         }
+        self.purge_undelivered();
         for table in [Table::KeyAge, Table::EndAge] {
             let load = self.ask(Load::Aged(table));
             let query = Query::First { table, owner: "".into(), skip: 0, rows_max: ROWS };

@@ -87,11 +87,13 @@ pub enum Table {
     KeyAge = 20,
     /// How old the end of a run is: ascending by that.
     EndAge = 21,
+    /// A run whose end no device has acknowledged, by id. In the image.
+    Undelivered = 22,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -105,6 +107,7 @@ impl Table {
         Self::History,
         Self::KeyAge,
         Self::EndAge,
+        Self::Undelivered,
     ];
 
     /// The table with this number.
@@ -120,7 +123,8 @@ impl Table {
             | Self::RunState
             | Self::RunTools
             | Self::RunQuestions
-            | Self::RunCommand => true,
+            | Self::RunCommand
+            | Self::Undelivered => true,
             Self::User
             | Self::Device
             | Self::Ended

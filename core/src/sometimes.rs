@@ -54,6 +54,11 @@ states! {
     KeyPurged = "a key is purged",
     EndPurged = "the end of a run is purged",
     TrimmedWhole = "a stream is trimmed as a whole",
+    Listed = "a run is listed as not delivered",
+    DeliveredLate = "a run that was listed is delivered after all",
+    Called = "the webhook is called",
+    CallFailed = "a call of the webhook fails",
+    CallsWait = "calls of the webhook wait for others",
     PositionsWait = "positions wait for a full store",
 }
 

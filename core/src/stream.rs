@@ -86,6 +86,11 @@ impl Resume {
     fn new(status: &'static str, from: u64) -> Self {
         Self { status, reason: None, from }
     }
+
+    /// The position up to which a device that begins so counts for nothing: whoever names one has got it.
+    pub(crate) fn first(&self) -> u64 {
+        if self.status == "resumed" { 0 } else { self.from }
+    }
 }
 
 /// How much of a stream is kept.

@@ -170,6 +170,7 @@ impl Model {
             | Input::Loaded { .. }
             | Input::Body { .. }
             | Input::Timer
+            | Input::Called { .. }
             | Input::Drain => {}
         }
         Ok(())

@@ -23,6 +23,8 @@ struct Settings {
     drain: Option<u64>,
     #[serde(default)]
     keep: Option<(u64, usize, u64)>,
+    #[serde(default)]
+    webhook: Option<(String, u64)>,
 }
 
 /// Writes what plans vary.
@@ -30,6 +32,7 @@ struct Settings {
 /// # Errors
 /// The serializer's.
 pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error> {
+    let after = config.delivery.undelivered_after.as_millis();
     Settings {
         active: config.runs.active,
         active_per_user: config.runs.active_per_user,
@@ -42,6 +45,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
         odd: config.odd,
         drain: Some(config.server.drain.as_millis()),
+        webhook: config.delivery.webhook.clone().map(|url| (url, after)),
         keep: Some((
             config.store.keep.as_millis(),
             config.store.runs_per_user,
@@ -69,6 +73,10 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.odd = settings.odd;
     if let Some(drain) = settings.drain {
         config.server.drain = Span::millis(drain);
+    }
+    if let Some((url, after)) = settings.webhook {
+        config.delivery.webhook = Some(url);
+        config.delivery.undelivered_after = Span::millis(after);
     }
     if let Some((keep, runs_per_user, key_keep)) = settings.keep {
         config.store.keep = Span::millis(keep);

@@ -305,6 +305,7 @@ impl Watch {
             | Effect::Read { .. }
             | Effect::Verify { .. }
             | Effect::Load { .. }
+            | Effect::Webhook { .. }
             | Effect::Exit => {}
         }
     }
@@ -377,6 +378,7 @@ impl Cause {
             Input::Request { .. }
             | Input::Body { .. }
             | Input::BadHead { .. }
+            | Input::Called { .. }
             | Input::Appended { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }

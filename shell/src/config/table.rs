@@ -170,6 +170,13 @@ table! {
         "time between two notices of one kind";
     "delivery.first_notice", core.delivery.first_notice, time(ms(1), minutes(1)),
         "time within which a queued run is first told of";
+    "delivery.undelivered_after", core.delivery.undelivered_after, time(ms(100), days(7)),
+        "time after a run's end within which a device must have acknowledged it";
+    "delivery.undelivered", core.delivery.undelivered, count(1, MILLION),
+        "runs that are watched for that, and listed";
+    "delivery.webhook", core.delivery.webhook, Optional(Text), "the URL to call when none has";
+    "delivery.webhook_secret_file", webhook_secret_file, Optional(Place),
+        "the file with the secret that signs those calls";
     "breaker.failures", core.breaker.failures, count(1, 1000),
         "failures in a row after which an agent is given nothing for a while";
     "breaker.open", core.breaker.open, time(ms(100), minutes(60)), "for how long";

@@ -15,7 +15,7 @@ const EXCESS_MAX: usize = 300;
 /// # Errors
 /// What is.
 pub fn nothing_left(rows: &Rows, truth: &Truth) -> Result<(), String> {
-    let is_aged = |table| matches!(table, Table::Ended | Table::History | Table::EndAge);
+    let is_aged = |table| matches!(table, Table::Ended | Table::History | Table::EndAge | Table::Undelivered);
     if let Some(key) = rows.keys().find(|key| is_aged(key.table)) {
         return Err(format!("{key:?} should have been purged"));
     }

@@ -218,6 +218,14 @@ impl Oracles {
         }
     }
 
+    /// The network does not take what the daemon has for a client.
+    pub fn crowded(&mut self, id: PipeId) {
+        let now = self.schedule.now();
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.waits.crowded(now);
+        }
+    }
+
     /// How often the daemon was killed so far.
     pub fn crashes(&self) -> u64 {
         self.crashes

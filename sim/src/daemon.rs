@@ -214,8 +214,14 @@ impl Daemon {
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         };
-        let rows = oracles.rows.reopened(&pending, events, &image, &mut load);
-        oracles.judge("O22", None, rows);
+        match oracles.rows.reopened(&pending, events, &image, &mut load) {
+            Ok(taken) => {
+                let kept = pending.iter().take(taken).flat_map(|append| append.iter());
+                kept.filter(|record| matches!(record, Record::Trim { .. }))
+                    .for_each(|trim| oracles.stored(trim));
+            }
+            Err(what) => oracles.judge("O22", None, Err(what)),
+        }
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);

@@ -319,6 +319,17 @@ impl Plan {
         plan.with_variants(&mut dice, is_calm)
     }
 
+    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer over
+    /// it than a lease.
+    fn overrun(&mut self, dice: &mut Dice) {
+        self.config.runs.lease = Span::secs(2);
+        self.workers.iter_mut().for_each(|worker| worker.overruns = true);
+        self.users.iter_mut().flat_map(|user| &mut user.devices).for_each(|device| device.deltas_max = 2_000);
+        let at = dice.between(5, 15) * SECOND;
+        self.faults.push((at, Fault::SlowDisk { sync: 4 * SECOND, time: 15 * SECOND }));
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
     /// What is so for a whole seed.
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
@@ -326,6 +337,9 @@ impl Plan {
         self.repairs_fully = dice.chance(3, 4);
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
+        }
+        if !is_calm && dice.chance(1, 30) {
+            self.overrun(dice);
         }
         if !is_calm && dice.chance(1, 6) {
             self.loss = dice.pick(&[10, 14, 50]);

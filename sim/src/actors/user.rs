@@ -347,7 +347,9 @@ impl Device {
                 }
             }
             if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
-                self.reads_at = ctx.now + self.dice.log_uniform(SECOND, 60 * SECOND);
+                // Long enough, at times, for the daemon to lose its patience.
+                let least = if self.dice.chance(1, 3) { 35 * SECOND } else { SECOND };
+                self.reads_at = ctx.now + self.dice.log_uniform(least, 60 * SECOND);
                 return;
             }
         }

@@ -301,7 +301,7 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, u64::MAX);
         let is_calm = dice.chance(1, 10);
-        let heal_at = dice.between(20, 60) * SECOND;
+        let heal_at = dice.log_uniform(8 * SECOND, 60 * SECOND);
         // What small worlds do not show, big ones may; but they cost ten times as much.
         let users_max = if dice.chance(1, 6) { 50 } else { 12 };
         let users = dice.log_uniform(1, users_max) as usize;

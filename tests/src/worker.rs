@@ -92,4 +92,9 @@ impl Worker {
     pub fn hear_type(&mut self, kind: &str) -> Value {
         self.socket.hear_type(kind).expect("the connection lasts")
     }
+
+    /// Reads on to the end, and says nothing.
+    pub fn end_of_connection(&mut self) -> Ended {
+        self.socket.end()
+    }
 }

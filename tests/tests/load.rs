@@ -59,8 +59,8 @@ impl Floor {
     }
 }
 
-/// One worker: it goes on with a run at each acknowledgement, to its middle only while the floor is closed. It
-/// ends when all `runs` are over.
+/// One worker: it goes on with a run at each acknowledgement, to its middle only while the floor is closed.
+/// It ends when all `runs` are over.
 fn work(door: &Door, name: &str, floor: &Floor, runs: usize) {
     let mut worker = Worker::named(door, name, LIMIT, &json!([])).expect("a welcome");
     let mut held: Vec<(Value, u64)> = Vec::new();
@@ -137,7 +137,8 @@ impl Device {
         }
     }
 
-    /// Asks, if it should, and reads on until all runs have ended; says so to `placed` for each run whose place is known.
+    /// Asks, if it should, and reads on until all runs have ended; tells `placed` of each run whose place is
+    /// known.
     fn watch(mut self, placed: &Sender<()>) -> Self {
         self.ask();
         let mut ends = 0;

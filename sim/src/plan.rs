@@ -302,7 +302,9 @@ impl Plan {
         let mut dice = Dice::new(seed, u64::MAX);
         let is_calm = dice.chance(1, 10);
         let heal_at = dice.between(20, 60) * SECOND;
-        let users = dice.log_uniform(1, 50) as usize;
+        // What small worlds do not show, big ones may; but they cost ten times as much.
+        let users_max = if dice.chance(1, 6) { 50 } else { 12 };
+        let users = dice.log_uniform(1, users_max) as usize;
         let deltas_max = dice.log_uniform(3, 2000);
         let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
         let users =

@@ -63,6 +63,7 @@ async def greeted(server: Server, seq: int = 0, **more: Any) -> tuple[Peer, Any]
     peer = await server.accept()
     hello = await peer.hear()
     assert hello["type"] == "hello"
+    assert hello.pop("call")["n"] > 0
     await peer.say(welcome(seq, **more))
     return peer, hello
 

@@ -367,6 +367,54 @@ fn two_devices_answer_one_question() {
     compare!("two devices answer one question", transcripts);
 }
 
+/// The answer to a request of a device that has just asked.
+fn answer(device: &mut User) -> Value {
+    loop {
+        let message = device.hear().expect("the connection lasts");
+        if message["type"] == "ok" || message["type"] == "error" {
+            return message;
+        }
+    }
+}
+
+#[test]
+fn two_devices_answer_at_the_same_time() {
+    let mut stage = Stage::new(&[LONG_LEASE], None);
+    stage.taken();
+    for number in 0..10 {
+        let request = format!("question_{number}");
+        let data = json!({ "request": request, "prompt": "Which?" });
+        stage.done(number + 1, "event", &json!({ "event": "input_required", "data": data }));
+        let run = stage.run["run"].clone();
+        let input = |data| json!({ "type": "input", "run": run, "request": request, "data": data });
+        stage.laptop.say(&input("laptop"));
+        stage.phone.say(&input("phone"));
+        let answers = [answer(&mut stage.laptop), answer(&mut stage.phone)];
+        let winner = if answers[0]["type"] == "ok" { "laptop" } else { "phone" };
+        let lost = answers.iter().find(|it| it["type"] == "error").expect("one of them is second");
+        assert_eq!(lost["code"], "input_already_given", "{answers:?}");
+        assert_eq!(stage.hears("input")["data"], winner, "{answers:?}");
+        assert_eq!(stage.laptop.until("input_received")["data"]["device"], winner);
+    }
+    stage.done(11, "complete", &json!({ "status": "ok" }));
+    stage.transcript();
+}
+
+#[test]
+fn a_cancel_and_an_end_cross_on_their_way() {
+    let mut stage = Stage::new(&[LONG_LEASE], None);
+    for number in 0..10 {
+        stage.laptop.run(&format!("key_{number}"), "thread_1", &json!(number));
+        stage.takes();
+        stage.phone.say(&json!({ "type": "cancel", "run": stage.run["run"] }));
+        stage.done(1, "complete", &json!({ "status": "ok", "output": number }));
+        let state = answer(&mut stage.phone)["state"].clone();
+        assert!(state == "cancelling" || state == "ended", "{state}");
+        let end = stage.laptop.until("agent_completed");
+        assert_eq!((&end["data"]["status"], &end["data"]["output"]), (&json!("ok"), &json!(number)), "{end}");
+    }
+}
+
 /// Forty runs of one user are asked for before one of another; there is one slot. In which order they go.
 fn order_of_forty_and_one(kill_at: Option<usize>) -> Vec<String> {
     let settings = [LONG_LEASE, "runs.queued_per_user=40", "runs.active=1", "runs.active_per_user=1"];

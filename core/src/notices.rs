@@ -92,7 +92,8 @@ impl Core {
         }
     }
 
-    /// The network takes something again: first of all where those runs stand of which that could not be said.
+    /// The network takes something again: first of all where those runs stand of which that could not be
+    /// said.
     pub(crate) fn notice_owed(&mut self, id: ConnId, out: &mut Effects) {
         let Some(me) = self.user_conn(id).filter(|me| !me.owed.is_empty()) else { return };
         let (owed, user) = (mem::take(&mut me.owed), me.identity.user.clone());

@@ -22,7 +22,9 @@ function write(storage: "localStorage" | "sessionStorage", name: string, value: 
   }
 }
 
-export const keptToken = (): string | undefined => read("sessionStorage", "token") ?? read("localStorage", "token");
+/** This tab's, then the newest of any. */
+export const keptTokens = (): string[] =>
+  [read("sessionStorage", "token"), read("localStorage", "token")].filter((token) => token !== undefined);
 
 export function keepToken(token: string): void {
   write("sessionStorage", "token", token);

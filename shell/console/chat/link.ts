@@ -2,25 +2,32 @@
 
 import type { Client, RuncastError, State, TokenReason, Welcome } from "../../clients/js/src/index.js";
 import { $, announce, icon, mark, say } from "./dom.js";
-import { keepToken, keptToken, tokenFromAddress } from "./keep.js";
+import { keepToken, keptTokens, tokenFromAddress } from "./keep.js";
 import { joined } from "./values.js";
 import { count, resetSentence, seconds } from "./words.js";
+
+/** What a door tells. */
+interface Told {
+  /** Each token that is to be used. */
+  used(token: string): void;
+  /** Somebody has given one. */
+  given(): void;
+  /** It was opened, or shut. */
+  changed(): void;
+}
 
 /** Asks for a token when there is none, or none that is any good. */
 export class Door {
   readonly #dialog = $<HTMLDialogElement>("door");
   readonly #field = $<HTMLInputElement>("token");
   #waiting: ((token: string) => void)[] = [];
-  #token = tokenFromAddress() ?? keptToken();
+  #token = tokenFromAddress() ?? keptTokens()[0];
+  #handed: string | undefined;
 
-  constructor(
-    /** Called with each token that is to be used. */
-    private readonly used: (token: string) => void,
-    private readonly changed: () => void,
-  ) {
+  constructor(private readonly told: Told) {
     if (this.#token) this.#use(this.#token);
     $("later").onclick = () => this.#dialog.close();
-    this.#dialog.onclose = changed;
+    this.#dialog.onclose = () => told.changed();
     this.#dialog.querySelector("form")!.onsubmit = (event) => {
       event.preventDefault();
       const token = this.#field.value.trim();
@@ -40,11 +47,11 @@ export class Door {
     return this.#waiting.length > 0;
   }
 
-  /** For the client. */
+  /** For the client. A token that it has had is no good to it when it asks for another. */
   readonly token = (reason: TokenReason): string | Promise<string> => {
-    const newest = keptToken();
-    if (this.#token && reason === "connect") return this.#token;
-    if (newest && newest !== this.#token) return this.#use(newest);
+    const known = [this.#token, ...keptTokens()];
+    const other = known.find((token) => token && (reason === "connect" || token !== this.#handed));
+    if (other) return (this.#handed = this.#use(other));
     this.open(reason === "expiring" ? "Your token expires in a minute. Give a new one to stay connected." : "");
     return new Promise((given) => this.#waiting.push(given));
   };
@@ -53,7 +60,7 @@ export class Door {
   open(why = ""): void {
     if (why) say($("why"), why);
     if (!this.#dialog.open) this.#dialog.showModal();
-    this.changed();
+    this.told.changed();
   }
 
   /** The token that there is was refused. */
@@ -62,9 +69,10 @@ export class Door {
   }
 
   #use(token: string): string {
+    if (token === this.#token && token === this.#handed) return token;
     this.#token = token;
     keepToken(token);
-    this.used(token);
+    this.told.used(token);
     return token;
   }
 
@@ -73,8 +81,10 @@ export class Door {
     this.#dialog.close();
     say($("why"), "");
     this.#use(token);
+    if (this.#waiting.length) this.#handed = token;
     for (const given of this.#waiting.splice(0)) given(token);
-    this.changed();
+    this.told.given();
+    this.told.changed();
   }
 }
 

@@ -39,9 +39,9 @@ const unanswered = new Unanswered();
 const dirty = new Map<Run, Set<Part>>();
 const views = new Map<Run, RunView>();
 const page = {
-  shown: location.hash.slice(1) || undefined,
+  shown: threadInAddress(),
   /** Until the person chooses a thread, the newest is shown. */
-  isFollowing: location.hash.length < 2,
+  isFollowing: threadInAddress() === undefined,
   drawn: undefined as string | undefined,
   isStuck: true,
   isScheduled: false,
@@ -56,6 +56,11 @@ const conversation = new Conversation((run, part) => {
   dirty.set(run, parts);
   schedule();
 });
+
+/** The address may have something else behind its `#`: a token. */
+function threadInAddress(): string | undefined {
+  return /^#([A-Za-z0-9][A-Za-z0-9_.:@-]{0,127})$/.exec(location.hash)?.[1];
+}
 
 const randomHex = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -157,7 +162,11 @@ function show(thread: string | undefined): void {
 
 // ---- What is heard ----------
 
-const door = new Door(welcomeAgents, () => schedule());
+const door = new Door({
+  used: (token) => welcomeAgents(token),
+  given: () => client.reconnect(),
+  changed: () => schedule(),
+});
 const link = new LinkView(door, () => schedule());
 const client = connect({ token: door.token, from: "oldest", storage: namesOnly });
 link.watch(client);
@@ -170,8 +179,9 @@ client.on("event", (event: StreamEvent) => {
   if (event.event === "run_queued") {
     unanswered.done(asText(event.data.key));
     composer.know(run.agent);
-    if (page.isFollowing) show(run.thread);
   }
+  const isAsked = event.event === "run_queued";
+  if (page.isFollowing && (isAsked || page.shown === undefined)) show(run.thread);
   const isLive = !link.isCatchingUp;
   link.took(event.seq);
   if (isLive) tell(event.event, run);
@@ -325,7 +335,7 @@ $("scroll").onscroll = () => {
 };
 window.onpopstate = () => {
   page.isFollowing = false;
-  show(location.hash.slice(1) || undefined);
+  show(threadInAddress());
 };
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) show(page.shown);

@@ -45,16 +45,15 @@ export const keepAgent = (agent: string): void => write("localStorage", "agent",
 
 /** For the client: the tab's name is kept, its position is not, since the page is built anew from the oldest event. */
 export const namesOnly: Keep = {
-  getItem(name) {
-    const kept = read("sessionStorage", name);
-    try {
-      return kept === undefined ? null : JSON.stringify({ ...JSON.parse(kept), at: {} });
-    } catch {
-      return null;
-    }
+  getItem: (name) => read("sessionStorage", name) ?? null,
+  setItem(name, value) {
+    // It is called with every event; what is kept is seldom another.
+    const kept = JSON.stringify({ device: JSON.parse(value).device, at: {} });
+    if (kept !== written.get(name)) write("sessionStorage", name, kept);
+    written.set(name, kept);
   },
-  setItem: (name, value) => write("sessionStorage", name, value),
 };
+const written = new Map<string, string>();
 
 /** A run that was asked for and has no answer, and whose it is: it is never asked as another user. */
 export interface Asked {

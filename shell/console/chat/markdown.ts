@@ -17,6 +17,9 @@ function link(href: string, ...children: (Node | string)[]): HTMLElement {
   return el("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, ...children);
 }
 
+/** Lists and quotes in one another; what is deeper stays text. */
+const DEPTH_MAX = 8;
+
 /** Longer than that it is no prose, and looking for emphasis in it would take long. */
 const INLINE_MAX = 4 * BLOCK_MAX;
 
@@ -87,7 +90,7 @@ function table(lines: string[]): Block {
 }
 
 /** The list that begins here, with what is indented below its items. */
-function list(lines: string[]): Block {
+function list(lines: string[], depth: number): Block {
   const [, indent, first] = ITEM.exec(lines[0]!)!;
   const isOrdered = /\d/.test(first!);
   const node = isOrdered ? el("ol", { start: String(Number.parseInt(first!, 10)) }) : el("ul");
@@ -106,7 +109,7 @@ function list(lines: string[]): Block {
     let more = found < 0 ? rest : rest.slice(0, found);
     while (more.at(-1) === "") more = more.slice(0, -1); // an empty line at its end is not the item's
     const below = more.map((line) => line.replace(new RegExp(`^\\s{0,${inner}}`), ""));
-    node.append(el("li", {}, ...inline(item[4]!), ...blocks(below).map((block) => block.node!)));
+    node.append(el("li", {}, ...inline(item[4]!), ...blocks(below, depth + 1).map((block) => block.node!)));
     at += 1 + more.length;
     if (lines[at] === "" && lines[at + 1] !== undefined && own(lines[at + 1]!)) at += 1;
   }
@@ -128,14 +131,14 @@ function paragraph(lines: string[]): Block {
   return { node, lines: at, isWhole: at < lines.length - 1 };
 }
 
-function quote(lines: string[]): Block {
+function quote(lines: string[], depth: number): Block {
   const end = lines.findIndex((line) => !QUOTE.test(line));
   const inside = (end < 0 ? lines : lines.slice(0, end)).map((line) => line.replace(QUOTE, ""));
-  const node = el("blockquote", {}, ...blocks(inside).map((block) => block.node!));
+  const node = el("blockquote", {}, ...blocks(inside, depth + 1).map((block) => block.node!));
   return { node, lines: inside.length, isWhole: end >= 0 && end < lines.length - 1 };
 }
 
-function block(lines: string[]): Block {
+function block(lines: string[], depth = 0): Block {
   const line = lines[0]!;
   const isLast = lines.length === 1;
   if (line.trim() === "") return { node: undefined, lines: 1, isWhole: !isLast };
@@ -147,16 +150,16 @@ function block(lines: string[]): Block {
     return { node: el(`h${level}`, {}, ...inline(heading[2]!)), lines: 1, isWhole: !isLast };
   }
   if (RULE.test(line)) return { node: el("hr"), lines: 1, isWhole: !isLast };
-  if (QUOTE.test(line)) return quote(lines);
-  if (ITEM.test(line)) return list(lines);
+  if (QUOTE.test(line) && depth < DEPTH_MAX) return quote(lines, depth);
+  if (ITEM.test(line) && depth < DEPTH_MAX) return list(lines, depth);
   if (line.includes("|") && DELIMITERS.test(lines[1] ?? "") && lines[1]!.includes("-")) return table(lines);
   return paragraph(lines);
 }
 
-function blocks(lines: string[]): Block[] {
+function blocks(lines: string[], depth: number): Block[] {
   const found: Block[] = [];
   for (let at = 0; at < lines.length; ) {
-    const next = block(lines.slice(at));
+    const next = block(lines.slice(at), depth);
     if (next.node) found.push(next);
     at += Math.max(1, next.lines);
   }

@@ -54,7 +54,7 @@ export class ThreadList {
     const known = this.#groups.get(name);
     const list = known?.lastElementChild ?? el("ul", { "aria-label": name });
     setChildren(list, rows);
-    return known ?? el("section", {}, el("h3", {}, name), list);
+    return known ?? el("section", {}, el("h2", {}, name), list);
   }
 
   #row(thread: Thread, isShown: boolean): HTMLElement {

@@ -6,16 +6,17 @@ use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
 use crate::handshake::{Greeting, Identity};
-use crate::ids::{ConnId, Device, Epoch, User};
+use crate::ids::{ConnId, Device, Epoch, RunId, User};
 use crate::limits::Rate;
 use crate::sse::Sse;
 use crate::time::{Mono, Now, Span};
+use crate::wire::call::Call;
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use bytes::Bytes;
 use core::net::IpAddr;
@@ -69,8 +70,12 @@ pub(crate) struct UserConn {
     /// What it was told of itself, when the daemon named it and it is not stored yet.
     pub(crate) is_device_stored: bool,
     pub(crate) from: From,
+    /// Which of its client's calls it is.
+    pub(crate) call: Option<Call>,
     pub(crate) cursor: Cursor,
     pub(crate) is_welcome: bool,
+    /// Runs of whose place in the queue it could not be told. At most those that the user may queue.
+    pub(crate) owed: BTreeSet<RunId>,
     /// Its messages leave as server-sent events.
     pub(crate) sse: Option<Sse>,
 }

@@ -221,6 +221,7 @@ impl Core {
             return;
         }
         self.watch_acks(id);
+        self.notice_owed(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
     }

@@ -46,6 +46,9 @@ pub struct Plan {
     /// Whether the storage thread commits what waits in pieces.
     #[serde(default)]
     pub splits: bool,
+    /// Whether the store finds its free pages after a crash by reading all of its file.
+    #[serde(default)]
+    pub repairs_fully: bool,
     /// Whether the disk rots after all is over.
     #[serde(default)]
     pub rots: bool,
@@ -283,6 +286,7 @@ impl Plan {
             loss: 0,
             broken: Vec::new(),
             splits: false,
+            repairs_fully: false,
             rots: false,
             planted: Planted::default(),
         }
@@ -298,7 +302,9 @@ impl Plan {
         let mut dice = Dice::new(seed, u64::MAX);
         let is_calm = dice.chance(1, 10);
         let heal_at = dice.between(20, 60) * SECOND;
-        let users = dice.log_uniform(1, 50) as usize;
+        // What small worlds do not show, big ones may; but they cost ten times as much.
+        let users_max = if dice.chance(1, 6) { 50 } else { 12 };
+        let users = dice.log_uniform(1, users_max) as usize;
         let deltas_max = dice.log_uniform(3, 2000);
         let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
         let users =
@@ -317,6 +323,7 @@ impl Plan {
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
         self.splits = dice.chance(1, 4);
+        self.repairs_fully = dice.chance(3, 4);
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
         }

@@ -144,10 +144,21 @@ impl SimStorage {
         self.commits
     }
 
-    /// A commit that is under way reaches the disk now, if it has not: as far as that has power.
+    /// What is under way reaches the disk now, if it has not: as far as that has power.
     pub fn rush(&mut self) {
-        if let Some((_, Job::Commit(appends, result @ None))) = &mut self.running {
-            *result = Some(self.store.commit(appends));
+        match &mut self.running {
+            Some((_, Job::Commit(appends, result @ None))) => *result = Some(self.store.commit(appends)),
+            // The process ends with its disk: nobody is told.
+            Some((_, Job::Fold)) => drop(self.store.fold(FOLD_ROWS)),
+            Some((_, Job::Commit(..) | Job::Loads)) | None => {}
+        }
+    }
+
+    /// The disk is as fast as it should be again, and what is under way does not take longer than that.
+    pub fn hasten(&mut self) {
+        if let Some((at, _)) = &mut self.running {
+            *at = (*at).min(self.schedule.now() + self.dice.exponential(self.pace.0.get()));
+            self.schedule.at(*at, Event::Stored);
         }
     }
 

@@ -22,8 +22,6 @@ const CALL_TIMEOUT: Micros = 15 * SECOND;
 const SILENCE: Micros = 25 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
-/// The longest time for which what was sent may be on its way.
-const LATE: Micros = 300 * SECOND;
 /// Never.
 const NEVER: Micros = Micros::MAX;
 
@@ -45,8 +43,8 @@ pub struct Device {
     asks: Asks,
     link: Option<Link>,
     phase: Phase,
-    /// When it last gave up a call that was not answered.
-    gave_up: Option<Micros>,
+    /// How often it has called.
+    calls: u64,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -72,8 +70,8 @@ pub struct Device {
     told: u64,
     acked: u64,
     ack_at: Micros,
-    /// The disks that were lost before it got what it has, and before its last call.
-    disks: (u64, u64),
+    /// The disks that were lost before it got what it has.
+    disk: u64,
     /// Its connection was made when everything was healed.
     is_undisturbed: bool,
     /// Crashes before its last welcome.
@@ -91,7 +89,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            gave_up: None,
+            calls: 0,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -108,7 +106,7 @@ impl Device {
             told: 0,
             acked: 0,
             ack_at: NEVER,
-            disks: (0, 0),
+            disk: 0,
             crashes: 0,
             is_undisturbed: false,
             plan,
@@ -219,7 +217,6 @@ impl Device {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
-        self.disks.1 = ctx.oracles.disks_lost;
         self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
@@ -282,7 +279,9 @@ impl Device {
 
     /// `hello` without its closing bracket.
     fn hello(&mut self) -> String {
-        let mut text = "{\"type\":\"hello\"".to_owned();
+        self.calls += 1;
+        let mut text =
+            format!("{{\"type\":\"hello\",\"call\":{{\"by\":\"{}\",\"n\":{}}}", self.who, self.calls);
         match &self.plan.name {
             Some(name) => text += &format!(",\"device\":\"{name}\""),
             None => text += ",\"ack\":false",
@@ -314,9 +313,6 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
-        if self.phase == Phase::Calling {
-            self.gave_up = Some(ctx.now);
-        }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
@@ -346,9 +342,6 @@ impl Device {
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
-                    // A call that was given up may arrive late, and take the device's place.
-                    let may_be_replaced = self.gave_up.is_some_and(|at| ctx.now < at + LATE);
-                    let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
@@ -391,13 +384,11 @@ impl Device {
         else {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
-        // A welcome of the daemon before may still have been on its way.
-        let is_other = self.has.as_ref().is_none_or(|(had, _)| had != epoch);
-        let is_new = ctx.oracles.disks_lost > self.disks.0
-            && (self.disks.1 > self.disks.0 || (is_other && !ctx.oracles.truth.is_lost(epoch)));
+        // Another disk: nobody there knows this device. (A welcome of before may still have been on its way.)
+        let disk = ctx.oracles.disk_of(epoch);
+        let is_new = disk > self.disk;
         if is_new {
-            // Another disk: nobody there knows this device.
-            self.disks.0 = ctx.oracles.disks_lost;
+            self.disk = disk;
             (self.is_known, self.told) = (false, 0);
         }
         let client = Client {

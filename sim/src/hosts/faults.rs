@@ -5,7 +5,7 @@ use super::wire::DAEMON;
 use super::{Hosts, zone};
 use crate::faults::Fault;
 use crate::pipe::{PipeId, Way, ZONES};
-use crate::schedule::{MS, Micros, SECOND};
+use crate::schedule::{Micros, SECOND};
 use crate::trace::Of;
 use std::time::Duration;
 
@@ -71,10 +71,12 @@ impl Hosts {
                 self.set_latency();
             }
             // Here moments are too short to wait for.
+            Fault::PowerLoss { time } | Fault::Ambush { time, power: true, .. } => {
+                self.lose(Fall::Power, *time)
+            }
             Fault::Kill { time } | Fault::Ambush { time, .. } | Fault::CrashAtCommit { time, .. } => {
                 self.crash(*time)
             }
-            Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
             Fault::SlowDisk { sync, .. } => stage.borrow().daemon.pace.set(*sync),
@@ -107,7 +109,7 @@ impl Hosts {
                 self.slowness = 1;
                 self.set_latency();
             }
-            Fault::SlowDisk { .. } => stage.borrow().daemon.pace.set(MS),
+            Fault::SlowDisk { .. } => stage.borrow_mut().daemon.hasten(),
             Fault::FullDisk { .. } => stage.borrow().daemon.disk().set_quota(None),
             Fault::Stall { .. }
             | Fault::Reset { .. }

@@ -163,6 +163,7 @@ impl Hosts {
         let stage = self.stage.borrow();
         Summary {
             time: self.now(),
+            client_time: self.now() * stage.actors.len() as u64,
             delivered: stage.oracles.delivered,
             runs: stage.oracles.truth.runs.len() as u64,
             commits: stage.daemon.commits,
@@ -238,7 +239,7 @@ impl Hosts {
         let stage = &mut *self.stage.borrow_mut();
         stage.is_healed = true;
         stage.net.heal();
-        stage.daemon.pace.set(MS);
+        stage.daemon.hasten();
         stage.daemon.disk().set_quota(None);
         stage.daemon.disk().set_sync_fails(false);
         stage.daemon.stall(0);

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ._line import Lost
 from ._wire import Token, ask_token
@@ -48,8 +49,14 @@ class Dial:
         self._token = token
         self._log = log
         self._tries = 0
+        self._by, self._calls = uuid.uuid4().hex, 0
         self._opened: float | None = None
         self._refused: tuple[str, Lost] | None = None
+
+    def call(self) -> dict[str, Any]:
+        """The `call` of the next `hello`: one that was given up must not replace a later one."""
+        self._calls += 1
+        return {"by": self._by, "n": self._calls}
 
     @property
     def may_renew(self) -> bool:

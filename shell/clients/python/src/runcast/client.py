@@ -261,7 +261,7 @@ class Client:
         await line.close()
 
     def _hello(self) -> Message:
-        hello: Message = {"type": "hello"}
+        hello: Message = {"type": "hello", "call": self._dial.call()}
         stream = self._streams.get(None)
         start = self._start if stream is None else Position(stream.epoch, stream.leave_off())
         if start is not None:

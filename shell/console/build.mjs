@@ -1,7 +1,8 @@
-// Builds the pages that are embedded in the daemon: `chat/` with the JavaScript client becomes `chat.html`, one file
-// that asks for nothing from elsewhere, and `chat.csp`, the policy that lets a browser run that script and that style
-// and nothing else. Both are committed, so that the daemon is built without Node.js and without a network; with
-// `--check` nothing is written, and it fails unless what is committed is what would be built.
+// Builds the pages that are embedded in the daemon: `chat/` with the JavaScript client becomes `chat.html`,
+// one file that asks for nothing from elsewhere, and `chat.csp`, the policy that lets a browser run that
+// script and that style and nothing else. Both are committed, so that the daemon is built without Node.js and
+// without a network; with `--check` nothing is written, and it fails unless what is committed is what would
+// be built.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -59,7 +60,9 @@ for (const [file, built] of Object.entries(await page("chat"))) {
   const path = join(here, file);
   if (!isCheck) writeFileSync(path, built);
   else if (readFileSync(path, "utf8") !== built) {
-    console.error(`shell/console/${file} is not what is built from its sources: npm run build, and commit it`);
+    console.error(
+      `shell/console/${file} is not what is built from its sources: npm run build, and commit it`,
+    );
     process.exitCode = 1;
   }
 }

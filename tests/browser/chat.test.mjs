@@ -84,7 +84,10 @@ describe("the chat page", { skip }, () => {
     });
     await view.getByText("1 run is ahead of yours. All places are taken.").waitFor();
     assert.equal(await view.locator(".place").textContent(), "2in line");
-    assert.match(await view.locator(".times").textContent(), /^4 wait in all · waited \d+ s · about [89] s to go$/);
+    assert.match(
+      await view.locator(".times").textContent(),
+      /^4 wait in all · waited \d+ s · about [89] s to go$/,
+    );
     assert.match(await page.locator("#threads small").textContent(), /^Place 2 in line/);
     await shot(page, "queued");
 
@@ -302,7 +305,13 @@ describe("the chat page", { skip }, () => {
     emit("agent_output", { delta: odd, message: odd });
     emit("agent_output", { delta: evil });
     emit("agent_output", { delta: `[here](javascript:harm=1) ![there](data:text/html,${evil}) <${evil}>` });
-    emit("agent_completed", { status: odd, error: { message: evil }, output: [evil], running_ms: evil, tools: odd });
+    emit("agent_completed", {
+      status: odd,
+      error: { message: evil },
+      output: [evil],
+      running_ms: evil,
+      tools: odd,
+    });
     const other = { agent: evil, input: { text: evil } };
     daemon.emit("alice", "run_javascript:x_00000001", "run_queued", other, 0);
     daemon.tell("alice", { type: "notice", notice: "backlog", behind: 3, message: evil });
@@ -348,7 +357,12 @@ describe("the chat page", { skip }, () => {
     const view = viewOf(page, id);
     const answers = () => daemon.sent("input").map(({ message }) => [message.request, message.data]);
     emit("agent_started", { attempt: 1 });
-    emit("input_required", { request: "r1", prompt: "Go on?", schema: { type: "boolean" }, expires_ms: 60_000 });
+    emit("input_required", {
+      request: "r1",
+      prompt: "Go on?",
+      schema: { type: "boolean" },
+      expires_ms: 60_000,
+    });
     await view.getByText("Waits for your answer").waitFor();
     await page.locator("#threads").getByText("Needs your answer").waitFor();
     assert.match(await page.title(), /^\(1\)/);
@@ -543,7 +557,9 @@ describe("the chat page", { skip }, () => {
     const emit = agentIn(id);
     const violations = async () => {
       // Nothing is half faded in.
-      await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finish?.())));
+      await page.evaluate(() =>
+        Promise.all(document.getAnimations().map((animation) => animation.finish?.())),
+      );
       await page.evaluate(AXE);
       const { violations } = await page.evaluate(() => window.axe.run());
       return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
@@ -557,7 +573,12 @@ describe("the chat page", { skip }, () => {
     emit("tool_executing", { call: "c", tool: "read", args: { path: "core" } });
     emit("tool_completed", { call: "c", status: "error", error: "none", duration_ms: 8 });
     emit("agent_output", { delta: "# Title\n\n- one\n\n```sh\nls\n```\n\n[link](https://example.org)\n" });
-    emit("input_required", { request: "q", prompt: "Go on?", schema: { type: "boolean" }, expires_ms: 60_000 });
+    emit("input_required", {
+      request: "q",
+      prompt: "Go on?",
+      schema: { type: "boolean" },
+      expires_ms: 60_000,
+    });
     emit("input_required", { request: "r", prompt: "Where?" });
     await page.getByRole("button", { name: "Yes" }).waitFor();
     await page.locator(".activity > details > summary").click();
@@ -579,7 +600,8 @@ describe("the chat page", { skip }, () => {
   test("it can be used by keyboard alone", async () => {
     const page = await open();
     const id = await run(page, "look");
-    const focused = () => page.evaluate(() => document.activeElement.textContent || document.activeElement.id);
+    const focused = () =>
+      page.evaluate(() => document.activeElement.textContent || document.activeElement.id);
     agentIn(id)("agent_started", { attempt: 1 });
     const schema = { enum: ["left", "right"] };
     agentIn(id)("input_required", { request: "q", prompt: "Which way?", schema });
@@ -608,8 +630,14 @@ describe("the chat page", { skip }, () => {
       emit("tool_completed", { call: "c", status: "error", error: "e".repeat(300), duration_ms: 12_345 });
       emit("step_started", { step: "s", name: "n".repeat(200), index: 1, of: 2 });
       emit("custom", { name: "c".repeat(100), value: "v".repeat(200) });
-      emit("agent_output", { delta: `${"z".repeat(500)}\n\n| a | b |\n|---|---|\n| ${"w".repeat(90)} | c |\n\n` });
-      emit("input_required", { request: "q", prompt: "p".repeat(120), schema: { enum: ["a".repeat(60), "b"] } });
+      emit("agent_output", {
+        delta: `${"z".repeat(500)}\n\n| a | b |\n|---|---|\n| ${"w".repeat(90)} | c |\n\n`,
+      });
+      emit("input_required", {
+        request: "q",
+        prompt: "p".repeat(120),
+        schema: { enum: ["a".repeat(60), "b"] },
+      });
       const wide = () =>
         page.evaluate(() =>
           [...document.querySelectorAll("body, header, #scroll, #log, #log *, #foot *")]

@@ -14,7 +14,8 @@ import { eventually, skip as noBrowser } from "./browser.mjs";
 const binary = process.env.RUNCAST_BIN;
 
 /** Why these tests cannot run here, or false. */
-export const skip = noBrowser || (binary ? false : "skipped: no daemon (say where the binary is in RUNCAST_BIN)");
+export const skip =
+  noBrowser || (binary ? false : "skipped: no daemon (say where the binary is in RUNCAST_BIN)");
 
 export class Daemon {
   port = 0;
@@ -27,7 +28,15 @@ export class Daemon {
 
   async start() {
     this.data ??= await mkdtemp(join(tmpdir(), "runcast-"));
-    const args = ["serve", "--dev", "--listen", `127.0.0.1:${this.port}`, "--data", this.data, ...this.settings];
+    const args = [
+      "serve",
+      "--dev",
+      "--listen",
+      `127.0.0.1:${this.port}`,
+      "--data",
+      this.data,
+      ...this.settings,
+    ];
     this.child = spawn(binary, args, { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "pipe"] });
     this.#said = "";
     for (const stream of [this.child.stdout, this.child.stderr])

@@ -1,5 +1,5 @@
-// The chat page in a real browser, against the real daemon: killed twenty times during a run, behind proxies, without a
-// network, in two tabs. What the daemon's own log says is the truth that every tab is held to.
+// The chat page in a real browser, against the real daemon: killed twenty times during a run, behind proxies,
+// without a network, in two tabs. What the daemon's own log says is the truth that every tab is held to.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -26,7 +26,8 @@ describe("the chat page and the daemon", { skip }, () => {
       for (let n = 1; n <= job.input; n += 1) {
         while (n > allowed) await new Promise((on) => (letOn = on));
         if (n % PORTION === 1) job.say("tool_executing", { call: `call-${n}`, tool: "add", args: { to: n } });
-        if (n % PORTION === 2) job.say("tool_completed", { call: `call-${n - 1}`, status: "ok", duration_ms: 1 });
+        if (n % PORTION === 2)
+          job.say("tool_completed", { call: `call-${n - 1}`, status: "ok", duration_ms: 1 });
         job.say("agent_output", { delta: `${n} ` });
         await new Promise((next) => setTimeout(next, 2));
       }
@@ -123,7 +124,10 @@ describe("the chat page and the daemon", { skip }, () => {
       assert.deepEqual([state.gaps, state.resets, state.unanswered], [0, 0, 0]);
       assert.equal(state.events, log.length, "every event once");
       assert.deepEqual(Object.keys(state.runs).sort(), runs.toSorted());
-      assert.ok(Object.values(state.runs).every(({ ends }) => ends === 1), "every run has one end");
+      assert.ok(
+        Object.values(state.runs).every(({ ends }) => ends === 1),
+        "every run has one end",
+      );
       for (const run of runs) {
         const ours = log.filter((event) => event.run === run);
         const last = ours.at(-1);
@@ -193,7 +197,8 @@ describe("the chat page and the daemon", { skip }, () => {
     // Both answer at once: one of them is the first, for everyone.
     const press = (tab, at) => tab.evaluate((at) => document.querySelectorAll(".choice")[at].click(), at);
     await Promise.all([press(two, 1), press(one, 0)]);
-    for (const tab of [one, two]) await tab.locator(".output", { hasText: /^It is (red|green)\.$/ }).waitFor();
+    for (const tab of [one, two])
+      await tab.locator(".output", { hasText: /^It is (red|green)\.$/ }).waitFor();
     const log = await assertWhole([one, two]);
     const answers = log.filter(({ event }) => event === "input_received");
     assert.equal(answers.length, 1, "the first answer counts");
@@ -232,7 +237,8 @@ describe("the chat page and the daemon", { skip }, () => {
     if (shotsTo) await away.screenshot({ path: `${shotsTo}/offline.png` });
     proxy.release();
     await context.setOffline(false);
-    for (const tab of [away, there]) await until(tab, (state) => Object.values(state.runs)[0]?.status === "ok");
+    for (const tab of [away, there])
+      await until(tab, (state) => Object.values(state.runs)[0]?.status === "ok");
     await away.getByText(/Back again\. Caught up on \d+ events\./).waitFor();
     await assertWhole([away, there]);
     await proxy.end();

@@ -1,8 +1,8 @@
 // A scripted daemon: as much of PROTOCOL.md §3–§5 as the page can see, in memory, with every fault at hand.
 //
-// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test, event
-// by event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, as a store
-// would.
+// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test,
+// event by event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, as
+// a store would.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -61,8 +61,7 @@ export class FakeDaemon {
   }
 
   user(name) {
-    if (!this.users.has(name))
-      this.users.set(name, this.#anew());
+    if (!this.users.has(name)) this.users.set(name, this.#anew());
     return this.users.get(name);
   }
 

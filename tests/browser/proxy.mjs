@@ -1,5 +1,5 @@
-// What stands between people and daemons: a proxy that cuts connections on which nothing is said, that lets no
-// WebSocket through, or that stops passing anything on without a word.
+// What stands between people and daemons: a proxy that cuts connections on which nothing is said, that lets
+// no WebSocket through, or that stops passing anything on without a word.
 
 import { connect, createServer } from "node:net";
 
@@ -10,7 +10,8 @@ export class Proxy {
   #pairs = new Set();
   #held = false;
 
-  /** `to` gives the daemon's port; `silence_ms`: how long a connection may be silent; `blocks`: no WebSockets. */
+  /** `to` gives the daemon's port; `silence_ms`: how long a connection may be silent; `blocks`: no
+   *  WebSockets. */
   constructor(to, { silence_ms, blocks = false } = {}) {
     Object.assign(this, { to, silence_ms, blocks });
     this.server = createServer((client) => this.#meet(client));

@@ -1,5 +1,5 @@
-// A worker outside the daemon (PROTOCOL.md §6), whose agents are functions of the test. It outlives the daemon: what
-// is not acknowledged is kept, and sent on the next connection.
+// A worker outside the daemon (PROTOCOL.md §6), whose agents are functions of the test. It outlives the
+// daemon: what is not acknowledged is kept, and sent on the next connection.
 
 import WebSocket from "ws";
 

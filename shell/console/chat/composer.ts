@@ -107,7 +107,14 @@ export class Composer {
     mark($("send"), "data-empty", this.#text.value.trim() === "" ? "" : undefined);
     $("agent-chip").hidden = steers;
     this.#text.placeholder = steers ? `Tell ${this.#run?.agent} something…` : "Ask something…";
-    say($("hint"), steers ? "Enter tells the agent" : this.#run ? "Enter sends · Esc stops the run" : "Enter sends · Shift+Enter for a new line");
+    say(
+      $("hint"),
+      steers
+        ? "Enter tells the agent"
+        : this.#run
+          ? "Enter sends · Esc stops the run"
+          : "Enter sends · Shift+Enter for a new line",
+    );
   }
 
   #key(event: KeyboardEvent): void {

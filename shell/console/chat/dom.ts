@@ -46,7 +46,8 @@ export function mark(node: Element, name: string, value: string | undefined): vo
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-/** Tells a screen reader, whatever is focused. The node is emptied first, so that the same words are heard again. */
+/** Tells a screen reader, whatever is focused. The node is emptied first, so that the same words are heard
+ *  again. */
 export function announce(text: string, isUrgent = false): void {
   const node = $(isUrgent ? "assertive" : "polite");
   node.replaceChildren();

@@ -1,6 +1,6 @@
-// What outlives the page. A token is a tab's own, and tabs that have none begin with the newest; what was asked and has
-// no answer yet is asked again, with its key, when the page is loaded anew. Where storage is refused, nothing outlives
-// the page, and nothing else changes.
+// What outlives the page. A token is a tab's own, and tabs that have none begin with the newest; what was
+// asked and has no answer yet is asked again, with its key, when the page is loaded anew. Where storage is
+// refused, nothing outlives the page, and nothing else changes.
 
 import type { Keep, RunRequest } from "../../clients/js/src/index.js";
 
@@ -43,7 +43,8 @@ export const keepText = (text: string): void => write("sessionStorage", "text", 
 export const keptAgent = (): string | undefined => read("localStorage", "agent");
 export const keepAgent = (agent: string): void => write("localStorage", "agent", agent);
 
-/** For the client: the tab's name is kept, its position is not, since the page is built anew from the oldest event. */
+/** For the client: the tab's name is kept, its position is not, since the page is built anew from the
+ *  oldest event. */
 export const namesOnly: Keep = {
   getItem: (name) => read("sessionStorage", name) ?? null,
   setItem(name, value) {

@@ -52,7 +52,9 @@ export class Door {
     const known = [this.#token, ...keptTokens()];
     const other = known.find((token) => token && (reason === "connect" || token !== this.#handed));
     if (other) return (this.#handed = this.#use(other));
-    this.open(reason === "expiring" ? "Your token expires in a minute. Give a new one to stay connected." : "");
+    this.open(
+      reason === "expiring" ? "Your token expires in a minute. Give a new one to stay connected." : "",
+    );
     return new Promise((given) => this.#waiting.push(given));
   };
 
@@ -194,13 +196,17 @@ export class LinkView {
     say($("link-word"), this.#word(state));
     say($("link-detail"), this.#detail(state));
     mark($("link"), "title", this.#title(state));
-    const isLost = this.door.isWaiting || state.status === "stopped" || (this.#welcomes > 0 && !this.isConnected);
+    const isLost =
+      this.door.isWaiting || state.status === "stopped" || (this.#welcomes > 0 && !this.isConnected);
     $("lost").hidden = !isLost;
     if (!isLost) return;
     say($("lost-text"), this.#sentence(state, isOffline));
     $("lost-kept").hidden = this.door.isWaiting || state.status === "stopped";
     $("now").hidden = state.status === "connecting" && !this.door.isWaiting;
-    say($("now"), this.door.isWaiting ? "Give a token" : state.status === "stopped" ? "Connect again" : "Try now");
+    say(
+      $("now"),
+      this.door.isWaiting ? "Give a token" : state.status === "stopped" ? "Connect again" : "Try now",
+    );
   }
 
   #word({ status }: State): string {
@@ -220,7 +226,7 @@ export class LinkView {
 
   #title({ status, transport }: State): string | undefined {
     if (status !== "connected" || transport !== "sse") return undefined;
-    return "Something on the way lets no WebSocket through. Events come by server-sent events: all works as well.";
+    return "Something on the way lets no WebSocket through: events come by server-sent events.";
   }
 
   #sentence({ status, error, code }: State, isOffline: boolean): string {

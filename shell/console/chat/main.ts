@@ -1,6 +1,7 @@
-// The chat page: a person asks agents, and sees each run wait, think, use tools, ask and answer; on every device the
-// same. What is delivered is the client library's care (clients/js); here it becomes a conversation (`model.ts`), and
-// the conversation becomes a page, drawn once a frame, however many events there were.
+// The chat page: a person asks agents, and sees each run wait, think, use tools, ask and answer; on every
+// device the same. What is delivered is the client library's care (clients/js); here it becomes a
+// conversation (`model.ts`), and the conversation becomes a page, drawn once a frame, however many events
+// there were.
 
 import { type Client, connect, RuncastError, type StreamEvent } from "../../clients/js/src/index.js";
 import { Composer } from "./composer.js";
@@ -15,8 +16,18 @@ import { endSentence, retrySentence } from "./words.js";
 
 /** What a person might ask the agents that come with `--dev`. */
 const IDEAS = [
-  { agent: "files", text: "Which file under . is the largest?", title: "Find the largest file", note: "It looks, and tells how" },
-  { agent: "files", text: "How many lines of rust?", title: "Count the lines of Rust", note: "A tool for each folder" },
+  {
+    agent: "files",
+    text: "Which file under . is the largest?",
+    title: "Find the largest file",
+    note: "It looks, and tells how",
+  },
+  {
+    agent: "files",
+    text: "How many lines of rust?",
+    title: "Count the lines of Rust",
+    note: "It opens them all",
+  },
   {
     agent: "echo",
     text: '{"text": "Kill the daemon now, start it again, and see: nothing is lost.", "words": 400, "delay_ms": 60}',
@@ -63,7 +74,9 @@ function threadInAddress(): string | undefined {
 }
 
 const randomHex = () =>
-  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
+    "",
+  );
 
 const now = () => Date.now() - (Number.isFinite(page.skew) ? page.skew : 0);
 
@@ -146,7 +159,8 @@ const list = new ThreadList((thread) => choose(thread));
 
 function choose(thread: string | undefined): void {
   page.isFollowing = false;
-  if (thread !== page.shown) history.pushState(null, "", thread ? `#${thread}` : location.pathname + location.search);
+  if (thread !== page.shown)
+    history.pushState(null, "", thread ? `#${thread}` : location.pathname + location.search);
   show(thread);
   drawer.close();
   composer.focus();
@@ -208,7 +222,8 @@ client.on("welcome", ({ user, limits, runs }) => {
   }
   // Asked before this page was loaded, and never answered: asked again, by the same key.
   if (link.welcomes === 1)
-    for (const { request } of unanswered.of(user)) if (![...asked.values()].some(({ key }) => key === request.key)) send(request);
+    for (const { request } of unanswered.of(user))
+      if (![...asked.values()].some(({ key }) => key === request.key)) send(request);
 });
 client.on("error", (error) => {
   if (error.code === "gap") counts.gaps += 1;
@@ -221,12 +236,18 @@ function tell(event: string, run: Run): void {
   const last = run.parts.at(-1);
   const thread = conversation.threads.get(run.thread)!;
   if (event === "agent_started") announce(`${run.agent} has begun.`);
-  else if (event === "run_retrying") announce(retrySentence(run.attempt, asText(last && "text" in last && last.text)));
-  else if (event === "input_required" && last?.kind === "question") announce(`${run.agent} asks: ${last.prompt}`, true);
+  else if (event === "run_retrying")
+    announce(retrySentence(run.attempt, asText(last && "text" in last && last.text)));
+  else if (event === "input_required" && last?.kind === "question")
+    announce(`${run.agent} asks: ${last.prompt}`, true);
   else if (event === "agent_completed") {
     const said = run.parts.findLast((part) => part.kind === "output");
     const { tone, text, detail } = endSentence(run);
-    announce(tone === "ok" ? `${run.agent}: ${said && "text" in said ? said.text.slice(0, 400) : text}` : joined(" ", text, detail));
+    announce(
+      tone === "ok"
+        ? `${run.agent}: ${said && "text" in said ? said.text.slice(0, 400) : text}`
+        : joined(" ", text, detail),
+    );
   }
   if (!isShown && (event === "input_required" || event === "agent_completed")) thread.isUnseen = true;
 }
@@ -248,7 +269,8 @@ function kidOf(token: string): unknown {
 
 // ---- What is seen ----------
 
-/** Draws soon, and all at once. A hidden tab has no frames, and a window that is covered may have none either. */
+/** Draws soon, and all at once. A hidden tab has no frames, and a window that is covered may have none
+ *  either. */
 function schedule(): void {
   if (page.isScheduled) return;
   page.isScheduled = true;
@@ -302,7 +324,13 @@ function drawTitle(): void {
   const asking = runs.filter((run) => openQuestions(run).length).length;
   const title = titleOf(conversation.threads.get(page.shown ?? ""));
   say($("title"), page.shown ? title : "");
-  document.title = joined(" ", asking ? `(${asking})` : "", runs.some(isOpen) ? "●" : "", page.shown ? `${title} ·` : "", "Runcast");
+  document.title = joined(
+    " ",
+    asking ? `(${asking})` : "",
+    runs.some(isOpen) ? "●" : "",
+    page.shown ? `${title} ·` : "",
+    "Runcast",
+  );
 }
 
 setInterval(() => {
@@ -353,7 +381,16 @@ Object.defineProperty(window, "runcast", {
       const runs = Object.fromEntries([...conversation.runs.values()].map(each));
       const { status: connection, transport } = state;
       const { welcomes: connections, isCatchingUp } = link;
-      const said = { connection, transport, user, device, epoch, position, isCatchingUp, unanswered: unanswered.size };
+      const said = {
+        connection,
+        transport,
+        user,
+        device,
+        epoch,
+        position,
+        isCatchingUp,
+        unanswered: unanswered.size,
+      };
       return { ...said, ...counts, connections, runs };
     },
   }),

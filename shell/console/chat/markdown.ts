@@ -1,14 +1,29 @@
-// What agents write, set as they mean it: the part of Markdown that they use. It is made of elements and text, never of
-// markup, so nothing that an agent writes can become more than is said here. Text that grows is set again only from the
-// block that is not finished.
+// What agents write, set as they mean it: the part of Markdown that they use. It is made of elements and
+// text, never of markup, so nothing that an agent writes can become more than is said here. Text that grows
+// is set again only from the block that is not finished.
 
 import { el } from "./dom.js";
 
 /** A block that has no end is cut here, so that setting it again stays cheap. */
 const BLOCK_MAX = 4_000;
 
-const INLINE =
-  /(`+)(.+?)\1(?!`)|\*\*(?=\S)(.+?\S?)\*\*|__(?=\S)(.+?\S?)__(?!\w)|(?<![\w*])\*(?=[^\s*])([^*]*?[^\s*])\*(?!\w)|(?<![\w_])_(?=[^\s_])([^_]*?[^\s_])_(?!\w)|~~(?=\S)(.+?)~~|!?\[([^\][]*)\]\((\S+?)(?:\s+"[^"]*")?\)|(https?:\/\/[^\s<>()"']+[^\s<>()"'.,;:!?])|\\([\\`*_{}[\]()#+\-.!~|>])/gs;
+/** What there is within a line, in the order in which it is looked for. */
+const INLINE = new RegExp(
+  [
+    /(`+)(.+?)\1(?!`)/, // code
+    /\*\*(?=\S)(.+?\S?)\*\*/,
+    /__(?=\S)(.+?\S?)__(?!\w)/,
+    /(?<![\w*])\*(?=[^\s*])([^*]*?[^\s*])\*(?!\w)/,
+    /(?<![\w_])_(?=[^\s_])([^_]*?[^\s_])_(?!\w)/,
+    /~~(?=\S)(.+?)~~/,
+    /!?\[([^\][]*)\]\((\S+?)(?:\s+"[^"]*")?\)/, // a link, or a picture, which becomes one
+    /(https?:\/\/[^\s<>()"']+[^\s<>()"'.,;:!?])/,
+    /\\([\\`*_{}[\]()#+\-.!~|>])/,
+  ]
+    .map(({ source }) => source)
+    .join("|"),
+  "gs",
+);
 
 /** Where a link may lead; anything else stays text. */
 const SAFE = /^(https?:\/\/|mailto:)/i;
@@ -55,8 +70,8 @@ const QUOTE = /^ {0,3}> ?/;
 const ROW = /^\s*\|?(.*?)\|?\s*$/;
 const DELIMITERS = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
-/** A block, how many lines it took, and whether nothing that follows can change it. The last line may still grow, so
- *  it neither is whole nor ends what is before it. */
+/** A block, how many lines it took, and whether nothing that follows can change it. The last line may
+ *  still grow, so it neither is whole nor ends what is before it. */
 interface Block {
   node: HTMLElement | undefined;
   lines: number;
@@ -75,14 +90,22 @@ function fence(lines: string[], [, mark, language]: RegExpExecArray): Block {
 }
 
 const cells = (line: string) =>
-  ROW.exec(line)![1]!.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+  ROW.exec(line)![1]!
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.trim().replaceAll("\\|", "|"));
 
 function table(lines: string[]): Block {
   const end = lines.findIndex((line, at) => at > 1 && !line.includes("|"));
   const rows = lines.slice(2, end < 0 ? undefined : end);
   const width = cells(lines[0]!).length;
   const row = (tag: "th" | "td") => (line: string) =>
-    el("tr", {}, ...cells(line).slice(0, width).map((cell) => el(tag, {}, ...inline(cell))));
+    el(
+      "tr",
+      {},
+      ...cells(line)
+        .slice(0, width)
+        .map((cell) => el(tag, {}, ...inline(cell))),
+    );
   const body = el("tbody", {}, ...rows.map(row("td")));
   const node = el("table", {}, el("thead", {}, row("th")(lines[0]!)), body);
   const frame = el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, node);
@@ -158,7 +181,7 @@ function block(lines: string[], depth = 0): Block {
 
 function blocks(lines: string[], depth: number): Block[] {
   const found: Block[] = [];
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     const next = block(lines.slice(at), depth);
     if (next.node) found.push(next);
     at += Math.max(1, next.lines);
@@ -179,7 +202,7 @@ export class Markdown {
     for (const node of this.#last) node.parentNode?.removeChild(node);
     this.#last = [];
     const lines = text.slice(this.#set).split("\n");
-    for (let at = 0; at < lines.length; ) {
+    for (let at = 0; at < lines.length;) {
       const next = block(at ? lines.slice(at) : lines);
       const taken = Math.max(1, next.lines);
       if (next.node) this.node.append(next.node);

@@ -1,5 +1,6 @@
-// The conversation, made from events alone (PROTOCOL.md §4): threads, the runs of each, and the parts of a run in the
-// order in which they were written. What is shown is drawn from this; nothing is read back from the page.
+// The conversation, made from events alone (PROTOCOL.md §4): threads, the runs of each, and the parts of a
+// run in the order in which they were written. What is shown is drawn from this; nothing is read back from
+// the page.
 
 import type {
   Accepted,
@@ -77,14 +78,7 @@ export interface Place {
 }
 
 export type RunState =
-  | "sending"
-  | "refused"
-  | "queued"
-  | "starting"
-  | "running"
-  | "waiting"
-  | "retrying"
-  | "ended";
+  "sending" | "refused" | "queued" | "starting" | "running" | "waiting" | "retrying" | "ended";
 
 export interface Run {
   id?: string;
@@ -240,7 +234,12 @@ export class Conversation {
     const key = asText(data["key"]);
     const run = (event.event === "run_queued" && this.#drafts.get(key)) || this.#make(event.thread);
     this.#drafts.delete(key);
-    Object.assign(run, { id: event.run, isTorn: event.event !== "run_queued", seq: event.seq, asked: event.ts });
+    Object.assign(run, {
+      id: event.run,
+      isTorn: event.event !== "run_queued",
+      seq: event.seq,
+      asked: event.ts,
+    });
     if (run.isTorn) Object.assign(run, { state: "running", since: event.ts, attempt: event.attempt });
     this.runs.set(event.run, run);
     return run;
@@ -275,7 +274,8 @@ export class Conversation {
     if (part) this.changed(run, Object.assign(part, fields));
   }
 
-  /** A delta goes to its message, or to the last part if that is of its kind; a text replaces what is there. */
+  /** A delta goes to its message, or to the last part if that is of its kind; a text replaces what is
+   *  there. */
   #write(run: Run, kind: "thinking" | "output", { delta, text, message }: Data): void {
     const { messages } = this.#desks.get(run)!;
     const id = asText(message) && `${kind} ${asText(message)}`;

@@ -1,9 +1,18 @@
-// The parts of a run on the page: what the agent thought and did, folded into one line when it is over; what it wrote;
-// what it asked.
+// The parts of a run on the page: what the agent thought and did, folded into one line when it is over; what
+// it wrote; what it asked.
 
 import { el, icon, mark, say } from "./dom.js";
 import { Markdown } from "./markdown.js";
-import { isOpen, type Line, type Part, type Question, type Run, type Step, type Tool, type Writing } from "./model.js";
+import {
+  isOpen,
+  type Line,
+  type Part,
+  type Question,
+  type Run,
+  type Step,
+  type Tool,
+  type Writing,
+} from "./model.js";
 import { QuestionView } from "./question.js";
 import { asText, inBrief } from "./values.js";
 import { atWork, count, duration, retrySentence } from "./words.js";
@@ -21,12 +30,23 @@ interface View {
   draw(): void;
 }
 
-const ICONS: Record<string, string> = { __proto__: null as never, ok: "ok", interrupted: "cut", open: "open" };
+const ICONS: Record<string, string> = {
+  __proto__: null as never,
+  ok: "ok",
+  interrupted: "cut",
+  open: "open",
+};
 const stateIcon = (state: string) => icon(ICONS[state] ?? "bad", ICONS[state] ? state : "error");
-const STATES: Record<string, string> = { __proto__: null as never, open: "running", ok: "done", error: "failed" };
+const STATES: Record<string, string> = {
+  __proto__: null as never,
+  open: "running",
+  ok: "done",
+  error: "failed",
+};
 
 /** Whether anything more can come of what this part is. */
-const isLive = (run: Run, part: Part) => isOpen(run) && run.state !== "retrying" && part.attempt === run.attempt;
+const isLive = (run: Run, part: Part) =>
+  isOpen(run) && run.state !== "retrying" && part.attempt === run.attempt;
 
 /** Adds to a node what its text has got since. */
 class Pour {
@@ -85,7 +105,10 @@ class ToolRow implements View {
     mark(this.node, "data-state", state);
     say(this.#brief, (isRunning && progress) || inBrief(args));
     const word = STATES[state] ?? state;
-    say(this.#took, took === undefined ? word : state === "ok" ? duration(took) : `${word} · ${duration(took)}`);
+    say(
+      this.#took,
+      took === undefined ? word : state === "ok" ? duration(took) : `${word} · ${duration(took)}`,
+    );
     this.#bar.hidden = !isRunning || percent === undefined;
     this.#bar.value = percent ?? 0;
     this.#fill();
@@ -137,7 +160,8 @@ class CustomRow implements View {
 
 const ROWS = ["thinking", "tool", "step", "custom"];
 
-/** What an agent does between two pieces of its answer: open while it does, then one line that can be opened. */
+/** What an agent does between two pieces of its answer: open while it does, then one line that can be
+ *  opened. */
 class Activity implements View {
   readonly node: HTMLElement;
   readonly parts: Part[] = [];
@@ -161,7 +185,7 @@ class Activity implements View {
   }
 
   draw(): void {
-    const last = this.run.parts.findLast((part) => part.kind !== "question" && part.kind !== "said");
+    const last = this.run.parts.findLast((part) => part.kind !== "said");
     const isNow = isLive(this.run, this.parts[0]!) && this.parts.includes(last!);
     mark(this.node, "data-live", isNow && this.run.state === "running" ? "" : undefined);
     say(this.#word, isNow && this.run.state === "running" ? `${atWork(this.run)}…` : this.#summary());
@@ -177,7 +201,8 @@ class Activity implements View {
       const many = tools.filter((tool) => tool.state === state).length;
       return many ? `${many} ${word}` : "";
     };
-    const used = names.length && names.length <= 3 ? `used ${names.join(", ")}` : `used ${count(tools.length, "tool")}`;
+    const used =
+      names.length && names.length <= 3 ? `used ${names.join(", ")}` : `used ${count(tools.length, "tool")}`;
     const said = [
       thoughts.length ? (thought >= 1000 ? `Thought for ${duration(thought)}` : "Thought") : "",
       tools.length ? used : "",

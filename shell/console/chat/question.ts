@@ -1,5 +1,5 @@
-// What an agent asks (`input_required`): buttons where there is a choice, fields where there is none. Which, its schema
-// says, as far as it is understood; whatever is not can be answered in words.
+// What an agent asks (`input_required`): buttons where there is a choice, fields where there is none. Which,
+// its schema says, as far as it is understood; whatever is not can be answered in words.
 
 import { el, icon, say } from "./dom.js";
 import type { Question } from "./model.js";
@@ -59,7 +59,12 @@ function numberField(schema: Data, isRequired: boolean): Field {
 
 /** Any JSON, for what there is no better field for. */
 function jsonField(isRequired: boolean): Field {
-  const control = el("textarea", { rows: "3", spellcheck: "false", required: isRequired, placeholder: "JSON" });
+  const control = el("textarea", {
+    rows: "3",
+    spellcheck: "false",
+    required: isRequired,
+    placeholder: "JSON",
+  });
   control.oninput = () => control.setCustomValidity("");
   const read = () => {
     try {
@@ -91,7 +96,9 @@ function field(schema: unknown, isRequired: boolean): Field {
 /** The fields of an object, where each is a plain value. */
 function properties(schema: unknown): [string, Data][] {
   const { type, properties } = asObject(schema);
-  const all = Object.entries(asObject(properties)).map(([name, of]) => [name, asObject(of)] as [string, Data]);
+  const all = Object.entries(asObject(properties)).map(
+    ([name, of]) => [name, asObject(of)] as [string, Data],
+  );
   const isPlain = ([, { type }]: [string, Data]) => type !== "object" && type !== "array";
   return type === "object" && all.length <= 12 && all.every(isPlain) ? all : [];
 }
@@ -111,7 +118,12 @@ export class QuestionView {
     private readonly send: (data: unknown) => Promise<void>,
   ) {
     const id = `question-${++count}`;
-    const head = el("p", { class: "prompt", id }, icon("ask"), el("span", {}, question.prompt || "The agent asks."));
+    const head = el(
+      "p",
+      { class: "prompt", id },
+      icon("ask"),
+      el("span", {}, question.prompt || "The agent asks."),
+    );
     this.#form = el("form", { class: "fields" });
     this.#form.append(...this.#controls(id));
     this.#form.onsubmit = (event) => event.preventDefault();
@@ -175,7 +187,12 @@ export class QuestionView {
 
   #buttons(found: Choice[]): HTMLElement {
     const buttons = found.map(({ label, value, hint }) => {
-      const button = el("button", { class: "choice" }, el("b", {}, label), ...(hint ? [el("small", {}, hint)] : []));
+      const button = el(
+        "button",
+        { class: "choice" },
+        el("b", {}, label),
+        ...(hint ? [el("small", {}, hint)] : []),
+      );
       button.onclick = () => void this.#give(value);
       return button;
     });
@@ -197,7 +214,12 @@ export class QuestionView {
     const fields = all.map(([name, of]) => ({ name, of, ...field(of, required.includes(name)) }));
     const rows = fields.map(({ name, of, node }) => {
       const hint = asText(of["description"]);
-      const label = el("span", {}, asText(of["title"]) || name, required.includes(name) ? "" : " (if you like)");
+      const label = el(
+        "span",
+        {},
+        asText(of["title"]) || name,
+        required.includes(name) ? "" : " (if you like)",
+      );
       return el("label", { class: "field" }, label, node, ...(hint ? [el("small", {}, hint)] : []));
     });
     const button = el("button", { class: "main" }, "Answer");

@@ -4,7 +4,15 @@ import { el, icon, mark, say } from "./dom.js";
 import { isOpen, type Part, type Run, type Writing } from "./model.js";
 import { PartsView, type Surroundings } from "./parts.js";
 import { innerText, joined } from "./values.js";
-import { doing, endSentence, figures, queueSentence, refusalSentence, seconds, type Sentence } from "./words.js";
+import {
+  doing,
+  endSentence,
+  figures,
+  queueSentence,
+  refusalSentence,
+  seconds,
+  type Sentence,
+} from "./words.js";
 
 /** What one can do with a run. */
 export interface Actions extends Surroundings {
@@ -56,6 +64,7 @@ class QueueView {
       ),
     );
     const dots = Math.min(place.ahead, DOTS);
+    this.#dots.hidden = dots === 0;
     if (this.#dots.childElementCount !== dots + 1)
       this.#dots.replaceChildren(...Array.from({ length: dots }, () => el("i")), el("i", { class: "me" }));
   }
@@ -151,12 +160,20 @@ export class RunView {
     if (detail && detail !== text) words.append(el("p", { class: "detail" }, detail));
     if (code) words.append(el("code", {}, code));
     const kind = tone === "cut" ? "cut" : "bad";
-    return el("div", { class: "notice", "data-tone": tone }, icon(kind), words, ...(this.run.agent ? [again] : []));
+    return el(
+      "div",
+      { class: "notice", "data-tone": tone },
+      icon(kind),
+      words,
+      ...(this.run.agent ? [again] : []),
+    );
   }
 
   #row(...before: (Node | string)[]): HTMLElement {
     const facts = el("span", { class: "figures" }, ...before, figures(this.run));
-    const outputs = this.run.parts.filter((part) => part.kind === "output" && part.attempt === this.run.attempt);
+    const outputs = this.run.parts.filter(
+      (part) => part.kind === "output" && part.attempt === this.run.attempt,
+    );
     const text = outputs.map((part) => (part as Writing).text).join("\n\n");
     const row = el("div", { class: "row" }, facts);
     const { copy } = this.actions;

@@ -18,7 +18,8 @@ function condition({ runs, isUnseen }: Thread): [state: string, text: string] {
   const [first] = open;
   if (first) return ["queued", joined(" · ", waits(first), more)];
   const last = runs.at(-1);
-  const isBad = last?.state === "refused" || ["error", "timed_out", "worker_lost"].includes(last?.end?.status ?? "");
+  const isBad =
+    last?.state === "refused" || ["error", "timed_out", "worker_lost"].includes(last?.end?.status ?? "");
   const agents = [...new Set(runs.map(({ agent }) => agent))].slice(-2).join(", ");
   const facts = joined(" · ", agents, last && atTime(last.ts || last.asked));
   if (isBad) return [isUnseen ? "unseen-bad" : "", joined(" · ", "Did not end well", facts)];

@@ -1,5 +1,5 @@
-// Reading what agents write. The protocol says what an event holds, but an agent may put anything there: each value is
-// looked at before it is used, and ends as text, a number, or nothing.
+// Reading what agents write. The protocol says what an event holds, but an agent may put anything there: each
+// value is looked at before it is used, and ends as text, a number, or nothing.
 
 export type Data = Record<string, unknown>;
 
@@ -27,7 +27,8 @@ export function innerText(value: unknown): string {
 /** Something in one line: the arguments of a tool beside its name. */
 export function inBrief(value: unknown): string {
   const { length, 0: only } = Object.values(asObject(value));
-  const text = length === 1 && typeof only === "string" ? only : asText(value).slice(0, 600).replace(/^{|}$/g, "");
+  const text =
+    length === 1 && typeof only === "string" ? only : asText(value).slice(0, 600).replace(/^{|}$/g, "");
   return text.slice(0, 300).replace(/\s+/g, " ").trim();
 }
 

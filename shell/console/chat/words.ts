@@ -16,7 +16,8 @@ export function duration(ms: number): string {
 /** In whole seconds: for what counts while one looks at it. */
 export const seconds = (ms: number): string => duration(Math.max(0, Math.round(ms / 1000)) * 1000 || 0);
 
-export const count = (n: number, one: string): string => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+export const count = (n: number, one: string): string =>
+  `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
 
 export const atTime = (ts: number): string =>
   new Date(ts).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
@@ -60,7 +61,9 @@ export function doing(run: Run, now: number, isConnected: boolean): string {
 
 /** By what the run wrote last. */
 export function atWork({ parts, attempt }: Run): string {
-  const tools = parts.filter((part) => part.kind === "tool" && part.state === "open" && part.attempt === attempt);
+  const tools = parts.filter(
+    (part) => part.kind === "tool" && part.state === "open" && part.attempt === attempt,
+  );
   if (tools.length > 1) return `Using ${tools.length} tools`;
   const [tool] = tools;
   if (tool?.kind === "tool") return `Using ${tool.name}`;
@@ -83,7 +86,9 @@ function worked({ since, quiet, timeout }: Run, now: number): string {
 /** Why a run waits; the daemon says it in words, and before its first notice only the place is known. */
 export function queueSentence({ ahead, message }: Place): string {
   if (message) return message;
-  return ahead === 0 ? "You are next." : `${count(ahead, "run")} ${ahead === 1 ? "is" : "are"} ahead of yours.`;
+  return ahead === 0
+    ? "You are next."
+    : `${count(ahead, "run")} ${ahead === 1 ? "is" : "are"} ahead of yours.`;
 }
 
 export interface Sentence {
@@ -126,7 +131,12 @@ export function endSentence(run: Run): Sentence {
     }
     case "timed_out": {
       const limit = run.timeout === undefined ? "it may" : `the ${duration(run.timeout)} that it may`;
-      return { tone: "bad", text: `It ran for longer than ${limit}, and was stopped.`, ...said, code: "timed_out" };
+      return {
+        tone: "bad",
+        text: `It ran for longer than ${limit}, and was stopped.`,
+        ...said,
+        code: "timed_out",
+      };
     }
     case "worker_lost": {
       const text = "The worker that ran this went away, and did not come back in time.";

@@ -56,14 +56,14 @@ const CASES = {
   "# One\n## Two": "<h4>One</h4><h5>Two</h5>",
   "- a\n- b\n  - c\n\n1. d\n2. e":
     "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><ol><li>d</li><li>e</li></ol>",
-  "```rs\nlet a = `1`;\n\n# no\n```\nb": "<figure><pre><code>let a = `1`;\n\n# no</code></pre></figure><p>b</p>",
+  "```rs\nlet a = `1`;\n\n# no\n```\nb":
+    "<figure><pre><code>let a = `1`;\n\n# no</code></pre></figure><p>b</p>",
   "> a\n> b\n\nc": "<blockquote><p>a\nb</p></blockquote><p>c</p>",
   "|a|b|\n|--|--|\n|1|`2`|\n\nc":
     "<div><table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td><code>2</code></td></tr>" +
     "</tbody></table></div><p>c</p>",
   "a_b_c 2*3*4 __init__ \\*x\\*": "<p>a_b_c 2*3*4 <strong>init</strong> *x*</p>",
-  "[a](https://b.c) [d](javascript:e) https://f.g.":
-    "<p><a>a</a> [d](javascript:e) <a>https://f.g</a>.</p>",
+  "[a](https://b.c) [d](javascript:e) https://f.g.": "<p><a>a</a> [d](javascript:e) <a>https://f.g</a>.</p>",
   "a\n***\nb": "<p>a</p><hr></hr><p>b</p>",
   "<b>&amp;": "<p><b>&amp;</p>",
 };

@@ -654,7 +654,11 @@ describe("the chat page", { skip }, () => {
       assert.deepEqual(await wide(), [], "nothing is wider than the window");
       assert.ok(await page.locator("#send").isVisible());
       await shot(page, `narrow-${colorScheme}`);
-      await page.getByRole("button", { name: "Show the list of threads" }).click();
+      const other = agentIn("run_other_0000000a");
+      other("run_queued", { agent: "files", input: "elsewhere", position: 0 }, 0);
+      other("input_required", { request: "q", prompt: "Well?" });
+      const list = page.getByRole("button", { name: "Show the list of threads: 1 of them needs your answer" });
+      await list.click();
       await page.locator("#side").getByRole("button", { name: "New thread" }).click();
       await page.locator("#hello").waitFor();
       await page.locator("#side").waitFor({ state: "hidden" }); // the list gives way

@@ -299,7 +299,7 @@ describe("the chat page and the daemon", { skip }, () => {
     await proxy.end();
   });
 
-  test("the files agent shows its tools and its answer", async () => {
+  test("the built-in agents show tools and answers, and ask", async () => {
     await serve();
     const page = await open();
     await page.getByRole("button", { name: /Find the largest file/ }).click();
@@ -309,5 +309,10 @@ describe("the chat page and the daemon", { skip }, () => {
     assert.ok((await run.locator(".output").textContent()).length > 0, "it answered");
     if (shotsTo) await page.screenshot({ path: `${shotsTo}/files.png` });
     await assertWhole([page]);
+    await page.click("#new");
+    await page.getByRole("button", { name: /Ask me something/ }).click();
+    await page.getByRole("button", { name: "Blue" }).click();
+    await page.locator(".output", { hasText: "That is what you chose." }).waitFor();
+    await page.getByText("You answered: Blue").waitFor();
   });
 });

@@ -27,6 +27,7 @@ export class FakeDaemon {
 
   async start() {
     this.server = createServer((request, response) => {
+      if (request.url.startsWith("/v1/")) return request.socket.destroy(); // it has WebSockets only
       response.setHeader("content-security-policy", built("chat.csp"));
       response.setHeader("content-type", "text/html; charset=utf-8");
       response.statusCode = request.url === "/" ? 200 : 404;

@@ -12,7 +12,7 @@ import { Conversation, isOpen, openQuestions, type Part, type Run, type Thread, 
 import { type Actions, RunView } from "./run.js";
 import { Drawer, ThreadList } from "./threads.js";
 import { asText, innerText, joined } from "./values.js";
-import { endSentence, retrySentence } from "./words.js";
+import { endSentence, queueSentence, retrySentence } from "./words.js";
 
 /** What a person might ask the agents that come with `--dev`. */
 const IDEAS = [
@@ -200,7 +200,13 @@ client.on("event", (event: StreamEvent) => {
   link.took(event.seq);
   if (isLive) tell(event.event, run);
 });
-client.on("notice", (notice) => conversation.notice(notice));
+client.on("notice", (notice) => {
+  const run = conversation.runs.get(notice.run ?? "");
+  const before = run?.place?.ahead;
+  conversation.notice(notice);
+  if (run?.state !== "queued" || run.thread !== page.shown || !run.place || run.place.ahead === before) return;
+  announce(`Place ${run.place.ahead + 1} in line. ${queueSentence(run.place)}`);
+});
 client.on("reset", ({ reason, topic }) => {
   if (topic !== undefined) return;
   counts.resets += 1;

@@ -47,8 +47,18 @@ export class ThreadList {
     for (const known of this.#rows.keys()) if (!threads.has(known)) this.#rows.delete(known);
     const lists = [...groups].map(([name, rows]) => this.#group(name, rows));
     const rest = isTrimmed ? [el("p", { class: "trimmed" }, "Older messages are not kept any more.")] : [];
+    this.#tellNews(order.filter(({ id }) => id !== shown));
     this.#groups = new Map([...groups.keys()].map((name, at) => [name, lists[at]!]));
     setChildren($("threads"), [...lists, ...rest]);
+  }
+
+  /** On a narrow window the list is out of sight: its button says when there is something in it. */
+  #tellNews(others: Thread[]): void {
+    const asking = others.filter((thread) => condition(thread)[0] === "waiting").length;
+    const news = asking + others.filter(({ isUnseen }) => isUnseen).length;
+    const said = asking ? `: ${asking} of them ${asking === 1 ? "needs" : "need"} your answer` : "";
+    mark($("side-open"), "data-news", news === 0 ? undefined : asking ? "waiting" : "unseen");
+    mark($("side-open"), "aria-label", `Show the list of threads${said || (news ? ": there is news" : "")}`);
   }
 
   #group(name: string, rows: HTMLElement[]): HTMLElement {

@@ -421,7 +421,7 @@ impl Oracles {
                     self.judge(oracle, Some(user), Err(what));
                 }
                 let seq = said.seq.unwrap_or(0);
-                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery);
+                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery, text.len());
                 self.judge("O1", Some(user), order);
                 conn.head = conn.head.max(seq);
             }

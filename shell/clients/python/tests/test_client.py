@@ -79,6 +79,7 @@ async def test_a_run_is_asked_for_and_its_events_come_until_its_end() -> None:
     async with client_of() as (server, client):
         run = client.run("echo", {"x": 1}, thread="t", timeout=2, priority="high")
         peer, hello = await greeted(server)
+        assert hello.pop("call")["n"] == 1
         assert hello == {"type": "hello"}
         assert (peer.path, peer.authorization) == ("/ws", "Bearer secret")
         request = await ran(server, peer)
@@ -439,6 +440,7 @@ async def test_a_viewer_neither_names_a_device_nor_acknowledges() -> None:
     async with client_of(device="laptop", ack=False, start="oldest", window=8) as (server, client):
         events = client.events()
         peer, hello = await greeted(server)
+        assert hello.pop("call")["n"] == 1
         assert hello == {"type": "hello", "from": "oldest", "ack": False, "window": 8}
         await peer.say(event(1))
         await peer.say(event(2))

@@ -1,28 +1,42 @@
-// The real daemon. RUNCAST_BIN says which binary.
+// The real daemon, with a data directory of its own, which can be killed and started again on the same port.
+// RUNCAST_BIN says which binary.
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import WebSocket from "ws";
-import { eventually } from "./browser.mjs";
+import { eventually, skip as noBrowser } from "./browser.mjs";
 
-const binary = process.env.RUNCAST_BIN && resolve(process.env.RUNCAST_BIN);
+const binary = process.env.RUNCAST_BIN;
 
-/** Why there is none to test against, or false. */
-export const skip = binary ? false : "skipped: no daemon (say where the binary is in RUNCAST_BIN)";
+/** Why these tests cannot run here, or false. */
+export const skip =
+  noBrowser || (binary ? false : "skipped: no daemon (say where the binary is in RUNCAST_BIN)");
 
-/** A daemon with a data directory of its own, which can be killed and started again on the same port. */
 export class Daemon {
   port = 0;
   #said = "";
 
+  /** `settings` are like `server.heartbeat=1s`. */
+  constructor(...settings) {
+    this.settings = settings.flatMap((setting) => ["--set", setting]);
+  }
+
   async start() {
     this.data ??= await mkdtemp(join(tmpdir(), "runcast-"));
-    const args = ["serve", "--dev", "--listen", `127.0.0.1:${this.port}`, "--data", this.data];
+    const args = [
+      "serve",
+      "--dev",
+      "--listen",
+      `127.0.0.1:${this.port}`,
+      "--data",
+      this.data,
+      ...this.settings,
+    ];
     this.child = spawn(binary, args, { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "pipe"] });
     this.#said = "";
     for (const stream of [this.child.stdout, this.child.stderr])
@@ -31,14 +45,12 @@ export class Daemon {
       assert.equal(this.child.exitCode, null, `the daemon ended: ${this.#said}`);
       return /http:\/\/127\.0\.0\.1:(\d+)\/#token=(\S+)/.exec(this.#said);
     }, "the daemon prints its URL");
-    [this.url, this.port, this.token] = [url[0], Number(url[1]), url[2]];
+    [this.port, this.token] = [Number(url[1]), url[2]];
   }
 
-  /** A token for somebody else. */
-  async tokenOf(user, scope) {
-    const args = ["token", "--user", user, "--scope", scope, "--data", this.data];
-    const { stdout } = await promisify(execFile)(binary, args);
-    return /\S+\.\S+\.\S+/.exec(stdout)[0];
+  /** The page of the built-in user, with a token; of another port when something stands before the daemon. */
+  url(port = this.port) {
+    return `http://127.0.0.1:${port}/#token=${this.token}`;
   }
 
   async kill() {
@@ -52,6 +64,12 @@ export class Daemon {
     if (this.data) await rm(this.data, { recursive: true, force: true });
   }
 
+  /** A token for a worker. */
+  async workerToken() {
+    const args = ["token", "--user", "workers", "--scope", "worker", "--data", this.data];
+    return (await promisify(execFile)(binary, args)).stdout.trim();
+  }
+
   /** All events of the user, from the oldest to the head, as a viewer of no consequence is sent them. */
   async log() {
     const socket = new WebSocket(`ws://127.0.0.1:${this.port}/ws`, ["runcast.v1", `jwt.${this.token}`]);
@@ -63,10 +81,8 @@ export class Daemon {
       if (message.type === "welcome") head = message.head;
       if (message.type === "event") events.push(message);
     });
-    await eventually(
-      () => head !== undefined && (events.at(-1)?.seq ?? 0) >= head,
-      "the whole log has come",
-    );
+    const isWhole = () => head !== undefined && (events.at(-1)?.seq ?? 0) >= head;
+    await eventually(isWhole, "the whole log has come");
     socket.terminate();
     return events;
   }

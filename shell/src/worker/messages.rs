@@ -86,6 +86,12 @@ pub(super) enum Told {
         run: String,
         attempt: u64,
         i: u64,
+        /// Absent when it answers no question.
+        request: Option<String>,
+        #[serde(default)]
+        data: Value,
+        #[serde(default)]
+        expired: bool,
     },
     Error(Refused),
     Heartbeat,

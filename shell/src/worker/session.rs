@@ -182,9 +182,14 @@ impl Session {
                     self.desk.cancel(&at, reason);
                 }
             }
-            // The agents of this process take no input while they run; that it arrived is still said.
-            Told::Input { run, attempt, i } => {
-                self.command(&Attempt { run, number: attempt }, i)?;
+            // The agents of this process hear answers, and nothing that they did not ask for.
+            Told::Input { run, attempt, i, request, data, expired } => {
+                let at = Attempt { run, number: attempt };
+                if self.command(&at, i)?
+                    && let Some(request) = request
+                {
+                    self.desk.answer(&at, request, (!expired).then_some(data));
+                }
             }
             Told::Error(refused) => self.refused(&refused),
             Told::Heartbeat | Told::Drain | Told::Other => {}

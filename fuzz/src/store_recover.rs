@@ -4,7 +4,7 @@
 use crate::choices::Choices;
 use bytes::Bytes;
 use runcast::disk::Disk;
-use runcast::store::Store;
+use runcast::store::{Repair, Store};
 use runcast_core::ids::AppendId;
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
 use runcast_sim::disk::SimDisk;
@@ -48,7 +48,7 @@ impl Truth {
     /// Fills a store.
     fn script(&mut self, choices: &mut Choices<'_>) -> SimDisk {
         let mut disk = SimDisk::default();
-        let (mut store, _) = Store::open(disk.clone()).expect("a new disk");
+        let (mut store, _) = Store::open(disk.clone(), Repair::default()).expect("a new disk");
         for id in 1..=STEPS as u64 {
             if choices.is_empty() {
                 break;
@@ -58,7 +58,9 @@ impl Truth {
                 1 => {
                     drop(store);
                     disk = disk.kill();
-                    store = Store::open(disk.clone()).expect("what was closed can be opened").0;
+                    store = Store::open(disk.clone(), Repair::default())
+                        .expect("what was closed can be opened")
+                        .0;
                 }
                 _ => {
                     let records: Vec<Record> = (0..=choices.below(4)).map(|_| self.record(choices)).collect();
@@ -93,7 +95,8 @@ impl Truth {
 
     /// Opens a store and asks everything: the image, or why there is none.
     fn opened(&self, disk: &SimDisk) -> Result<Image, String> {
-        let (store, image) = Store::open(disk.clone()).map_err(|error| error.to_string())?;
+        let (store, image) =
+            Store::open(disk.clone(), Repair::default()).map_err(|error| error.to_string())?;
         self.check_rows(&image.rows);
         for owner in OWNERS {
             self.check(&store, &Query::Owner(owner.into()));
@@ -135,13 +138,13 @@ impl Truth {
 
     /// What could be opened can be worked with: whatever fails says so.
     fn go_on(&self, disk: &SimDisk) {
-        let Ok((mut store, _)) = Store::open(disk.clone()) else { return };
+        let Ok((mut store, _)) = Store::open(disk.clone(), Repair::default()) else { return };
         let key = RowKey { table: Table::Key, owner: "new".into(), name: "row".into() };
         let put = Record::Put { key: key.clone(), value: Bytes::from_static(b"new") };
         let is_kept = store.commit(&[(AppendId(1), [put].into())]).is_ok();
         while let Ok(true) = store.fold(1000) {}
         drop(store);
-        if is_kept && let Ok((store, _)) = Store::open(disk.kill()) {
+        if is_kept && let Ok((store, _)) = Store::open(disk.kill(), Repair::default()) {
             match store.load(&Query::Rows(vec![key.clone()])) {
                 Ok(Found::Rows(rows)) => assert_eq!(rows, [(key, Bytes::from_static(b"new"))]),
                 Ok(Found::Events(_) | Found::Damaged) | Err(_) => {}

@@ -79,7 +79,7 @@ fn open_store(
     };
     fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
     let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, wake).map_err(|error| problem(error.to_string()))
+    StoreThread::open(disk, settings.repair, wake).map_err(|error| problem(error.to_string()))
 }
 
 fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {

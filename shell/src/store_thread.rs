@@ -9,7 +9,7 @@ use super::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
 use crate::disk::Disk;
 use crate::storage::{Completion, Storage};
-use crate::store::{CommitError, FOLD_ROWS, OpenError, Store, codec};
+use crate::store::{CommitError, FOLD_ROWS, OpenError, Repair, Store, codec};
 use runcast_core::ids::{AppendId, LoadId};
 use runcast_core::record::{Image, Query, Record};
 use std::collections::VecDeque;
@@ -49,8 +49,12 @@ impl StoreThread {
     ///
     /// # Errors
     /// As [`Store::open`], and [`OpenError::Io`] if no thread can be had.
-    pub fn open(disk: impl Disk, wake: impl Fn() + Send + 'static) -> Result<(Self, Image), OpenError> {
-        let (store, image) = Store::open(disk)?;
+    pub fn open(
+        disk: impl Disk,
+        repair: Repair,
+        wake: impl Fn() + Send + 'static,
+    ) -> Result<(Self, Image), OpenError> {
+        let (store, image) = Store::open(disk, repair)?;
         let (requests, inbox) = mpsc::channel();
         let (outbox, completions) = mpsc::channel();
         let worker = Worker::new(store, inbox, outbox, wake);

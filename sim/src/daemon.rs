@@ -11,7 +11,7 @@ use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
-use crate::schedule::{Event, Micros, SECOND, Schedule};
+use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
 use crate::sometimes;
 use crate::sometimes::Tally;
 use crate::storage::{Pace, SimStorage};
@@ -20,7 +20,7 @@ use crate::watch::Watch;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
-use runcast::store::{OpenError, Store};
+use runcast::store::{OpenError, Repair, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
@@ -62,6 +62,7 @@ pub struct Daemon {
     pending: Vec<Arc<[Record]>>,
     /// Whether the storage thread commits in pieces.
     splits: bool,
+    repair: Repair,
     /// Whether the wall clock may jump.
     jumps: bool,
     /// Whether what comes to the core is written down and given to a fresh one (O20).
@@ -95,6 +96,7 @@ impl Daemon {
             off_by: 0,
             pending: Vec::new(),
             splits: plan.splits,
+            repair: if plan.repairs_fully { Repair::Full } else { Repair::Quick },
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
             booted_at: 0,
@@ -192,7 +194,7 @@ impl Daemon {
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (mut store, image) = match Store::open(self.disk.clone()) {
+        let (mut store, image) = match Store::open(self.disk.clone(), self.repair) {
             Ok(opened) => opened,
             Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
@@ -218,7 +220,7 @@ impl Daemon {
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
         let (seed, now) = (self.dice.seed(), self.now());
-        let again = Store::open(self.disk.kill()).map_err(|error| error.to_string());
+        let again = Store::open(self.disk.kill(), self.repair).map_err(|error| error.to_string());
         let twice = again.and_then(|(_, again)| restart::twice(&self.config, seed, now, &image, &again));
         oracles.judge("O22", None, twice);
         let mut storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
@@ -365,6 +367,14 @@ impl Daemon {
     pub fn kill(&mut self, oracles: &mut Oracles) {
         let disk = self.disk.kill();
         self.end(disk, oracles);
+    }
+
+    /// The disk is as fast as it should be again.
+    pub fn hasten(&mut self) {
+        self.pace.set(MS);
+        if let Some(pump) = &mut self.pump {
+            pump.storage_mut().hasten();
+        }
     }
 
     /// Takes the power away, perhaps in the middle of a commit.

@@ -46,6 +46,9 @@ pub struct Plan {
     /// Whether the storage thread commits what waits in pieces.
     #[serde(default)]
     pub splits: bool,
+    /// Whether the store finds its free pages after a crash by reading all of its file.
+    #[serde(default)]
+    pub repairs_fully: bool,
     /// Whether the disk rots after all is over.
     #[serde(default)]
     pub rots: bool,
@@ -283,6 +286,7 @@ impl Plan {
             loss: 0,
             broken: Vec::new(),
             splits: false,
+            repairs_fully: false,
             rots: false,
             planted: Planted::default(),
         }
@@ -317,6 +321,7 @@ impl Plan {
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
         self.splits = dice.chance(1, 4);
+        self.repairs_fully = dice.chance(3, 4);
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
         }

@@ -151,6 +151,14 @@ impl SimStorage {
         }
     }
 
+    /// The disk is as fast as it should be again, and what is under way does not take longer than that.
+    pub fn hasten(&mut self) {
+        if let Some((at, _)) = &mut self.running {
+            *at = (*at).min(self.schedule.now() + self.dice.exponential(self.pace.0.get()));
+            self.schedule.at(*at, Event::Stored);
+        }
+    }
+
     /// The time of a job may have come. Tells whether one was finished.
     pub fn finish(&mut self) -> bool {
         let due = self.running.as_ref().is_some_and(|(at, _)| *at <= self.schedule.now());

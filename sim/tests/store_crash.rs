@@ -6,7 +6,7 @@ mod store_model;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use runcast::disk::Disk;
-use runcast::store::{CommitError, OpenError, Store};
+use runcast::store::{CommitError, OpenError, Repair, Store};
 use runcast_core::record::{Found, Query};
 use runcast_sim::disk::SimDisk;
 use store_model::{Commit, Model, Script, Step, event, one, put, row, stream};
@@ -18,9 +18,9 @@ struct Run {
 }
 
 /// Opens the store and runs the script until its end, or until the disk fails.
-fn run(disk: &SimDisk, known: &Model, steps: &[Step]) -> Run {
+fn run(disk: &SimDisk, repair: Repair, known: &Model, steps: &[Step]) -> Run {
     let mut run = Run { acknowledged: known.clone(), under_way: None };
-    let Ok((mut store, image)) = Store::open(disk.clone()) else { return run };
+    let Ok((mut store, image)) = Store::open(disk.clone(), repair) else { return run };
     known.check(&store, &image);
     for step in steps {
         let outcome = match step {
@@ -46,8 +46,8 @@ fn run(disk: &SimDisk, known: &Model, steps: &[Step]) -> Run {
 }
 
 /// Opens what a crash left, and says which of the two permitted states is there.
-fn recovered(disk: &SimDisk, before: &Run) -> Model {
-    let (store, image) = Store::open(disk.clone()).expect("what a crash leaves can be opened");
+fn recovered(disk: &SimDisk, repair: Repair, before: &Run) -> Model {
+    let (store, image) = Store::open(disk.clone(), repair).expect("what a crash leaves can be opened");
     let mut with = before.acknowledged.clone();
     if let Some(commit) = &before.under_way {
         with.apply(commit);
@@ -61,39 +61,47 @@ fn recovered(disk: &SimDisk, before: &Run) -> Model {
 
 #[test]
 fn a_crash_at_any_operation_loses_nothing_acknowledged_and_shows_no_commit_in_part() {
+    [Repair::Quick, Repair::Full].into_iter().for_each(crash_at_each_operation);
+}
+
+fn crash_at_each_operation(repair: Repair) {
     let script = Script::draw(1, 14);
     let whole = SimDisk::default();
-    run(&whole, &Model::default(), &script.steps);
+    run(&whole, repair, &Model::default(), &script.steps);
     let operations = whole.operations();
     assert!(operations > 100, "{operations}");
     for at in 0..operations {
         let disk = SimDisk::default();
         disk.power_off_at(at);
-        let before = run(&disk, &Model::default(), &script.steps);
+        let before = run(&disk, repair, &Model::default(), &script.steps);
         for seed in 0..3 {
             let found = disk.crash(&mut ChaCha8Rng::seed_from_u64(at * 3 + seed));
-            let once = recovered(&found, &before);
-            let twice = run(&found, &once, &Script::after(&once, seed, 3).steps);
-            recovered(&found, &twice);
+            let once = recovered(&found, repair, &before);
+            let twice = run(&found, repair, &once, &Script::after(&once, seed, 3).steps);
+            recovered(&found, repair, &twice);
         }
     }
 }
 
 #[test]
 fn a_crash_at_any_operation_of_a_recovery_is_a_crash_like_any_other() {
+    [Repair::Quick, Repair::Full].into_iter().for_each(crash_at_each_operation_of_a_recovery);
+}
+
+fn crash_at_each_operation_of_a_recovery(repair: Repair) {
     let script = Script::draw(3, 10);
     let disk = SimDisk::default();
-    let done = run(&disk, &Model::default(), &script.steps);
+    let done = run(&disk, repair, &Model::default(), &script.steps);
     for seed in 0..6 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let left = disk.crash(&mut rng);
         let probe = left.kill();
-        drop(Store::open(probe.clone()).unwrap());
+        drop(Store::open(probe.clone(), repair).expect("a crash leaves what can be opened"));
         for at in 0..probe.operations() {
             let again = left.kill();
             again.power_off_at(at);
-            let before = run(&again, &done.acknowledged, &[]);
-            recovered(&again.crash(&mut rng), &before);
+            let before = run(&again, repair, &done.acknowledged, &[]);
+            recovered(&again.crash(&mut rng), repair, &before);
         }
     }
 }
@@ -102,18 +110,19 @@ fn a_crash_at_any_operation_of_a_recovery_is_a_crash_like_any_other() {
 fn many_lives_with_crashes_kills_and_clean_ends_keep_every_acknowledged_commit() {
     for seed in 0..60 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let repair = if seed % 2 == 0 { Repair::Quick } else { Repair::Full };
         let (mut disk, mut known) = (SimDisk::default(), Model::default());
         for life in 0..6 {
             let script = Script::after(&known, seed * 100 + life, 12);
             if rng.random_ratio(3, 4) {
                 disk.power_off_at(rng.random_range(0..120));
             }
-            let before = run(&disk, &known, &script.steps);
+            let before = run(&disk, repair, &known, &script.steps);
             disk = match rng.random_range(0..4) {
                 0 => disk.kill(),
                 _ => disk.crash(&mut rng),
             };
-            known = recovered(&disk, &before);
+            known = recovered(&disk, repair, &before);
         }
     }
 }
@@ -121,14 +130,14 @@ fn many_lives_with_crashes_kills_and_clean_ends_keep_every_acknowledged_commit()
 #[test]
 fn a_process_that_is_killed_leaves_what_it_acknowledged_without_a_repair() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
     let mut known = Model::default();
     for seq in 1..=40 {
         let commit = one(seq, vec![event("s", seq, b"{}"), put("u", "d", &seq.to_string())]);
         store.commit(&commit).unwrap();
         known.apply(&commit);
         store.fold(1).unwrap();
-        let (found, image) = Store::open(disk.kill()).unwrap();
+        let (found, image) = Store::open(disk.kill(), Repair::default()).unwrap();
         known.check(&found, &image);
     }
 }
@@ -138,7 +147,7 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
     for seed in 0..20 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let disk = SimDisk::default();
-        let (mut store, _) = Store::open(disk.clone()).unwrap();
+        let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
         let mut known = Model::default();
         disk.set_quota(Some(disk.used_bytes() + rng.random_range(0..200_000)));
         let (mut seq, mut refusals) = (0, 0);
@@ -158,14 +167,14 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
             }
         };
         known.check_answers(&store);
-        let (after_kill, image) = Store::open(disk.kill()).unwrap();
+        let (after_kill, image) = Store::open(disk.kill(), Repair::default()).unwrap();
         known.check(&after_kill, &image);
         disk.set_quota(None);
         store.commit(&refused).unwrap();
         known.apply(&refused);
         known.check_answers(&store);
         drop(store);
-        let (store, image) = Store::open(disk).unwrap();
+        let (store, image) = Store::open(disk, Repair::default()).unwrap();
         known.check(&store, &image);
     }
 }
@@ -173,7 +182,7 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
 #[test]
 fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
     let mut known = Model::default();
     for seq in 1..=200 {
         let commit = one(seq, vec![event("s", seq, &[b'x'; 2000])]);
@@ -201,7 +210,7 @@ fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
     store.commit(&one(1, vec![event("s", 1, b"{}")])).unwrap();
     disk.set_sync_fails(true);
     let error = store.commit(&one(2, vec![event("s", 2, b"{}")])).unwrap_err();
@@ -226,17 +235,17 @@ fn set_version(disk: &SimDisk, version: u32) {
 #[test]
 fn a_newer_version_and_another_kind_of_file_are_refused_and_not_touched() {
     let disk = SimDisk::default();
-    drop(Store::open(disk.clone()).unwrap());
+    drop(Store::open(disk.clone(), Repair::default()).unwrap());
     let newer = disk.kill();
     set_version(&newer, 2);
     let before = newer.kill();
-    let error = Store::open(newer.clone()).unwrap_err();
+    let error = Store::open(newer.clone(), Repair::default()).unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
     assert!(newer.equals(&before));
 
     for foreign in [&b"hello"[..], &[7; 8192], &[0; 100_000], b"SQLite format 3\0"] {
         let disk = SimDisk::holding(foreign);
-        let error = Store::open(disk.clone()).unwrap_err();
+        let error = Store::open(disk.clone(), Repair::default()).unwrap_err();
         assert!(matches!(error, OpenError::NotAStore), "{error}");
         assert!(disk.equals(&SimDisk::holding(foreign)));
         assert_eq!(disk.operations(), 0);
@@ -246,12 +255,12 @@ fn a_newer_version_and_another_kind_of_file_are_refused_and_not_touched() {
 #[test]
 fn one_bad_sector_in_the_header_costs_nothing() {
     let disk = SimDisk::default();
-    let done = run(&disk, &Model::default(), &Script::draw(4, 20).steps);
+    let done = run(&disk, Repair::default(), &Model::default(), &Script::draw(4, 20).steps);
     for left in [disk.kill(), disk] {
         for at in [0, 512, 4096, 4608] {
             let damaged = left.kill();
             damaged.corrupt(at, 512, &mut ChaCha8Rng::seed_from_u64(at));
-            recovered(&damaged, &done);
+            recovered(&damaged, Repair::default(), &done);
         }
     }
 }
@@ -260,7 +269,7 @@ fn one_bad_sector_in_the_header_costs_nothing() {
 fn damage_is_named_or_answered_as_damage_and_never_taken_for_content() {
     let script = Script::draw(5, 60);
     let whole = SimDisk::default();
-    let done = run(&whole, &Model::default(), &script.steps);
+    let done = run(&whole, Repair::default(), &Model::default(), &script.steps);
     let (mut refused, mut damaged, mut unharmed) = (0, 0, 0);
     for seed in 0..300 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -269,7 +278,7 @@ fn damage_is_named_or_answered_as_damage_and_never_taken_for_content() {
         let block = blocks[rng.random_range(0..blocks.len())];
         let sector = rng.random_range(0..8);
         disk.corrupt(block * 4096 + sector * 512, 512, &mut rng);
-        match Store::open(disk) {
+        match Store::open(disk, Repair::default()) {
             Err(OpenError::Damaged(_)) => refused += 1,
             Err(error) => panic!("seed {seed}: {error}"),
             Ok((store, _)) => match done.acknowledged.damaged_answers(&store) {
@@ -283,7 +292,7 @@ fn damage_is_named_or_answered_as_damage_and_never_taken_for_content() {
 
 #[test]
 fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
-    let (mut store, _) = Store::open(SimDisk::default()).unwrap();
+    let (mut store, _) = Store::open(SimDisk::default(), Repair::default()).unwrap();
     for seq in 1..=300u64 {
         store.commit(&one(seq, vec![event("s", seq, seq.to_string().as_bytes())])).unwrap();
         if seq == 250 {
@@ -316,18 +325,18 @@ fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
 #[should_panic(expected = "its next event is 7")]
 fn a_gap_in_a_stream_is_a_broken_promise_of_the_core_also_after_a_restart() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
     store.commit(&one(1, vec![event("s", 5, b"{}")])).unwrap();
     store.fold(1).unwrap();
     drop(store);
-    let (mut store, _) = Store::open(disk).unwrap();
+    let (mut store, _) = Store::open(disk, Repair::default()).unwrap();
     store.commit(&one(2, vec![event("s", 7, b"{}")])).unwrap_or_default();
 }
 
 #[test]
 fn a_journal_longer_than_its_limit_is_folded_by_the_commits_themselves() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone()).unwrap();
+    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
     let mut known = Model::default();
     for seq in 1..=1100 {
         let commit = one(seq, vec![event("s", seq, b"{}"), put("u", &row(seq % 7), "v")]);
@@ -335,6 +344,6 @@ fn a_journal_longer_than_its_limit_is_folded_by_the_commits_themselves() {
         known.apply(&commit);
     }
     known.check_answers(&store);
-    let (store, image) = Store::open(disk.kill()).unwrap();
+    let (store, image) = Store::open(disk.kill(), Repair::default()).unwrap();
     known.check(&store, &image);
 }

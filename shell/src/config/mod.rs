@@ -19,6 +19,7 @@ pub use read::{Override, Sources};
 
 pub(crate) use keys::{KEYS_MOST, KeyDraft, KeyList};
 
+use crate::store::Repair;
 use runcast_core::config::Config;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The data directory. It need not exist.
     pub data: PathBuf,
+    /// How the store finds its free pages after a crash.
+    pub repair: Repair,
     /// Where the keys are; [`Keys`](crate::auth::Keys) reads them.
     pub auth: AuthConfig,
     /// What is logged.
@@ -112,6 +115,7 @@ impl Default for Settings {
             core: Config::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
             data: PathBuf::from("./runcast-data"),
+            repair: Repair::default(),
             auth: AuthConfig::default(),
             log: Log::default(),
             dev: false,

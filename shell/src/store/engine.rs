@@ -1,11 +1,11 @@
 //! redb on a disk: its tables, opening it and reading the journal, and what to make of its failures.
 
-use super::OpenError;
 use super::backend::{Backend, Fault, Faults};
 use super::codec;
 use super::overlay::{JournalRow, Overlay};
+use super::{OpenError, Repair};
 use crate::disk::Disk;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use runcast_core::record::RowKey;
 use std::cell::Cell;
 use std::io;
@@ -24,11 +24,13 @@ pub(super) type RowKeyBytes<'a> = (u8, &'a [u8], &'a [u8]);
 
 /// redb's cache, in bytes.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
 /// redb, open.
 #[derive(Debug)]
 pub(super) struct Engine {
     /// Only `Drop` takes it out.
     db: Option<Database>,
+    repair: Repair,
     faults: Faults,
     /// redb has met damage: what it holds in memory is not to be trusted, and not to be written.
     is_suspect: Cell<bool>,
@@ -36,18 +38,18 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Opens redb on this disk and reads the journal.
-    pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Overlay), OpenError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, repair: Repair) -> Result<(Self, Overlay), OpenError> {
         let backend = Backend::open(disk)?;
         let faults = backend.faults();
         let typed = |error| OpenError::of(error, faults.take());
         let db = guarded(|| Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?));
         let (db, is_suspect) = (Some(db.map_err(typed)?), Cell::new(true));
-        let engine = Self { db, faults: faults.clone(), is_suspect };
+        let engine = Self { db, repair, faults: faults.clone(), is_suspect };
         let overlay = guarded(|| {
             let db = engine.db().ok_or(redb::Error::DatabaseClosed)?;
             // A table that is missing beside others is damage, not a new store.
             if db.begin_read()?.list_tables()?.next().is_none() {
-                create_tables(db)?;
+                engine.create_tables()?;
             }
             read_journal(db)
         });
@@ -68,6 +70,27 @@ impl Engine {
 
     pub(super) fn db(&self) -> Option<&Database> {
         self.db.as_ref()
+    }
+
+    fn create_tables(&self) -> Result<(), redb::Error> {
+        let transaction = self.begin_write()?;
+        transaction.open_table(JOURNAL)?;
+        transaction.open_table(ROWS)?;
+        transaction.open_table(CHUNKS)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Adds a journal row, durably.
+    pub(super) fn write_journal(&self, number: u64, value: &[u8]) -> Result<(), redb::Error> {
+        let transaction = self.begin_write()?;
+        transaction.open_table(JOURNAL)?.insert(number, value)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        let mut transaction = self.db().ok_or(redb::Error::DatabaseClosed)?.begin_write()?;
+        transaction.set_quick_repair(self.repair == Repair::Quick);
+        Ok(transaction)
     }
 
     /// What last went wrong on the disk, forgotten with this.
@@ -121,23 +144,6 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Resul
 
 fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().into()
-}
-
-fn create_tables(db: &Database) -> Result<(), redb::Error> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(JOURNAL)?;
-    transaction.open_table(ROWS)?;
-    transaction.open_table(CHUNKS)?;
-    Ok(transaction.commit()?)
-}
-
-/// Adds a journal row, durably.
-pub(super) fn write_journal(db: &Database, number: u64, value: &[u8]) -> Result<(), redb::Error> {
-    let mut transaction = db.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(JOURNAL)?.insert(number, value)?;
-    Ok(transaction.commit()?)
 }
 
 fn read_journal(db: &Database) -> Result<Overlay, redb::Error> {

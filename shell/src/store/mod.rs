@@ -38,6 +38,7 @@ pub const FOLD_ROWS: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     disk: Arc<dyn Disk>,
+    repair: Repair,
     /// None after a failure that ends the process, or while it is being opened again.
     engine: Option<Engine>,
     overlay: Overlay,
@@ -46,6 +47,22 @@ pub struct Store {
     /// The seq of the newest event of streams written lately.
     ends: BTreeMap<StreamKey, u64>,
     planted: Planted,
+}
+
+/// How a store that was not closed finds out which pages of its file are free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repair {
+    /// Each commit writes it down, and is synced twice. Opening takes milliseconds, whatever the store's size.
+    #[default]
+    Quick,
+    /// By reading the whole file, whose checksums are compared with that. A commit is synced once and costs less
+    /// processor time; opening takes a good second for each gigabyte.
+    Full,
+}
+
+impl Repair {
+    /// As they are written.
+    pub const WORDS: &'static [(&'static str, Self)] = &[("quick", Self::Quick), ("full", Self::Full)];
 }
 
 /// Why a store cannot be opened. Each message is one line that says what to do.
@@ -117,12 +134,13 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`]. A file of another kind or of a newer version is not touched.
-    pub fn open(disk: impl Disk) -> Result<(Self, Image), OpenError> {
+    pub fn open(disk: impl Disk, repair: Repair) -> Result<(Self, Image), OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (engine, overlay) = Engine::open(disk.clone())?;
+        let (engine, overlay) = Engine::open(disk.clone(), repair)?;
         let next = overlay.last().map_or(1, |last| last + 1);
         let store = Self {
             disk,
+            repair,
             engine: Some(engine),
             overlay,
             next,
@@ -158,7 +176,10 @@ impl Store {
         }
         let row = JournalRow::new(self.next, appends.iter().map(|append| append.1.clone()).collect());
         let value = codec::encode_journal(row.number, &row.commits);
-        let written = guarded(|| engine::write_journal(self.engine()?, row.number, &value));
+        let written = guarded(|| {
+            let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            engine.write_journal(row.number, &value)
+        });
         match self.settle(written) {
             Ok(()) => self.overlay.push(row),
             // redb failed after the commit was durable, and recovery has found it.
@@ -282,7 +303,7 @@ impl Store {
         if self.engine.take().is_none() {
             return Err(CommitError::Io("closed after an earlier failure".into()));
         }
-        let opened = Engine::open(self.disk.clone());
+        let opened = Engine::open(self.disk.clone(), self.repair);
         let (engine, overlay) = opened.map_err(|error| CommitError::Io(error.to_string()))?;
         self.next = overlay.last().map_or(self.next, |last| last + 1);
         (self.engine, self.overlay) = (Some(engine), overlay);

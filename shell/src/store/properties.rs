@@ -1,6 +1,6 @@
 //! Properties of folding: it changes no answer, whenever it is done and however much at once.
 
-use super::Store;
+use super::{Repair, Store};
 use crate::ram::Ram;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -100,8 +100,8 @@ proptest! {
     #[test]
     fn folding_changes_no_answer(steps in steps()) {
         let mut folded = Ram::default();
-        let (mut never, _) = Store::open(Ram::default()).unwrap();
-        let (mut store, _) = Store::open(folded.clone()).unwrap();
+        let (mut never, _) = Store::open(Ram::default(), Repair::default()).unwrap();
+        let (mut store, _) = Store::open(folded.clone(), Repair::default()).unwrap();
         let (mut ends, mut floors) = ([0; 2], [0; 2]);
         for (id, step) in steps.iter().enumerate() {
             match step {
@@ -115,7 +115,7 @@ proptest! {
                 Step::Fold(rows) => drop(store.fold(*rows).unwrap()),
                 Step::Restart => {
                     folded = folded.after_power_loss();
-                    store = Store::open(folded.clone()).unwrap().0;
+                    store = Store::open(folded.clone(), Repair::default()).unwrap().0;
                 }
             }
             prop_assert_eq!(answers(&store, floors), answers(&never, floors), "after {:?}", step);

@@ -5,7 +5,7 @@
 use super::under_shuttle::store_thread::StoreThread;
 use crate::ram::Ram;
 use crate::storage::{Completion, Storage};
-use crate::store::Store;
+use crate::store::{Repair, Store};
 use bytes::Bytes;
 use runcast_core::ids::{AppendId, LoadId};
 use runcast_core::record::{Found, Query, Record, StreamKey};
@@ -22,7 +22,7 @@ const STACK_BYTES: usize = 1024 * 1024;
 
 /// The seqs of the stream that a loss of power leaves.
 fn seqs(disk: &Ram) -> Vec<u64> {
-    let (store, _) = Store::open(disk.after_power_loss()).unwrap();
+    let (store, _) = Store::open(disk.after_power_loss(), Repair::default()).unwrap();
     let Found::Events(events) = store.load(&everything()).unwrap() else { panic!("events") };
     events.into_iter().map(|(seq, _)| seq).collect()
 }
@@ -67,7 +67,7 @@ impl Loop {
         let disk = Ram::default();
         let waker = Arc::new(Waker::default());
         let wakes = waker.clone();
-        let (thread, _) = StoreThread::open(disk.clone(), move || wakes.wake()).unwrap();
+        let (thread, _) = StoreThread::open(disk.clone(), Repair::default(), move || wakes.wake()).unwrap();
         Self { thread, waker, disk, come: VecDeque::new() }
     }
 

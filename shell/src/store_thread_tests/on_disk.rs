@@ -2,6 +2,7 @@
 
 use crate::disk::{Disk, FileDisk};
 use crate::storage::{Completion, Storage};
+use crate::store::Repair;
 use crate::store_thread::StoreThread;
 use bytes::Bytes;
 use runcast_core::ids::{AppendId, LoadId};
@@ -65,7 +66,8 @@ impl Rig {
         let file = FileDisk::open(&dir.path().join("store")).unwrap();
         let (wake, woken) = mpsc::channel();
         let disk = Moody { file, moods: moods.clone() };
-        let (store, image) = StoreThread::open(disk, move || wake.send(()).unwrap_or_default()).unwrap();
+        let (store, image) =
+            StoreThread::open(disk, Repair::default(), move || wake.send(()).unwrap_or_default()).unwrap();
         Self { dir, moods, store, image, woken }
     }
 

@@ -72,8 +72,8 @@ pub struct Device {
     told: u64,
     acked: u64,
     ack_at: Micros,
-    /// The disks that were lost before it got what it has, and before its last call.
-    disks: (u64, u64),
+    /// The disks that were lost before it got what it has.
+    disk: u64,
     /// Its connection was made when everything was healed.
     is_undisturbed: bool,
     /// Crashes before its last welcome.
@@ -108,7 +108,7 @@ impl Device {
             told: 0,
             acked: 0,
             ack_at: NEVER,
-            disks: (0, 0),
+            disk: 0,
             crashes: 0,
             is_undisturbed: false,
             plan,
@@ -219,7 +219,6 @@ impl Device {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.from = self.choose_from();
-        self.disks.1 = ctx.oracles.disks_lost;
         self.is_undisturbed = ctx.healed;
         let upgrade = self.upgrade(ctx);
         for early in &upgrade.early {
@@ -391,13 +390,11 @@ impl Device {
         else {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
-        // A welcome of the daemon before may still have been on its way.
-        let is_other = self.has.as_ref().is_none_or(|(had, _)| had != epoch);
-        let is_new = ctx.oracles.disks_lost > self.disks.0
-            && (self.disks.1 > self.disks.0 || (is_other && !ctx.oracles.truth.is_lost(epoch)));
+        // Another disk: nobody there knows this device. (A welcome of before may still have been on its way.)
+        let disk = ctx.oracles.disk_of(epoch);
+        let is_new = disk > self.disk;
         if is_new {
-            // Another disk: nobody there knows this device.
-            self.disks.0 = ctx.oracles.disks_lost;
+            self.disk = disk;
             (self.is_known, self.told) = (false, 0);
         }
         let client = Client {

@@ -5,7 +5,7 @@ use super::wire::DAEMON;
 use super::{Hosts, zone};
 use crate::faults::Fault;
 use crate::pipe::{PipeId, Way, ZONES};
-use crate::schedule::{MS, Micros, SECOND};
+use crate::schedule::{Micros, SECOND};
 use crate::trace::Of;
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ impl Hosts {
                 self.slowness = 1;
                 self.set_latency();
             }
-            Fault::SlowDisk { .. } => stage.borrow().daemon.pace.set(MS),
+            Fault::SlowDisk { .. } => stage.borrow_mut().daemon.hasten(),
             Fault::FullDisk { .. } => stage.borrow().daemon.disk().set_quota(None),
             Fault::Stall { .. }
             | Fault::Reset { .. }

@@ -238,7 +238,7 @@ impl Hosts {
         let stage = &mut *self.stage.borrow_mut();
         stage.is_healed = true;
         stage.net.heal();
-        stage.daemon.pace.set(MS);
+        stage.daemon.hasten();
         stage.daemon.disk().set_quota(None);
         stage.daemon.disk().set_sync_fails(false);
         stage.daemon.stall(0);

@@ -180,10 +180,11 @@ impl Model {
         let mut runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.user == line.user).collect();
         runs.retain(|(_, run)| run.state < State::Ended && run.first_seq <= head);
         runs.sort_by_key(|(_, run)| run.first_seq);
-        // What is written in this step may have come after the welcome.
+        // What is written in this step, or shown, may have come after the welcome.
         let is_right = |(id, run): &(&String, &Run), entry: &RunEntry<'_>| {
             let is_same = run.word() == entry.state && entry.attempt == Some(run.attempt);
-            **id == entry.run && (is_same || is_blind || run.changed_at == self.steps)
+            let is_new = [run.changed_at, run.started_at].contains(&self.steps);
+            **id == entry.run && (is_same || is_blind || is_new)
         };
         // So may an end that becomes durable in it.
         let is_over = |id: &str| self.runs.get(id).is_some_and(|run| run.state == State::Ended);

@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) first_seq: u64,
     /// The step in which it was last changed by what the core wrote.
     pub(super) changed_at: usize,
+    /// The step in which its attempt's start became durable.
+    pub(super) started_at: usize,
     /// Calls that have not ended.
     pub(super) open: BTreeSet<String>,
     /// Questions that nobody has answered.
@@ -41,7 +43,19 @@ impl Run {
     pub(super) fn new(user: &str, thread: &str, first_seq: u64) -> Self {
         let (user, thread, state, durable) = (user.to_owned(), thread.to_owned(), State::Asked, (0, 0));
         let (open, questions, heard) = (BTreeSet::new(), BTreeSet::new(), VecDeque::new());
-        Self { user, thread, state, attempt: 0, first_seq, changed_at: 0, open, questions, heard, durable }
+        Self {
+            user,
+            thread,
+            state,
+            attempt: 0,
+            first_seq,
+            changed_at: 0,
+            started_at: 0,
+            open,
+            questions,
+            heard,
+            durable,
+        }
     }
 
     /// Whether it counts against the limits.

@@ -119,6 +119,8 @@ pub struct Oracles {
     pub tally: Tally,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
+    /// Each incarnation of a stream that a user was told of, and how many disks were lost before.
+    epochs: BTreeMap<String, u64>,
     conns: BTreeMap<PipeId, Watched>,
     /// Connections of which the daemon has let go in this turn.
     leaving: Vec<PipeId>,
@@ -149,6 +151,7 @@ impl Oracles {
             positions: Positions::default(),
             tally: Tally::default(),
             disks_lost: 0,
+            epochs: BTreeMap::new(),
             conns: BTreeMap::new(),
             leaving: Vec::new(),
             accepted: BTreeMap::new(),
@@ -253,6 +256,11 @@ impl Oracles {
         self.accepted.clear();
         self.alive_since.clear();
         self.limits.killed(&self.truth);
+    }
+
+    /// On which disk this incarnation began: how many were lost before.
+    pub fn disk_of(&self, epoch: &str) -> u64 {
+        self.epochs.get(epoch).copied().unwrap_or(self.disks_lost)
     }
 
     /// The daemon has given records to the store.
@@ -391,6 +399,10 @@ impl Oracles {
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
+            let disk = *self.epochs.entry(conn.epoch.clone()).or_insert(self.disks_lost);
+            let is_back =
+                (disk < self.disks_lost).then(|| format!("{} was lost, and is there again", conn.epoch));
+            self.judge("O4", Some(user), is_back.map_or(Ok(()), Err));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
         match said.kind.as_ref() {

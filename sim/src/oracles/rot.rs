@@ -8,7 +8,7 @@ use crate::disk::SimDisk;
 use crate::said::Said;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use runcast::store::{OpenError, Store};
+use runcast::store::{OpenError, Repair, Store};
 use runcast_core::record::{Found, Query, StreamKey};
 
 /// Events that are read at once.
@@ -24,7 +24,7 @@ pub fn judge(disk: &SimDisk, truth: &Truth, dice: &mut Dice) -> Result<(), Strin
     for _ in 0..4 {
         let copy = disk.kill();
         rot(&copy, dice);
-        match Store::open(copy) {
+        match Store::open(copy, Repair::default()) {
             Ok((store, _)) => {
                 let mut load = |query: &Query| store.load(query).map_err(|error| error.to_string());
                 truth

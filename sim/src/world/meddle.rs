@@ -5,7 +5,7 @@ use crate::faults::Fault;
 use crate::oracles::liveness::Patience;
 use crate::oracles::{Violation, bounds, rot};
 use crate::pipe::{PipeId, Way, ZONES};
-use crate::schedule::{Event, MS, Micros, SECOND};
+use crate::schedule::{Event, Micros, SECOND};
 use crate::trace::Of;
 
 /// Time for the daemon to forget all who have gone: the longest lease, and the close of every connection.
@@ -122,7 +122,7 @@ impl World {
                 ways.iter().for_each(|way| self.net.set_blocked(*zone, *way, false));
             }
             Fault::Slowness { .. } => self.net.set_slowness(1),
-            Fault::SlowDisk { .. } => self.daemon.pace.set(MS),
+            Fault::SlowDisk { .. } => self.daemon.hasten(),
             Fault::FullDisk { .. } => self.daemon.disk().set_quota(None),
             Fault::Stall { .. }
             | Fault::Reset { .. }
@@ -146,7 +146,7 @@ impl World {
         let unhealed = &self.unhealed;
         self.net.heal(&|owner| !unhealed.contains(&owner));
         (self.armed, self.ambush) = (None, None);
-        self.daemon.pace.set(MS);
+        self.daemon.hasten();
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);
         self.daemon.stall(0);

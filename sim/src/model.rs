@@ -127,14 +127,12 @@ impl Model {
             (Table::Topic, Some(topic)) => of_topic(topic),
             _ => return,
         };
-        if !self.logs.contains_key(&owner) {
+        self.logs.entry(owner).or_insert_with(|| {
             let row = json(value);
-            let (epoch, events, head) =
-                (word(&row["epoch"]).to_owned(), BTreeMap::new(), number(&row["last"]));
-            let log =
-                Log { epoch, floor: number(&row["floor"]), last: head, head, head_before: head, events };
-            self.logs.insert(owner, log);
-        }
+            let (epoch, floor, head) =
+                (word(&row["epoch"]).to_owned(), number(&row["floor"]), number(&row["last"]));
+            Log { epoch, floor, last: head, head, head_before: head, events: BTreeMap::new() }
+        });
     }
 
     fn run(&mut self, said: &Said<'_>) -> Result<&mut Run, String> {

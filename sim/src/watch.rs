@@ -92,7 +92,7 @@ impl<'a> Told<'a> {
         let Some(end) = rest.iter().position(|byte| *byte == b'"') else { return Self::Other };
         match &rest[..end] {
             b"event" => {
-                let topic = rest.strip_prefix(b"event\",\"topic\":\"").map(|rest| until_quote(rest));
+                let topic = rest.strip_prefix(b"event\",\"topic\":\"").map(until_quote);
                 Self::Event(topic, number(rest, b"\"seq\":").unwrap_or(0), redelivery(text))
             }
             b"subscribed" => Self::Topics,

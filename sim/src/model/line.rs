@@ -87,8 +87,7 @@ impl Model {
             (false, "welcome") => self.welcomes(line, &said, text),
             (false, "subscribed") => self.reads(line, &said),
             (false, _) => {
-                let ended = said.ended.iter().flatten();
-                ended.for_each(|topic| drop(line.lanes.remove(&**topic)));
+                line.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
                 self.tells_user(&line.user, &said)
             }
             (true, "run") => self.offers(&said),

@@ -57,7 +57,7 @@ impl Lanes {
         match (said.kind.as_ref(), &said.topic) {
             ("welcome" | "subscribed", _) => self.listed(window, truth, &said.topic_entries()),
             ("ok", _) => {
-                said.ended.iter().flatten().for_each(|topic| drop(self.lanes.remove(&**topic)));
+                self.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
                 Ok(())
             }
             ("event", Some(topic)) => self.event(now, truth, topic, said),

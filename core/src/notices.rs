@@ -7,7 +7,7 @@ use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnId, RunId, User};
+use crate::ids::{ConnId, Lane, RunId, Topic, User};
 use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::time::Span;
@@ -180,40 +180,41 @@ impl Core {
         }
     }
 
-    /// Sees whether a connection is more than a window behind, or no longer.
-    pub(crate) fn watch_backlog(&mut self, id: ConnId, out: &mut Effects) {
+    /// Sees whether a connection is more than a window behind in a stream, or no longer.
+    pub(crate) fn watch_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let mono = self.now.mono;
-        let Some((behind, window)) = self.backlog(id) else { return };
-        let Some(me) = self.user_conn(id) else { return };
+        let Some((behind, window)) = self.backlog(id, lane) else { return };
+        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
         let is_behind = behind > window;
-        if is_behind == me.cursor.behind_since.is_some() {
+        if is_behind == cursor.behind_since.is_some() {
             return;
         }
-        me.cursor.behind_since = is_behind.then_some(mono);
+        cursor.behind_since = is_behind.then_some(mono);
         if is_behind {
-            self.tell_backlog(id, behind, mono, out);
+            self.tell_backlog(id, lane, behind, mono, out);
         } else {
-            self.deadlines.clear(Timer::Backlog(id));
-            self.tell_backlog(id, 0, mono, out);
+            self.deadlines.clear(Timer::Backlog(id, lane.clone()));
+            self.tell_backlog(id, lane, 0, mono, out);
         }
     }
 
-    /// A connection is still behind.
-    pub(crate) fn on_backlog(&mut self, id: ConnId, out: &mut Effects) {
-        let Some((behind, _)) = self.backlog(id) else { return };
-        let since = self.user_conn(id).and_then(|me| me.cursor.behind_since);
+    /// A connection is still behind in a stream.
+    pub(crate) fn on_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
+        let Some((behind, _)) = self.backlog(id, lane) else { return };
+        let since = self.user_conn(id).and_then(|me| me.cursor(lane)?.behind_since);
         if let Some(since) = since {
-            self.tell_backlog(id, behind, since, out);
+            self.tell_backlog(id, lane, behind, since, out);
         }
     }
 
-    fn backlog(&self, id: ConnId) -> Option<(u64, u64)> {
+    fn backlog(&self, id: ConnId, lane: &Lane) -> Option<(u64, u64)> {
         let crate::conn::Role::User(me) = &self.conns.get(&id)?.role else { return None };
-        let head = self.users.get(&me.identity.user)?.stream.head();
-        Some((me.cursor.behind(head), me.cursor.window() as u64))
+        let head = self.stream_of(&me.identity.user, lane)?.head();
+        let cursor = me.cursor(lane)?;
+        Some((cursor.behind(head), cursor.window() as u64))
     }
 
-    fn tell_backlog(&mut self, id: ConnId, behind: u64, since: crate::Mono, out: &mut Effects) {
+    fn tell_backlog(&mut self, id: ConnId, lane: &Lane, behind: u64, since: crate::Mono, out: &mut Effects) {
         let message = if behind == 0 {
             String::from("You are up to date.")
         } else {
@@ -221,12 +222,13 @@ impl Core {
         };
         let notice = Object::message("notice")
             .str("notice", "backlog")
+            .maybe_str("topic", lane.topic().map(Topic::as_str))
             .raw("behind", behind)
             .raw("oldest_ms", self.now.mono.since(since).as_millis())
             .str("message", &message);
         if behind > 0 {
             let again = self.now.mono + self.config.delivery.backlog_every;
-            self.deadlines.set(Timer::Backlog(id), again);
+            self.deadlines.set(Timer::Backlog(id, lane.clone()), again);
         }
         self.send_notice(id, text(notice), out);
     }
@@ -242,7 +244,7 @@ impl Core {
     }
 
     /// A notice does not wait for a network that takes nothing: tells whether it was sent.
-    fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) -> bool {
+    pub(crate) fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) -> bool {
         let cap = self.config.server.output;
         let is_sse = self.user_conn(id).is_some_and(|me| me.sse.is_some());
         let notice = if is_sse { crate::sse::notice(&notice) } else { notice };

@@ -83,11 +83,15 @@ pub enum Table {
     RunCommand = 10,
     /// A run that has ended, among its user's, newest first.
     History = 11,
+    /// A topic's stream: epoch, floor, head. In the image.
+    Topic = 12,
+    /// A worker that the topic `agents` has told of and not told to be gone. In the image.
+    Presence = 13,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -99,6 +103,8 @@ impl Table {
         Self::RunQuestions,
         Self::RunCommand,
         Self::History,
+        Self::Topic,
+        Self::Presence,
     ];
 
     /// The table with this number.
@@ -114,7 +120,9 @@ impl Table {
             | Self::RunState
             | Self::RunTools
             | Self::RunQuestions
-            | Self::RunCommand => true,
+            | Self::RunCommand
+            | Self::Topic
+            | Self::Presence => true,
             Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
         }
     }

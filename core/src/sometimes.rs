@@ -47,6 +47,10 @@ states! {
     PageDuringRetry = "a retry needs a page from the store",
     TrimHeldByRun = "trimming stops at a run that has not ended",
     ThreadPassedOver = "a run passes an older one whose thread is busy",
+    TopicForbidden = "a topic is asked for that may not be read",
+    TopicKept = "a topic is kept while others are subscribed",
+    TopicEnded = "a topic ends with the token that was good for it",
+    PublishedBefore = "a publication is repeated with its key",
     PositionsWait = "positions wait for a full store",
 }
 

@@ -156,6 +156,7 @@ impl Core {
         worker.is_draining = false;
         worker.call = hello.call;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
+        self.stirred.insert(key.clone());
         let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
         let unnamed: Vec<RunOf> = worker
             .runs
@@ -183,6 +184,7 @@ impl Core {
     pub(crate) fn drain_worker(&mut self, key: &WorkerKey) {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.is_draining = true;
+            self.stir(key);
         }
     }
 
@@ -264,6 +266,7 @@ impl Core {
         };
         worker.conn = None;
         let runs = worker.runs.clone();
+        self.stir(&key);
         for (run, user) in runs {
             let of = RunOf { user, run };
             if self.run_mut(&of).is_some_and(|run| matches!(run.phase, Phase::Offered(_))) {
@@ -277,6 +280,7 @@ impl Core {
     fn forget_worker(&mut self, key: &WorkerKey) {
         if self.workers.get(key).is_some_and(|worker| worker.conn.is_none() && worker.runs.is_empty()) {
             self.workers.remove(key);
+            self.stir(key);
             self.deadlines.clear(Timer::Lease(key.clone()));
         }
     }
@@ -292,6 +296,7 @@ impl Core {
     pub(crate) fn recall_worker(&mut self, key: &WorkerKey, of: &RunOf) {
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.runs.insert(of.run.clone(), of.user.clone());
+        self.stir(key);
         self.renew_lease(key);
     }
 

@@ -1,7 +1,7 @@
 //! Properties of a stream: what is trimmed, what is kept, and where a connection begins.
 
 use super::{Keep, MARK_EVERY, Stream};
-use crate::ids::{Epoch, User};
+use crate::ids::{Epoch, Owner, User};
 use crate::record::Record;
 use crate::wire::user::From;
 use alloc::vec::Vec;
@@ -35,8 +35,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-fn user() -> User {
-    User::parse("alice").expect("a user")
+fn user() -> Owner {
+    Owner::User(User::parse("alice").expect("a user"))
 }
 
 /// The stream, the lengths of all events ever written to it, and the newest records of its facts and marks.
@@ -48,7 +48,7 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self { stream: Stream::new(&user(), Epoch::new(1)), lengths: Vec::new(), marks: None }
+        Self { stream: Stream::new(user(), Epoch::new(1)), lengths: Vec::new(), marks: None }
     }
 
     fn take(&mut self, step: &Step) {
@@ -67,7 +67,7 @@ impl Log {
         let mut records = Vec::new();
         let seq = self.stream.next();
         let bytes = Bytes::from(alloc::vec![b'x'; length]);
-        self.stream.push(&user(), bytes, &mut records);
+        self.stream.push(bytes, &mut records);
         self.lengths.push(length as u64);
         let is_there = |record: &Record| matches!(record, Record::Event { seq: at, .. } if *at == seq);
         assert_eq!(records.iter().filter(|record| is_there(record)).count(), 1);
@@ -104,8 +104,8 @@ impl Log {
 
     fn restart(&mut self) {
         let head = self.stream.last();
-        let Record::Put { value, .. } = self.stream.row(&user()) else { panic!("a row is put") };
-        let found = Stream::from_rows(&user(), &value, self.marks.as_deref());
+        let Record::Put { value, .. } = self.stream.row() else { panic!("a row is put") };
+        let found = Stream::from_rows(user(), &value, self.marks.as_deref());
         let facts = |stream: &Stream| (stream.key().clone(), stream.floor(), stream.last(), stream.bytes);
         assert_eq!(facts(&found), facts(&self.stream));
         assert_eq!(found.head(), head, "what is stored is durable");

@@ -5,5 +5,6 @@ pub mod error;
 pub mod event;
 pub mod json;
 pub mod query;
+pub mod topic;
 pub mod user;
 pub mod worker;

@@ -286,5 +286,6 @@ fn zones(plan: &Plan) -> Vec<usize> {
     let devices = plan.users.iter().flat_map(|user| &user.devices).map(|device| device.network.zone);
     let workers = plan.workers.iter().map(|worker| worker.network.zone);
     let hostile = (0..plan.hostile).map(|_| Network::good(1).zone);
-    devices.chain(workers).chain(hostile).collect()
+    let publishers = plan.publishers.iter().map(|publisher| publisher.network.zone);
+    devices.chain(workers).chain(hostile).chain(publishers).collect()
 }

@@ -444,7 +444,7 @@ impl Oracles {
             self.epochs.entry(entry.epoch.to_string()).or_insert(self.disks_lost);
         }
         let now = self.schedule.now();
-        if let Err((oracle, what)) = conn.topics.told(now, conn.window, &mut self.truth, said) {
+        if let Err((oracle, what)) = conn.topics.told(now, conn.window, &mut self.truth, said, text.len()) {
             self.judge(oracle, Some(user), Err(what));
         }
         match said.kind.as_ref() {

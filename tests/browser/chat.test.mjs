@@ -333,7 +333,8 @@ describe("the chat page", { skip }, () => {
     await page.getByText("Stopping…").waitFor();
     await eventually(() => daemon.sent("cancel")[0]?.message.run === id, "the cancel has gone out");
     agentIn(id)("agent_completed", end("cancelled", { reason: "user" }));
-    await page.getByText("You stopped this.").waitFor();
+    await page.locator("#log").getByText("You stopped this.").waitFor();
+    assert.equal(await page.getByText("Stopping…").count(), 0);
 
     daemon.deaf = true;
     await ask(page, "one more");

@@ -29,8 +29,8 @@ pub(crate) struct Change {
 }
 
 impl Core {
-    /// Finds a connection's place in each topic of its `hello` that it may read. Returns whether nothing has to
-    /// be stored before it is welcome.
+    /// Finds a connection's place in each topic of its `hello` that it may read. Returns whether nothing has
+    /// to be stored before it is welcome.
     pub(crate) fn enter_topics(&mut self, id: ConnId) -> bool {
         let asked = self.user_conn(id).map(|me| me.asked.clone()).unwrap_or_default();
         let mut is_known = true;

@@ -1,5 +1,5 @@
-//! Topics over real sockets (PROTOCOL §3–§7): who may read and write them, positions of their own, and a token
-//! that is replaced in time.
+//! Topics over real sockets (PROTOCOL §3–§7): who may read and write them, positions of their own, and a
+//! token that is replaced in time.
 
 use runcast_tests::{Answer, Ask, Daemon, Door, Ended, SECRET, Socket, Worker, claims, sign, token};
 use serde_json::{Value, json};
@@ -42,8 +42,8 @@ fn event(socket: &mut Socket, topic: &str) -> (u64, Value) {
     (event["seq"].as_u64().expect("a seq"), event["data"].clone())
 }
 
-/// The entries of a `welcome` or `subscribed`: each topic with its status, or the code of its error, and where
-/// it begins.
+/// The entries of a `welcome` or `subscribed`: each topic with its status, or the code of its error, and
+/// where it begins.
 fn places(message: &Value) -> Vec<(&str, &str, u64)> {
     let mut places = Vec::new();
     for entry in message["topics"].as_array().expect("a list of topics") {
@@ -84,7 +84,7 @@ fn a_topic_is_read_by_whoever_may_from_where_each_is() {
     socket.say(&json!({ "type": "ping", "n": 1 }));
     let next = socket.hear().expect("an answer");
     assert_eq!((&next["type"], &next["n"]), (&json!("pong"), &json!(1)), "{next}");
-    // What was acknowledged is stored within a moment; a second device begins at the head, whatever others do.
+    // A second device begins at the head, whatever others do.
     let topics = json!([{ "topic": "news", "from": "device" }]);
     let (_, welcome) = reader(&door, &alice(), "phone", &topics);
     assert_eq!(places(&welcome), [("news", "fresh", 2)]);

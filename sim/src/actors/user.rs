@@ -431,7 +431,8 @@ impl Device {
         }
     }
 
-    /// The token is about to expire: mostly it is replaced in time, now and then by one that is good for less.
+    /// The token is about to expire: mostly it is replaced in time, now and then by one that is good for
+    /// less.
     fn refresh(&mut self, ctx: &mut Ctx<'_>) {
         if self.refresh.is_some() || self.dice.chance(1, 3) {
             return;

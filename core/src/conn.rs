@@ -7,17 +7,18 @@ use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
 use crate::expiry::Refresh;
 use crate::handshake::{Greeting, Identity};
-use crate::ids::{ConnId, Device, Epoch, Lane, Topic, User};
+use crate::ids::{ConnId, Device, Epoch, Lane, RunId, Topic, User};
 use crate::limits::Rate;
 use crate::sse::Sse;
 use crate::time::{Mono, Now, Span};
+use crate::wire::call::Call;
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
 use crate::wire::topic::Subscription;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -72,12 +73,16 @@ pub(crate) struct UserConn {
     /// What it was told of itself, when the daemon named it and it is not stored yet.
     pub(crate) is_device_stored: bool,
     pub(crate) from: From,
+    /// Which of its client's calls it is.
+    pub(crate) call: Option<Call>,
     pub(crate) cursor: Cursor,
     /// The topics that it reads, and how far it is in each.
     pub(crate) topics: BTreeMap<Topic, Cursor>,
     /// The topics that it has asked for, until its `welcome` answers that.
     pub(crate) asked: Vec<Subscription>,
     pub(crate) is_welcome: bool,
+    /// Runs of whose place in the queue it could not be told. At most those that the user may queue.
+    pub(crate) owed: BTreeSet<RunId>,
     /// It was told that its token is about to expire.
     pub(crate) is_expiry_told: bool,
     /// A newer token that is being looked at.

@@ -14,11 +14,12 @@ use crate::record::Record;
 use crate::sse::Sse;
 use crate::stream::Resume;
 use crate::time::Span;
+use crate::wire::call::Call;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::user::{Ack, From, Hello};
 use crate::{Core, odd};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -43,10 +44,12 @@ impl Core {
             device,
             is_device_stored: is_named,
             from: hello.from,
+            call: hello.call,
             cursor: Cursor::new(window, hello.viewer || sse.is_some(), self.planted),
             topics: BTreeMap::new(),
             asked: hello.topics,
             is_welcome: false,
+            owed: BTreeSet::new(),
             is_expiry_told: false,
             refresh: None,
             sse,
@@ -59,7 +62,17 @@ impl Core {
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::User(me) = &conn.role else { return };
         let (user, device) = (me.identity.user.clone(), me.device.clone());
+        let call = me.call.clone();
         if let Some(older) = device.as_ref().and_then(|device| self.conn_of_device(&user, device)) {
+            let theirs = self.user_at(older).and_then(|older| older.call.as_ref());
+            if Call::is_before(call.as_ref(), theirs) {
+                return self.close(
+                    id,
+                    CloseCode::Replaced,
+                    "a later call of this client is here already",
+                    out,
+                );
+            }
             self.close(older, CloseCode::Replaced, "a newer connection of the same device", out);
         }
         let limit = self.config.server.connections_per_user;
@@ -191,8 +204,12 @@ impl Core {
     }
 
     fn device_of(&self, id: ConnId) -> Option<&Device> {
+        self.user_at(id)?.device.as_ref()
+    }
+
+    fn user_at(&self, id: ConnId) -> Option<&UserConn> {
         match &self.conns.get(&id)?.role {
-            Role::User(user) => user.device.as_ref(),
+            Role::User(user) => Some(user),
             Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }

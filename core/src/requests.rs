@@ -222,6 +222,7 @@ impl Core {
             return;
         }
         self.watch_all_acks(id);
+        self.notice_owed(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
     }

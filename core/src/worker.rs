@@ -16,6 +16,7 @@ use crate::record::RowKey;
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::time::{Mono, Span};
+use crate::wire::call::Call;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::worker::{Attempt, Hello, Serves, about};
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     pass_over: Span,
     /// It wants no more runs.
     is_draining: bool,
+    /// Its newest call.
+    call: Option<Call>,
 }
 
 impl Worker {
@@ -80,6 +83,7 @@ impl Worker {
             passed_over_until: Mono::default(),
             pass_over: PASS_OVER,
             is_draining: false,
+            call: None,
         }
     }
 }
@@ -133,6 +137,14 @@ impl Core {
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &conn.role else { return };
         let key = me.key.clone();
+        // It would take the place of a newer one, and give up runs that it does not know of yet.
+        if self
+            .workers
+            .get(&key)
+            .is_some_and(|worker| Call::is_before(hello.call.as_ref(), worker.call.as_ref()))
+        {
+            return self.close(id, CloseCode::Replaced, "a later call of this worker was here already", out);
+        }
         if let Some(older) = self.workers.get(&key).and_then(|worker| worker.conn) {
             self.close(older, CloseCode::Replaced, "a newer connection of the same worker", out);
         }
@@ -142,6 +154,7 @@ impl Core {
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.conn = Some(id);
         worker.is_draining = false;
+        worker.call = hello.call;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
         self.stirred.insert(key.clone());
         let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();

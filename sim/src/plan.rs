@@ -327,8 +327,10 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, u64::MAX);
         let is_calm = dice.chance(1, 10);
-        let heal_at = dice.between(20, 60) * SECOND;
-        let users = dice.log_uniform(1, 50) as usize;
+        let heal_at = dice.log_uniform(8 * SECOND, 60 * SECOND);
+        // What small worlds do not show, big ones may; but they cost ten times as much.
+        let users_max = if dice.chance(1, 6) { 50 } else { 12 };
+        let users = dice.log_uniform(1, users_max) as usize;
         let deltas_max = dice.log_uniform(3, 2000);
         let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
         let users =
@@ -343,6 +345,17 @@ impl Plan {
         plan.with_variants(&mut dice, is_calm)
     }
 
+    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer over
+    /// it than a lease.
+    fn overrun(&mut self, dice: &mut Dice) {
+        self.config.runs.lease = Span::secs(2);
+        self.workers.iter_mut().for_each(|worker| worker.overruns = true);
+        self.users.iter_mut().flat_map(|user| &mut user.devices).for_each(|device| device.deltas_max = 2_000);
+        let at = dice.between(5, 15) * SECOND;
+        self.faults.push((at, Fault::SlowDisk { sync: 4 * SECOND, time: 15 * SECOND }));
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
     /// What is so for a whole seed.
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
@@ -350,6 +363,9 @@ impl Plan {
         self.repairs_fully = dice.chance(3, 4);
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
+        }
+        if !is_calm && dice.chance(1, 30) {
+            self.overrun(dice);
         }
         if !is_calm && dice.chance(1, 6) {
             self.loss = dice.pick(&[10, 14, 50]);

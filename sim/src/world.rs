@@ -37,6 +37,8 @@ const HOSTILE: usize = 900;
 pub struct Summary {
     /// How long it lasted.
     pub time: Micros,
+    /// The same, added up over all devices, workers and hostile clients.
+    pub client_time: Micros,
     /// Steps of the world.
     pub steps: u64,
     /// Events sent to devices.
@@ -74,7 +76,7 @@ pub struct Summary {
 pub struct World {
     plan: Plan,
     /// A crash that waits for its moment, and how long the daemon is down then.
-    ambush: Option<(Moment, Micros)>,
+    ambush: Option<(Moment, Micros, bool)>,
     schedule: Schedule,
     net: Net,
     trace: Trace,
@@ -220,6 +222,7 @@ impl World {
     pub fn summary(&self) -> Summary {
         Summary {
             time: self.schedule.now(),
+            client_time: self.schedule.now() * self.planned.len() as u64,
             steps: self.schedule.taken(),
             delivered: self.oracles.delivered,
             redelivered: self.oracles.redelivered,
@@ -290,12 +293,16 @@ impl World {
 
     /// The moment may have come for which a crash waits.
     fn spring(&mut self) {
-        if let Some((during, down)) = self.ambush
+        if let Some((during, down, is_power)) = self.ambush
             && self.daemon.is_at(during)
         {
             self.ambush = None;
             self.trace.note(Of::World, format_args!("it is the moment: {during:?}"));
-            self.kill(down);
+            if is_power {
+                self.lose_power(down);
+            } else {
+                self.kill(down);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! O23 by comparison, for PROTOCOL §2.8: the same user in the same world, alone and among devices that do not read, read
-//! slowly or mean no good.
+//! O23 by comparison, for PROTOCOL §2.8: the same user in the same world, alone and among devices that do not
+//! read, read slowly or mean no good.
 
 use runcast_sim::plan::{DevicePlan, Habit, Network, Plan, UserPlan, WorkerPlan};
 use runcast_sim::schedule::{MS, SECOND};

@@ -1,5 +1,6 @@
 //! The protocol's messages (PROTOCOL.md): read into types, written from facts.
 
+pub mod call;
 pub mod error;
 pub mod event;
 pub mod json;

@@ -1,5 +1,6 @@
 //! What a user's client sends (PROTOCOL §3, §5), and the answers to it.
 
+use super::call::Call;
 use super::error::{Code, Refusal};
 use super::json::{Field, Fields, Object, ObjectPayload, Payload, wrong};
 use super::topic::{Subscription, read_topics};
@@ -62,6 +63,8 @@ pub struct Hello {
     pub window: Option<u32>,
     /// Whether events are not acknowledged at all.
     pub viewer: bool,
+    /// Which of its calls this is, if the client counts them.
+    pub call: Option<Call>,
     /// The topics to be read.
     pub topics: Vec<Subscription>,
 }
@@ -295,6 +298,7 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
         from: from.unwrap_or(if viewer { From::Live } else { From::Device }),
         window,
         viewer,
+        call: fields.optional("call")?,
         topics,
     })
 }

@@ -23,8 +23,6 @@ const CALL_TIMEOUT: Micros = 15 * SECOND;
 const SILENCE: Micros = 25 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
-/// The longest time for which what was sent may be on its way.
-const LATE: Micros = 300 * SECOND;
 /// Never.
 const NEVER: Micros = Micros::MAX;
 
@@ -51,8 +49,8 @@ pub struct Device {
     refresh: Option<bool>,
     link: Option<Link>,
     phase: Phase,
-    /// When it last gave up a call that was not answered.
-    gave_up: Option<Micros>,
+    /// How often it has called.
+    calls: u64,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -101,7 +99,7 @@ impl Device {
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            gave_up: None,
+            calls: 0,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -304,7 +302,9 @@ impl Device {
 
     /// `hello` without its closing bracket.
     fn hello(&mut self) -> String {
-        let mut text = "{\"type\":\"hello\"".to_owned();
+        self.calls += 1;
+        let mut text =
+            format!("{{\"type\":\"hello\",\"call\":{{\"by\":\"{}\",\"n\":{}}}", self.who, self.calls);
         match &self.plan.name {
             Some(name) => text += &format!(",\"device\":\"{name}\""),
             None => text += ",\"ack\":false",
@@ -337,9 +337,6 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
-        if self.phase == Phase::Calling {
-            self.gave_up = Some(ctx.now);
-        }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
@@ -371,15 +368,14 @@ impl Device {
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
-                    // A call that was given up may arrive late, and take the device's place.
-                    let may_be_replaced = self.gave_up.is_some_and(|at| ctx.now < at + LATE);
-                    let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                 }
             }
             if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
-                self.reads_at = ctx.now + self.dice.log_uniform(SECOND, 60 * SECOND);
+                // Long enough, at times, for the daemon to lose its patience.
+                let least = if self.dice.chance(1, 3) { 35 * SECOND } else { SECOND };
+                self.reads_at = ctx.now + self.dice.log_uniform(least, 60 * SECOND);
                 return;
             }
         }

@@ -163,6 +163,7 @@ impl Hosts {
         let stage = self.stage.borrow();
         Summary {
             time: self.now(),
+            client_time: self.now() * stage.actors.len() as u64,
             delivered: stage.oracles.delivered,
             runs: stage.oracles.truth.runs.len() as u64,
             commits: stage.daemon.commits,

@@ -231,6 +231,14 @@ impl Oracles {
         }
     }
 
+    /// The network does not take what the daemon has for a client.
+    pub fn crowded(&mut self, id: PipeId) {
+        let now = self.schedule.now();
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.waits.crowded(now);
+        }
+    }
+
     /// How often the daemon was killed so far.
     pub fn crashes(&self) -> u64 {
         self.crashes
@@ -436,7 +444,7 @@ impl Oracles {
             self.epochs.entry(entry.epoch.to_string()).or_insert(self.disks_lost);
         }
         let now = self.schedule.now();
-        if let Err((oracle, what)) = conn.topics.told(now, conn.window, &mut self.truth, said) {
+        if let Err((oracle, what)) = conn.topics.told(now, conn.window, &mut self.truth, said, text.len()) {
             self.judge(oracle, Some(user), Err(what));
         }
         match said.kind.as_ref() {
@@ -451,7 +459,7 @@ impl Oracles {
                     self.judge(oracle, Some(user), Err(what));
                 }
                 let seq = said.seq.unwrap_or(0);
-                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery);
+                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery, text.len());
                 self.judge("O1", Some(user), order);
                 conn.head = conn.head.max(seq);
             }

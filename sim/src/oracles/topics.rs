@@ -43,7 +43,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// What the connection is told that concerns topics.
+    /// What the connection is told, in so many bytes, that concerns topics.
     ///
     /// # Errors
     /// What it must not be told, or in another order.
@@ -53,6 +53,7 @@ impl Lanes {
         window: Option<u64>,
         truth: &mut Truth,
         said: &Said<'_>,
+        bytes: usize,
     ) -> Result<(), Broken> {
         match (said.kind.as_ref(), &said.topic) {
             ("welcome" | "subscribed", _) => self.listed(window, truth, &said.topic_entries()),
@@ -60,7 +61,7 @@ impl Lanes {
                 self.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
                 Ok(())
             }
-            ("event", Some(topic)) => self.event(now, truth, topic, said),
+            ("event", Some(topic)) => self.event((now, bytes), truth, topic, said),
             _ => Ok(()),
         }
     }
@@ -93,13 +94,19 @@ impl Lanes {
         Ok(())
     }
 
-    fn event(&mut self, now: Micros, truth: &mut Truth, topic: &str, said: &Said<'_>) -> Result<(), Broken> {
+    fn event(
+        &mut self,
+        (now, bytes): (Micros, usize),
+        truth: &mut Truth,
+        topic: &str,
+        said: &Said<'_>,
+    ) -> Result<(), Broken> {
         let Some(lane) = self.lanes.get_mut(topic) else {
             return Err(("O17", format!("{topic} is not read: {said:?}")));
         };
         durable::event(truth, OPERATORS, &lane.epoch, said)?;
         let seq = said.seq.unwrap_or(0);
-        lane.sender.event(now, seq, said.redelivery).map_err(|what| ("O1", format!("{topic}: {what}")))
+        lane.sender.event(now, seq, said.redelivery, bytes).map_err(|what| ("O1", format!("{topic}: {what}")))
     }
 
     /// The client is about to acknowledge.
@@ -148,7 +155,7 @@ mod tests {
 
     fn told(lanes: &mut Lanes, text: &str) -> Option<&'static str> {
         let said = Said::read(text).unwrap();
-        lanes.told(0, Some(8), &mut Truth::default(), &said).err().map(|(oracle, _)| oracle)
+        lanes.told(0, Some(8), &mut Truth::default(), &said, 100).err().map(|(oracle, _)| oracle)
     }
 
     fn list(topic: &str, from: u64) -> String {

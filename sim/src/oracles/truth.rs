@@ -157,12 +157,6 @@ impl Truth {
         self.streams.get(key).or_else(|| self.lost.get(key))
     }
 
-    /// Whether this incarnation was on a disk that is lost.
-    pub fn is_lost(&self, epoch: &str) -> bool {
-        let holds = |key: &StreamKey| key.0.contains(epoch);
-        self.lost.keys().any(holds) && !self.streams.keys().any(holds)
-    }
-
     /// The disk is lost, and all that was durable with it.
     pub fn forget(&mut self) {
         self.lost.append(&mut self.streams);

@@ -263,9 +263,18 @@ impl Core {
         };
         let Some(caller) = request.caller(id) else { return };
         match todo {
-            Todo::State(run) => self.on_run_state(caller, run, out),
-            Todo::Cancel(run) => self.on_cancel(caller, run, out),
-            Todo::Input(input) => self.on_input(caller, input, out),
+            Todo::State(run) => {
+                let run = self.meant(&caller, run);
+                self.on_run_state(caller, run, out);
+            }
+            Todo::Cancel(run) => {
+                let run = self.meant(&caller, run);
+                self.on_cancel(caller, run, out);
+            }
+            Todo::Input(input) => {
+                let run = self.meant(&caller, input.run.clone());
+                self.on_input(caller, Input { run, ..input }, out);
+            }
             Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Publish(publication) => self.on_publish(caller, publication, out),
             Todo::Workers => self.respond_workers(id, out),

@@ -45,6 +45,7 @@ mod http;
 pub mod ids;
 pub mod input;
 mod invariants;
+mod legacy;
 mod limits;
 mod listing;
 mod notices;

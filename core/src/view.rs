@@ -146,8 +146,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The same devices, and up to where each has acknowledged in each topic: in the incarnation of that
-    /// name.
+    /// The same devices, and up to where each has acknowledged in each topic, in which incarnation of it.
     pub fn places(
         &self,
     ) -> impl Iterator<Item = (&'a User, &'a Device, &'a Topic, &'a Epoch, u64)> + use<'a> {

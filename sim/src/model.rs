@@ -265,7 +265,14 @@ impl Model {
         let last = self.given.back().map_or(id.0 - 1, |(last, _)| last.0);
         must!(last + 1 == id.0, "{id:?} is given after {last}");
         self.given.push_back((id, records.clone()));
-        records.iter().try_for_each(|record| self.is_written(record))
+        records.iter().try_for_each(|record| self.is_written(record))?;
+        // Of the rows of a stream that one step writes the last is kept, where the first was: before events.
+        for record in records.iter() {
+            if let Record::Put { key, value } = record {
+                self.learn_stream(key, value);
+            }
+        }
+        Ok(())
     }
 
     /// A record is on its way to the store.
@@ -308,12 +315,11 @@ impl Model {
                     _ => {}
                 }
             }
-            Record::Put { key, value } => self.learn_stream(key, value),
             Record::Trim { stream, floor } => {
                 let log = self.log(&log_of(stream))?;
                 (log.floor, log.events) = (*floor, log.events.split_off(floor));
             }
-            Record::Delete { .. } => {}
+            Record::Put { .. } | Record::Delete { .. } => {}
         }
         Ok(())
     }

@@ -84,8 +84,7 @@ fn a_topic_is_read_by_whoever_may_from_where_each_is() {
     socket.say(&json!({ "type": "ping", "n": 1 }));
     let next = socket.hear().expect("an answer");
     assert_eq!((&next["type"], &next["n"]), (&json!("pong"), &json!(1)), "{next}");
-    // What was acknowledged is stored within a moment; a second device begins at the head, whatever others
-    // do.
+    // A second device begins at the head, whatever others do.
     let topics = json!([{ "topic": "news", "from": "device" }]);
     let (_, welcome) = reader(&door, &alice(), "phone", &topics);
     assert_eq!(places(&welcome), [("news", "fresh", 2)]);

@@ -34,6 +34,13 @@ pub(super) struct Lane {
     pub(super) acked: u64,
 }
 
+impl Lane {
+    /// It is read from here on. What was acknowledged before that was heard waits, and counts then.
+    fn begins(&mut self, from: u64) {
+        *self = Self { is_read: true, sent: from, acked: self.acked.max(from) };
+    }
+}
+
 impl Line {
     /// A good token was brought. One of another user than before is refused.
     pub(super) fn knows(&mut self, claims: &Claims) {
@@ -144,7 +151,7 @@ impl Model {
             must!(!is_kept || resume.from == lane.sent, "{} was at {}", entry.topic, lane.sent);
             must!(resume.from <= log.head, "{} begins after {}", entry.topic, log.head);
             if !is_kept {
-                *lane = Lane { is_read: true, sent: resume.from, acked: resume.from };
+                lane.begins(resume.from);
             }
         }
         Ok(())
@@ -172,7 +179,7 @@ impl Model {
         must!((log.head_before..=log.head).contains(&told), "the head is {} in {}", log.head, log.epoch);
         let from = number(&welcome["resume"]["from"]);
         must!(from <= log.head, "it begins after {}", log.head);
-        line.lanes.insert(String::new(), Lane { is_read: true, sent: from, acked: from });
+        line.lanes.entry(String::new()).or_default().begins(from);
         line.window = welcome["device"].as_str().map(|_| number(&welcome["limits"]["window"]));
         self.reads(line, said)?;
         let head = told;

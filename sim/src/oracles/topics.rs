@@ -43,7 +43,7 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// What the connection is told that concerns topics.
+    /// What the connection is told, in so many bytes, that concerns topics.
     ///
     /// # Errors
     /// What it must not be told, or in another order.
@@ -61,7 +61,7 @@ impl Lanes {
                 self.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
                 Ok(())
             }
-            ("event", Some(topic)) => self.event(now, truth, topic, said, bytes),
+            ("event", Some(topic)) => self.event((now, bytes), truth, topic, said),
             _ => Ok(()),
         }
     }
@@ -96,11 +96,10 @@ impl Lanes {
 
     fn event(
         &mut self,
-        now: Micros,
+        (now, bytes): (Micros, usize),
         truth: &mut Truth,
         topic: &str,
         said: &Said<'_>,
-        bytes: usize,
     ) -> Result<(), Broken> {
         let Some(lane) = self.lanes.get_mut(topic) else {
             return Err(("O17", format!("{topic} is not read: {said:?}")));

@@ -26,6 +26,8 @@ pub(crate) struct AgentState {
     /// How long its newest runs took that ended well, in milliseconds.
     durations: VecDeque<u64>,
     breaker: Breaker,
+    /// The topic `agents` has told that a worker serves it.
+    pub(crate) is_available: bool,
 }
 
 /// Whether runs of an agent are let in and started.
@@ -64,6 +66,9 @@ struct Row {
     successes: Option<u32>,
     /// Open until then, wall clock.
     open_until_ms: Option<u64>,
+    /// The topic `agents` has told that a worker serves it.
+    #[serde(default)]
+    available: bool,
 }
 
 impl AgentState {
@@ -76,12 +81,22 @@ impl AgentState {
             (None, Some(successes)) => Breaker::HalfOpen { successes },
             (None, None) => Breaker::Closed { failures: row.failures },
         };
-        Self { is_retryable: row.retryable, active: 0, durations: row.durations_ms, breaker }
+        Self {
+            is_retryable: row.retryable,
+            active: 0,
+            durations: row.durations_ms,
+            breaker,
+            is_available: row.available,
+        }
     }
 
     fn row(&self, now: Now) -> Row {
-        let row =
-            Row { retryable: self.is_retryable, durations_ms: self.durations.clone(), ..Row::default() };
+        let row = Row {
+            retryable: self.is_retryable,
+            durations_ms: self.durations.clone(),
+            available: self.is_available,
+            ..Row::default()
+        };
         match self.breaker {
             Breaker::Closed { failures } => Row { failures, ..row },
             Breaker::Open { until } => {
@@ -148,7 +163,7 @@ impl Core {
         }
     }
 
-    fn store_agent(&mut self, agent: &Agent) {
+    pub(crate) fn store_agent(&mut self, agent: &Agent) {
         let now = self.now;
         let row = self.agent_mut(agent).row(now);
         self.durable.record(Record::Put { key: agent_key(agent), value: crate::record::row(&row) });
@@ -185,10 +200,12 @@ impl Core {
                 state.durations.pop_front();
             }
         }
-        if let Breaker::Open { until } = state.breaker {
+        let after = state.breaker;
+        if let Breaker::Open { until } = after {
             self.deadlines.set_earlier(Timer::Dispatch, until);
         }
         self.store_agent(agent);
+        self.tell_breaker(agent, before, after);
     }
 
     /// When breakers that are open are tried again.

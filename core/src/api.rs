@@ -11,7 +11,7 @@ use crate::effect::{Content, Effect, Effects, Response, Token};
 use crate::handshake::{Identity, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
-use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, User};
+use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::scope::Scope;
@@ -20,6 +20,7 @@ use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
 use crate::wire::query::{Params, decode};
+use crate::wire::topic::{Publication, read_publication};
 use crate::wire::user::{self, Ack, Ask, Input};
 use alloc::boxed::Box;
 use alloc::format;
@@ -48,6 +49,7 @@ enum What {
     Events,
     Stream,
     Ack,
+    Publish,
     Workers,
     Status,
     Drain,
@@ -58,6 +60,7 @@ enum What {
 const ANYONE: &[Scope] = &[Scope::User, Scope::Publish];
 const OWNER: &[Scope] = &[Scope::User];
 const OPERATOR: &[Scope] = &[Scope::Operate];
+const PUBLISHER: &[Scope] = &[Scope::Publish];
 
 const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
@@ -70,6 +73,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
     Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
     Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
+    Route { method: "POST", path: "/v1/topics/{topic}/events", scopes: PUBLISHER, what: What::Publish },
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
@@ -103,6 +107,7 @@ enum Todo {
     Events(Page),
     Stream(Begin),
     Ack(Ack),
+    Publish(Publication),
     Workers,
     Status,
     Drain,
@@ -137,7 +142,7 @@ impl Route {
     }
 
     const fn has_body(&self) -> bool {
-        matches!(self.what, What::NewRun | What::Input | What::Ack)
+        matches!(self.what, What::NewRun | What::Input | What::Ack | What::Publish)
     }
 }
 
@@ -265,10 +270,20 @@ impl Core {
         };
         let Some(caller) = request.caller(id) else { return };
         match todo {
-            Todo::State(run) => self.on_run_state(caller, run, out),
-            Todo::Cancel(run) => self.on_cancel(caller, run, out),
-            Todo::Input(input) => self.on_input(caller, input, out),
+            Todo::State(run) => {
+                let run = self.meant(&caller, run);
+                self.on_run_state(caller, run, out);
+            }
+            Todo::Cancel(run) => {
+                let run = self.meant(&caller, run);
+                self.on_cancel(caller, run, out);
+            }
+            Todo::Input(input) => {
+                let run = self.meant(&caller, input.run.clone());
+                self.on_input(caller, Input { run, ..input }, out);
+            }
             Todo::Stream(begin) => self.begin_stream(caller, begin, out),
+            Todo::Publish(publication) => self.on_publish(caller, publication, out),
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
@@ -294,6 +309,7 @@ impl Core {
             | Todo::Cancel(_)
             | Todo::Input(_)
             | Todo::Stream(_)
+            | Todo::Publish(_)
             | Todo::Workers
             | Todo::Status
             | Todo::Drain
@@ -340,6 +356,7 @@ impl Request {
             What::Events => Todo::Events(Page::read(&self.params)?),
             What::Stream => Todo::Stream(Begin::read(&self.params, self.last_event_id.as_deref())?),
             What::Ack => Todo::Ack(user::read_ack(body)?),
+            What::Publish => Todo::Publish(read_publication(body, self.topic()?, key)?),
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
@@ -370,6 +387,12 @@ impl Request {
             None => return Err(wrong("user", "the user whose run it is to be", "nothing")),
         };
         Ok(Todo::Ask(user, Box::new(ask)))
+    }
+
+    /// The topic of the path.
+    fn topic(&self) -> Result<Topic, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        Topic::parse(name).ok_or_else(|| wrong("topic", NAME_RULE, name))
     }
 
     /// The run of the path.

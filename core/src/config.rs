@@ -1,6 +1,6 @@
 //! What may be set, with its defaults (DESIGN §6). The shell reads it from files; the core judges it.
 
-use crate::ids::Agent;
+use crate::ids::{Agent, Topic};
 use crate::time::Span;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Agents known without a worker.
     pub agents: BTreeMap<Agent, AgentConfig>,
+    /// Topics, besides those that are always there.
+    pub topics: BTreeMap<Topic, TopicConfig>,
     /// Odd choices to be made ([`crate::odd`]); zero in production.
     pub odd: u32,
 }
@@ -98,6 +100,8 @@ section! {
         keep: Span = Span::secs(7 * 24 * 3600),
         /// Ended runs kept of a user, and some more.
         runs_per_user: usize = 1_000,
+        /// Events kept of a topic.
+        events_per_topic: u64 = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
     }
@@ -191,4 +195,23 @@ section! {
         /// Its runs executed at once.
         active: Option<usize> = None,
     }
+}
+
+section! {
+    /// Section `topics.NAME`.
+    TopicConfig {
+        /// Who may read it; users when absent (of `agents` and `alerts`: operators).
+        read: Option<Readers> = None,
+        /// Events kept of it; as `store.events_per_topic` says when absent.
+        events: Option<u64> = None,
+    }
+}
+
+/// Who may read a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Every user.
+    User,
+    /// Whoever has the scope `operate`.
+    Operate,
 }

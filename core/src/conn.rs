@@ -5,18 +5,22 @@ use crate::api::Request;
 use crate::deadlines::{Deadlines, Timer};
 use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
+use crate::expiry::Refresh;
 use crate::handshake::{Greeting, Identity};
-use crate::ids::{ConnId, Device, Epoch, User};
+use crate::ids::{ConnId, Device, Epoch, Lane, RunId, Topic, User};
 use crate::limits::Rate;
 use crate::sse::Sse;
 use crate::time::{Mono, Now, Span};
+use crate::wire::call::Call;
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
+use crate::wire::topic::Subscription;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::IpAddr;
 
@@ -69,18 +73,46 @@ pub(crate) struct UserConn {
     /// What it was told of itself, when the daemon named it and it is not stored yet.
     pub(crate) is_device_stored: bool,
     pub(crate) from: From,
+    /// Which of its client's calls it is.
+    pub(crate) call: Option<Call>,
     pub(crate) cursor: Cursor,
+    /// The topics that it reads, and how far it is in each.
+    pub(crate) topics: BTreeMap<Topic, Cursor>,
+    /// The topics that it has asked for, until its `welcome` answers that.
+    pub(crate) asked: Vec<Subscription>,
     pub(crate) is_welcome: bool,
+    /// Runs of whose place in the queue it could not be told. At most those that the user may queue.
+    pub(crate) owed: BTreeSet<RunId>,
+    /// It was told that its token is about to expire.
+    pub(crate) is_expiry_told: bool,
+    /// A newer token that is being looked at.
+    pub(crate) refresh: Option<Refresh>,
     /// Its messages leave as server-sent events.
     pub(crate) sse: Option<Sse>,
 }
 
 impl UserConn {
-    /// The next event as it leaves; none if this connection is not sent it.
-    pub(crate) fn frame(&self, epoch: &Epoch, event: Bytes) -> Option<Bytes> {
-        match &self.sse {
-            None => Some(event),
-            Some(sse) => sse.event(epoch, self.cursor.sent() + 1, &event),
+    /// How far it is in one of its streams; none if it does not read that.
+    pub(crate) fn cursor(&self, lane: &Lane) -> Option<&Cursor> {
+        match lane {
+            Lane::Own => Some(&self.cursor),
+            Lane::Topic(topic) => self.topics.get(topic),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn cursor_mut(&mut self, lane: &Lane) -> Option<&mut Cursor> {
+        match lane {
+            Lane::Own => Some(&mut self.cursor),
+            Lane::Topic(topic) => self.topics.get_mut(topic),
+        }
+    }
+
+    /// The next event as it leaves; none if this connection is not sent it. Topics go over WebSockets alone.
+    pub(crate) fn frame(&self, lane: &Lane, epoch: &Epoch, event: Bytes) -> Option<Bytes> {
+        match (&self.sse, lane) {
+            (Some(sse), Lane::Own) => sse.event(epoch, self.cursor.sent() + 1, &event),
+            (None, _) | (_, Lane::Topic(_)) => Some(event),
         }
     }
 }
@@ -278,12 +310,11 @@ pub(crate) fn clear_timers(id: ConnId, deadlines: &mut Deadlines) {
         Timer::Heartbeat,
         Timer::Silence,
         Timer::Stuck,
-        Timer::Acks,
         Timer::Expiry,
-        Timer::Backlog,
     ] {
         deadlines.clear(timer(id));
     }
+    deadlines.clear_lanes(id);
 }
 
 /// A finished message as bytes.

@@ -6,7 +6,7 @@
 use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnId, Device, Epoch, Key, RunId, Thread, User};
+use crate::ids::{ConnId, Device, Epoch, Key, Lane, Owner, RunId, Thread, Topic, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Phase, Run};
@@ -57,15 +57,52 @@ pub(crate) struct Context {
 /// How far a device is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
-    /// In which incarnation of the stream.
+    /// In which incarnation of its user's stream.
     pub(crate) epoch: Epoch,
-    /// With which position it began: of what lies before others may know.
+    /// With which position it began there: of what lies before others may know.
     #[serde(default)]
     pub(crate) first: u64,
-    /// It has everything up to here.
+    /// It has everything of that up to here.
     pub(crate) acked: u64,
     /// When it was last heard of, wall clock.
     pub(crate) heard_ms: u64,
+    /// How far it is in each topic that it has ever read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) topics: BTreeMap<Topic, Place>,
+}
+
+/// How far a device is in a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// In which incarnation of the topic's stream.
+    pub(crate) epoch: Epoch,
+    /// It has everything up to here.
+    pub(crate) acked: u64,
+}
+
+impl Position {
+    /// Of a device that began at `first`, and has everything of its user's stream up to `acked`.
+    pub(crate) fn new(epoch: &Epoch, first: u64, acked: u64, heard_ms: u64) -> Self {
+        Self { epoch: epoch.clone(), first, acked, heard_ms, topics: BTreeMap::new() }
+    }
+
+    /// Up to where it has everything of a stream, if it was ever welcome to this incarnation of it.
+    pub(crate) fn acked_in(&self, lane: &Lane, epoch: &Epoch) -> Option<u64> {
+        match lane {
+            Lane::Own => (self.epoch == *epoch).then_some(self.acked),
+            Lane::Topic(topic) => {
+                self.topics.get(topic).filter(|place| place.epoch == *epoch).map(|place| place.acked)
+            }
+        }
+    }
+
+    /// It has everything of a stream up to `acked`.
+    pub(crate) fn put(&mut self, lane: &Lane, epoch: Epoch, acked: u64) {
+        match lane {
+            Lane::Own => (self.epoch, self.acked) = (epoch, acked),
+            Lane::Topic(topic) => drop(self.topics.insert(topic.clone(), Place { epoch, acked })),
+        }
+    }
 }
 
 impl Context {
@@ -90,7 +127,9 @@ impl Context {
     /// The context as it is stored; none if nothing is.
     pub(crate) fn from_rows(user: &User, rows: &[(RowKey, Bytes)]) -> Option<Self> {
         let row = |key: RowKey| rows.iter().find(|(found, _)| *found == key).map(|(_, value)| value.as_ref());
-        let stream = Stream::from_rows(user, row(Stream::row_key(user))?, row(Stream::marks_key(user)));
+        let owner = Owner::User(user.clone());
+        let (facts, marks) = (row(Stream::row_key(&owner))?, row(Stream::marks_key(&owner)));
+        let stream = Stream::from_rows(owner, facts, marks);
         let mut context = Self::new(stream);
         context.is_stored = true;
         context.is_durable = true;
@@ -175,7 +214,7 @@ impl Core {
                     let named_after_user =
                         user.as_str().bytes().fold(0, |sum, byte| sum << 5 ^ u64::from(byte));
                     let epoch = Epoch::new(if is_odd { named_after_user } else { self.random() });
-                    Context::new(Stream::new(user, epoch))
+                    Context::new(Stream::new(Owner::User(user.clone()), epoch))
                 });
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
                 for id in waiting {
@@ -207,7 +246,7 @@ impl Core {
     pub(crate) fn store_stream(&mut self, user: &User) {
         let context = self.users.get_mut(user).expect("a context in use is in memory");
         if !core::mem::replace(&mut context.is_stored, true) {
-            self.durable.record(context.stream.row(user));
+            self.durable.record(context.stream.row());
         }
     }
 

@@ -3,7 +3,7 @@
 //! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is
 //! gone once it has fired.
 
-use crate::ids::{ConnId, RunId};
+use crate::ids::{ConnId, Lane, RunId};
 use crate::time::Mono;
 use crate::worker::WorkerKey;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -23,12 +23,12 @@ pub enum Timer {
     Silence(ConnId),
     /// A connection takes none of the output that waits for it.
     Stuck(ConnId),
-    /// The oldest unacknowledged event of a connection is overdue.
-    Acks(ConnId),
+    /// The oldest unacknowledged event of a connection's stream is overdue.
+    Acks(ConnId, Lane),
     /// A connection's token may have expired.
     Expiry(ConnId),
-    /// A connection is behind and is told so.
-    Backlog(ConnId),
+    /// A connection is behind in a stream and is told so.
+    Backlog(ConnId, Lane),
     /// A worker has not answered an offer.
     Start(RunId),
     /// An attempt has used up its time.
@@ -98,6 +98,18 @@ impl Deadlines {
     pub(crate) fn clear(&mut self, timer: Timer) {
         if let Some(at) = self.by_timer.remove(&timer) {
             assert!(self.by_time.remove(&(at, timer)), "both tables hold the same timers");
+        }
+    }
+
+    /// Takes back the timers of all streams of a connection.
+    pub(crate) fn clear_lanes(&mut self, id: ConnId) {
+        let next = ConnId(id.0 + 1);
+        for timer in [Timer::Acks, Timer::Backlog] {
+            let range = timer(id, Lane::Own)..timer(next, Lane::Own);
+            while let Some((found, _)) = self.by_timer.range(range.clone()).next() {
+                let found = found.clone();
+                self.clear(found);
+            }
         }
     }
 

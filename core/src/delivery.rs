@@ -1,4 +1,5 @@
-//! Events to a connection (PROTOCOL §4): a cursor in the stream, a window, acknowledgements, retries.
+//! Events to a connection (PROTOCOL §4): a cursor in each stream that it reads, with a window,
+//! acknowledgements and retries of its own.
 //!
 //! A device is never a queue: what it has not been sent lies in the stream, and is read from memory or in
 //! pages from the store when the window has room.
@@ -7,10 +8,10 @@
 mod properties;
 
 use crate::config::{Delivery, Server};
-use crate::context::Position;
+use crate::conn::Role;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnId, User};
+use crate::ids::{ConnId, Lane, Owner};
 use crate::planted::{Bug, Planted};
 use crate::record::{Found, Query, StreamKey};
 use crate::sometimes::{Seen, Sometimes};
@@ -22,6 +23,7 @@ use crate::wire::event::redelivery;
 use crate::{Core, Load, odd};
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Bytes of events unacknowledged at once on a connection, or one event (PROTOCOL §4).
@@ -120,6 +122,10 @@ impl Cursor {
 
     pub(crate) const fn sent(&self) -> u64 {
         self.sent
+    }
+
+    pub(crate) const fn acked(&self) -> u64 {
+        self.acked
     }
 
     /// What it still needs begins after this seq.
@@ -266,8 +272,22 @@ pub(crate) fn ack_wait(delivery: &Delivery, round: u32, random: u64) -> Span {
 }
 
 impl Core {
-    /// Sends a connection all that it may be sent now.
+    /// Sends a connection all that it may be sent now, of its user's own stream first.
     pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
+        self.deliver_lane(id, &Lane::Own, out);
+        for lane in self.topic_lanes(id) {
+            self.deliver_lane(id, &lane, out);
+        }
+    }
+
+    /// The topics that a connection reads.
+    fn topic_lanes(&self, id: ConnId) -> Vec<Lane> {
+        let Some(Role::User(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return Vec::new() };
+        me.topics.keys().cloned().map(Lane::Topic).collect()
+    }
+
+    /// Sends a connection all that it may be sent now of one of its streams.
+    pub(crate) fn deliver_lane(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
         let mut ends_retry = false;
         loop {
@@ -277,36 +297,39 @@ impl Core {
                 return;
             };
             let (room, sent) = (conn.room(self.config.server.output), conn.sent());
-            let crate::conn::Role::User(me) = &mut conn.role else { return };
-            let context = self.users.get(&user).expect("a context in use is in memory");
-            let is_overtaken = me.cursor.needs_after() + 1 < context.stream.floor();
+            let Role::User(me) = &mut conn.role else { return };
+            let stream = match lane {
+                Lane::Own => &self.users.get(&user).expect("a context in use is in memory").stream,
+                Lane::Topic(topic) => &self.topics.get(topic).expect("a topic that is read has begun").stream,
+            };
+            let Some(cursor) = me.cursor_mut(lane) else { return };
+            let is_overtaken = cursor.needs_after() + 1 < stream.floor();
             if is_overtaken {
                 let reason = "events that it had not acknowledged are no longer kept";
                 return self.close(id, CloseCode::Overtaken, reason, out);
             }
-            if is_narrow && !me.cursor.unacked.is_empty() && me.cursor.again.is_none() {
+            if is_narrow && !cursor.unacked.is_empty() && cursor.again.is_none() {
                 break;
             }
-            match me.cursor.next(&context.stream) {
+            match cursor.next(stream) {
                 Next::Nothing => {
-                    me.cursor.mark_full(context.stream.head(), &mut self.seen);
+                    cursor.mark_full(stream.head(), &mut self.seen);
                     break;
                 }
                 Next::Page(after) => {
-                    me.cursor.page = Page::Asked;
-                    let is_retry = me.cursor.again.is_some();
-                    let mut stream = context.stream.key().clone();
+                    cursor.page = Page::Asked;
+                    if cursor.again.is_some() {
+                        self.seen.mark(Sometimes::PageDuringRetry);
+                    }
+                    let mut stream = stream.key().clone();
                     if self.planted.is(Bug::ResumeOnAnothers) {
                         stream =
                             self.users.values().next().map_or(stream, |first| first.stream.key().clone());
                     }
-                    if is_retry {
-                        self.seen.mark(Sometimes::PageDuringRetry);
-                    }
-                    self.ask_page(id, stream, after, out);
+                    self.ask_page(id, lane, stream, after, out);
                     break;
                 }
-                Next::Event(bytes) => match me.frame(context.stream.epoch(), bytes) {
+                Next::Event(bytes) => match me.frame(lane, stream.epoch(), bytes) {
                     None => me.cursor.pass_over(),
                     // It stays where it is, and is looked for again when there is room.
                     Some(bytes) if bytes.len() as u64 > room => {
@@ -314,9 +337,11 @@ impl Core {
                         break;
                     }
                     Some(bytes) => {
-                        let is_retry = me.cursor.again.is_some();
-                        me.cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
-                        ends_retry |= is_retry && me.cursor.again.is_none();
+                        if let Some(cursor) = me.cursor_mut(lane) {
+                            let is_retry = cursor.again.is_some();
+                            cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                            ends_retry |= is_retry && cursor.again.is_none();
+                        }
                         self.send(id, bytes, out);
                     }
                 },
@@ -324,29 +349,31 @@ impl Core {
         }
         if ends_retry {
             // The oldest may have left long ago: its clock does not wait for the others.
-            self.watch_acks(id);
+            self.watch_acks(id, lane);
         }
-        self.watch_backlog(id, out);
+        self.watch_backlog(id, lane, out);
     }
 
-    fn ask_page(&mut self, id: ConnId, stream: StreamKey, after: u64, out: &mut Effects) {
-        let load = self.ask(Load::Page(id));
+    fn ask_page(&mut self, id: ConnId, lane: &Lane, stream: StreamKey, after: u64, out: &mut Effects) {
+        let load = self.ask(Load::Page(id, lane.clone()));
         let events_max = if self.is_odd(odd::SHORT_PAGE) { 1 } else { PAGE_EVENTS };
         let query = Query::Events { stream, after, events_max, bytes_max: PAGE_BYTES };
         out.push(Effect::Load { load, query });
     }
 
     /// A page has come.
-    pub(crate) fn on_page(&mut self, id: ConnId, found: Found, out: &mut Effects) {
-        let Some(me) = self.user_conn(id) else { return };
+    pub(crate) fn on_page(&mut self, id: ConnId, lane: &Lane, found: Found, out: &mut Effects) {
+        // A topic may be read no longer since, or anew from elsewhere.
+        let cursor = self.user_conn(id).and_then(|me| me.cursor_mut(lane));
+        let Some(cursor) = cursor.filter(|cursor| matches!(cursor.page, Page::Asked)) else { return };
         match found {
             Found::Events(events) if !events.is_empty() => {
-                me.cursor.page = Page::Here(events.into());
-                self.deliver(id, out);
+                cursor.page = Page::Here(events.into());
+                self.deliver_lane(id, lane, out);
             }
             // Trimmed since it was asked for: `deliver` sees that, too.
             Found::Events(_) => {
-                me.cursor.page = Page::None;
+                cursor.page = Page::None;
                 let reason = "events that it had not been sent are no longer kept";
                 self.close(id, CloseCode::Overtaken, reason, out);
             }
@@ -357,89 +384,96 @@ impl Core {
         }
     }
 
-    /// A user's stream has grown.
-    pub(crate) fn deliver_user(&mut self, user: &User, out: &mut Effects) {
-        for id in self.conns_of(user) {
-            self.deliver(id, out);
+    /// A stream has grown.
+    pub(crate) fn deliver_stream(&mut self, owner: &Owner, out: &mut Effects) {
+        match owner {
+            Owner::User(user) => {
+                for id in self.conns_of(user) {
+                    self.deliver_lane(id, &Lane::Own, out);
+                }
+            }
+            Owner::Topic(topic) => {
+                let lane = Lane::Topic(topic.clone());
+                let readers = self.topics.get(topic).map(|topic| topic.readers.clone()).unwrap_or_default();
+                for id in readers {
+                    self.deliver_lane(id, &lane, out);
+                }
+            }
         }
     }
 
     /// An acknowledgement.
-    pub(crate) fn on_ack(&mut self, id: ConnId, seq: u64, out: &mut Effects) -> Result<(), Refusal> {
-        let wall = self.now.wall.0;
-        let is_eager = self.is_odd(odd::EAGER);
-        let Some(me) = self.user_conn(id) else { return Ok(()) };
-        let is_retried = me.cursor.again.is_some();
-        match me.cursor.ack(seq) {
+    pub(crate) fn on_ack(
+        &mut self,
+        id: ConnId,
+        lane: &Lane,
+        seq: u64,
+        out: &mut Effects,
+    ) -> Result<(), Refusal> {
+        // A topic may be read no longer since this was sent: that is nobody's mistake.
+        let cursor = self.user_conn(id).and_then(|me| me.cursor_mut(lane));
+        let Some(cursor) = cursor else { return Ok(()) };
+        let is_retried = cursor.again.is_some();
+        match cursor.ack(seq) {
             None => {
-                let message = format!("expected at most {}, found {seq}", me.cursor.sent);
+                let message = format!("expected at most {}, found {seq}", cursor.sent);
                 return Err(Refusal::new(Code::AckAhead, message, "acknowledge what was sent"));
             }
             Some(false) => return Ok(()),
             Some(true) => {}
         }
-        let (user, device) = (me.identity.user.clone(), me.device.clone());
-        let first = me.cursor.resume.first();
-        me.is_device_stored = true;
         if is_retried {
             self.seen.mark(Sometimes::AckDuringRetry);
         }
-        if let (Some(device), Some(context)) = (device, self.users.get_mut(&user)) {
-            let epoch = context.stream.epoch().clone();
-            let position = context.devices.entry(device.clone()).or_insert(Position {
-                epoch,
-                first,
-                acked: seq,
-                heard_ms: wall,
-            });
-            position.acked = position.acked.max(seq);
-            position.heard_ms = wall;
-            context.unstored.insert(device.clone());
-            self.moved.insert(user.clone());
-            let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
-            self.deadlines.set_earlier(Timer::Positions, soon);
-            self.forget_device(&user);
-            self.clear_delivered(&user, &device);
-        }
-        self.deadlines.clear(Timer::Acks(id));
-        self.watch_acks(id);
-        self.deliver(id, out);
+        self.move_device(id, lane);
+        self.deadlines.clear(Timer::Acks(id, lane.clone()));
+        self.watch_acks(id, lane);
+        self.deliver_lane(id, lane, out);
         Ok(())
     }
 
-    /// Starts the clock of the oldest unacknowledged event, once its bytes have left.
-    pub(crate) fn watch_acks(&mut self, id: ConnId) {
+    /// Bytes have left: the clocks of those that were waited for start.
+    pub(crate) fn watch_all_acks(&mut self, id: ConnId) {
+        self.watch_acks(id, &Lane::Own);
+        for lane in self.topic_lanes(id) {
+            self.watch_acks(id, &lane);
+        }
+    }
+
+    /// Starts the clock of a stream's oldest unacknowledged event, once its bytes have left.
+    fn watch_acks(&mut self, id: ConnId, lane: &Lane) {
         let random = self.random();
         let delivery = &self.config.delivery;
         let Some(conn) = self.conns.get(&id) else { return };
-        let crate::conn::Role::User(me) = &conn.role else { return };
-        if let Some(oldest) = me.cursor.unacked.front()
-            && me.cursor.again.is_none()
+        let Role::User(me) = &conn.role else { return };
+        let Some(cursor) = me.cursor(lane) else { return };
+        if let Some(oldest) = cursor.unacked.front()
+            && cursor.again.is_none()
             && conn.flushed() >= oldest.ends
         {
-            let mut wait = ack_wait(delivery, me.cursor.round, random);
+            let mut wait = ack_wait(delivery, cursor.round, random);
             if self.planted.is(Bug::TimerEarly) {
                 wait = wait.ratio(3, 4);
             }
             let at = self.now.mono + wait;
-            self.deadlines.set_if_unset(Timer::Acks(id), at);
+            self.deadlines.set_if_unset(Timer::Acks(id, lane.clone()), at);
         }
     }
 
-    /// The oldest unacknowledged event is overdue: all are sent again, or the connection is given up.
-    pub(crate) fn on_acks_overdue(&mut self, id: ConnId, out: &mut Effects) {
+    /// A stream's oldest unacknowledged event is overdue: all are sent again, or the connection is given up.
+    pub(crate) fn on_acks_overdue(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let retries = self.config.delivery.retries;
-        let Some(me) = self.user_conn(id) else { return };
-        if me.cursor.unacked.is_empty() {
+        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
+        if cursor.unacked.is_empty() {
             return;
         }
-        if me.cursor.round >= retries {
+        if cursor.round >= retries {
             let reason = "events stay unacknowledged after all retries";
             return self.close(id, CloseCode::AcksOverdue, reason, out);
         }
-        me.cursor.round += 1;
-        let is_odd = me.cursor.planted.is(Bug::RetryLosesOrder);
-        me.cursor.again = Some(if is_odd { me.cursor.sent } else { me.cursor.acked + 1 });
-        self.deliver(id, out);
+        cursor.round += 1;
+        let is_odd = cursor.planted.is(Bug::RetryLosesOrder);
+        cursor.again = Some(if is_odd { cursor.sent } else { cursor.acked + 1 });
+        self.deliver_lane(id, lane, out);
     }
 }

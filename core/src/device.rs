@@ -1,6 +1,5 @@
 //! How a device comes in: `hello`, the device's place among the others, where it begins, and `welcome`.
 
-use crate::Core;
 use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
@@ -9,21 +8,21 @@ use crate::delivery::Cursor;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
-use crate::ids::{ConnId, Device, User};
+use crate::ids::{ConnId, Device, Lane, User};
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::sse::Sse;
 use crate::stream::Resume;
 use crate::time::Span;
+use crate::wire::call::Call;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
-use crate::wire::user::{Ack, Hello};
+use crate::wire::user::{Ack, From, Hello};
+use crate::{Core, odd};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 use bytes::Bytes;
-
-/// How often an expiry, which is by the wall clock, is looked at again.
-const EXPIRY_EVERY: Span = Span::secs(300);
 
 impl Core {
     /// A user's `hello` was accepted.
@@ -45,8 +44,14 @@ impl Core {
             device,
             is_device_stored: is_named,
             from: hello.from,
+            call: hello.call,
             cursor: Cursor::new(window, hello.viewer || sse.is_some(), self.planted),
+            topics: BTreeMap::new(),
+            asked: hello.topics,
             is_welcome: false,
+            owed: BTreeSet::new(),
+            is_expiry_told: false,
+            refresh: None,
             sse,
         });
         self.open_context(id, &user, out);
@@ -57,7 +62,17 @@ impl Core {
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::User(me) = &conn.role else { return };
         let (user, device) = (me.identity.user.clone(), me.device.clone());
+        let call = me.call.clone();
         if let Some(older) = device.as_ref().and_then(|device| self.conn_of_device(&user, device)) {
+            let theirs = self.user_at(older).and_then(|older| older.call.as_ref());
+            if Call::is_before(call.as_ref(), theirs) {
+                return self.close(
+                    id,
+                    CloseCode::Replaced,
+                    "a later call of this client is here already",
+                    out,
+                );
+            }
             self.close(older, CloseCode::Replaced, "a newer connection of the same device", out);
         }
         let limit = self.config.server.connections_per_user;
@@ -66,14 +81,16 @@ impl Core {
             return self.close(id, CloseCode::TooManyConnections, &reason, out);
         }
         self.store_stream(&user);
-        let is_known = self.is_known(&user, device.as_ref());
-        let resume = self.place_device(id, &user, device.as_ref());
-        let Some(context) = self.users.get_mut(&user) else { return };
-        context.conns.insert(id);
-        context.visits += 1;
+        let mut is_known = self.is_known(&user, device.as_ref());
+        let from = self.user_conn(id).map(|me| me.from.clone()).unwrap_or_default();
+        let resume = self.place_device(id, &Lane::Own, &from);
         if let Some(me) = self.user_conn(id) {
             me.cursor.begin(resume);
         }
+        is_known &= self.enter_topics(id);
+        let Some(context) = self.users.get_mut(&user) else { return };
+        context.conns.insert(id);
+        context.visits += 1;
         if is_known {
             // All that the welcome shows is durable: it need not wait, not even for a full store.
             return self.on_welcome(id, out);
@@ -88,49 +105,82 @@ impl Core {
         })
     }
 
-    /// Decides where the connection begins, and moves its device's position accordingly.
-    fn place_device(&mut self, id: ConnId, user: &User, device: Option<&Device>) -> Resume {
+    /// Decides where a connection begins in one of its streams, and moves its device's position accordingly.
+    pub(crate) fn place_device(&mut self, id: ConnId, lane: &Lane, from: &From) -> Resume {
         let wall = self.now.wall.0;
-        let (mut from, mut is_stored) = (Default::default(), false);
-        if let Some(me) = self.user_conn(id) {
-            (from, is_stored) = (me.from.clone(), me.is_device_stored);
-        }
-        let context = self.users.get_mut(user).expect("a context in use is in memory");
-        let before = device.and_then(|device| context.devices.get(device)).cloned();
-        let known = before.as_ref().map(|position| position.acked);
-        let mut resume = context.stream.resume(&from, known, context.live_from());
+        let Some(me) = self.user_conn(id) else { unreachable!("whoever is placed is a user's connection") };
+        let (user, device, is_named) = (me.identity.user.clone(), me.device.clone(), me.is_device_stored);
+        let own = me.cursor.acked();
+        let stream = self.stream_of(&user, lane).expect("a stream that is read is in memory");
+        let (epoch, head) = (stream.epoch().clone(), stream.head());
+        let context = self.users.get(&user).expect("a context in use is in memory");
+        let position = device.as_ref().and_then(|device| context.devices.get(device));
+        let known = position.and_then(|position| position.acked_in(lane, &epoch));
+        let live = if *lane == Lane::Own { context.live_from() } else { None };
+        let (mut resume, is_there) = (stream.resume(from, known, live), position.is_some());
         if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
-            resume.from = context.stream.head().min(resume.from + 1);
+            resume.from = head.min(resume.from + 1);
         }
-        let Some(device) = device else { return resume };
-        let is_resumed = resume.status == "resumed";
-        let acked = match known {
-            // Forward only acknowledgements move it: its client may never hear of this reset.
-            Some(known) if resume.status == "reset" => known.min(resume.from),
-            Some(known) if is_resumed => known.max(resume.from),
-            Some(known) => known,
-            None => resume.from,
-        };
-        let epoch = context.stream.epoch().clone();
-        let first = before.map_or_else(|| resume.first(), |before| before.first);
-        let position = Position { epoch, first, acked, heard_ms: wall };
-        if known.is_some() || is_stored {
-            if known.is_none() {
-                let value = crate::record::row(&position);
-                self.durable.record(Record::Put { key: device_key(user, device), value });
-            } else {
-                context.unstored.insert(device.clone());
-                self.moved.insert(user.clone());
-                self.deadlines.set_earlier(Timer::Positions, self.now.mono + crate::STORE_POSITIONS_AFTER);
-            }
-            context.devices.insert(device.clone(), position);
-            if let Some(me) = self.user_conn(id) {
-                me.is_device_stored = true;
-            }
-            self.forget_device(user);
-            self.clear_delivered(user, device);
+        let Some(device) = device.filter(|_| is_there || is_named) else { return resume };
+        let context = self.users.get_mut(&user).expect("a context in use is in memory");
+        // Its own stream comes first.
+        let new = Position::new(context.stream.epoch(), resume.first(), own, wall);
+        let position = context.devices.entry(device.clone()).or_insert(new);
+        position.heard_ms = wall;
+        position.put(lane, epoch, begins_at(known, &resume));
+        position.topics.retain(|topic, _| self.config.readers(topic).is_some());
+        if known.is_some() {
+            self.store_soon(&user, &device, false);
+        } else {
+            // It is known from its first `welcome` on, so that comes after this.
+            let value = crate::record::row(position);
+            self.durable.record(Record::Put { key: device_key(&user, &device), value });
         }
+        if let Some(me) = self.user_conn(id) {
+            me.is_device_stored = true;
+        }
+        self.forget_device(&user);
+        self.clear_delivered(&user, &device);
         resume
+    }
+
+    /// A connection has acknowledged more of one of its streams.
+    pub(crate) fn move_device(&mut self, id: ConnId, lane: &Lane) {
+        let (wall, is_eager) = (self.now.wall.0, self.is_odd(odd::EAGER));
+        let Some(me) = self.user_conn(id) else { return };
+        me.is_device_stored = true;
+        let Some(device) = me.device.clone() else { return };
+        let (user, own) = (me.identity.user.clone(), me.cursor.acked());
+        let first = me.cursor.resume().first();
+        let topics = me.topics.iter().map(|(topic, cursor)| (Lane::Topic(topic.clone()), cursor.acked()));
+        let mut acked: Vec<(Lane, u64)> = topics.chain([(Lane::Own, own)]).collect();
+        let is_there = self.users.get(&user).is_some_and(|context| context.devices.contains_key(&device));
+        // The first acknowledgement of a device that the daemon has named says where it is in all of them.
+        if is_there {
+            acked.retain(|(other, _)| other == lane);
+        }
+        for (lane, acked) in acked {
+            let stream = self.stream_of(&user, &lane).expect("a stream that is read is in memory");
+            let epoch = stream.epoch().clone();
+            let context = self.users.get_mut(&user).expect("a context in use is in memory");
+            let new = Position::new(context.stream.epoch(), first, own, wall);
+            let position = context.devices.entry(device.clone()).or_insert(new);
+            position.heard_ms = wall;
+            let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
+            position.put(&lane, epoch, acked);
+        }
+        self.store_soon(&user, &device, is_eager);
+        self.forget_device(&user);
+        self.clear_delivered(&user, &device);
+    }
+
+    /// A device's position has moved: it is stored soon, together with others.
+    fn store_soon(&mut self, user: &User, device: &Device, is_eager: bool) {
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        context.unstored.insert(device.clone());
+        self.moved.insert(user.clone());
+        let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
+        self.deadlines.set_earlier(Timer::Positions, soon);
     }
 
     /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.
@@ -158,8 +208,12 @@ impl Core {
     }
 
     fn device_of(&self, id: ConnId) -> Option<&Device> {
+        self.user_at(id)?.device.as_ref()
+    }
+
+    fn user_at(&self, id: ConnId) -> Option<&UserConn> {
         match &self.conns.get(&id)?.role {
-            Role::User(user) => user.device.as_ref(),
+            Role::User(user) => Some(user),
             Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,
         }
     }
@@ -172,25 +226,35 @@ impl Core {
     /// An acknowledgement over HTTP. The user's context is in memory.
     pub(crate) fn on_device_ack(&mut self, caller: &Caller, ack: &Ack, out: &mut Effects) {
         let user = &caller.identity.user;
-        match self.check_device_ack(user, ack) {
+        match self.check_device_ack(caller, ack) {
             Ok(None) => self.take_device_ack(caller, ack, out),
-            Ok(Some(reason)) => self.respond_reset(caller, user, reason, out),
+            Ok(Some(reason)) => self.respond_reset(caller, &ack.lane, reason, out),
             Err(refusal) => self.refuse(caller, "ack", &refusal, out),
         }
         self.leave_memory(user);
     }
 
     /// Whether an acknowledgement can be taken, or why a socket would be told of a reset.
-    fn check_device_ack(&self, user: &User, ack: &Ack) -> Result<Option<&'static str>, Refusal> {
+    fn check_device_ack(&self, caller: &Caller, ack: &Ack) -> Result<Option<&'static str>, Refusal> {
+        let user = &caller.identity.user;
+        if let Lane::Topic(topic) = &ack.lane {
+            self.check_reader(&caller.identity, topic)?;
+        }
         let context = self.users.get(user).expect("a context in use is in memory");
-        if !context.devices.contains_key(&ack.device) {
+        let position = context.devices.get(&ack.device);
+        let stream = self.stream_of(user, &ack.lane);
+        let (Some(position), Some(stream)) = (position, stream) else {
             let message = format!("expected a device of this user, found none called {}", ack.device);
             return Err(Refusal::new(Code::NotFound, message, "connect as this device first"));
-        }
-        if ack.epoch != *context.stream.epoch() {
+        };
+        if ack.epoch != *stream.epoch() {
             return Ok(Some("epoch"));
         }
-        let head = context.stream.head();
+        if position.acked_in(&ack.lane, stream.epoch()).is_none() {
+            let message = format!("expected a topic that the device {} has read", ack.device);
+            return Err(Refusal::new(Code::NotFound, message, "read the topic as this device first"));
+        }
+        let head = stream.head();
         if ack.seq > head {
             let message = format!("expected at most {head}, found {}", ack.seq);
             return Err(Refusal::new(Code::AckAhead, message, "acknowledge what was sent"));
@@ -202,14 +266,15 @@ impl Core {
         let (user, wall) = (&caller.identity.user, self.now.wall.0);
         // A socket of the same device need not send again what it had acknowledged elsewhere.
         if let Some(conn) = self.conn_of_device(user, &ack.device)
-            && let Some(sent) = self.user_conn(conn).map(|me| me.cursor.sent())
-            && let Err(refusal) = self.on_ack(conn, ack.seq.min(sent), out)
+            && let Some(sent) = self.user_conn(conn).and_then(|me| Some(me.cursor(&ack.lane)?.sent()))
+            && let Err(refusal) = self.on_ack(conn, &ack.lane, ack.seq.min(sent), out)
         {
             unreachable!("what was sent may be acknowledged: {refusal}");
         }
         let context = self.users.get_mut(user).expect("a context in use is in memory");
         let position = context.devices.get_mut(&ack.device).expect("a device that was found");
-        position.acked = position.acked.max(ack.seq);
+        let acked = position.acked_in(&ack.lane, &ack.epoch).unwrap_or(0);
+        position.put(&ack.lane, ack.epoch.clone(), acked.max(ack.seq));
         position.heard_ms = wall;
         let value = crate::record::row(position);
         self.durable.record(Record::Put { key: device_key(user, &ack.device), value });
@@ -226,9 +291,15 @@ impl Core {
         if let Some(context) = self.users.get_mut(&me.identity.user) {
             context.is_durable = true;
         }
+        for topic in me.topics.keys() {
+            self.topics.get_mut(topic).expect("a topic that is read has begun").is_durable = true;
+        }
         if let Some(welcome) = self.welcome(id) {
             let welcome = self.frame_welcome(id, welcome);
             self.send(id, welcome, out);
+        }
+        if let Some(me) = self.user_conn(id) {
+            me.asked = Vec::new();
         }
         self.tell_drain(id, out);
         self.watch_expiry(id, out);
@@ -251,10 +322,6 @@ impl Core {
         let context = self.users.get(&me.identity.user)?;
         let (stream, resume, config) = (&context.stream, me.cursor.resume(), &self.config);
         let head = if self.planted.is(Bug::HeadBeforeDurable) { stream.last() } else { stream.head() };
-        let resumed = Object::new()
-            .str("status", resume.status)
-            .maybe_str("reason", resume.reason)
-            .raw("from", resume.from);
         let mut runs: Vec<_> = context.runs.iter().filter(|(_, run)| run.is_listed(stream.head())).collect();
         runs.sort_by_key(|(_, run)| run.ordinal);
         let limits = Object::new()
@@ -271,22 +338,22 @@ impl Core {
                 .str("epoch", stream.epoch().as_str())
                 .raw("floor", stream.floor())
                 .raw("head", head)
-                .raw("resume", resumed.finish())
+                .raw("resume", resume.describe().finish())
                 .raw("heartbeat_ms", config.server.heartbeat.as_millis())
-                .list("topics", [])
+                .list("topics", me.asked.iter().map(|asked| self.describe_topic(me, &asked.topic)))
                 .list("runs", runs.into_iter().map(|(id, run)| run.describe(id, stream.head(), self.now)))
                 .raw("limits", limits.finish()),
         )
     }
+}
 
-    /// Closes a connection whose token has expired, or looks again later.
-    pub(crate) fn watch_expiry(&mut self, id: ConnId, out: &mut Effects) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let Role::User(me) = &conn.role else { return };
-        let left = me.identity.expires.since(self.now.wall);
-        if left == Span::ZERO {
-            return self.close(id, CloseCode::TokenExpired, "the token has expired", out);
-        }
-        self.deadlines.set(Timer::Expiry(id), self.now.mono + left.min(EXPIRY_EVERY));
+/// Where a device's position is after a connection of it has begun so.
+fn begins_at(known: Option<u64>, resume: &Resume) -> u64 {
+    match known {
+        // Forward only acknowledgements move it: its client may never hear of this reset.
+        Some(known) if resume.status == "reset" => known.min(resume.from),
+        Some(known) if resume.status == "resumed" => known.max(resume.from),
+        Some(known) => known,
+        None => resume.from,
     }
 }

@@ -7,10 +7,12 @@
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
 use crate::effect::{Effect, Effects, Response};
-use crate::ids::{AppendId, ConnId, User};
+use crate::ids::{AppendId, ConnId, Owner, User};
 use crate::record::Record;
+use crate::subscribe::Change;
 use crate::time::{Mono, Span};
 use crate::wire::worker::Attempt;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -38,12 +40,14 @@ pub(crate) enum Reveal {
     },
     /// A user's connection is welcome.
     Welcome(ConnId),
+    /// What a connection reads may change.
+    Subscribed(Box<Change>),
     /// A worker's connection is welcome.
     WorkerWelcome(ConnId),
-    /// A user's stream has events up to here.
+    /// A stream has events up to here.
     Head {
         /// Whose.
-        user: User,
+        owner: Owner,
         /// Up to which.
         seq: u64,
     },

@@ -194,6 +194,9 @@ impl Core {
         if let Role::Request(_) = &conn.role {
             return self.on_request_verified(id, outcome, out);
         }
+        if let Role::User(_) = &conn.role {
+            return self.on_refreshed(id, outcome, out);
+        }
         let Role::Greeting(greeting) = &mut conn.role else { return };
         let (Some(source), path) = (greeting.asked.pop_front(), greeting.path) else { return };
         let before = greeting.identity.clone();
@@ -328,7 +331,9 @@ fn read_user_hello(text: &str) -> Result<(user::Hello, Option<Token>), Refusal> 
         user::Body::Run(_)
         | user::Body::Cancel(_)
         | user::Body::Input(_)
-        | user::Body::Ack(_)
+        | user::Body::Ack(..)
+        | user::Body::Subscribe(_)
+        | user::Body::Refresh(_)
         | user::Body::Ping(_) => Err(hello_first()),
     }
 }

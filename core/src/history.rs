@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::effect::{Content, Effects};
-use crate::ids::{Epoch, NAME_RULE, Thread, User};
+use crate::ids::{Epoch, Lane, NAME_RULE, Thread};
 use crate::record::{Found, Query};
 use crate::stream::{Resume, Stream};
 use crate::wire::error::{CloseCode, Code, Refusal};
@@ -128,7 +128,7 @@ impl Core {
     fn refuse_reset(&mut self, caller: &Caller, page: &Page, out: &mut Effects) -> bool {
         let context = self.users.get(&caller.identity.user).expect("a context in use is in memory");
         let Some(reason) = page.reset(&context.stream) else { return false };
-        self.respond_reset(caller, &caller.identity.user, reason, out);
+        self.respond_reset(caller, &Lane::Own, reason, out);
         true
     }
 
@@ -136,11 +136,11 @@ impl Core {
     pub(crate) fn respond_reset(
         &mut self,
         caller: &Caller,
-        user: &User,
+        lane: &Lane,
         reason: &'static str,
         out: &mut Effects,
     ) {
-        let stream = &self.users.get(user).expect("a context in use is in memory").stream;
+        let stream = self.stream_of(&caller.identity.user, lane).expect("a context in use is in memory");
         let message = match reason {
             "epoch" => "the stream has begun anew since",
             "trimmed" => "events after this position are no longer kept",

@@ -109,8 +109,47 @@ names! {
     Request: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A run: `run_{thread}_{8 hex}`, unique in the daemon.
     RunId: |t| is_name(t, NAME_BYTES + 13), "a run's id, run_{thread}_{8 hex}";
+    /// A stream that many users may read.
+    Topic: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    /// What a publisher calls an event.
+    EventName: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// One incarnation of a stream.
     Epoch: |t| is_name(t, NAME_BYTES), NAME_RULE;
+}
+
+/// Whose stream it is. Every user has one, and every topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A user's.
+    User(User),
+    /// A topic's.
+    Topic(Topic),
+}
+
+/// One of the streams that a connection reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Its user's own.
+    #[default]
+    Own,
+    /// A topic's.
+    Topic(Topic),
+}
+
+impl Lane {
+    /// The topic, where it is one.
+    pub fn topic(&self) -> Option<&Topic> {
+        match self {
+            Self::Own => None,
+            Self::Topic(topic) => Some(topic),
+        }
+    }
+}
+
+impl From<Option<Topic>> for Lane {
+    fn from(topic: Option<Topic>) -> Self {
+        topic.map_or(Self::Own, Self::Topic)
+    }
 }
 
 impl RunId {

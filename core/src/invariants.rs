@@ -37,12 +37,25 @@ impl Core {
                 assert_eq!(context.waiting.contains(id), run.is_queued(), "a queued run waits: {id:?}");
             }
         }
+        for (topic, state) in &self.topics {
+            assert!(state.stream.head() <= state.stream.last(), "durable is written");
+            for id in &state.readers {
+                let is_its = matches!(&self.conns[id].role, Role::User(me) if me.topics.contains_key(topic));
+                assert!(is_its, "whoever reads {topic:?} knows that");
+            }
+        }
         for conn in self.conns.values() {
             let (messages, _) = conn.inbox();
             assert!(messages <= 2 * 64, "an inbox is bounded");
             if let Role::User(me) = &conn.role {
-                let (events, _) = me.cursor.unacked();
-                assert!(events <= me.cursor.window(), "a window holds");
+                for cursor in me.topics.values().chain([&me.cursor]) {
+                    let (events, _) = cursor.unacked();
+                    assert!(events <= cursor.window(), "a window holds");
+                }
+                for topic in me.topics.keys() {
+                    let is_read = self.topics[topic].readers.contains(&conn.id);
+                    assert!(is_read, "a topic knows who reads it: {topic:?}");
+                }
             }
         }
     }

@@ -39,18 +39,22 @@ mod durable;
 pub mod effect;
 mod ending;
 mod execution;
+mod expiry;
 mod handshake;
 mod history;
 mod http;
 pub mod ids;
 pub mod input;
 mod invariants;
+mod legacy;
 mod limits;
 mod listing;
 mod notices;
 pub mod odd;
 mod operate;
 pub mod planted;
+mod presence;
+mod publish;
 mod purge;
 mod questions;
 mod queue;
@@ -62,7 +66,9 @@ mod scope;
 pub mod sometimes;
 mod sse;
 mod stream;
+mod subscribe;
 pub mod time;
+mod topics;
 mod undelivered;
 mod view;
 pub mod wire;
@@ -86,9 +92,10 @@ use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
-use ids::{Agent, ConnId, LoadId, RunId, User};
+use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use planted::Planted;
+use presence::Presence;
 use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
@@ -96,6 +103,7 @@ use rand::rngs::ChaCha8Rng;
 use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
+use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
 
@@ -126,12 +134,18 @@ pub struct Core {
     last_load: u64,
     /// Users with positions that are not stored.
     moved: BTreeSet<User>,
-    /// Users whose streams have grown.
-    grown: BTreeSet<User>,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
     purge: Purge,
     undelivered: Undelivered,
+    /// Whose streams have grown.
+    grown: BTreeSet<Owner>,
+    /// Topics whose streams have begun.
+    topics: BTreeMap<Topic, TopicState>,
+    /// What the topic `agents` has said of each worker.
+    presence: BTreeMap<WorkerKey, Presence>,
+    /// Workers of which it may have to say more.
+    stirred: BTreeSet<WorkerKey>,
     planted: Planted,
     seen: Seen,
 }
@@ -141,8 +155,8 @@ pub struct Core {
 pub(crate) enum Load {
     /// A user's context.
     Context(User),
-    /// A page of events for a connection.
-    Page(ConnId),
+    /// A page of events of one of a connection's streams.
+    Page(ConnId, Lane),
     /// What is known of a run that is asked for.
     Run(Box<admission::Asked>),
     /// The end of a run of which something is asked.
@@ -162,6 +176,8 @@ pub(crate) enum Load {
     Aged(Table),
     /// A user's ended runs past those that are kept.
     Excess(User),
+    /// Whether a publication is a repeated one.
+    Publication(Box<publish::Asked>),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -211,6 +227,9 @@ impl Core {
             drain: None,
             purge: Purge::default(),
             undelivered: Undelivered::default(),
+            topics: BTreeMap::new(),
+            presence: BTreeMap::new(),
+            stirred: BTreeSet::new(),
             planted,
             seen: Seen::default(),
         }
@@ -255,6 +274,7 @@ impl Core {
     /// Ends an input: what can start is offered, what was recorded leaves, what waits for nothing is shown.
     fn settle(&mut self, out: &mut Effects) {
         loop {
+            self.tell_presence();
             self.dispatch(out);
             self.watch_drain(out);
             let reveals = self.durable.commit(out);
@@ -274,13 +294,8 @@ impl Core {
                 Reveal::Respond { conn, response } => self.answer(conn, response, out),
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
                 Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
-                Reveal::Head { user, seq } => {
-                    let keeps = !self.is_odd(odd::EVICT);
-                    if let Some(context) = self.users.get_mut(&user) {
-                        context.stream.advance(seq, keeps);
-                        self.grown.insert(user);
-                    }
-                }
+                Reveal::Head { owner, seq } => self.on_head(owner, seq),
+                Reveal::Subscribed(change) => self.on_subscribed(*change, out),
                 Reveal::Queued(of) => self.on_queued_durable(&of),
                 Reveal::Started(of) => self.on_start_durable(&of, out),
                 Reveal::Ack { of, n, conn } => {
@@ -295,8 +310,8 @@ impl Core {
             }
         }
         self.send_acks(acks, out);
-        for user in core::mem::take(&mut self.grown) {
-            self.deliver_user(&user, out);
+        for owner in core::mem::take(&mut self.grown) {
+            self.deliver_stream(&owner, out);
         }
     }
 
@@ -304,13 +319,14 @@ impl Core {
         let Some(load) = self.loads.remove(&load) else { unreachable!("an answer belongs to a question") };
         match load {
             Load::Context(user) => self.on_context(&user, found, out),
-            Load::Page(conn) => self.on_page(conn, found, out),
+            Load::Page(conn, lane) => self.on_page(conn, &lane, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Aged(table) => self.on_aged(table, found, out),
             Load::Excess(user) => self.on_excess(&user, found, out),
+            Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -324,9 +340,9 @@ impl Core {
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn, out),
                 Timer::Silence(conn) => self.on_silence(conn, out),
                 Timer::Stuck(conn) => self.on_stuck(conn, out),
-                Timer::Acks(conn) => self.on_acks_overdue(conn, out),
+                Timer::Acks(conn, lane) => self.on_acks_overdue(conn, &lane, out),
                 Timer::Expiry(conn) => self.watch_expiry(conn, out),
-                Timer::Backlog(conn) => self.on_backlog(conn, out),
+                Timer::Backlog(conn, lane) => self.on_backlog(conn, &lane, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),
                 Timer::TimeoutSoon(run) => self.on_timeout_soon(&run, out),

@@ -7,7 +7,7 @@ use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnId, RunId, User};
+use crate::ids::{ConnId, Lane, RunId, Topic, User};
 use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::time::Span;
@@ -15,6 +15,7 @@ use crate::wire::json::Object;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 /// The least time between two notices of one run's place.
 const CHANGE_EVERY: Span = Span::secs(1);
@@ -47,7 +48,9 @@ impl Core {
             if let Some(run) = self.run_mut(&of) {
                 run.told = Some((position, now));
             }
-            self.notify(&of.user, notice, out);
+            for id in self.notify(&of.user, notice, out) {
+                self.owe_notice(id, &of.run);
+            }
         }
         if let Some(next) = next {
             self.deadlines.set(Timer::Queue, now + next);
@@ -58,14 +61,8 @@ impl Core {
     fn standing(&self) -> Vec<(User, RunId, Option<u64>)> {
         let mut all = Vec::new();
         for user in &self.queue.turns {
-            let Some(context) = self.users.get(user) else { continue };
-            for (index, run) in context.waiting.iter().enumerate() {
-                let is_durable =
-                    context.runs.get(run).is_some_and(|run| run.phase == Phase::Queued { is_durable: true });
-                if is_durable {
-                    all.push((user.clone(), run.clone(), Some(self.ahead(user, index))));
-                }
-            }
+            let queued = self.queued_of(user).into_iter();
+            all.extend(queued.map(|(run, ahead)| (user.clone(), run, Some(ahead))));
         }
         for worker in self.workers.values() {
             for (run, user) in &worker.runs {
@@ -76,6 +73,38 @@ impl Core {
             }
         }
         all
+    }
+
+    /// A user's queued runs, with how many are ahead.
+    fn queued_of(&self, user: &User) -> Vec<(RunId, u64)> {
+        let Some(context) = self.users.get(user) else { return Vec::new() };
+        let is_queued = |run: &RunId| {
+            context.runs.get(run).is_some_and(|run| run.phase == Phase::Queued { is_durable: true })
+        };
+        let waiting = context.waiting.iter().enumerate().filter(|(_, run)| is_queued(run));
+        waiting.map(|(index, run)| (run.clone(), self.ahead(user, index))).collect()
+    }
+
+    fn owe_notice(&mut self, id: ConnId, run: &RunId) {
+        let most = self.config.runs.queued_per_user;
+        if let Some(me) = self.user_conn(id).filter(|me| me.owed.len() < most) {
+            me.owed.insert(run.clone());
+        }
+    }
+
+    /// The network takes something again: first of all where those runs stand of which that could not be
+    /// said.
+    pub(crate) fn notice_owed(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(me) = self.user_conn(id).filter(|me| !me.owed.is_empty()) else { return };
+        let (owed, user) = (mem::take(&mut me.owed), me.identity.user.clone());
+        for (run, ahead) in self.queued_of(&user) {
+            if owed.contains(&run) {
+                let notice = bytes::Bytes::from(self.queue_notice(&user, &run, Some(ahead)));
+                if !self.send_notice(id, notice, out) {
+                    self.owe_notice(id, &run);
+                }
+            }
+        }
     }
 
     /// How long until a run's user is to be told where it stands.
@@ -151,40 +180,41 @@ impl Core {
         }
     }
 
-    /// Sees whether a connection is more than a window behind, or no longer.
-    pub(crate) fn watch_backlog(&mut self, id: ConnId, out: &mut Effects) {
+    /// Sees whether a connection is more than a window behind in a stream, or no longer.
+    pub(crate) fn watch_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let mono = self.now.mono;
-        let Some((behind, window)) = self.backlog(id) else { return };
-        let Some(me) = self.user_conn(id) else { return };
+        let Some((behind, window)) = self.backlog(id, lane) else { return };
+        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
         let is_behind = behind > window;
-        if is_behind == me.cursor.behind_since.is_some() {
+        if is_behind == cursor.behind_since.is_some() {
             return;
         }
-        me.cursor.behind_since = is_behind.then_some(mono);
+        cursor.behind_since = is_behind.then_some(mono);
         if is_behind {
-            self.tell_backlog(id, behind, mono, out);
+            self.tell_backlog(id, lane, behind, mono, out);
         } else {
-            self.deadlines.clear(Timer::Backlog(id));
-            self.tell_backlog(id, 0, mono, out);
+            self.deadlines.clear(Timer::Backlog(id, lane.clone()));
+            self.tell_backlog(id, lane, 0, mono, out);
         }
     }
 
-    /// A connection is still behind.
-    pub(crate) fn on_backlog(&mut self, id: ConnId, out: &mut Effects) {
-        let Some((behind, _)) = self.backlog(id) else { return };
-        let since = self.user_conn(id).and_then(|me| me.cursor.behind_since);
+    /// A connection is still behind in a stream.
+    pub(crate) fn on_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
+        let Some((behind, _)) = self.backlog(id, lane) else { return };
+        let since = self.user_conn(id).and_then(|me| me.cursor(lane)?.behind_since);
         if let Some(since) = since {
-            self.tell_backlog(id, behind, since, out);
+            self.tell_backlog(id, lane, behind, since, out);
         }
     }
 
-    fn backlog(&self, id: ConnId) -> Option<(u64, u64)> {
+    fn backlog(&self, id: ConnId, lane: &Lane) -> Option<(u64, u64)> {
         let crate::conn::Role::User(me) = &self.conns.get(&id)?.role else { return None };
-        let head = self.users.get(&me.identity.user)?.stream.head();
-        Some((me.cursor.behind(head), me.cursor.window() as u64))
+        let head = self.stream_of(&me.identity.user, lane)?.head();
+        let cursor = me.cursor(lane)?;
+        Some((cursor.behind(head), cursor.window() as u64))
     }
 
-    fn tell_backlog(&mut self, id: ConnId, behind: u64, since: crate::Mono, out: &mut Effects) {
+    fn tell_backlog(&mut self, id: ConnId, lane: &Lane, behind: u64, since: crate::Mono, out: &mut Effects) {
         let message = if behind == 0 {
             String::from("You are up to date.")
         } else {
@@ -192,33 +222,37 @@ impl Core {
         };
         let notice = Object::message("notice")
             .str("notice", "backlog")
+            .maybe_str("topic", lane.topic().map(Topic::as_str))
             .raw("behind", behind)
             .raw("oldest_ms", self.now.mono.since(since).as_millis())
             .str("message", &message);
         if behind > 0 {
             let again = self.now.mono + self.config.delivery.backlog_every;
-            self.deadlines.set(Timer::Backlog(id), again);
+            self.deadlines.set(Timer::Backlog(id, lane.clone()), again);
         }
         self.send_notice(id, text(notice), out);
     }
 
-    fn notify(&mut self, user: &User, notice: String, out: &mut Effects) {
+    /// Tells all of a user's devices. Returns those whose network takes nothing.
+    fn notify(&mut self, user: &User, notice: String, out: &mut Effects) -> Vec<ConnId> {
         let notice = bytes::Bytes::from(notice);
         let is_odd = self.planted.is(Bug::NoticeToWrongUser);
         let user = if is_odd { self.users.keys().next().unwrap_or(user) } else { user };
-        for id in self.conns_of(user) {
-            self.send_notice(id, notice.clone(), out);
-        }
+        let mut conns = self.conns_of(user);
+        conns.retain(|id| !self.send_notice(*id, notice.clone(), out));
+        conns
     }
 
-    /// A notice may be lost: it does not wait for a network that takes nothing.
-    pub(crate) fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) {
+    /// A notice does not wait for a network that takes nothing: tells whether it was sent.
+    pub(crate) fn send_notice(&mut self, id: ConnId, notice: bytes::Bytes, out: &mut Effects) -> bool {
         let cap = self.config.server.output;
         let is_sse = self.user_conn(id).is_some_and(|me| me.sse.is_some());
         let notice = if is_sse { crate::sse::notice(&notice) } else { notice };
-        if self.conns.get(&id).is_some_and(|conn| conn.has_room(notice.len(), cap)) {
+        let has_room = self.conns.get(&id).is_some_and(|conn| conn.has_room(notice.len(), cap));
+        if has_room {
             self.send(id, notice, out);
         }
+        has_room
     }
 
     /// A connection may have been sent nothing, or may have said nothing, for a while.

@@ -99,6 +99,10 @@ bugs! {
     NewcomerCounts = "newcomer-counts",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
+    /// Whoever is authenticated may read the topics of operators.
+    TopicToAnyone = "topic-to-anyone",
+    /// A topic that is kept when others are subscribed begins anew.
+    KeptTopicBeginsAnew = "kept-topic-begins-anew",
     /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }

@@ -3,10 +3,10 @@
 //!
 //! Whoever is asleep is purged too: with the end of a run go, when that is old enough, the events up to it.
 
-use crate::context::RunOf;
+use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
-use crate::ids::{Key, RunId, User};
+use crate::ids::{Key, Owner, RunId, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Ended, Spec, ended_key, history_key, history_run, key_key};
@@ -214,16 +214,19 @@ impl Core {
         }
     }
 
+    /// How much is kept of a user's stream.
+    pub(crate) fn keep(&self, user: &User) -> Keep {
+        let (store, context) = (&self.config.store, self.users.get(user));
+        let from = context.and_then(Context::live_from);
+        let from = from.filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
+        let since = WallMs(self.now.wall.0.saturating_sub(store.keep.as_millis()));
+        Keep { events: store.events_per_user, bytes: store.bytes_per_user, since, from }
+    }
+
     /// Trims what is too much or too old of a user's stream.
     pub(crate) fn trim(&mut self, user: &User) {
-        let store = &self.config.store;
+        let keep = self.keep(user);
         let context = self.users.get_mut(user).expect("a context in use is in memory");
-        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
-        let before = WallMs(self.now.wall.0.saturating_sub(store.keep.as_millis()));
-        let keep = Keep { events: store.events_per_user, bytes: store.bytes_per_user, before, from };
-        if context.stream.is_trimming_held(keep) {
-            self.seen.mark(Sometimes::TrimHeldByRun);
-        }
         if !context.stream.trim(keep) {
             return;
         }
@@ -232,9 +235,9 @@ impl Core {
         }
         let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
         self.durable.record(Record::Trim { stream, floor });
-        self.durable.record(context.stream.row(user));
+        self.durable.record(context.stream.row());
         // Whoever was overtaken is told.
         let seq = context.stream.last();
-        self.durable.reveal(crate::durable::Reveal::Head { user: user.clone(), seq });
+        self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::User(user.clone()), seq });
     }
 }

@@ -83,6 +83,10 @@ pub enum Table {
     RunCommand = 10,
     /// A run that has ended, among its user's, newest first.
     History = 11,
+    /// A topic's stream: epoch, floor, head. In the image.
+    Topic = 12,
+    /// A worker that the topic `agents` has told of and not told to be gone. In the image.
+    Presence = 13,
     /// How old an idempotency key is: ascending by that.
     KeyAge = 20,
     /// How old the end of a run is: ascending by that.
@@ -93,7 +97,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -105,6 +109,8 @@ impl Table {
         Self::RunQuestions,
         Self::RunCommand,
         Self::History,
+        Self::Topic,
+        Self::Presence,
         Self::KeyAge,
         Self::EndAge,
         Self::Undelivered,
@@ -124,6 +130,8 @@ impl Table {
             | Self::RunTools
             | Self::RunQuestions
             | Self::RunCommand
+            | Self::Topic
+            | Self::Presence
             | Self::Undelivered => true,
             Self::User
             | Self::Device

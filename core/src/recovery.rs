@@ -19,6 +19,8 @@ impl Core {
         let (open, now) = (self.config.breaker.open, self.now);
         let agents = image.rows.iter().filter_map(|(key, row)| Some((agent_of(key)?, row)));
         self.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
+        self.recover_topics(image);
+        self.recover_presence(image);
         let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();
         for row in image.rows.iter().filter(|(key, _)| !key.owner.is_empty()) {
             by_owner.entry(&row.0.owner).or_default().push(row);

@@ -7,11 +7,11 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::{Content, Effects};
 use crate::ending::About;
-use crate::ids::{ConnId, LoadId, RunId};
+use crate::ids::{ConnId, LoadId, Owner, RunId};
 use crate::input::Message;
 use crate::limits::Verdict;
 use crate::planted::Bug;
-use crate::record::{Found, Record};
+use crate::record::Found;
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::time::Span;
@@ -23,7 +23,6 @@ use crate::wire::worker::{Attempt, Hello, ack};
 use crate::{Core, Load};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::IpAddr;
 use rand::Rng;
@@ -99,7 +98,7 @@ impl Core {
 
     fn on_user_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
         let read = user::read(message);
-        if !matches!(&read, Ok(user::Request { body: Body::Ack(_), .. })) {
+        if !matches!(&read, Ok(user::Request { body: Body::Ack(..), .. })) {
             let request = read.as_ref().map_or_else(|unread| unread.id.clone(), |request| request.id.clone());
             match self.rate(id) {
                 Verdict::Fine => {}
@@ -138,8 +137,10 @@ impl Core {
                 let Some(caller) = self.caller(id, request.id) else { return };
                 self.on_input(caller, input, out);
             }
-            Body::Ack(seq) => {
-                if let Err(refusal) = self.on_ack(id, seq, out) {
+            Body::Subscribe(topics) => self.on_subscribe(id, request.id, topics, out),
+            Body::Refresh(token) => self.on_refresh(id, request.id, token, out),
+            Body::Ack(lane, seq) => {
+                if let Err(refusal) = self.on_ack(id, &lane, seq, out) {
                     self.send_error(id, Some("ack"), request.id.as_deref(), &refusal, out);
                 }
             }
@@ -220,7 +221,8 @@ impl Core {
         if conn.is_closing {
             return;
         }
-        self.watch_acks(id);
+        self.watch_all_acks(id);
+        self.notice_owed(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
     }
@@ -262,6 +264,7 @@ impl Core {
 
     /// Takes a connection out of what it belongs to.
     fn detach(&mut self, id: ConnId) {
+        self.leave_topics(id);
         self.leave_context(id);
         self.leave_worker(id);
     }
@@ -270,11 +273,7 @@ impl Core {
     pub(crate) fn close(&mut self, id: ConnId, code: CloseCode, reason: &str, out: &mut Effects) {
         self.detach(id);
         if let Some(Role::Request(_)) = self.conns.get(&id).map(|conn| &conn.role) {
-            let refusal = if code == CloseCode::Draining {
-                Self::draining()
-            } else {
-                Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store")
-            };
+            let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
             return self.respond_refusal(id, &refusal, out);
         }
         if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {
@@ -349,28 +348,28 @@ impl Core {
         let now = self.now;
         let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
         let run = context.runs.get_mut(&of.run).expect("a run is in its context");
-        let stream = &mut context.stream;
-        let seq = stream.next();
+        let seq = context.stream.next();
         let thread = &run.spec.thread;
         let envelope = Envelope { seq, ts: now.wall, thread, run: &of.run, attempt: run.attempt, kind };
         let bytes = encode(envelope, data);
-        let mut records: Vec<Record> = Vec::new();
-        stream.push(&of.user, bytes, now.wall, &mut records);
         if run.first_seq == 0 {
             run.first_seq = seq;
         }
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
+        let keep = self.keep(&of.user);
+        let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
+        for record in context.stream.grow(bytes, now.wall, keep) {
+            self.durable.record(record);
+        }
+        if context.stream.is_trimming_held(keep) {
+            self.seen.mark(Sometimes::TrimHeldByRun);
+        }
         if self.planted.is(Bug::SendBeforeAppended) {
             context.stream.advance(seq, true);
         }
-        records.push(context.stream.row(&of.user));
-        for record in records {
-            self.durable.record(record);
-        }
-        self.trim(&of.user);
-        self.durable.reveal(Reveal::Head { user: of.user.clone(), seq });
+        self.durable.reveal(Reveal::Head { owner: Owner::User(of.user.clone()), seq });
     }
 
     /// Stores how far a run is.

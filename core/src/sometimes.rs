@@ -59,6 +59,10 @@ states! {
     Called = "the webhook is called",
     CallFailed = "a call of the webhook fails",
     CallsWait = "calls of the webhook wait for others",
+    TopicForbidden = "a topic is asked for that may not be read",
+    TopicKept = "a topic is kept while others are subscribed",
+    TopicEnded = "a topic ends with the token that was good for it",
+    PublishedBefore = "a publication is repeated with its key",
     PositionsWait = "positions wait for a full store",
 }
 

@@ -1,12 +1,13 @@
-//! A user's log of events: what is assigned, what is durable, what is still kept, and its newest part in
-//! memory.
+//! A log of events, a user's or a topic's: what is assigned, what is durable, what is still kept, and its
+//! newest part in memory.
 
 #[cfg(test)]
 mod properties;
 
-use crate::ids::{Epoch, User};
+use crate::ids::{Epoch, Owner};
 use crate::record::{Record, RowKey, StreamKey, Table};
 use crate::time::WallMs;
+use crate::wire::json::Object;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -24,6 +25,7 @@ const MARK_EVERY: u64 = 64;
 /// An ordered log of events.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    owner: Owner,
     key: StreamKey,
     epoch: Epoch,
     /// The oldest seq still kept.
@@ -82,6 +84,16 @@ pub(crate) struct Resume {
     pub(crate) from: u64,
 }
 
+/// A topic's rows are the daemon's own: they are there from the start.
+fn row_of(owner: &Owner, what: &str) -> RowKey {
+    match owner {
+        Owner::User(user) => RowKey { table: Table::User, owner: user.as_str().into(), name: what.into() },
+        Owner::Topic(topic) => {
+            RowKey { table: Table::Topic, owner: "".into(), name: format!("{topic}/{what}").into() }
+        }
+    }
+}
+
 impl Resume {
     fn new(status: &'static str, from: u64) -> Self {
         Self { status, reason: None, from }
@@ -90,6 +102,11 @@ impl Resume {
     /// The position up to which a device that begins so counts for nothing: whoever names one has got it.
     pub(crate) fn first(&self) -> u64 {
         if self.status == "resumed" { 0 } else { self.from }
+    }
+
+    /// As it stands in a `welcome`.
+    pub(crate) fn describe(&self) -> Object {
+        Object::new().str("status", self.status).maybe_str("reason", self.reason).raw("from", self.from)
     }
 }
 
@@ -100,18 +117,22 @@ pub(crate) struct Keep {
     pub(crate) events: u64,
     /// Their bytes, at most.
     pub(crate) bytes: u64,
-    /// What was written since.
-    pub(crate) before: WallMs,
+    /// What was written since; 0 if age does not matter.
+    pub(crate) since: WallMs,
     /// The first event that must stay whatever its age.
     pub(crate) from: Option<u64>,
 }
 
 impl Stream {
     /// A new stream.
-    pub(crate) fn new(user: &User, epoch: Epoch) -> Self {
-        let key = StreamKey(format!("u:{epoch}:{user}").into());
+    pub(crate) fn new(owner: Owner, epoch: Epoch) -> Self {
+        let key = StreamKey(match &owner {
+            Owner::User(user) => format!("u:{epoch}:{user}").into(),
+            Owner::Topic(topic) => format!("t:{epoch}:{topic}").into(),
+        });
         let (tail, marks) = (VecDeque::new(), VecDeque::new());
         Self {
+            owner,
             key,
             epoch,
             floor: 1,
@@ -126,9 +147,9 @@ impl Stream {
     }
 
     /// The stream as it is stored.
-    pub(crate) fn from_rows(user: &User, row: &[u8], marks: Option<&[u8]>) -> Self {
+    pub(crate) fn from_rows(owner: Owner, row: &[u8], marks: Option<&[u8]>) -> Self {
         let row: Row = serde_json::from_slice(row).expect("a stored row is what was stored");
-        let mut stream = Self::new(user, row.epoch);
+        let mut stream = Self::new(owner, row.epoch);
         stream.floor = row.floor;
         stream.last = row.last;
         stream.head = row.last;
@@ -144,19 +165,19 @@ impl Stream {
         stream
     }
 
-    pub(crate) fn row_key(user: &User) -> RowKey {
-        RowKey { table: Table::User, owner: user.as_str().into(), name: "stream".into() }
+    pub(crate) fn row_key(owner: &Owner) -> RowKey {
+        row_of(owner, "stream")
     }
 
-    pub(crate) fn marks_key(user: &User) -> RowKey {
-        RowKey { table: Table::User, owner: user.as_str().into(), name: "marks".into() }
+    pub(crate) fn marks_key(owner: &Owner) -> RowKey {
+        row_of(owner, "marks")
     }
 
     /// The row that stores its facts.
-    pub(crate) fn row(&self, user: &User) -> Record {
+    pub(crate) fn row(&self) -> Record {
         let Self { floor, last, bytes, written, .. } = *self;
         let row = Row { epoch: self.epoch.clone(), floor, last, bytes, written: written.0 };
-        Record::Put { key: Self::row_key(user), value: crate::record::row(&row) }
+        Record::Put { key: Self::row_key(&self.owner), value: crate::record::row(&row) }
     }
 
     pub(crate) fn key(&self) -> &StreamKey {
@@ -185,19 +206,31 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, user: &User, bytes: Bytes, wall: WallMs, records: &mut Vec<Record>) {
+    pub(crate) fn push(&mut self, bytes: Bytes, wall: WallMs, records: &mut Vec<Record>) {
         self.last += 1;
         self.written = wall;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
             self.marks.push_back(Mark { seq, bytes: self.bytes, ts: wall.0 });
             let value = crate::record::row(&self.marks);
-            records.push(Record::Put { key: Self::marks_key(user), value });
+            records.push(Record::Put { key: Self::marks_key(&self.owner), value });
         }
         self.bytes += bytes.len() as u64;
         self.tail_bytes += bytes.len();
         records.push(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
         self.tail.push_back(Entry { seq, bytes });
+    }
+
+    /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
+    /// stores all that.
+    pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs, keep: Keep) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.push(bytes, wall, &mut records);
+        if self.trim(keep) {
+            records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
+        }
+        records.push(self.row());
+        records
     }
 
     /// Everything up to `seq` is durable. The newest of it stays in memory, unless `keeps` says otherwise.
@@ -232,7 +265,7 @@ impl Stream {
         while let [first, second, ..] = self.marks.make_contiguous() {
             let too_many = self.last + 1 - first.seq > keep.events;
             let too_big = self.bytes - first.bytes > keep.bytes;
-            let too_old = (1..=keep.before.0).contains(&second.ts);
+            let too_old = (1..=keep.since.0).contains(&second.ts);
             let needed = keep.from.is_some_and(|from| from < second.seq);
             if needed || !(too_many || too_big || too_old) || second.seq > self.head + 1 {
                 break;
@@ -240,7 +273,7 @@ impl Stream {
             self.floor = second.seq;
             self.marks.pop_front();
         }
-        let all_old = (1..=keep.before.0).contains(&self.written.0);
+        let all_old = (1..=keep.since.0).contains(&self.written.0);
         if all_old && keep.from.is_none() && self.marks.len() == 1 && self.head == self.last {
             self.floor = self.last + 1;
         }

@@ -2,10 +2,11 @@
 
 use crate::Core;
 use crate::conn::Role;
-use crate::ids::{Agent, ConnId, Device, Epoch, RunId, Thread, User};
+use crate::ids::{Agent, ConnId, Device, Epoch, Lane, RunId, Thread, Topic, User};
 use crate::planted::Planted;
 use crate::run::Phase;
 use crate::sometimes::Seen;
+use alloc::vec::Vec;
 
 /// What there is now.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +164,20 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The same devices, and up to where each has acknowledged in each topic, in which incarnation of it.
+    pub fn places(
+        &self,
+    ) -> impl Iterator<Item = (&'a User, &'a Device, &'a Topic, &'a Epoch, u64)> + use<'a> {
+        let core: &'a Core = self.0;
+        let devices = core.users.iter().flat_map(|(user, context)| {
+            context.devices.iter().map(move |(device, position)| (user, device, position))
+        });
+        devices.flat_map(|(user, device, position)| {
+            let places = position.topics.iter();
+            places.map(move |(topic, place)| (user, device, topic, &place.epoch, place.acked))
+        })
+    }
+
     /// The bug that was planted, if one was.
     pub fn planted(&self) -> Planted {
         self.0.planted
@@ -176,6 +191,12 @@ impl<'a> View<'a> {
     /// A user's stream, if it is in memory: epoch, floor, head.
     pub fn stream(&self, user: &str) -> Option<(&'a Epoch, u64, u64)> {
         let stream = &self.0.users.get(user)?.stream;
+        Some((stream.epoch(), stream.floor(), stream.head()))
+    }
+
+    /// A topic's stream, if it has begun: epoch, floor, head.
+    pub fn topic(&self, topic: &str) -> Option<(&'a Epoch, u64, u64)> {
+        let stream = &self.0.topics.get(topic)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 
@@ -200,19 +221,31 @@ impl<'a> View<'a> {
         }
     }
 
-    /// How far a user's connection is.
-    pub fn cursor(&self, id: ConnId) -> Option<CursorView> {
+    /// How far a user's connection is in one of its streams.
+    pub fn cursor(&self, id: ConnId, lane: &Lane) -> Option<CursorView> {
         let conn = self.0.conns.get(&id)?;
         let Role::User(me) = &conn.role else { return None };
-        let head = self.0.users.get(&me.identity.user)?.stream.head();
+        let (head, cursor) = (self.0.stream_of(&me.identity.user, lane)?.head(), me.cursor(lane)?);
         let has_room = conn.room(self.0.config.server.output) == u64::MAX;
-        let is_open = conn.is_welcome() && !conn.is_closing && has_room && me.cursor.is_open();
-        Some(me.cursor.view(head, is_open))
+        let is_open = conn.is_welcome() && !conn.is_closing && has_room && cursor.is_open();
+        Some(cursor.view(head, is_open))
     }
 
-    /// The connections of all users, ascending.
-    pub fn cursors(&self) -> impl Iterator<Item = (ConnId, CursorView)> + use<'a> {
+    /// The streams that a user's connection reads.
+    pub fn lanes(&self, id: ConnId) -> Vec<Lane> {
+        let Some(Role::User(me)) = self.0.conns.get(&id).map(|conn| &conn.role) else { return Vec::new() };
+        let topics = me.topics.keys().cloned().map(Lane::Topic);
+        core::iter::once(Lane::Own).chain(topics).collect()
+    }
+
+    /// The connections of all users, ascending, and how far each is in each of its streams.
+    pub fn cursors(&self) -> impl Iterator<Item = (ConnId, Lane, CursorView)> + use<'a> {
         let view = *self;
-        self.0.conns.keys().filter_map(move |id| Some((*id, view.cursor(*id)?)))
+        self.0.conns.keys().flat_map(move |id| {
+            view.lanes(*id).into_iter().filter_map(move |lane| {
+                let cursor = view.cursor(*id, &lane)?;
+                Some((*id, lane, cursor))
+            })
+        })
     }
 }

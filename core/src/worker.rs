@@ -16,6 +16,7 @@ use crate::record::RowKey;
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::time::{Mono, Span};
+use crate::wire::call::Call;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::worker::{Attempt, Hello, Serves, about};
@@ -54,6 +55,8 @@ pub(crate) struct Worker {
     pass_over: Span,
     /// It wants no more runs.
     is_draining: bool,
+    /// Its newest call.
+    call: Option<Call>,
 }
 
 impl Worker {
@@ -80,6 +83,7 @@ impl Worker {
             passed_over_until: Mono::default(),
             pass_over: PASS_OVER,
             is_draining: false,
+            call: None,
         }
     }
 }
@@ -133,6 +137,14 @@ impl Core {
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &conn.role else { return };
         let key = me.key.clone();
+        // It would take the place of a newer one, and give up runs that it does not know of yet.
+        if self
+            .workers
+            .get(&key)
+            .is_some_and(|worker| Call::is_before(hello.call.as_ref(), worker.call.as_ref()))
+        {
+            return self.close(id, CloseCode::Replaced, "a later call of this worker was here already", out);
+        }
         if let Some(older) = self.workers.get(&key).and_then(|worker| worker.conn) {
             self.close(older, CloseCode::Replaced, "a newer connection of the same worker", out);
         }
@@ -142,7 +154,9 @@ impl Core {
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.conn = Some(id);
         worker.is_draining = false;
+        worker.call = hello.call;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
+        self.stirred.insert(key.clone());
         let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
         let unnamed: Vec<RunOf> = worker
             .runs
@@ -170,6 +184,7 @@ impl Core {
     pub(crate) fn drain_worker(&mut self, key: &WorkerKey) {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.is_draining = true;
+            self.stir(key);
         }
     }
 
@@ -252,6 +267,7 @@ impl Core {
         };
         worker.conn = None;
         let runs = worker.runs.clone();
+        self.stir(&key);
         for (run, user) in runs {
             let of = RunOf { user, run };
             if self.run_mut(&of).is_some_and(|run| matches!(run.phase, Phase::Offered(_))) {
@@ -265,6 +281,7 @@ impl Core {
     fn forget_worker(&mut self, key: &WorkerKey) {
         if self.workers.get(key).is_some_and(|worker| worker.conn.is_none() && worker.runs.is_empty()) {
             self.workers.remove(key);
+            self.stir(key);
             self.deadlines.clear(Timer::Lease(key.clone()));
         }
     }
@@ -280,6 +297,7 @@ impl Core {
     pub(crate) fn recall_worker(&mut self, key: &WorkerKey, of: &RunOf) {
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
         worker.runs.insert(of.run.clone(), of.user.clone());
+        self.stir(key);
         self.renew_lease(key);
     }
 

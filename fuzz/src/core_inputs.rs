@@ -3,14 +3,15 @@
 
 use crate::choices::Choices;
 use crate::outside::Outside;
-use runcast_core::config::{AgentConfig, Config};
-use runcast_core::ids::{Agent, ConnId};
+use runcast_core::config::{AgentConfig, Config, TopicConfig};
+use runcast_core::ids::{Agent, ConnId, Topic};
 use runcast_core::input::{BodyLength, Head, HeadProblem, Input, Message, UpgradeRequest};
 use runcast_core::time::{Span, WallMs};
 use std::fmt::Write as _;
 
 /// Operations, at most: an input that does more is slow and says nothing new.
 const OPERATIONS: usize = 2_000;
+const TOPICS: [&str; 4] = ["news", "agents", "system", "none"];
 const TOKENS: [&str; 7] = ["alice", "bob", "w", "alice.soon", "bob.late", "eve.forged", "bob.ever"];
 const AGENTS: [&str; 3] = ["echo", "files", "odd"];
 const THREADS: [&str; 3] = ["t1", "t2", "t3"];
@@ -58,6 +59,8 @@ fn config(choice: u8) -> Config {
         // Odd but legal choices, at every site that has one.
         config.odd = !0;
     }
+    let news = TopicConfig { read: None, events: (choice & 8 != 0).then_some(16) };
+    config.topics.insert(Topic::parse("news").expect("a name"), news);
     if choice & 16 == 0 {
         let agent = Agent::parse("echo").expect("a name");
         config.agents.insert(agent, AgentConfig { timeout: Some(Span::secs(4)), ..AgentConfig::default() });
@@ -165,7 +168,8 @@ fn hello(outside: &Outside, choices: &mut Choices<'_>, is_worker: bool, token: O
     let device =
         ["", r#","device":"d1""#, r#","device":"d2""#, r#","ack":false"#][usize::from(choice >> 3 & 3)];
     let window = ["", r#","window":1"#, r#","window":3"#, ""][usize::from(choice >> 5 & 3)];
-    format!(r#"{{"type":"hello"{token}{device}{from}{window}}}"#)
+    let topics = if choice & 128 != 0 { topics(outside, choices) } else { String::new() };
+    format!(r#"{{"type":"hello"{token}{device}{from}{window}{topics}}}"#)
 }
 
 fn run(outside: &Outside, choices: &mut Choices<'_>) -> (String, u64) {
@@ -177,7 +181,7 @@ fn run(outside: &Outside, choices: &mut Choices<'_>) -> (String, u64) {
 
 fn user_says(outside: &mut Outside, choices: &mut Choices<'_>) {
     let Some(conn) = any(outside, choices, Some(false)) else { return };
-    let text = match choices.below(10) {
+    let text = match choices.below(13) {
         0 => hello(outside, choices, false, Some("alice")),
         1..=3 => {
             let (agent, thread) = (choices.pick(&AGENTS), choices.pick(&THREADS));
@@ -210,9 +214,40 @@ fn user_says(outside: &mut Outside, choices: &mut Choices<'_>) {
             let (run, fields) = (run(outside, choices).0, input(choices));
             format!(r#"{{"type":"input","run":"{run}",{fields}}}"#)
         }
-        _ => r#"{"type":"ping","n":1}"#.to_owned(),
+        9 => r#"{"type":"ping","n":1}"#.to_owned(),
+        10 => format!(r#"{{"type":"subscribe","id":"s"{}}}"#, topics(outside, choices)),
+        11 => {
+            let choice = choices.byte();
+            let topic = TOPICS[usize::from(choice & 3)];
+            let seq = if choice & 4 == 0 { outside.conns[&conn].seen_of_topic } else { choices.number() };
+            format!(r#"{{"type":"ack","topic":"{topic}","seq":{seq}}}"#)
+        }
+        _ => {
+            let token = choices.pick(&["alice", "alice.less", "bob.less", "alice.soon", "eve.forged"]);
+            format!(r#"{{"type":"refresh","id":"r","token":"{token}"}}"#)
+        }
     };
     says(outside, conn, &text);
+}
+
+/// The field `topics`: any of them, from anywhere.
+fn topics(outside: &Outside, choices: &mut Choices<'_>) -> String {
+    let choice = choices.byte();
+    let mut items = Vec::new();
+    for (index, topic) in TOPICS.iter().enumerate().filter(|(index, _)| choice & (1 << index) != 0) {
+        let from = match choice >> 4 & 7 {
+            0 | 1 => String::new(),
+            2 => r#","from":"oldest""#.to_owned(),
+            3 => r#","from":"device""#.to_owned(),
+            _ => {
+                let (epoch, seq) = (outside.epoch_of_topic(topic), choices.below(4));
+                format!(r#","from":{{"epoch":"{epoch}","seq":{seq}}}"#)
+            }
+        };
+        let twice = usize::from(index == 0 && choice & 128 != 0) + 1;
+        items.extend(std::iter::repeat_n(format!(r#"{{"topic":"{topic}"{from}}}"#), twice));
+    }
+    format!(r#","topics":[{}]"#, items.join(","))
 }
 
 /// An answer to a question, or steering.
@@ -277,7 +312,7 @@ fn worker_says(outside: &mut Outside, choices: &mut Choices<'_>) {
 
 /// A request over HTTP, with all that it takes until it is answered or waits for the store.
 fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
-    let kind = choices.below(10);
+    let kind = choices.below(12);
     let run = run(outside, choices).0;
     let choice = choices.byte();
     let authorization = format!("Bearer {}", TOKENS[usize::from(choice) % TOKENS.len()]);
@@ -298,7 +333,17 @@ fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
             let body = format!(r#"{{"device":"d1","epoch":"{epoch}","seq":{}}}"#, choices.number());
             ("POST", "/v1/ack".to_owned(), Some(body))
         }
-        _ => ("GET", ["/v1/workers", "/v1/status"][usize::from(choice >> 7)].to_owned(), None),
+        9 => ("GET", ["/v1/workers", "/v1/status"][usize::from(choice >> 7)].to_owned(), None),
+        10 => {
+            let (topic, data) = (TOPICS[usize::from(choice >> 4 & 3)], choice >> 7);
+            let body = format!(r#"{{"event":"flash","data":{data}}}"#);
+            ("POST", format!("/v1/topics/{topic}/events"), Some(body))
+        }
+        _ => {
+            let (epoch, seq) = (outside.epoch_of_topic("news"), choices.below(4));
+            let body = format!(r#"{{"device":"d1","topic":"news","epoch":"{epoch}","seq":{seq}}}"#);
+            ("POST", "/v1/ack".to_owned(), Some(body))
+        }
     };
     let key = if choice & 64 != 0 { Some("k1") } else { None };
     let (length, query) = (body.as_ref().map_or(0, String::len), (kind == 7).then_some("limit=2"));

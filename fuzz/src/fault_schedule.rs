@@ -45,11 +45,17 @@ fn plan(seed: u8, cast: u8) -> Plan {
         phone.habit = Habit::Flapping;
     }
     let laptop = device("laptop", 0, Some(700 * MS));
-    plan.users.push(UserPlan { name: "alice".to_owned(), number: 0, devices: vec![laptop, phone] });
+    plan.users.push(UserPlan {
+        name: "alice".to_owned(),
+        number: 0,
+        devices: vec![laptop, phone],
+        operates: false,
+    });
     plan.users.push(UserPlan {
         name: "bob".to_owned(),
         number: 1,
         devices: vec![device("desk", 0, Some(900 * MS))],
+        operates: false,
     });
     let agents: Vec<(&str, u64)> = AGENTS.iter().map(|agent| (*agent, 2)).collect();
     plan.workers.push(WorkerPlan::good("first", &agents));

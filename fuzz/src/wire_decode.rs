@@ -1,16 +1,17 @@
 //! Any text as a message of a user or a worker: reading it never panics, what was read means the same when it
 //! is written and read again, and a refusal stays short however long the message was.
 
-use runcast_core::ids::{RunId, Thread};
+use runcast_core::ids::{RunId, Thread, Topic};
 use runcast_core::time::WallMs;
 use runcast_core::wire::error::Refusal;
 use runcast_core::wire::event::{self, Envelope, Kind};
 use runcast_core::wire::json::{Fields, INTEGER_MAX, Object};
+use runcast_core::wire::topic::{self, Subscription, TOPICS_MAX};
 use runcast_core::wire::user::{self, Ask, Hello, Input, WINDOW_MAX};
 use runcast_core::wire::worker::{self, AGENTS_MAX, RUNS_MAX, SLOTS_MAX, Said};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest text of a refusal, in bytes.
 const REFUSAL_BYTES: usize = 600;
@@ -20,6 +21,7 @@ pub fn target(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     of_user(text);
     of_worker(text);
+    of_publisher(text);
 }
 
 fn of_user(text: &str) {
@@ -37,9 +39,18 @@ fn of_user(text: &str) {
             assert!(matches!(&again, user::Body::Cancel(other) if other == run));
         }
         user::Body::Input(input) => said(input),
-        user::Body::Ack(number) | user::Body::Ping(Some(number)) => assert!(*number <= INTEGER_MAX),
+        user::Body::Ack(_, number) | user::Body::Ping(Some(number)) => assert!(*number <= INTEGER_MAX),
+        user::Body::Subscribe(topics) => subscribed(topics),
+        user::Body::Refresh(_) => {}
         user::Body::Ping(None) => {}
     }
+}
+
+/// Each topic once, and not too many.
+fn subscribed(topics: &[Subscription]) {
+    assert!(topics.len() <= TOPICS_MAX);
+    let names: BTreeSet<&str> = topics.iter().map(|it| it.topic.as_str()).collect();
+    assert_eq!(names.len(), topics.len(), "each topic once");
 }
 
 /// A run, written again from what was read, and in another order: the same run, and the same request to a
@@ -91,7 +102,9 @@ fn ask_of(text: &str) -> Ask {
         other @ (user::Body::Hello(_)
         | user::Body::Cancel(_)
         | user::Body::Input(_)
-        | user::Body::Ack(_)
+        | user::Body::Ack(..)
+        | user::Body::Subscribe(_)
+        | user::Body::Refresh(_)
         | user::Body::Ping(_)) => panic!("a run was written, {other:?} is read"),
     }
 }
@@ -106,6 +119,7 @@ fn depth(value: &Value) -> usize {
 
 fn hello_of_user(hello: &Hello) {
     assert!(hello.window.is_none_or(|window| (1..=WINDOW_MAX).contains(&u64::from(window))));
+    subscribed(&hello.topics);
     if let user::From::Position { seq, .. } = &hello.from {
         assert!(*seq <= INTEGER_MAX);
     }
@@ -159,6 +173,19 @@ fn encoded(kind: Kind, data: &str) {
         assert_eq!(fields.get("redelivery").map(|mark| mark.get()), mark);
         assert!(Fields::parse(text).is_ok());
     }
+}
+
+/// A publication's event is JSON, and carries its data as written.
+fn of_publisher(text: &str) {
+    let name = Topic::parse("news").expect("a name");
+    let publication = match topic::read_publication(text, name, None) {
+        Ok(publication) => publication,
+        Err(refusal) => return short(&refusal),
+    };
+    let data = std::str::from_utf8(&publication.data).expect("JSON is UTF-8");
+    let event = topic::encode(&publication.topic, 1, WallMs(2), publication.event.as_str(), data);
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&event).expect("an event is JSON");
+    assert_eq!(fields["data"].get(), data, "data goes through as written");
 }
 
 fn short(refusal: &Refusal) {

@@ -214,9 +214,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         &mut self.witness
     }
 
-    /// The most bytes that wait for the network on one connection.
-    pub fn longest_output(&self) -> usize {
-        self.conns.values().map(|entry| entry.conn.output_bytes()).max().unwrap_or(0)
+    /// How many bytes wait for the network on each connection.
+    pub fn outputs(&self) -> impl Iterator<Item = (ConnId, usize)> {
+        self.conns.iter().map(|(id, entry)| (*id, entry.conn.output_bytes()))
     }
 
     /// The stream of a connection that has not ended.

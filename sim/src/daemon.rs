@@ -189,7 +189,8 @@ impl Daemon {
         if self.config.odd & odd::NARROW == 0 {
             oracles.judge("O23", None, others::owed(pump.core()));
         }
-        oracles.judge("O13", None, bounds::output(pump.longest_output(), &self.config));
+        let longest = pump.outputs().map(|(_, bytes)| bytes).max().unwrap_or(0);
+        oracles.judge("O13", None, bounds::output(longest, &self.config));
         let late = pump.witness().look(pump.core());
         if let Err((oracle, what)) = late {
             oracles.judge(oracle, None, Err(what));
@@ -217,8 +218,14 @@ impl Daemon {
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         };
-        let rows = oracles.rows.reopened(&pending, events, &image, &mut load);
-        oracles.judge("O22", None, rows);
+        match oracles.rows.reopened(&pending, events, &image, &mut load) {
+            Ok(taken) => {
+                let kept = pending.iter().take(taken).flat_map(|append| append.iter());
+                kept.filter(|record| matches!(record, Record::Trim { .. }))
+                    .for_each(|trim| oracles.stored(trim));
+            }
+            Err(what) => oracles.judge("O22", None, Err(what)),
+        }
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);
@@ -347,6 +354,9 @@ impl Daemon {
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
         }
+        for (conn, _) in pump.outputs().filter(|(_, waits)| *waits > 0) {
+            self.pipes.get(&conn).into_iter().for_each(|pipe| oracles.crowded(*pipe));
+        }
         let deadline = pump.deadline();
         for (conn, end) in turn.closed {
             if let Some(pipe) = self.pipes.remove(&conn) {
@@ -411,7 +421,7 @@ impl Daemon {
     /// Takes the power away, perhaps in the middle of a commit.
     pub fn lose_power(&mut self, oracles: &mut Oracles) {
         if let Some(pump) = &mut self.pump
-            && self.dice.chance(1, 2)
+            && self.dice.chance(3, 4)
         {
             self.disk.power_off_at(self.disk.operations() + self.dice.below(12));
             pump.storage_mut().rush();

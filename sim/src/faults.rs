@@ -43,12 +43,15 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
-    /// SIGKILL as soon as the store does this.
+    /// SIGKILL, or a loss of power, as soon as the store does this.
     Ambush {
         /// In the middle of what.
         during: Moment,
         /// How long it is down.
         time: Micros,
+        /// Whether it is the power that goes.
+        #[serde(default)]
+        power: bool,
     },
     /// The machine loses its power.
     PowerLoss {
@@ -155,6 +158,7 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         (60, |dice| Fault::Ambush {
             during: if dice.chance(1, 2) { Moment::Commit } else { Moment::Fold },
             time: dice.log_uniform(50 * MS, 5 * SECOND),
+            power: dice.chance(1, 2),
         }),
         (40, |dice| Fault::PowerLoss { time: dice.log_uniform(500 * MS, 20 * SECOND) }),
         (20, |dice| Fault::CrashAtCommit {

@@ -260,8 +260,9 @@ fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
 fn tell(result: Result<Summary, Box<Failure>>, began: Instant) -> ExitCode {
     match result {
         Ok(summary) => {
-            let speed = summary.time as f64 / 1_000_000.0 / began.elapsed().as_secs_f64();
-            println!("{summary}; {speed:.0} simulated seconds per second");
+            let micros = began.elapsed().as_micros().max(1) as f64;
+            let (speed, ten) = (summary.time as f64 / micros, summary.client_time as f64 / micros / 10.0);
+            println!("{summary}; {speed:.0} simulated seconds per second, {ten:.0} of ten clients");
             ExitCode::SUCCESS
         }
         Err(failure) => {

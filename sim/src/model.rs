@@ -46,7 +46,7 @@ pub struct Model {
     /// Runs that have ended and that the core no longer has: their last message may yet be acknowledged
     /// again.
     forgotten: BTreeSet<String>,
-    /// By user.
+    /// By user, or by topic (see [`log_of`]).
     logs: BTreeMap<String, Log>,
     /// Given to the store and not known to be durable.
     given: VecDeque<(AppendId, Arc<[Record]>)>,
@@ -120,16 +120,19 @@ impl Model {
         }
     }
 
-    /// A user's stream, when it is first heard of.
+    /// A stream, when it is first heard of.
     fn learn_stream(&mut self, key: &RowKey, value: &[u8]) {
-        if key.table == Table::User && &*key.name == "stream" && !self.logs.contains_key(&*key.owner) {
+        let owner = match (key.table, key.name.strip_suffix("/stream")) {
+            (Table::User, None) if &*key.name == "stream" => key.owner.to_string(),
+            (Table::Topic, Some(topic)) => of_topic(topic),
+            _ => return,
+        };
+        self.logs.entry(owner).or_insert_with(|| {
             let row = json(value);
-            let (epoch, events, head) =
-                (word(&row["epoch"]).to_owned(), BTreeMap::new(), number(&row["last"]));
-            let log =
-                Log { epoch, floor: number(&row["floor"]), last: head, head, head_before: head, events };
-            self.logs.insert(key.owner.to_string(), log);
-        }
+            let (epoch, floor, head) =
+                (word(&row["epoch"]).to_owned(), number(&row["floor"]), number(&row["last"]));
+            Log { epoch, floor, last: head, head, head_before: head, events: BTreeMap::new() }
+        });
     }
 
     fn run(&mut self, said: &Said<'_>) -> Result<&mut Run, String> {
@@ -150,7 +153,7 @@ impl Model {
                 self.conns.entry(*conn).and_modify(|line| line.is_worker = head.path == "/worker");
             }
             Input::Verified { conn, outcome: Ok(claims) } => {
-                self.conns.entry(*conn).and_modify(|line| line.user.clone_from(&claims.sub));
+                self.conns.entry(*conn).and_modify(|line| line.knows(claims));
             }
             Input::Message { conn, message: Message::Text(text) } => self.hears_text(*conn, text),
             Input::Appended { upto } => {
@@ -183,7 +186,10 @@ impl Model {
         let text = |name: &str| serde_json::from_str::<String>(raw(name)).unwrap_or_default();
         let number = |name: &str| serde_json::from_str::<u64>(raw(name)).unwrap_or_default();
         match (line.is_worker, text("type").as_str(), self.runs.get_mut(&text("run"))) {
-            (false, "ack", _) => line.acked = line.acked.max(number("seq")),
+            (false, "ack", _) => {
+                let lane = line.lanes.entry(text("topic")).or_default();
+                lane.acked = lane.acked.max(number("seq"));
+            }
             (true, "event", Some(run)) => {
                 run.heard.push_back((number("attempt"), text("event"), raw("data").to_owned()));
             }
@@ -192,7 +198,7 @@ impl Model {
     }
 
     fn is_read(&mut self, load: LoadId, events: &[(u64, Bytes)]) -> Judgement {
-        let Some(log) = self.pages.remove(&load).and_then(|it| self.logs.get_mut(user_of(&it))) else {
+        let Some(log) = self.pages.remove(&load).and_then(|it| self.logs.get_mut(&log_of(&it))) else {
             return Ok(());
         };
         for (seq, bytes) in events.iter().filter(|(seq, _)| *seq >= log.floor) {
@@ -206,8 +212,11 @@ impl Model {
     fn is_stored(&mut self, record: &Record) -> Judgement {
         match record {
             Record::Event { stream, seq, bytes } => {
-                self.log(user_of(stream))?.head = *seq;
+                self.log(&log_of(stream))?.head = *seq;
                 let (said, step) = (read(bytes)?, self.steps);
+                if said.topic.is_some() {
+                    return Ok(());
+                }
                 let run = self.run(&said)?;
                 match said.event.as_deref() {
                     Some("run_queued") => run.state = run.state.max(State::Queued),
@@ -258,25 +267,35 @@ impl Model {
         let last = self.given.back().map_or(id.0 - 1, |(last, _)| last.0);
         must!(last + 1 == id.0, "{id:?} is given after {last}");
         self.given.push_back((id, records.clone()));
-        records.iter().try_for_each(|record| self.is_written(record))
+        records.iter().try_for_each(|record| self.is_written(record))?;
+        // Of the rows of a stream that one step writes the last is kept, where the first was: before events.
+        for record in records.iter() {
+            if let Record::Put { key, value } = record {
+                self.learn_stream(key, value);
+            }
+        }
+        Ok(())
     }
 
     /// A record is on its way to the store.
     fn is_written(&mut self, record: &Record) -> Judgement {
         match record {
             Record::Event { stream, seq, bytes } => {
-                let (user, said) = (user_of(stream), read(bytes)?);
-                if *seq == 1 && !self.logs.contains_key(user) {
+                let (owner, said) = (log_of(stream), read(bytes)?);
+                if *seq == 1 && !self.logs.contains_key(&owner) {
                     let epoch = stream.0.split(':').nth(1).unwrap_or_default().to_owned();
                     let log =
                         Log { epoch, floor: 1, last: 0, head: 0, head_before: 0, events: BTreeMap::new() };
-                    self.logs.insert(user.to_owned(), log);
+                    self.logs.insert(owner.clone(), log);
                 }
-                let log = self.log(user)?;
+                let log = self.log(&owner)?;
                 must!(*seq == log.last + 1, "seq {seq} is written after {}", log.last);
                 log.last = *seq;
                 log.events.insert(*seq, bytes.clone());
-                return self.is_event(user, &said).map_err(|what| format!("{what}: {said:?}"));
+                if said.topic.is_some() {
+                    return Ok(());
+                }
+                return self.is_event(&owner, &said).map_err(|what| format!("{what}: {said:?}"));
             }
             Record::Put { key, value } if key.table == Table::RunState => {
                 let row = json(value);
@@ -298,12 +317,11 @@ impl Model {
                     _ => {}
                 }
             }
-            Record::Put { key, value } => self.learn_stream(key, value),
             Record::Trim { stream, floor } => {
-                let log = self.log(user_of(stream))?;
+                let log = self.log(&log_of(stream))?;
                 (log.floor, log.events) = (*floor, log.events.split_off(floor));
             }
-            Record::Delete { .. } => {}
+            Record::Put { .. } | Record::Delete { .. } => {}
         }
         Ok(())
     }
@@ -337,8 +355,8 @@ impl Model {
         Ok(())
     }
 
-    fn log(&mut self, user: &str) -> Result<&mut Log, String> {
-        self.logs.get_mut(user).ok_or_else(|| format!("no stream of {user}"))
+    fn log(&mut self, owner: &str) -> Result<&mut Log, String> {
+        self.logs.get_mut(owner).ok_or_else(|| format!("no stream of {owner}"))
     }
 
     fn offers(&mut self, said: &Said<'_>) -> Judgement {
@@ -392,7 +410,8 @@ impl Model {
         self.forgotten.extend(self.runs.extract_if(.., is_over).map(|(id, _)| id));
         must!(self.runs.len() == seen.len(), "of {:?} the core has {seen:?}", self.runs.keys());
         for (user, log) in &self.logs {
-            let Some((epoch, floor, head)) = view.stream(user) else { continue };
+            let found = user.strip_prefix(TOPIC).map_or(view.stream(user), |topic| view.topic(topic));
+            let Some((epoch, floor, head)) = found else { continue };
             let is_right = (epoch.as_str(), floor, head) == (&*log.epoch, log.floor, log.head);
             must!(is_right, "the stream of {user} is {epoch:?} from {floor} to {head}, it should be {log:?}");
         }
@@ -400,9 +419,17 @@ impl Model {
     }
 }
 
-/// A stream's key is `u:{epoch}:{user}`.
-fn user_of(stream: &StreamKey) -> &str {
-    stream.0.splitn(3, ':').nth(2).unwrap_or_default()
+/// Begins the names of topics' logs: no user's name has it.
+const TOPIC: &str = "\n";
+
+fn of_topic(topic: &str) -> String {
+    format!("{TOPIC}{topic}")
+}
+
+/// A stream's key is `u:{epoch}:{user}` or `t:{epoch}:{topic}`.
+fn log_of(stream: &StreamKey) -> String {
+    let owner = stream.0.splitn(3, ':').nth(2).unwrap_or_default();
+    if stream.0.starts_with("t:") { of_topic(owner) } else { owner.to_owned() }
 }
 
 fn read(text: &[u8]) -> Result<Said<'_>, String> {

@@ -6,6 +6,7 @@
 use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
+use crate::oracles::topics::{TOPICS, may_read};
 use crate::pipe::ZONES;
 use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
@@ -33,6 +34,9 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// How many hostile clients there are.
     pub hostile: usize,
+    /// Who says something on topics.
+    #[serde(default)]
+    pub publishers: Vec<PublisherPlan>,
     /// What goes wrong, and when.
     pub faults: Vec<(Micros, Fault)>,
     /// When everything is healed, and nobody asks for runs any more.
@@ -66,6 +70,9 @@ pub struct UserPlan {
     pub name: String,
     /// Its devices.
     pub devices: Vec<DevicePlan>,
+    /// Whether its tokens let it read what is for operators.
+    #[serde(default)]
+    pub operates: bool,
 }
 
 /// The application of such a device does not work before all is healed.
@@ -103,6 +110,22 @@ pub struct DevicePlan {
     pub ask_every: Option<Micros>,
     /// The most deltas of a run that it asks for.
     pub deltas_max: u64,
+    /// The topics that it reads at first.
+    #[serde(default)]
+    pub topics: Vec<String>,
+}
+
+/// A publisher.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PublisherPlan {
+    /// Names its chances.
+    pub dice: u64,
+    /// Its name.
+    pub name: String,
+    /// Its network.
+    pub network: Network,
+    /// The mean time between two publications.
+    pub every: Micros,
 }
 
 /// What a client's connections are like.
@@ -188,6 +211,7 @@ impl DevicePlan {
             network: Network::good(0),
             ask_every: None,
             deltas_max: 20,
+            topics: Vec::new(),
         }
     }
 
@@ -210,6 +234,7 @@ impl DevicePlan {
             network: Network::draw(dice),
             ask_every,
             deltas_max,
+            topics: Vec::new(),
         }
     }
 }
@@ -277,10 +302,11 @@ impl Plan {
         Self {
             world: Which::default(),
             seed,
-            config: Config::default(),
+            config: settings::with_topics(Config::default()),
             users: Vec::new(),
             workers: Vec::new(),
             hostile: 0,
+            publishers: Vec::new(),
             faults: Vec::new(),
             heal_at: 0,
             loss: 0,
@@ -301,8 +327,10 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, u64::MAX);
         let is_calm = dice.chance(1, 10);
-        let heal_at = dice.between(20, 60) * SECOND;
-        let users = dice.log_uniform(1, 50) as usize;
+        let heal_at = dice.log_uniform(8 * SECOND, 60 * SECOND);
+        // What small worlds do not show, big ones may; but they cost ten times as much.
+        let users_max = if dice.chance(1, 6) { 50 } else { 12 };
+        let users = dice.log_uniform(1, users_max) as usize;
         let deltas_max = dice.log_uniform(3, 2000);
         let all_ask_every = dice.log_uniform(150 * MS, 3 * SECOND);
         let users =
@@ -317,6 +345,17 @@ impl Plan {
         plan.with_variants(&mut dice, is_calm)
     }
 
+    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer
+    /// over it than a lease.
+    fn overrun(&mut self, dice: &mut Dice) {
+        self.config.runs.lease = Span::secs(2);
+        self.workers.iter_mut().for_each(|worker| worker.overruns = true);
+        self.users.iter_mut().flat_map(|user| &mut user.devices).for_each(|device| device.deltas_max = 2_000);
+        let at = dice.between(5, 15) * SECOND;
+        self.faults.push((at, Fault::SlowDisk { sync: 4 * SECOND, time: 15 * SECOND }));
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
     /// What is so for a whole seed.
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
@@ -325,12 +364,18 @@ impl Plan {
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
         }
+        if !is_calm && dice.chance(1, 30) {
+            self.overrun(dice);
+        }
         if !is_calm && dice.chance(1, 6) {
             self.loss = dice.pick(&[10, 14, 50]);
         }
         if !is_calm && self.users.len() > 1 && dice.chance(1, 6) {
             let broken = self.users.iter().skip(1).filter(|_| dice.chance(1, 3));
             self.broken = broken.map(|user| user.number).collect();
+        }
+        if dice.chance(2, 3) {
+            self.draw_topics(dice);
         }
         if !is_calm && dice.chance(1, 3) {
             self.config.server.drain = Span::millis(dice.log_uniform(1, 30_000));
@@ -349,6 +394,33 @@ impl Plan {
         }
         self
     }
+
+    /// Who reads topics, and who says something on them.
+    fn draw_topics(&mut self, dice: &mut Dice) {
+        if dice.chance(1, 2) {
+            self.config.store.events_per_topic = dice.log_uniform(16, 1_000);
+        }
+        for user in &mut self.users {
+            user.operates = dice.chance(1, 4);
+            for device in &mut user.devices {
+                if dice.chance(1, 2) {
+                    continue;
+                }
+                for (name, _) in TOPICS {
+                    let is_readable = may_read(name, user.operates);
+                    if dice.chance(1, if is_readable { 2 } else { 8 }) {
+                        device.topics.push(name.to_owned());
+                    }
+                }
+            }
+        }
+        for index in 0..dice.between(1, 3) {
+            let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
+            let every = dice.log_uniform(50 * MS, 5 * SECOND);
+            let name = format!("press-{index}");
+            self.publishers.push(PublisherPlan { dice: 4_000 + index, name, network, every });
+        }
+    }
 }
 
 /// The first user is the most active, the second half as much, and so on.
@@ -359,11 +431,11 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
     let devices =
         (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
-    UserPlan { number: user, name, devices }
+    UserPlan { number: user, name, devices, operates: false }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {
-    let mut config = Config::default();
+    let mut config = settings::with_topics(Config::default());
     if dice.chance(1, 3) {
         config.runs.active = dice.between(1, 20) as usize;
         config.runs.active_per_user = dice.between(1, config.runs.active as u64) as usize;

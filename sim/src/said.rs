@@ -31,6 +31,15 @@ pub struct Said<'a> {
     /// The `n` that a worker must go on with.
     pub expected: Option<u64>,
 
+    /// Of which topic an event is.
+    #[serde(borrow)]
+    pub topic: Option<Cow<'a, str>>,
+    /// The topics that a connection reads, or may not.
+    #[serde(borrow)]
+    pub topics: Option<&'a RawValue>,
+    /// Topics that a newer token may not read.
+    #[serde(borrow)]
+    pub ended: Option<Vec<Cow<'a, str>>>,
     /// Place in the stream.
     pub seq: Option<u64>,
     /// When.
@@ -141,6 +150,37 @@ pub struct RunEntry<'a> {
     pub first_seq: Option<u64>,
 }
 
+/// A topic in a `welcome` or `subscribed`.
+#[derive(Debug, Deserialize)]
+pub struct TopicEntry<'a> {
+    /// Which.
+    #[serde(borrow)]
+    pub topic: Cow<'a, str>,
+    /// The incarnation of its stream.
+    #[serde(borrow, default)]
+    pub epoch: Cow<'a, str>,
+    /// The oldest that is kept.
+    #[serde(default)]
+    pub floor: u64,
+    /// The newest.
+    #[serde(default)]
+    pub head: u64,
+    /// Where it begins; none if it may not be read.
+    #[serde(borrow)]
+    pub resume: Option<Resume<'a>>,
+    /// Why it may not.
+    #[serde(borrow)]
+    pub error: Option<TopicError<'a>>,
+}
+
+/// Why a topic may not be read.
+#[derive(Debug, Deserialize)]
+pub struct TopicError<'a> {
+    /// The code.
+    #[serde(borrow)]
+    pub code: Cow<'a, str>,
+}
+
 /// What the oracles look for in an event's data.
 #[derive(Debug, Default, Deserialize)]
 pub struct EventData<'a> {
@@ -181,9 +221,15 @@ impl<'a> Said<'a> {
     /// not.
     pub fn content(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.seq, self.ts, &self.thread, &self.run, self.attempt, &self.event).hash(&mut hasher);
+        (&self.topic, self.seq, self.ts, &self.thread, &self.run, self.attempt, &self.event)
+            .hash(&mut hasher);
         self.data.map(RawValue::get).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// The topics of a `welcome` or `subscribed`.
+    pub fn topic_entries(&self) -> Vec<TopicEntry<'a>> {
+        self.topics.and_then(|topics| serde_json::from_str(topics.get()).ok()).unwrap_or_default()
     }
 
     /// The runs of a `welcome`.

@@ -1,7 +1,7 @@
 //! The part of the daemon's configuration that plans vary, as a file keeps it.
 
-use runcast_core::config::{AgentConfig, Config};
-use runcast_core::ids::Agent;
+use runcast_core::config::{AgentConfig, Config, Readers, Store, TopicConfig};
+use runcast_core::ids::{Agent, Topic};
 use runcast_core::time::Span;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -25,6 +25,22 @@ struct Settings {
     keep: Option<(u64, usize, u64)>,
     #[serde(default)]
     webhook: Option<(String, u64)>,
+    #[serde(default = "events_per_topic")]
+    events_per_topic: u64,
+}
+
+/// What a file says that was written before there were topics.
+fn events_per_topic() -> u64 {
+    Store::default().events_per_topic
+}
+
+/// The topics of every world, besides those that are always there.
+pub fn with_topics(mut config: Config) -> Config {
+    for (name, read) in [("news", Readers::User), ("ops", Readers::Operate)] {
+        let topic = Topic::parse(name).expect("it is a name");
+        config.topics.insert(topic, TopicConfig { read: Some(read), events: None });
+    }
+    config
 }
 
 /// Writes what plans vary.
@@ -51,6 +67,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
             config.store.runs_per_user,
             config.runs.key_keep.as_millis(),
         )),
+        events_per_topic: config.store.events_per_topic,
     }
     .serialize(to)
 }
@@ -61,7 +78,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
 /// The deserializer's.
 pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error> {
     let settings = Settings::deserialize(from)?;
-    let mut config = Config::default();
+    let mut config = with_topics(Config::default());
     config.runs.active = settings.active;
     config.runs.active_per_user = settings.active_per_user;
     config.runs.queued = settings.queued;
@@ -83,6 +100,7 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
         config.store.runs_per_user = runs_per_user;
         config.runs.key_keep = Span::millis(key_keep);
     }
+    config.store.events_per_topic = settings.events_per_topic;
     let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
     config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
     Ok(config)

@@ -213,7 +213,12 @@ mod tests {
         for number in 0..5 {
             let asks = if number == 3 { Some(SECOND) } else { None };
             let device = DevicePlan { ask_every: asks, ..DevicePlan::watching("d") };
-            plan.users.push(UserPlan { number, name: format!("user-{number}"), devices: vec![device] });
+            plan.users.push(UserPlan {
+                number,
+                name: format!("user-{number}"),
+                devices: vec![device],
+                operates: false,
+            });
         }
         plan.config.agents = Plan::draw(1).config.agents;
         let agents = crate::plan::AGENTS.iter().filter_map(|agent| runcast_core::ids::Agent::parse(agent));

@@ -179,6 +179,7 @@ impl Summary {
     /// Adds another world's.
     pub fn add(&mut self, other: &Self) {
         self.time += other.time;
+        self.client_time += other.client_time;
         self.steps += other.steps;
         self.delivered += other.delivered;
         self.redelivered += other.redelivered;

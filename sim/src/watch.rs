@@ -10,11 +10,12 @@ use crate::oracles::fair::Fair;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::timers::{self, Offers};
+use crate::said::Said;
 use runcast::pump::Witness;
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::Effect;
-use runcast_core::ids::ConnId;
+use runcast_core::ids::{ConnId, Lane, Topic};
 use runcast_core::input::{Input, Message};
 use runcast_core::time::{Mono, Now, WallMs};
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub enum Cause {
     Closed(ConnId),
     /// A question was answered: messages that waited for it were handled.
     Loaded,
+    /// Something is durable.
+    Appended,
     /// Time has gone by.
     Timer,
     /// The daemon is to go down.
@@ -60,15 +63,17 @@ pub struct Line {
     pub bytes: (u64, u64),
     /// Its token.
     pub access: Access,
-    /// Its unacknowledged events.
-    pub clock: Clock,
+    /// Its unacknowledged events, stream by stream.
+    pub clocks: BTreeMap<Lane, Clock>,
 }
 
 /// Words of the daemon, known by their first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told<'a> {
-    /// `event`: its seq, and which redelivery it is.
-    Event(u64, Option<u64>),
+    /// `event`: of which topic, its seq, and which redelivery it is.
+    Event(Option<&'a str>, u64, Option<u64>),
+    /// `subscribed`, or the `ok` to a newer token: other topics are read from here on.
+    Topics,
     /// `run`: which, and the time for it in milliseconds.
     Offer(&'a str, u64),
     /// `withdraw`: which run.
@@ -89,7 +94,12 @@ impl<'a> Told<'a> {
         let Some(rest) = text.strip_prefix(b"{\"type\":\"") else { return Self::Other };
         let Some(end) = rest.iter().position(|byte| *byte == b'"') else { return Self::Other };
         match &rest[..end] {
-            b"event" => Self::Event(number(rest, b"\"seq\":").unwrap_or(0), redelivery(text)),
+            b"event" => {
+                let topic = rest.strip_prefix(b"event\",\"topic\":\"").map(until_quote);
+                Self::Event(topic, number(rest, b"\"seq\":").unwrap_or(0), redelivery(text))
+            }
+            b"subscribed" => Self::Topics,
+            b"ok" if rest.starts_with(b"ok\",\"of\":\"refresh\"") => Self::Topics,
             b"run" => Self::Offer(word(rest, b"\"run\":\""), last_number(text, b"\"timeout_ms\":")),
             b"withdraw" => Self::Withdraw(word(rest, b"\"run\":\"")),
             b"cancel" => Self::Cancel(word(rest, b"\"run\":\""), word(rest, b"\"reason\":\"")),
@@ -114,9 +124,12 @@ fn number(text: &[u8], mark: &[u8]) -> Option<u64> {
 }
 
 fn word<'a>(text: &'a [u8], mark: &[u8]) -> &'a str {
-    let rest = after(text, mark).unwrap_or_default();
-    let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
-    std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    after(text, mark).map(until_quote).unwrap_or_default()
+}
+
+fn until_quote(text: &[u8]) -> &str {
+    let end = text.iter().position(|byte| *byte == b'"').unwrap_or(0);
+    std::str::from_utf8(&text[..end]).unwrap_or_default()
 }
 
 /// The number after a mark that is at the end of a message.
@@ -185,15 +198,19 @@ impl Watch {
     /// What has not.
     pub fn look(&self, core: &Core) -> Result<(), Broken> {
         let delivery = &self.config.delivery;
-        self.lines.iter().try_for_each(|(conn, line)| {
-            let cursor = core.inspect().cursor(*conn);
+        let clocks = self.lines.iter().flat_map(|(conn, line)| {
+            line.clocks.iter().map(move |(lane, clock)| (conn, lane, clock, line.bytes))
+        });
+        for (conn, lane, clock, bytes) in clocks {
+            let cursor = core.inspect().cursor(*conn, lane);
             // A retry of what is not in memory waits for the disk.
             if cursor.is_some_and(|cursor| cursor.is_reading) {
-                return Ok(());
+                continue;
             }
-            let overdue = line.clock.overdue(self.now.mono, line.bytes, delivery);
-            overdue.map_err(|what| ("O14", format!("{conn:?}: {what}: {cursor:?}")))
-        })
+            let overdue = clock.overdue(self.now.mono, bytes, delivery);
+            overdue.map_err(|what| ("O14", format!("{conn:?}, {lane:?}: {what}: {cursor:?}")))?;
+        }
+        Ok(())
     }
 
     fn judge(&mut self, oracle: &'static str, judgement: Result<(), String>) {
@@ -226,7 +243,7 @@ impl Watch {
                 }
             }
             Cause::Drain => self.drain.told(mono),
-            Cause::Closed(_) | Cause::Loaded | Cause::Timer | Cause::Other => {}
+            Cause::Closed(_) | Cause::Loaded | Cause::Appended | Cause::Timer | Cause::Other => {}
         }
     }
 
@@ -235,7 +252,9 @@ impl Watch {
     fn sync(&mut self, core: &Core) {
         let mono = self.now.mono;
         let sync = |conn: ConnId, line: &mut Line| {
-            line.clock.sync(core.inspect().cursor(conn), mono, line.bytes);
+            for (lane, clock) in &mut line.clocks {
+                clock.sync(core.inspect().cursor(conn, lane), mono, line.bytes);
+            }
         };
         match self.cause {
             Cause::Heard(conn, _) | Cause::Flushed(conn, _) => {
@@ -243,13 +262,11 @@ impl Watch {
                     sync(conn, line);
                 }
             }
-            Cause::Loaded => self.lines.iter_mut().for_each(|(conn, line)| sync(*conn, line)),
-            Cause::Opened(_)
-            | Cause::Verified(..)
-            | Cause::Closed(_)
-            | Cause::Timer
-            | Cause::Drain
-            | Cause::Other => {}
+            // Messages that waited for this were handled.
+            Cause::Loaded | Cause::Verified(..) | Cause::Appended => {
+                self.lines.iter_mut().for_each(|(conn, line)| sync(*conn, line));
+            }
+            Cause::Opened(_) | Cause::Closed(_) | Cause::Timer | Cause::Drain | Cause::Other => {}
         }
     }
 
@@ -268,10 +285,15 @@ impl Watch {
         line.bytes.0 += text.len() as u64;
         line.said = now.mono;
         let schedule = match told {
-            Told::Event(seq, redelivery) => {
-                let cursor = core.inspect().cursor(conn);
+            Told::Event(topic, seq, redelivery) => {
+                let lane = Lane::from(topic.and_then(Topic::parse));
+                let cursor = core.inspect().cursor(conn, &lane);
                 let event = retries::Event { seq, redelivery, ends: line.bytes.0 };
-                line.clock.event(now.mono, cursor, &event, delivery)
+                line.clocks.entry(lane).or_default().event(now.mono, cursor, &event, delivery)
+            }
+            Told::Topics => {
+                line.forget_topics(text);
+                Ok(())
             }
             Told::Offer(run, _) => {
                 self.fair.dispatched(run);
@@ -290,9 +312,17 @@ impl Watch {
             Effect::Send { conn, text } => self.sent(core, *conn, text),
             Effect::Close { conn, code, .. } => {
                 let Some(line) = self.lines.get_mut(conn) else { return };
-                let overdue = line.clock.closed(self.now.mono, *code, &self.config.delivery);
+                let (now, delivery) = (self.now.mono, &self.config.delivery);
+                // One stream whose time is up is reason enough.
+                let mut overdue = Ok(());
+                for clock in line.clocks.values() {
+                    overdue = clock.closed(now, *code, delivery);
+                    if overdue.is_ok() {
+                        break;
+                    }
+                }
                 let timer = timers::closed(line, self.now.mono, &self.config, *code);
-                line.clock = Clock::default();
+                line.clocks.clear();
                 self.judge("O14", overdue);
                 self.judge("O15", timer);
             }
@@ -321,8 +351,21 @@ impl Line {
             moved: now,
             bytes: (0, 0),
             access: Access::default(),
-            clock: Clock::default(),
+            clocks: BTreeMap::new(),
         }
+    }
+
+    /// Topics that are not read any more are not waited for.
+    fn forget_topics(&mut self, text: &[u8]) {
+        let Some(said) = std::str::from_utf8(text).ok().and_then(|text| Said::read(text).ok()) else {
+            return;
+        };
+        let (entries, ended) = (said.topic_entries(), said.ended.unwrap_or_default());
+        self.clocks.retain(|lane, _| {
+            let Some(topic) = lane.topic() else { return true };
+            let is_listed = entries.iter().any(|entry| entry.topic == topic.as_str());
+            is_listed || said.kind == "ok" && !ended.iter().any(|ended| ended == topic.as_str())
+        });
     }
 }
 
@@ -373,13 +416,13 @@ impl Cause {
             Input::Flushed { conn, bytes } => Self::Flushed(*conn, *bytes),
             Input::Closed { conn } => Self::Closed(*conn),
             Input::Loaded { .. } => Self::Loaded,
+            Input::Appended { .. } => Self::Appended,
             Input::Timer => Self::Timer,
             Input::Drain => Self::Drain,
             Input::Request { .. }
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
-            | Input::Appended { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
     }
@@ -392,13 +435,15 @@ mod tests {
     #[test]
     fn words_are_known_by_their_first_and_last_bytes() {
         let read = |text: &'static str| Told::read(text.as_bytes());
-        assert_eq!(read(r#"{"type":"event","seq":17,"ts":1,"data":{}}"#), Told::Event(17, None));
+        assert_eq!(read(r#"{"type":"event","seq":17,"ts":1,"data":{}}"#), Told::Event(None, 17, None));
         let again = r#"{"type":"event","seq":17,"ts":1,"data":{"x":"\"redelivery\":9"},"redelivery":2}"#;
-        assert_eq!(read(again), Told::Event(17, Some(2)));
+        assert_eq!(read(again), Told::Event(None, 17, Some(2)));
         let offer = r#"{"type":"run","run":"run_a_1","attempt":1,"input":{"timeout_ms":1},"meta":{},"timeout_ms":30000}"#;
         assert_eq!(read(offer), Told::Offer("run_a_1", 30_000));
         let cancel = r#"{"type":"cancel","run":"run_a_1","attempt":1,"i":1,"reason":"timeout"}"#;
         assert_eq!(read(cancel), Told::Cancel("run_a_1", "timeout"));
+        let of_topic = r#"{"type":"event","topic":"news","seq":4,"ts":1,"event":"x","data":{"seq":9}}"#;
+        assert_eq!(read(of_topic), Told::Event(Some("news"), 4, None));
         assert_eq!(read(r#"{"type":"pong"}"#), Told::Other);
     }
 }

@@ -3,6 +3,7 @@
 mod meddle;
 
 use crate::actors::hostile::Hostile;
+use crate::actors::publisher::Publisher;
 use crate::actors::user::Device;
 use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
@@ -37,6 +38,8 @@ const HOSTILE: usize = 900;
 pub struct Summary {
     /// How long it lasted.
     pub time: Micros,
+    /// The same, added up over all devices, workers and hostile clients.
+    pub client_time: Micros,
     /// Steps of the world.
     pub steps: u64,
     /// Events sent to devices.
@@ -74,7 +77,7 @@ pub struct Summary {
 pub struct World {
     plan: Plan,
     /// A crash that waits for its moment, and how long the daemon is down then.
-    ambush: Option<(Moment, Micros)>,
+    ambush: Option<(Moment, Micros, bool)>,
     schedule: Schedule,
     net: Net,
     trace: Trace,
@@ -223,6 +226,7 @@ impl World {
     pub fn summary(&self) -> Summary {
         Summary {
             time: self.schedule.now(),
+            client_time: self.schedule.now() * self.planned.len() as u64,
             steps: self.schedule.taken(),
             delivered: self.oracles.delivered,
             redelivered: self.oracles.redelivered,
@@ -263,7 +267,7 @@ impl World {
         let now = self.schedule.now();
         let mut of_user = self.actors.iter_mut().enumerate().filter_map(|(index, actor)| match actor {
             Actor::Device(device) if device.user() == user => Some((index, device)),
-            Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
+            Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
         });
         let (index, device) = of_user.nth(n).expect("the plan has this device");
         device.ask(now);
@@ -293,12 +297,16 @@ impl World {
 
     /// The moment may have come for which a crash waits.
     fn spring(&mut self) {
-        if let Some((during, down)) = self.ambush
+        if let Some((during, down, is_power)) = self.ambush
             && self.daemon.is_at(during)
         {
             self.ambush = None;
             self.trace.note(Of::World, format_args!("it is the moment: {during:?}"));
-            self.kill(down);
+            if is_power {
+                self.lose_power(down);
+            } else {
+                self.kill(down);
+            }
         }
     }
 
@@ -441,7 +449,7 @@ fn healed_devices<'a>(
     let healed = actors.iter().enumerate().filter(|(index, _)| !unhealed.contains(index));
     healed.filter_map(|(_, actor)| match actor {
         Actor::Device(device) => Some(&**device),
-        Actor::Worker(_) | Actor::Hostile(_) => None,
+        Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
     })
 }
 
@@ -450,7 +458,7 @@ fn unhealed(plan: &Plan, actors: &[Actor]) -> BTreeSet<usize> {
     let is_one = |actor: &Actor| match actor {
         Actor::Device(device) => plan.broken.contains(&device.user()),
         Actor::Hostile(_) => !plan.broken.is_empty(),
-        Actor::Worker(_) => false,
+        Actor::Worker(_) | Actor::Publisher(_) => false,
     };
     (0..actors.len()).filter(|index| is_one(&actors[*index])).collect()
 }
@@ -462,7 +470,11 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
         let run = truth.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
         return Some(format!("{alive} runs have not ended, one is {run:?}"));
     }
-    healed_devices(actors, unhealed).find_map(|device| device.missing(truth))
+    let unanswered = actors.iter().find_map(|actor| match actor {
+        Actor::Publisher(publisher) => publisher.missing(),
+        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
+    });
+    unanswered.or_else(|| healed_devices(actors, unhealed).find_map(|device| device.missing(truth)))
 }
 
 /// A number that changes with the progress of those who are healed.
@@ -478,7 +490,7 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     let mut actors = Vec::new();
     for user in &plan.users {
         for device in &user.devices {
-            let device = Device::new(device.clone(), user.number, &user.name, dice(device.dice));
+            let device = Device::new(device.clone(), user, dice(device.dice));
             actors.push(Actor::Device(Box::new(device)));
         }
     }
@@ -488,6 +500,10 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     for n in 0..plan.hostile {
         let hostile = Hostile::new(HOSTILE + n, Network::good(1), dice(3_000 + n as u64));
         actors.push(Actor::Hostile(Box::new(hostile)));
+    }
+    for publisher in &plan.publishers {
+        let dice = dice(publisher.dice);
+        actors.push(Actor::Publisher(Box::new(Publisher::new(publisher.clone(), dice))));
     }
     actors
 }

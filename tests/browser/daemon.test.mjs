@@ -1,112 +1,117 @@
-// The demo chat in a real browser, against the real daemon: it is killed with SIGKILL in the middle of runs, and
-// both tabs go on without loss, without doubles, and with one end of every run. RUNCAST_BIN says which binary.
+// The chat page in a real browser, against the real daemon: killed twenty times during a run, behind proxies,
+// without a network, in two tabs. What the daemon's own log says is the truth that every tab is held to.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
-import WebSocket from "ws";
-import { eventually, launch, skip as noBrowser, until, watch } from "./browser.mjs";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { eventually, launch, stateOf, until, watch } from "./browser.mjs";
+import { Daemon, skip } from "./daemon.mjs";
+import { Proxy } from "./proxy.mjs";
+import { Worker } from "./worker.mjs";
 
-const binary = process.env.RUNCAST_BIN;
-const skip = noBrowser || (binary ? false : "skipped: no daemon (say where the binary is in RUNCAST_BIN)");
+const KILLS = 20;
+const EVENTS = 500;
+const PORTION = EVENTS / KILLS;
 
-/** A daemon with a data directory of its own, which can be killed and started again on the same port. */
-class Daemon {
-  port = 0;
-  #said = "";
+const shotsTo = process.env.SCREENSHOTS;
 
-  async start() {
-    this.data ??= await mkdtemp(join(tmpdir(), "runcast-"));
-    const args = ["serve", "--dev", "--listen", `127.0.0.1:${this.port}`, "--data", this.data];
-    this.child = spawn(binary, args, { cwd: import.meta.dirname, stdio: ["ignore", "pipe", "pipe"] });
-    this.#said = "";
-    for (const stream of [this.child.stdout, this.child.stderr])
-      stream.on("data", (data) => (this.#said += data));
-    const url = await eventually(() => {
-      assert.equal(this.child.exitCode, null, `the daemon ended: ${this.#said}`);
-      return /http:\/\/127\.0\.0\.1:(\d+)\/#token=(\S+)/.exec(this.#said);
-    }, "the daemon prints its URL");
-    [this.url, this.port, this.token] = [url[0], Number(url[1]), url[2]];
-  }
+describe("the chat page and the daemon", { skip }, () => {
+  let browser, context, daemon, worker, faults;
+  /** How many words the agent `count` may say. */
+  let allowed;
+  let letOn = () => {};
 
-  async kill() {
-    const gone = once(this.child, "exit");
-    this.child.kill("SIGKILL");
-    await gone;
-  }
-
-  async end() {
-    if (this.child?.exitCode === null && this.child.signalCode === null) await this.kill();
-    if (this.data) await rm(this.data, { recursive: true, force: true });
-  }
-
-  /** All events of the user, from the oldest to the head, as a viewer of no consequence is sent them. */
-  async log() {
-    const socket = new WebSocket(`ws://127.0.0.1:${this.port}/ws`, ["runcast.v1", `jwt.${this.token}`]);
-    const events = [];
-    let head;
-    socket.on("open", () => socket.send(JSON.stringify({ type: "hello", from: "oldest", ack: false })));
-    socket.on("message", (data) => {
-      const message = JSON.parse(data);
-      if (message.type === "welcome") head = message.head;
-      if (message.type === "event") events.push(message);
-    });
-    await eventually(
-      () => head !== undefined && (events.at(-1)?.seq ?? 0) >= head,
-      "the whole log has come",
-    );
-    socket.terminate();
-    return events;
-  }
-}
-
-/** What the log says that a run's outputs are, one for each attempt that wrote one. */
-function outputs(log, run) {
-  const written = new Map();
-  for (const { run: of, event, attempt, data } of log) {
-    if (of === run && event === "agent_output")
-      written.set(attempt, (written.get(attempt) ?? "") + data.delta);
-  }
-  return [...written.values()];
-}
-
-describe("the demo chat and the daemon", { skip }, () => {
-  const daemon = new Daemon();
-  let browser;
+  const agents = {
+    /** Says the numbers up to its input, as far as it is allowed to; with a tool at each portion. */
+    async count(job) {
+      for (let n = 1; n <= job.input; n += 1) {
+        while (n > allowed) await new Promise((on) => (letOn = on));
+        if (n % PORTION === 1) job.say("tool_executing", { call: `call-${n}`, tool: "add", args: { to: n } });
+        if (n % PORTION === 2)
+          job.say("tool_completed", { call: `call-${n - 1}`, status: "ok", duration_ms: 1 });
+        job.say("agent_output", { delta: `${n} ` });
+        await new Promise((next) => setTimeout(next, 2));
+      }
+      job.end("ok");
+    },
+    /** Asks, and says what was answered. */
+    async ask(job) {
+      const schema = { enum: ["red", "green"] };
+      job.say("input_required", { request: "colour", prompt: "Which colour?", schema });
+      const { data } = await job.hear();
+      job.say("agent_output", { delta: `It is ${data}.` });
+      job.end("ok");
+    },
+    /** Works until it is stopped. */
+    async dig(job) {
+      job.say("tool_executing", { call: "c", tool: "dig", args: {} });
+      job.say("agent_output", { delta: "Half a hole." });
+      const reason = await job.cancelled;
+      job.say("tool_completed", { call: "c", status: "interrupted", duration_ms: 1 });
+      job.end("cancelled", { reason });
+    },
+  };
+  const allow = (upTo) => {
+    allowed = upTo;
+    letOn();
+  };
 
   before(async () => {
     browser = await launch();
-    await daemon.start();
   });
-  after(async () => {
-    await browser?.close();
+  after(() => browser?.close());
+  beforeEach(async () => {
+    allowed = Number.POSITIVE_INFINITY;
+    faults = [];
+    context = await browser.newContext();
+  });
+  afterEach(async () => {
+    await context.close();
+    worker?.end();
     await daemon.end();
+    assert.deepEqual(faults.flat(), [], "a page had faults");
   });
 
-  async function ask(page, agent, input) {
-    await page.fill("#agent", agent);
-    await page.fill("#text", input);
+  async function serve(...settings) {
+    daemon = new Daemon(...settings);
+    await daemon.start();
+    worker = new Worker(() => daemon.port, await daemon.workerToken(), agents);
+  }
+
+  async function open(port) {
+    const page = await context.newPage();
+    faults.push(watch(page));
+    await page.goto(daemon.url(port));
+    await until(page, (state) => state.connection === "connected");
+    return page;
+  }
+
+  async function ask(page, agent, text) {
+    await page.selectOption("#agent", { label: "Another agent…" });
+    await page.fill("#agent-other", agent);
+    await page.fill("#text", text);
     await page.press("#text", "Enter");
+    await page.locator(".run").last().waitFor();
   }
 
-  /** Two tabs of one browser: the first opens the link that the daemon prints, the second only the page. */
-  async function twoTabs() {
-    const context = await browser.newContext();
-    const tabs = [await context.newPage(), await context.newPage()];
-    const faults = tabs.map(watch);
-    await tabs[0].goto(daemon.url);
-    await until(tabs[0], (state) => state.connection === "connected");
-    await tabs[1].goto(`http://127.0.0.1:${daemon.port}/`);
-    await until(tabs[1], (state) => state.connection === "connected");
-    return { context, tabs, faults };
-  }
+  /** Comes back as a person would who does not like to wait. */
+  const comeBack = (page) =>
+    eventually(async () => {
+      const { connection } = (await stateOf(page)) ?? {};
+      if (connection === "connected") return true;
+      await page.evaluate(() => {
+        const now = document.getElementById("now");
+        if (now.offsetParent) now.click();
+      });
+      return false;
+    }, "the page is connected");
 
-  /** Both tabs have every event of the log once and in order, and show what it says. */
-  async function assertWhole(tabs) {
+  /** A text without what Markdown is made of. */
+  const bare = (text) => text.replace(/[`*#\s-]/g, "");
+
+  const numbers = (to) => Array.from({ length: to }, (_, n) => `${n + 1} `).join("");
+
+  /** Both have every event of the log once and in order, and show what it says. */
+  async function assertWhole(pages) {
     const log = await daemon.log();
     assert.deepEqual(
       log.map(({ seq }) => seq),
@@ -114,15 +119,8 @@ describe("the demo chat and the daemon", { skip }, () => {
       "the log itself has no gap",
     );
     const runs = [...new Set(log.map(({ run }) => run))];
-    for (const run of runs) {
-      const ends = log.filter((event) => event.run === run && event.event === "agent_completed");
-      assert.equal(ends.length, 1, `${run} has one end`);
-    }
-    for (const tab of tabs) {
-      const state = await until(
-        tab,
-        (state) => state.position === log.length && state.acked === log.length,
-      );
+    for (const page of pages) {
+      const state = await until(page, (state) => state.position === log.length);
       assert.deepEqual([state.gaps, state.resets, state.unanswered], [0, 0, 0]);
       assert.equal(state.events, log.length, "every event once");
       assert.deepEqual(Object.keys(state.runs).sort(), runs.toSorted());
@@ -131,52 +129,190 @@ describe("the demo chat and the daemon", { skip }, () => {
         "every run has one end",
       );
       for (const run of runs) {
-        const shown = await tab.locator(`[data-run="${run}"] .output`).allTextContents();
-        assert.deepEqual(shown, outputs(log, run), `the output of ${run} is shown whole`);
+        const ours = log.filter((event) => event.run === run);
+        const last = ours.at(-1);
+        assert.equal(last.event, "agent_completed");
+        const written = ours.filter((event) => event.event === "agent_output");
+        const text = bare(written.map(({ data }) => data.delta).join(""));
+        // What is written before and after a tool stands before and after it.
+        const output = page.locator(`[data-run="${run}"] .output`);
+        const isShown = async () => bare((await output.allTextContents()).join("")) === text;
+        await eventually(isShown, `the output of ${run} is shown whole`);
       }
     }
     return log;
   }
 
-  test("kill -9 in the middle of runs: both tabs go on where they were", async () => {
-    const { context, tabs, faults } = await twoTabs();
-    for (let round = 1; round <= 3; round += 1) {
-      const long = { text: `round ${round} of kills and restarts`, words: 600, delay_ms: 10 };
-      const before = await until(tabs[0], () => true);
-      await ask(tabs[0], "echo", JSON.stringify(long));
-      for (const tab of tabs) await until(tab, (state) => state.position > before.position + 60);
+  test(`${KILLS} kills in a run of ${EVENTS} events: both tabs have every event once and in order`, async () => {
+    await serve();
+    const tabs = [await open(), await open()];
+    allow(0);
+    await ask(tabs[0], "count", String(EVENTS));
+    const ready = (state) => Object.values(state.runs)[0]?.status === "running";
+    for (const tab of tabs) await until(tab, ready);
+    for (let kill = 1; kill <= KILLS; kill += 1) {
+      const { position } = await stateOf(tabs[kill % 2]);
+      allow(kill * PORTION);
+      await until(tabs[kill % 2], (state) => state.position > position + 3);
       await daemon.kill();
-      for (const tab of tabs) await until(tab, (state) => state.connection !== "connected");
-      await ask(tabs[1], "echo", `asked in round ${round} of a daemon that was down`);
-      assert.equal((await until(tabs[1], () => true)).unanswered, 1);
       await daemon.start();
-      for (const tab of tabs) {
-        const over = ({ runs }) =>
-          Object.values(runs).filter(({ ends }) => ends === 1).length === 2 * round;
-        await until(tab, over);
-      }
+      await Promise.all(tabs.map(comeBack));
     }
+    for (const tab of tabs) await until(tab, (state) => Object.values(state.runs)[0].status === "ok");
     const log = await assertWhole(tabs);
-    const told = log.filter(({ event, data }) => event === "agent_completed" && data.status === "ok");
-    assert.ok(told.length >= 3, "what was asked while the daemon was down was answered");
-
-    await tabs[1].reload();
-    await until(tabs[1], (state) => state.position === log.length);
-    await assertWhole(tabs);
-    assert.deepEqual(faults.flat(), []);
-    await context.close();
+    assert.ok(log.length > EVENTS);
+    assert.equal(log.filter(({ event }) => event === "agent_started").length, 1, "it was executed once");
+    for (const tab of tabs) {
+      const shown = (await tab.locator(".output").allTextContents()).join("");
+      assert.equal(shown, numbers(EVENTS));
+      assert.equal(await tab.locator(".tool[data-state=ok]").count(), KILLS);
+    }
   });
 
-  test("the files agent shows its tools and its answer", async () => {
-    const { context, tabs, faults } = await twoTabs();
-    await tabs[0].click("#new");
-    await tabs[0].locator("#hello").waitFor();
-    await ask(tabs[0], "files", "Which file under . is the largest?");
-    const run = tabs[0].locator(".run");
-    await run.getByText("Done").waitFor();
+  test("a daemon that is killed takes its own agents along: their runs are tried again", async () => {
+    await serve();
+    const tabs = [await open(), await open()];
+    const input = { text: "over and over", words: 120, delay_ms: 10 };
+    await ask(tabs[0], "echo", JSON.stringify(input));
+    const before = await until(tabs[1], (state) => state.position > 30);
+    await daemon.kill();
+    await tabs[1].locator("#lost").waitFor();
+    await ask(tabs[1], "echo", "asked while it was down");
+    await daemon.start();
+    await Promise.all(tabs.map(comeBack));
+    const over = ({ runs }) => Object.values(runs).filter(({ ends }) => ends === 1).length === 2;
+    for (const tab of tabs) await until(tab, over);
+    const log = await assertWhole(tabs);
+    assert.ok(log.length > before.position);
+    await tabs[0].getByText("Attempt 1 was cut off: its worker went away").waitFor();
+    assert.ok(log.some(({ event, data }) => event === "agent_output" && /asked/.test(data.delta)));
+  });
+
+  test("a question is answered in the second tab, and the first shows by whom", async () => {
+    await serve();
+    const [one, two] = [await open(), await open()];
+    await ask(one, "ask", "choose");
+    for (const tab of [one, two]) await tab.getByRole("button", { name: "green" }).waitFor();
+    if (shotsTo) await one.screenshot({ path: `${shotsTo}/daemon-question.png` });
+    // Both answer at once: one of them is the first, for everyone.
+    const press = (tab, at) => tab.evaluate((at) => document.querySelectorAll(".choice")[at].click(), at);
+    await Promise.all([press(two, 1), press(one, 0)]);
+    for (const tab of [one, two])
+      await tab.locator(".output", { hasText: /^It is (red|green)\.$/ }).waitFor();
+    const log = await assertWhole([one, two]);
+    const answers = log.filter(({ event }) => event === "input_received");
+    assert.equal(answers.length, 1, "the first answer counts");
+    const { data, device } = answers[0].data;
+    for (const tab of [one, two]) {
+      const mine = (await stateOf(tab)).device === device;
+      await tab.getByText(`${mine ? "You answered" : "Answered on another device"}: ${data}`).waitFor();
+    }
+  });
+
+  test("a run is stopped in the second tab, and both say so", async () => {
+    await serve();
+    const [one, two] = [await open(), await open()];
+    await ask(one, "dig", "a hole");
+    await two.locator(".output", { hasText: "Half a hole." }).waitFor();
+    await two.locator(".run").getByRole("button", { name: "Stop" }).click();
+    for (const tab of [one, two]) {
+      await tab.locator("#log").getByText("You stopped this.").waitFor();
+      await tab.getByText("Used dig · 1 interrupted").waitFor();
+    }
+    await assertWhole([one, two]);
+  });
+
+  test("without a network it says so, and goes on at once when there is one again", async () => {
+    await serve("server.heartbeat=1s");
+    const proxy = new Proxy(() => daemon.port);
+    await proxy.start();
+    const [away, there] = [await open(proxy.port), await open()];
+    allow(10);
+    await ask(there, "count", "60");
+    await away.locator(".output", { hasText: "10" }).waitFor();
+    proxy.hold();
+    await context.setOffline(true);
+    allow(60);
+    await away.locator("#lost", { hasText: "You are offline." }).waitFor();
+    if (shotsTo) await away.screenshot({ path: `${shotsTo}/offline.png` });
+    proxy.release();
+    await context.setOffline(false);
+    for (const tab of [away, there])
+      await until(tab, (state) => Object.values(state.runs)[0]?.status === "ok");
+    await away.getByText(/Back again\. Caught up on \d+ events\./).waitFor();
+    await assertWhole([away, there]);
+    await proxy.end();
+  });
+
+  test("behind a proxy that cuts silent connections, runs arrive whole", async () => {
+    await serve("server.heartbeat=10s");
+    const proxy = new Proxy(() => daemon.port, { silence_ms: 700 });
+    await proxy.start();
+    const page = await open(proxy.port);
+    allow(5);
+    await ask(page, "count", "40");
+    await page.locator(".output").waitFor();
+    await eventually(() => proxy.cuts >= 3, "silence was cut three times");
+    allow(40);
+    await until(page, (state) => Object.values(state.runs)[0].status === "ok");
+    await assertWhole([page]);
+    assert.equal((await page.locator(".output").allTextContents()).join(""), numbers(40));
+    await proxy.end();
+  });
+
+  test("with heartbeats more often than a proxy’s patience nothing is cut", async () => {
+    await serve("server.heartbeat=500ms");
+    const proxy = new Proxy(() => daemon.port, { silence_ms: 1500 });
+    await proxy.start();
+    const page = await open(proxy.port);
+    const { connections } = await stateOf(page);
+    let heartbeats = 0;
+    page.on("websocket", () => assert.fail("a second connection"));
+    const session = await context.newCDPSession(page);
+    await session.send("Network.enable");
+    session.on("Network.webSocketFrameReceived", ({ response }) => {
+      if (/"heartbeat"/.test(response.payloadData)) heartbeats += 1;
+    });
+    await eventually(() => heartbeats >= 5, "five heartbeats");
+    assert.equal((await stateOf(page)).connections, connections);
+    await proxy.end();
+  });
+
+  test("where no WebSocket comes through, all goes by server-sent events", async () => {
+    await serve();
+    const proxy = new Proxy(() => daemon.port, { blocks: true });
+    await proxy.start();
+    const [blocked, open_] = [await open(proxy.port), await open()];
+    assert.equal((await stateOf(blocked)).transport, "sse");
+    assert.ok(proxy.refusals >= 2);
+    await blocked.locator("#link", { hasText: "without WebSocket" }).waitFor();
+    await ask(blocked, "count", "120");
+    await until(blocked, (state) => Object.values(state.runs)[0]?.status === "ok");
+    await ask(blocked, "ask", "choose");
+    await blocked.getByRole("button", { name: "red" }).click();
+    await blocked.locator(".output", { hasText: "It is red." }).waitFor();
+    await ask(blocked, "dig", "a hole");
+    await blocked.getByText("Half a hole.").waitFor();
+    await blocked.locator("#stop").click();
+    await blocked.locator("#log").getByText("You stopped this.").waitFor();
+    await assertWhole([blocked, open_]);
+    await proxy.end();
+  });
+
+  test("the built-in agents show tools and answers, and ask", async () => {
+    await serve();
+    const page = await open();
+    await page.getByRole("button", { name: /Find the largest file/ }).click();
+    const run = page.locator(".run");
+    await run.getByText(/Done/).waitFor();
     assert.ok((await run.locator(".tool").count()) > 0, "it used tools");
     assert.ok((await run.locator(".output").textContent()).length > 0, "it answered");
-    assert.deepEqual(faults.flat(), []);
-    await context.close();
+    if (shotsTo) await page.screenshot({ path: `${shotsTo}/files.png` });
+    await assertWhole([page]);
+    await page.click("#new");
+    await page.getByRole("button", { name: /Ask me something/ }).click();
+    await page.getByRole("button", { name: "Blue" }).click();
+    await page.locator(".output", { hasText: "That is what you chose." }).waitFor();
+    await page.getByText("You answered: Blue").waitFor();
   });
 });

@@ -1,17 +1,19 @@
 // A scripted daemon: as much of PROTOCOL.md §3–§5 as the page can see, in memory, with every fault at hand.
 //
-// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test, event
-// by event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, as a store
-// would.
+// It keeps a log of events per user and sends it to whoever connects; what agents do is said by the test,
+// event by event. `kill` cuts all connections at once, `start` on the same port goes on with the same log, as
+// a store would.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
-const PAGE = new URL("../../shell/console/chat.html", import.meta.url);
-const CSP =
-  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; " +
-  "connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const built = (file) => readFileSync(new URL(`../../shell/console/${file}`, import.meta.url), "utf8");
+
+/** As `serve --dev` signs: the page offers the built-in agents to such. */
+const HEAD = Buffer.from('{"kid":"dev"}').toString("base64url");
+
+export const tokenOf = (user) => `${HEAD}.${user}.sig`;
 
 export class FakeDaemon {
   users = new Map(); // user → { epoch, events, keys }
@@ -25,10 +27,11 @@ export class FakeDaemon {
 
   async start() {
     this.server = createServer((request, response) => {
-      response.setHeader("content-security-policy", CSP);
+      if (request.url.startsWith("/v1/")) return request.socket.destroy(); // it has WebSockets only
+      response.setHeader("content-security-policy", built("chat.csp"));
       response.setHeader("content-type", "text/html; charset=utf-8");
       response.statusCode = request.url === "/" ? 200 : 404;
-      response.end(request.url === "/" ? readFileSync(PAGE) : "");
+      response.end(request.url === "/" ? built("chat.html") : "");
     });
     const sockets = new WebSocketServer({
       server: this.server,
@@ -51,18 +54,21 @@ export class FakeDaemon {
   }
 
   url(user) {
-    return `http://127.0.0.1:${this.port}/#token=e30.${user}.sig`;
+    return `http://127.0.0.1:${this.port}/#token=${tokenOf(user)}`;
+  }
+
+  #anew() {
+    return { epoch: `e-${++this.#epochs}`, floor: 1, events: [], keys: new Map() };
   }
 
   user(name) {
-    if (!this.users.has(name))
-      this.users.set(name, { epoch: `e-${++this.#epochs}`, events: [], keys: new Map() });
+    if (!this.users.has(name)) this.users.set(name, this.#anew());
     return this.users.get(name);
   }
 
   /** The stream begins anew, as after a restore: nothing of before is in it. */
   rebuild(name) {
-    this.users.set(name, { epoch: `e-${++this.#epochs}`, events: [], keys: new Map() });
+    this.users.set(name, this.#anew());
   }
 
   of(name) {
@@ -102,9 +108,9 @@ export class FakeDaemon {
     for (const { socket } of this.of(name)) socket.close(code, reason);
   }
 
-  /** The token of a user `u` is `e30.u.sig`; it comes as PROTOCOL.md §3 says. */
+  /** A token comes as PROTOCOL.md §3 says. */
   #meet(socket, offered) {
-    const user = /^runcast\.v1, ?jwt\.e30\.(\w+)\.sig$/.exec(offered)?.[1] ?? "refused";
+    const user = /^runcast\.v1, ?jwt\.\w+\.(\w+)\.sig$/.exec(offered)?.[1] ?? "refused";
     const connection = {
       socket,
       user,
@@ -138,11 +144,12 @@ export class FakeDaemon {
       });
       return socket.close(4501, "token_expired");
     }
-    const { epoch, events } = this.user(user);
+    const { epoch, events, floor } = this.user(user);
     const head = events.length;
-    let resume = { status: "fresh", from: 0 };
-    if (from.epoch === epoch) resume = { status: "resumed", from: from.seq };
-    else if (from.epoch) resume = { status: "reset", reason: "epoch", from: 0 };
+    let resume = { status: "fresh", from: floor - 1 };
+    if (from.epoch && from.epoch !== epoch) resume = { status: "reset", reason: "epoch", from: floor - 1 };
+    else if (from.seq < floor - 1) resume = { status: "reset", reason: "trimmed", from: floor - 1 };
+    else if (from.epoch) resume = { status: "resumed", from: from.seq };
     connection.device = device;
     connection.acked = resume.from;
     this.connections.add(connection);
@@ -160,7 +167,7 @@ export class FakeDaemon {
       user,
       device,
       epoch,
-      floor: 1,
+      floor,
       head,
       resume,
       heartbeat_ms,

@@ -4,6 +4,7 @@ use crate::PATIENCE;
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
@@ -76,15 +77,30 @@ impl Socket {
     /// # Panics
     /// When none comes in time, or one that is not JSON.
     pub fn hear(&mut self) -> Result<Value, Ended> {
+        self.read().map(|message| message.expect("something is heard in time"))
+    }
+
+    /// The next message, or none if there is none within a time.
+    ///
+    /// # Panics
+    /// When it is not JSON.
+    pub fn hear_within(&mut self, time: Duration) -> Result<Option<Value>, Ended> {
+        self.socket.get_ref().set_read_timeout(Some(time)).expect("a socket has time-outs");
+        let heard = self.read();
+        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        heard
+    }
+
+    fn read(&mut self) -> Result<Option<Value>, Ended> {
         if let Some(kept) = self.kept.pop_front() {
-            return Ok(kept);
+            return Ok(Some(kept));
         }
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
+                Ok(Message::Text(text)) => return Ok(Some(serde_json::from_str(&text).expect("JSON"))),
                 Ok(Message::Close(frame)) => return Err(Ended(frame.map(|frame| frame.code.into()))),
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => panic!("nothing was heard"),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(_) => return Err(Ended(None)),
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::{Door, Ended, Socket, token};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A connection of a worker.
 #[derive(Debug)]
@@ -12,11 +13,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Connects, names the runs it has (as in `hello.runs`), and is welcomed.
+    /// Connects as `w-1`, names the runs it has (as in `hello.runs`), and is welcomed.
     pub fn connect(door: &Door, slots: usize, runs: &Value) -> Result<Self, Ended> {
+        Self::named(door, "w-1", slots, runs)
+    }
+
+    /// The same under another name.
+    pub fn named(door: &Door, name: &str, slots: usize, runs: &Value) -> Result<Self, Ended> {
         let mut socket = Socket::connect(door.address(), "/worker", &token("workers", "worker"))?;
         let agents = json!([{ "agent": "research", "slots": slots }]);
-        socket.say(&json!({ "type": "hello", "worker": "w-1", "agents": agents, "runs": runs }));
+        socket.say(&json!({ "type": "hello", "worker": name, "agents": agents, "runs": runs }));
         let welcome = socket.hear()?;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         Ok(Self { socket, welcome })
@@ -31,6 +37,12 @@ impl Worker {
             }
             self.say(&json!({ "type": "beat" }));
         }
+    }
+
+    /// The next message, or none if there is none within a time: for a worker that also waits for other
+    /// things.
+    pub fn hear_within(&mut self, time: Duration) -> Result<Option<Value>, Ended> {
+        self.socket.hear_within(time)
     }
 
     /// Sends a message.
@@ -79,5 +91,10 @@ impl Worker {
     /// The next message of a type; others are kept.
     pub fn hear_type(&mut self, kind: &str) -> Value {
         self.socket.hear_type(kind).expect("the connection lasts")
+    }
+
+    /// Reads on to the end, and says nothing.
+    pub fn end_of_connection(&mut self) -> Ended {
+        self.socket.end()
     }
 }

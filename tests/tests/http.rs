@@ -200,6 +200,35 @@ fn a_publisher_runs_agents_for_users_and_sees_the_runs_of_its_agents_alone() {
 }
 
 #[test]
+fn a_publisher_that_knows_only_a_legacy_id_means_the_one_run_of_its_thread() {
+    let daemon = Daemon::start(&["agents.files.timeout=30s"]);
+    let door = daemon.door();
+    let mut own = claims("crm", "publish");
+    own["agents"] = json!(["research"]);
+    let publisher = sign(&own, SECRET);
+    let state = |id: &str| Ask::new("GET", &format!("/v1/runs/{id}")).token(&publisher);
+    let run = accepted(&door, "alice", "thread_789");
+    for id in ["thread_789", "run_thread_789", "thread_789_run", "user_123_thread_789_session"] {
+        assert_eq!(fine(&state(id), &door, 200)["run"], json!(run), "{id}");
+        // A pattern is nobody's right: to others it is a run that there is not.
+        refused(&get(&format!("/v1/runs/{id}"), "alice"), &door, 404, "run_not_found");
+    }
+    for id in ["thread_78", "simple_run_id", "run_thread_789_0011aabb"] {
+        refused(&state(id), &door, 404, "run_not_found");
+    }
+    // Of agents that are not of its claim it sees none; of two runs it cannot tell which.
+    let files = json!({ "agent": "files", "input": 1 });
+    fine(&post("/v1/threads/thread_5/runs", "alice", &files), &door, 201);
+    refused(&state("run_thread_5"), &door, 404, "run_not_found");
+    let other = accepted(&door, "bob", "thread_789");
+    refused(&state("run_thread_789"), &door, 404, "run_not_found");
+    let cancel = |id: &str| Ask::new("POST", &format!("/v1/runs/{id}/cancel")).token(&publisher);
+    fine(&cancel(&run), &door, 200);
+    assert_eq!(fine(&cancel("thread_789_run"), &door, 200)["run"], json!(other));
+    refused(&cancel("thread_789_run"), &door, 404, "run_not_found");
+}
+
+#[test]
 fn a_run_is_seen_steered_answered_and_cancelled_by_its_owner_alone() {
     let daemon = Daemon::start(&[]);
     let door = daemon.door();

@@ -1,6 +1,8 @@
 //! Conversations as they stand on the wire, for people to read. Ids, times and durations are put out of
 //! sight.
 
+mod common;
+
 use runcast_tests::{Daemon, User, Worker};
 use serde_json::{Value, json};
 
@@ -22,11 +24,7 @@ fn line(message: &Value) -> Option<String> {
 
 /// Compares with the snapshot of that name, ids and times filtered.
 fn compare(name: &str, transcript: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.add_filter(r"(run_[a-z0-9_]+)_[0-9a-f]{8}", "${1}_[8 hex]");
-    settings.add_filter(r#""ts":\d+"#, r#""ts":"[ts]""#);
-    settings.add_filter(r#""(\w+_ms)":\d+"#, r#""$1":"[ms]""#);
-    settings.bind(|| insta::assert_snapshot!(name, transcript));
+    common::settings().bind(|| insta::assert_snapshot!(name, transcript));
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use super::{Cursor, Next, WINDOW_BYTES, ack_wait};
 use crate::config::Delivery;
-use crate::ids::{Epoch, User};
+use crate::ids::{Epoch, Owner, User};
 use crate::planted::Planted;
 use crate::stream::{Resume, Stream};
-use crate::time::Span;
-use crate::time::WallMs;
+use crate::time::{Span, WallMs};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -85,8 +84,8 @@ proptest! {
     fn the_window_holds_whatever_is_sent_and_acknowledged(
         window in 1..40u32, is_viewer in any::<bool>(), steps in steps(),
     ) {
-        let user = User::parse("alice").expect("a user");
-        let mut stream = Stream::new(&user, Epoch::new(1));
+        let user = Owner::User(User::parse("alice").expect("a user"));
+        let mut stream = Stream::new(user, Epoch::new(1));
         let mut cursor = Cursor::new(window, is_viewer, Planted::default());
         cursor.begin(Resume { status: "fresh", reason: None, from: 0 });
         let mut acked = 0;
@@ -94,7 +93,7 @@ proptest! {
             match step {
                 Step::Grow(count, length) => {
                     for _ in 0..count {
-                        stream.push(&user, Bytes::from(alloc::vec![b'}'; length]), WallMs(1), &mut Vec::new());
+                        stream.push(Bytes::from(alloc::vec![b'}'; length]), WallMs(1), &mut Vec::new());
                     }
                     stream.advance(stream.last(), true);
                 }

@@ -1,7 +1,7 @@
 //! Properties of a stream: what is trimmed, what is kept, and where a connection begins.
 
 use super::{Keep, MARK_EVERY, Stream};
-use crate::ids::{Epoch, User};
+use crate::ids::{Epoch, Owner, User};
 use crate::record::Record;
 use crate::time::WallMs;
 use crate::wire::user::From;
@@ -36,8 +36,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-fn user() -> User {
-    User::parse("alice").expect("a user")
+fn user() -> Owner {
+    Owner::User(User::parse("alice").expect("a user"))
 }
 
 /// The stream, the lengths of all events ever written to it, and the newest records of its facts and marks.
@@ -49,7 +49,7 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self { stream: Stream::new(&user(), Epoch::new(1)), lengths: Vec::new(), marks: None }
+        Self { stream: Stream::new(user(), Epoch::new(1)), lengths: Vec::new(), marks: None }
     }
 
     fn take(&mut self, step: &Step) {
@@ -68,7 +68,7 @@ impl Log {
         let mut records = Vec::new();
         let seq = self.stream.next();
         let bytes = Bytes::from(alloc::vec![b'x'; length]);
-        self.stream.push(&user(), bytes, WallMs(seq), &mut records);
+        self.stream.push(bytes, WallMs(seq), &mut records);
         self.lengths.push(length as u64);
         let is_there = |record: &Record| matches!(record, Record::Event { seq: at, .. } if *at == seq);
         assert_eq!(records.iter().filter(|record| is_there(record)).count(), 1);
@@ -84,7 +84,7 @@ impl Log {
     fn trim(&mut self, events: u64, bytes: u64, from_back: Option<u64>) {
         let before = self.stream.floor();
         let from = from_back.map(|back| (self.stream.next()).saturating_sub(back).max(before));
-        let rose = self.stream.trim(Keep { events, bytes, before: WallMs(0), from });
+        let rose = self.stream.trim(Keep { events, bytes, since: WallMs(0), from });
         let (floor, last) = (self.stream.floor(), self.stream.last());
         assert_eq!(rose, floor > before);
         assert!(
@@ -105,8 +105,8 @@ impl Log {
 
     fn restart(&mut self) {
         let head = self.stream.last();
-        let Record::Put { value, .. } = self.stream.row(&user()) else { panic!("a row is put") };
-        let found = Stream::from_rows(&user(), &value, self.marks.as_deref());
+        let Record::Put { value, .. } = self.stream.row() else { panic!("a row is put") };
+        let found = Stream::from_rows(user(), &value, self.marks.as_deref());
         let facts = |stream: &Stream| (stream.key().clone(), stream.floor(), stream.last(), stream.bytes);
         assert_eq!(facts(&found), facts(&self.stream));
         assert_eq!(found.head(), head, "what is stored is durable");
@@ -122,19 +122,19 @@ proptest! {
     }
 
     #[test]
-    fn trimming_by_age_takes_what_is_older_up_to_a_mark(steps in steps(), before in 1..4_000u64) {
+    fn trimming_by_age_takes_what_is_older_up_to_a_mark(steps in steps(), since in 1..4_000u64) {
         let mut log = Log::new();
         steps.iter().for_each(|step| log.take(step));
         let (floor, head, last) = (log.stream.floor(), log.stream.head(), log.stream.last());
-        let keep = Keep { events: u64::MAX, bytes: u64::MAX, before: WallMs(before), from: None };
+        let keep = Keep { events: u64::MAX, bytes: u64::MAX, since: WallMs(since), from: None };
         log.stream.trim(keep);
         // The events of a log are written at the time that is their seq.
-        prop_assert!(log.stream.floor() <= floor.max(before + 1), "what is younger stays");
+        prop_assert!(log.stream.floor() <= floor.max(since + 1), "what is younger stays");
         prop_assert!(log.stream.floor() <= head + 1, "and what is not durable");
         if head == last {
-            let most = if before >= last { 0 } else { MARK_EVERY };
-            prop_assert!(log.stream.floor() + most > before.min(last), "what is older goes");
-            prop_assert!(!log.stream.is_empty() || last == 0 || before >= last || floor > last);
+            let most = if since >= last { 0 } else { MARK_EVERY };
+            prop_assert!(log.stream.floor() + most > since.min(last), "what is older goes");
+            prop_assert!(!log.stream.is_empty() || last == 0 || since >= last || floor > last);
         }
     }
 

@@ -65,6 +65,8 @@ codes! {
     OriginForbidden = "origin_forbidden", 403, false;
     /// This token may not run (or serve) this agent.
     AgentForbidden = "agent_forbidden", 403, false;
+    /// This token may not read (or write to) this topic, or there is none.
+    TopicForbidden = "topic_forbidden", 403, false;
     /// No such run of this user.
     RunNotFound = "run_not_found", 404, false;
     /// No such agent, configured or ever served.

@@ -184,7 +184,7 @@ macro_rules! name_fields {
     )*};
 }
 
-name_fields!(User, Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Epoch);
+name_fields!(User, Thread, Agent, WorkerName, Device, Key, Call, Request, RunId, Topic, EventName, Epoch);
 
 /// Any JSON value, as written. At most [`DEPTH_MAX`] deep, without lone surrogates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,6 +405,18 @@ impl Object {
             self.0.push_str(&item.finish());
         }
         self.0.push(']');
+        self
+    }
+
+    /// An array of strings, escaped.
+    #[must_use]
+    pub fn strings<'s>(mut self, name: &str, items: impl IntoIterator<Item = &'s str>) -> Self {
+        let items: Vec<&str> = items.into_iter().collect();
+        self.key(name);
+        match serde_json::to_string(&items) {
+            Ok(text) => self.0.push_str(&text),
+            Err(error) => unreachable!("strings are always JSON: {error}"),
+        }
         self
     }
 

@@ -1,14 +1,17 @@
 //! What a user's client sends (PROTOCOL §3, §5), and the answers to it.
 
+use super::call::Call;
 use super::error::{Code, Refusal};
-use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
+use super::json::{Field, Fields, Object, ObjectPayload, Payload, wrong};
+use super::topic::{Subscription, read_topics};
 use crate::effect::Token;
-use crate::ids::{self, Agent, Device, Epoch, Key, RunId, Thread, User};
+use crate::ids::{self, Agent, Device, Epoch, Key, Lane, RunId, Thread, Topic, User};
 use crate::time::Span;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +40,12 @@ pub enum Body {
     Cancel(RunId),
     /// A run is told something.
     Input(Input),
-    /// Events were processed.
-    Ack(u64),
+    /// Events of a stream were processed, up to a seq.
+    Ack(Lane, u64),
+    /// Other topics are to be read, and these only.
+    Subscribe(Vec<Subscription>),
+    /// A newer token.
+    Refresh(Token),
     /// A sign of life.
     Ping(Option<u64>),
 }
@@ -56,6 +63,10 @@ pub struct Hello {
     pub window: Option<u32>,
     /// Whether events are not acknowledged at all.
     pub viewer: bool,
+    /// Which of its calls this is, if the client counts them.
+    pub call: Option<Call>,
+    /// The topics to be read.
+    pub topics: Vec<Subscription>,
 }
 
 /// Where a connection begins.
@@ -244,9 +255,14 @@ fn body(kind: &str, fields: &Fields<'_>) -> Result<Body, Refusal> {
         "run" => ask(fields).map(Body::Run),
         "cancel" => fields.required("run").map(Body::Cancel),
         "input" => input(fields, fields.required("run")?).map(Body::Input),
-        "ack" => no_topic(fields).and_then(|()| fields.required("seq")).map(Body::Ack),
+        "ack" => Ok(Body::Ack(fields.optional::<Topic>("topic")?.into(), fields.required("seq")?)),
+        "subscribe" => match read_topics(fields)? {
+            Some(topics) => Ok(Body::Subscribe(topics)),
+            None => Err(wrong("topics", "the whole new set of topics", "nothing")),
+        },
+        "refresh" => Ok(Body::Refresh(Token::new(&fields.required::<Cow<'_, str>>("token")?))),
         "ping" => fields.optional("n").map(Body::Ping),
-        _ => Err(unknown_type(kind, "hello, run, cancel, input, ack, ping")),
+        _ => Err(unknown_type(kind, "hello, run, cancel, input, subscribe, ack, refresh, ping")),
     }
 }
 
@@ -272,10 +288,9 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
         }
         window => window.map(|window| window as u32),
     };
-    if let Some(topics) = fields.optional::<List<'_>>("topics")?
-        && !topics.0.is_empty()
-    {
-        return Err(wrong("topics", "no topics: this daemon serves none yet", "some"));
+    let topics = read_topics(fields)?.unwrap_or_default();
+    if viewer && topics.iter().any(|topic| topic.from == From::Device) {
+        return Err(wrong("topics", "other beginnings: a viewer has no device", "\"device\""));
     }
     Ok(Hello {
         device: fields.optional("device")?,
@@ -283,6 +298,8 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
         from: from.unwrap_or(if viewer { From::Live } else { From::Device }),
         window,
         viewer,
+        call: fields.optional("call")?,
+        topics,
     })
 }
 
@@ -375,6 +392,8 @@ fn one_key(body: Option<Key>, header: Option<Key>) -> Result<Option<Key>, Refusa
 pub struct Ack {
     /// As which device.
     pub device: Device,
+    /// In which of its streams.
+    pub lane: Lane,
     /// In which incarnation of the stream.
     pub epoch: Epoch,
     /// Up to which event.
@@ -387,16 +406,12 @@ pub struct Ack {
 /// `bad_json`, or `bad_message`, naming the field and what was expected.
 pub fn read_ack(body: &str) -> Result<Ack, Refusal> {
     let fields = Fields::parse(body)?;
-    no_topic(&fields)?;
     Ok(Ack {
         device: fields.required("device")?,
+        lane: fields.optional::<Topic>("topic")?.into(),
         epoch: fields.required("epoch")?,
         seq: fields.required("seq")?,
     })
-}
-
-fn no_topic(fields: &Fields<'_>) -> Result<(), Refusal> {
-    if fields.has("topic") { Err(wrong("topic", "no topic: none is subscribed", "one")) } else { Ok(()) }
 }
 
 /// `error`.

@@ -1,5 +1,6 @@
 //! What a worker sends (PROTOCOL §6), and what it is sent.
 
+use super::call::Call;
 use super::error::{Code, Refusal};
 use super::event::{self, WorkerEvent};
 use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
@@ -131,6 +132,8 @@ pub struct Hello {
     pub agents: Vec<Serves>,
     /// The runs that it has said `started` for.
     pub runs: Vec<Attempt>,
+    /// Which of its calls this is, if the worker counts them.
+    pub call: Option<Call>,
 }
 
 /// An agent that a worker serves.
@@ -224,6 +227,7 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
             .into_iter()
             .map(|raw| attempt(&Fields::parse(raw).map_err(|_| wrong("runs", "objects", raw))?))
             .collect::<Result<_, _>>()?,
+        call: fields.optional("call")?,
     })
 }
 

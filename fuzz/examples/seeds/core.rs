@@ -45,7 +45,7 @@ const STEERS: &[u8] = &[3, 0, 7, 0, 0x02];
 /// The same agent, and a run on it may be tried again.
 const WORKER_RETRYABLE: &[u8] = &[1, 0x2d, 0x22];
 /// Requests over HTTP, by alice: all kinds.
-const REQUESTS: [&[u8]; 10] = [
+const REQUESTS: [&[u8]; 12] = [
     &[24, 0, 0, 0],
     &[24, 1, 0, 64],
     &[24, 2, 0, 0],
@@ -56,7 +56,19 @@ const REQUESTS: [&[u8]; 10] = [
     &[24, 7, 0, 0],
     &[24, 8, 0, 0, 2, 1],
     &[24, 9, 0, 0x80],
+    &[24, 10, 0, 0],
+    &[24, 11, 0, 0, 0],
 ];
+/// Alice reads the news, or all that there is; publications, one with a key.
+const NEWS: &[u8] = &[3, 0, 10, 0x21];
+const ALL_TOPICS: &[u8] = &[3, 0, 10, 0x07];
+const PUBLISH: &[u8] = &[24, 10, 0, 0];
+const PUBLISH_WITH_KEY: &[u8] = &[24, 10, 0, 64];
+const ACK_NEWS: &[u8] = &[3, 0, 11, 0];
+/// A newer token of hers, good for users' topics alone.
+const REFRESH_LESS: &[u8] = &[3, 0, 12, 1];
+/// Alice, with a named device that reads the news from where it was.
+const ALICE_READING: &[u8] = &[1, 0x0c, 0x88, 0x31];
 const COMMIT: &[u8] = &[15, 0];
 const ANSWER: &[u8] = &[16];
 const FULL: &[u8] = &[17];
@@ -77,7 +89,7 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
     let requests = REQUESTS.concat();
-    let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests)];
+    let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests), published()];
     all.into_iter()
         .flatten()
         .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
@@ -229,6 +241,59 @@ fn stored<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
             "tokens-odd",
             0,
             vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
+        ),
+    ]
+}
+
+/// Topics, and tokens that are replaced.
+fn published<'a>() -> Vec<Situation<'a>> {
+    vec![
+        (
+            "topics-and-publications",
+            0,
+            vec![
+                ALICE,
+                NEWS,
+                PUBLISH,
+                SETTLE,
+                PUBLISH_WITH_KEY,
+                PUBLISH_WITH_KEY,
+                SETTLE,
+                PUBLISH_WITH_KEY,
+                ACK_NEWS,
+                ALL_TOPICS,
+                SETTLE,
+                RESTART,
+                ALICE_READING,
+                PUBLISH,
+                SETTLE,
+                ACK_NEWS,
+            ],
+        ),
+        (
+            "topics-that-end-with-a-token",
+            0,
+            vec![ALICE, ALL_TOPICS, SETTLE, REFRESH_LESS, SETTLE, WORKER, PUBLISH, SETTLE],
+        ),
+        (
+            "a-topic-that-nobody-acknowledges",
+            4,
+            vec![
+                ALICE, NEWS, PUBLISH, PUBLISH, PUBLISH, SETTLE, SOON, SETTLE, START_OVER, SETTLE, LEASE_OVER,
+            ],
+        ),
+        (
+            "workers-told-of-through-a-restart",
+            0,
+            vec![
+                ALICE, ALL_TOPICS, SETTLE, WORKER, SETTLE, GONE_TWO, WORKER, RESTART, ALICE, ALL_TOPICS,
+                SETTLE,
+            ],
+        ),
+        (
+            "topics-and-a-full-store",
+            0,
+            vec![ALICE, RUN, FULL, NEWS, WORKER, PUBLISH, GONE_TWO, SECOND, SETTLE, NEWS, SETTLE],
         ),
     ]
 }

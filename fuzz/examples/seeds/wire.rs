@@ -3,7 +3,7 @@
 
 use crate::Seed;
 
-const MESSAGES: [(&str, &str); 46] = [
+const MESSAGES: [(&str, &str); 51] = [
     (
         "hello-of-the-protocol",
         r#"{"type":"hello","device":"laptop-7f3a","token":"a.b.c","from":{"epoch":"e-5f1c","seq":41},"topics":[],"window":256,"ack":true}"#,
@@ -41,7 +41,12 @@ const MESSAGES: [(&str, &str); 46] = [
     ("ack-fraction", r#"{"type":"ack","seq":1.0}"#),
     ("ack-of-a-topic", r#"{"type":"ack","seq":3,"topic":"news"}"#),
     ("ping", r#"{"type":"ping","n":4}"#),
-    ("unknown-type", r#"{"type":"subscribe","topics":["news"]}"#),
+    ("unknown-type", r#"{"type":"unsubscribe","topics":["news"]}"#),
+    ("subscribe", r#"{"type":"subscribe","id":"s","topics":["news",{"topic":"a.b","from":"oldest"}]}"#),
+    ("subscribe-nothing", r#"{"type":"subscribe","topics":[]}"#),
+    ("subscribe-twice", r#"{"type":"subscribe","topics":["news",{"topic":"news"}]}"#),
+    ("refresh", r#"{"type":"refresh","token":"a.b.c"}"#),
+    ("publication", r#"{"event":"flash","data":{"n":[1,2.50]}}"#),
     ("not-an-object", r#"[{"type":"ping"}]"#),
     ("not-json", r#"{"type":"ping""#),
     (

@@ -8,6 +8,8 @@
 //! | `text` | what to say |
 //! | `words` | how many words to say, over and over (default: as many as it has; at most 100,000) |
 //! | `delay_ms` | how long to wait before each word (default 0; at most 60,000) |
+//! | `ask` | ask the user this, after the tool, and say the answer before the words |
+//! | `choices` | the answers that there are (default: any text) |
 //! | `fail` | end with an error of code `asked_to_fail` and this message, after the words |
 
 use crate::worker::{Agent, AgentError, Ask, Out, Output};
@@ -28,6 +30,8 @@ struct Script {
     words: Option<usize>,
     #[serde(default)]
     delay_ms: u64,
+    ask: Option<String>,
+    choices: Option<Vec<String>>,
     fail: Option<String>,
 }
 
@@ -53,6 +57,14 @@ impl Agent for Echo {
         let words = out
             .tool("echo", args, |_call| Ok(script.text.split_whitespace().count()))?
             .map_err(|message| AgentError::failed("tool_failed", message))?;
+        if let Some(prompt) = &script.ask {
+            let schema = script.choices.as_ref().map(|choices| json!({ "enum": choices }));
+            match out.ask(prompt, schema)? {
+                Some(Value::String(answer)) => out.output(&format!("{answer}. "))?,
+                Some(answer) => out.output(&format!("{answer}. "))?,
+                None => out.output("Nobody answered. ")?,
+            }
+        }
         let wanted = if words == 0 { 0 } else { script.words.unwrap_or(words) };
         for (i, word) in script.text.split_whitespace().cycle().take(wanted).enumerate() {
             out.pause(Duration::from_millis(script.delay_ms))?;
@@ -84,7 +96,7 @@ impl Script {
 fn bad(why: &str) -> AgentError {
     AgentError::failed(
         "bad_input",
-        format!("expected a string or {{\"text\", words?, delay_ms?, fail?}}: {why}"),
+        format!("expected a string or {{\"text\", words?, delay_ms?, ask?, choices?, fail?}}: {why}"),
     )
 }
 

@@ -17,6 +17,7 @@ const AT_MOST: &[(&str, &str, &str)] = &[
     ("store.events_per_run", "store.events_per_user", "a run must fit into its user's stream"),
     ("delivery.window", "store.events_per_user", "what waits for acknowledgement would be trimmed"),
     ("delivery.undelivered_after", "store.keep", "what ended would be forgotten before it is listed"),
+    ("delivery.window", "store.events_per_topic", "what waits for acknowledgement would be trimmed"),
     ("delivery.first_notice", "delivery.backlog_every", "the first notice cannot come after the second"),
     ("runs.active_per_user", "runs.active", "one user cannot have more than all together"),
     ("runs.queued_per_user", "runs.queued", "one user cannot have more than all together"),

@@ -2,10 +2,10 @@
 
 use super::Settings;
 use super::problem::{Origin, Problem, Problems};
-use super::table::{AGENT, SETTINGS, find};
+use super::table::{AGENT, SETTINGS, TOPIC, Table, find};
 use super::written::{Source, Written};
-use runcast_core::config::AgentConfig;
-use runcast_core::ids::Agent;
+use runcast_core::ids::{Agent, Topic};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 
 /// The longest configuration file, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
-/// The most agents that may be configured.
-const AGENTS_MOST: usize = 1_000;
+/// The most agents, and the most topics, that may be configured.
+const NAMED_MOST: usize = 1_000;
 const PREFIX: &str = "RUNCAST_";
 
 /// Where the configuration is read from.
@@ -86,11 +86,17 @@ impl Reader {
 
     fn section(&mut self, name: &str, value: &Spanned<DeValue<'_>>, source: &Source<'_>) {
         let entries = self.entries(name, value, source);
-        if name == "agents" {
-            for (agent, value) in entries {
-                let full = format!("agents.{agent}");
+        if matches!(name, "agents" | "topics") {
+            for (one, value) in entries {
+                let full = format!("{name}.{one}");
                 let written = Written { key: &full, toml: Some(value), source, default: None };
-                let known = self.agent(agent, &written).map(drop);
+                let core = &mut self.settings.core;
+                let known = match name {
+                    "agents" => {
+                        named(&mut core.agents, (one, Agent::parse(one), Agent::RULE), &written).map(drop)
+                    }
+                    _ => named(&mut core.topics, (one, Topic::parse(one), Topic::RULE), &written).map(drop),
+                };
                 if self.problems.keep(known).is_none() {
                     continue;
                 }
@@ -142,10 +148,18 @@ impl Reader {
     }
 
     fn set(&mut self, written: &Written<'_>) {
-        let agent = written.key.strip_prefix("agents.").and_then(|rest| rest.rsplit_once('.'));
-        let done = match agent {
-            Some((name, key)) => self.set_agent(name, key, written),
-            None => match find(SETTINGS, written.key) {
+        let below = |section| written.key.strip_prefix(section).and_then(|rest| rest.rsplit_once('.'));
+        let core = &mut self.settings.core;
+        let done = match (below("agents."), below("topics.")) {
+            (Some((name, key)), _) => {
+                named(&mut core.agents, (name, Agent::parse(name), Agent::RULE), written)
+                    .and_then(|agent| set(AGENT, agent, key, written))
+            }
+            (_, Some((name, key))) => {
+                named(&mut core.topics, (name, Topic::parse(name), Topic::RULE), written)
+                    .and_then(|topic| set(TOPIC, topic, key, written))
+            }
+            (None, None) => match find(SETTINGS, written.key) {
                 Ok(key) => key.set(&mut self.settings, written),
                 Err(nearest) => Err(unknown(written, nearest)),
             },
@@ -155,32 +169,36 @@ impl Reader {
         }
     }
 
-    fn set_agent(&mut self, name: &str, key: &str, written: &Written<'_>) -> Result<(), Problem> {
-        let agent = self.agent(name, written)?;
-        match find(AGENT, key) {
-            Ok(key) => key.set(agent, written),
-            Err(nearest) => {
-                let nearest = nearest.map(|key| format!("agents.{name}.{key}"));
-                Err(unknown(written, nearest.as_deref()))
-            }
-        }
-    }
-
-    /// The agent of that name, known from here on even if nothing is said of it.
-    fn agent(&mut self, name: &str, written: &Written<'_>) -> Result<&mut AgentConfig, Problem> {
-        let agents = &mut self.settings.core.agents;
-        let agent = Agent::parse(name).ok_or_else(|| {
-            written.wrong(format!("{name:?} is no agent's name"), format!("use {}", Agent::RULE))
-        })?;
-        if agents.len() >= AGENTS_MOST && !agents.contains_key(&agent) {
-            let reason = format!("expected at most {AGENTS_MOST} agents");
-            return Err(written.wrong(reason, "leave out those that need nothing said of them"));
-        }
-        Ok(agents.entry(agent).or_default())
-    }
-
     fn problem(&mut self, problem: Problem) {
         self.problems.0.push(problem);
+    }
+}
+
+/// What the configuration says of something that has a name: known from here on even if that is nothing.
+fn named<'a, N: Ord, T: Default>(
+    of: &'a mut BTreeMap<N, T>,
+    (text, name, rule): (&str, Option<N>, &str),
+    written: &Written<'_>,
+) -> Result<&'a mut T, Problem> {
+    let Some(name) = name else {
+        return Err(written.wrong(format!("{text:?} is no name"), format!("use {rule}")));
+    };
+    if of.len() >= NAMED_MOST && !of.contains_key(&name) {
+        let reason = format!("expected at most {NAMED_MOST} of them");
+        return Err(written.wrong(reason, "leave out those that need nothing said of them"));
+    }
+    Ok(of.entry(name).or_default())
+}
+
+/// Sets a key of something that has a name.
+fn set<S>(keys: Table<S>, on: &mut S, key: &str, written: &Written<'_>) -> Result<(), Problem> {
+    match find(keys, key) {
+        Ok(key) => key.set(on, written),
+        Err(nearest) => {
+            let section = written.key.strip_suffix(key).unwrap_or_default();
+            let nearest = nearest.map(|key| format!("{section}{key}"));
+            Err(unknown(written, nearest.as_deref()))
+        }
     }
 }
 

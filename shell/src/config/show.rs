@@ -1,7 +1,7 @@
 //! The effective configuration, as TOML that says of each value where it comes from and what it means.
 
 use super::Settings;
-use super::table::{AGENT, Key, SETTINGS};
+use super::table::{AGENT, Key, SETTINGS, TOPIC, Table};
 use std::fmt::Write;
 
 /// The column at which comments begin, where the value leaves room.
@@ -21,13 +21,21 @@ pub(crate) fn print(settings: &Settings) -> String {
         line(&mut out, name, *key, settings, &settings.origin(key.name()).to_string());
     }
     for (agent, config) in &settings.core.agents {
-        let _ = writeln!(out, "\n[agents.\"{agent}\"]");
-        for key in AGENT {
-            let origin = settings.origin(&format!("agents.{agent}.{}", key.name()));
-            line(&mut out, key.name(), *key, config, &origin.to_string());
-        }
+        named(&mut out, ("agents", agent.as_str()), AGENT, config, settings);
+    }
+    for (topic, config) in &settings.core.topics {
+        named(&mut out, ("topics", topic.as_str()), TOPIC, config, settings);
     }
     out
+}
+
+/// Writes the section of something that has a name.
+fn named<S>(out: &mut String, (section, name): (&str, &str), keys: Table<S>, of: &S, settings: &Settings) {
+    let _ = writeln!(out, "\n[{section}.\"{name}\"]");
+    for key in keys {
+        let origin = settings.origin(&format!("{section}.{name}.{}", key.name()));
+        line(out, key.name(), *key, of, &origin.to_string());
+    }
 }
 
 /// Writes one key. (Writing to a string cannot fail.)

@@ -9,7 +9,7 @@ use super::written::Written;
 use super::{Format, KeyDraft, KeyList, Level, Settings};
 use crate::store::Repair;
 use jsonwebtoken::Algorithm;
-use runcast_core::config::AgentConfig;
+use runcast_core::config::{AgentConfig, Readers, TopicConfig};
 use runcast_core::time::Span;
 
 /// A key that may be set on an `S`.
@@ -142,6 +142,7 @@ table! {
     "store.keep", core.store.keep, time(Span::secs(1), days(3650)),
         "time for which events and ends of runs are kept";
     "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
+    "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),
@@ -197,6 +198,16 @@ table! {
     "attempts", attempts, Optional(count(1, 100)), "attempts at a run in all, if it is retryable";
     "active", active, Optional(count(1, 100_000)), "its runs executed at once";
 }
+
+table! {
+    /// The keys of `[topics.NAME]`.
+    TOPIC: TopicConfig;
+    "read", read, Optional(Choice(READERS)), "who may read it; users, if it is not one of the daemon's own";
+    "events", events, Optional(count(16, 10 * MILLION)), "events kept of it; else as store.events_per_topic";
+}
+
+/// As they are written.
+const READERS: &[(&str, Readers)] = &[("user", Readers::User), ("operate", Readers::Operate)];
 
 table! {
     /// The keys of one item of `auth.keys`.

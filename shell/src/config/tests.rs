@@ -2,7 +2,8 @@
 
 use super::table::{AGENT, SETTINGS};
 use super::*;
-use runcast_core::ids::Agent;
+use runcast_core::config::{Readers, TopicConfig};
+use runcast_core::ids::{Agent, Topic};
 use runcast_core::time::Span;
 use std::fs;
 
@@ -50,6 +51,10 @@ fn every_kind_of_value_is_read() {
         [agents."a.b"]
         timeout = "2m"
         [agents.quiet]
+        [topics.news]
+        [topics."ops.eu"]
+        read = "operate"
+        events = 50
         [log]
         level = "debug"
         format = "json"
@@ -65,6 +70,9 @@ fn every_kind_of_value_is_read() {
     let agent = |name| settings.core.agents[&Agent::parse(name).unwrap()].timeout;
     assert_eq!((agent("files"), agent("a.b")), (Some(Span::secs(60)), Some(Span::secs(120))));
     assert_eq!(agent("quiet"), None);
+    let topic = |name| settings.core.topics[&Topic::parse(name).unwrap()].clone();
+    assert_eq!(topic("news"), TopicConfig::default());
+    assert_eq!(topic("ops.eu"), TopicConfig { read: Some(Readers::Operate), events: Some(50) });
     assert_eq!(settings.log, Log { level: Level::Debug, format: Format::Json });
 }
 
@@ -132,7 +140,7 @@ fn what_nobody_knows_is_told_with_what_was_probably_meant() {
             "agents.a.timeuot: there is no such key",
             "did you mean agents.a.timeout?",
         ),
-        ("[agents.\" a\"]", 1, "agents. a: \" a\" is no agent's name", &format!("use {}", Agent::RULE)),
+        ("[agents.\" a\"]", 1, "agents. a: \" a\" is no name", &format!("use {}", Agent::RULE)),
         (
             "active = 5",
             1,
@@ -284,7 +292,8 @@ fn development_is_for_loopback_only() {
 
 #[test]
 fn what_is_printed_can_be_read_again_and_says_where_values_come_from() {
-    let text = "[runs]\nactive = 4\n[agents.\"a.b\"]\ntimeout = \"40s\"\n[auth]\nissuer = \"x\\\"y\"\n\
+    let text = "[runs]\nactive = 4\n[agents.\"a.b\"]\ntimeout = \"40s\"\n\
+                [topics.news]\nread = \"operate\"\n[auth]\nissuer = \"x\\\"y\"\n\
                 keys = [{ kid = \"k\", alg = \"HS256\", secret_file = \"/secret\" }]";
     let settings = load(text).unwrap();
     let printed = settings.print();

@@ -4,13 +4,11 @@ use runcast_core::effect::{Content, Page, Response};
 use std::fmt::Write as _;
 use tungstenite::handshake::derive_accept_key;
 
-/// The demo chat, one file without anything from elsewhere.
+/// The chat page, one file without anything from elsewhere, as `npm run build` in `shell/console` made it.
 const CHAT: &str = include_str!("../../console/chat.html");
 
-/// What a page may do: its own script and style, and a WebSocket. Nothing is loaded from anywhere.
-const PAGE_HEADERS: &str = "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; \
-    style-src 'unsafe-inline'; img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n";
+/// What that page may do: run its own script and style, known by their hashes, and speak to this daemon.
+const CHAT_POLICY: &str = include_str!("../../console/chat.csp");
 
 /// The bytes of a 101 that selects `runcast.v1`.
 pub(super) fn switch(key: &str) -> String {
@@ -56,7 +54,8 @@ pub(super) fn respond(response: &Response, without_body: bool) -> String {
         _ => "Connection: close\r\n",
     });
     if matches!(response.content, Content::Page(_)) {
-        answer.push_str(PAGE_HEADERS);
+        write!(answer, "Content-Security-Policy: {CHAT_POLICY}\r\nReferrer-Policy: no-referrer\r\n")
+            .expect("a string takes all that is written");
     }
     answer.push_str("\r\n");
     if !without_body {

@@ -52,11 +52,12 @@ pub struct Store {
 /// How a store that was not closed finds out which pages of its file are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repair {
-    /// Each commit writes it down, and is synced twice. Opening takes milliseconds, whatever the store's size.
+    /// Each commit writes it down, and is synced twice. Opening takes milliseconds, whatever the store's
+    /// size.
     #[default]
     Quick,
-    /// By reading the whole file, whose checksums are compared with that. A commit is synced once and costs less
-    /// processor time; opening takes a good second for each gigabyte.
+    /// By reading the whole file, whose checksums are compared with that. A commit is synced once and costs
+    /// less processor time; opening takes a good second for each gigabyte.
     Full,
 }
 

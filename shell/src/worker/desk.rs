@@ -47,6 +47,8 @@ struct Taken {
     attempt: u64,
     /// What to execute, until the start is acknowledged.
     waiting: Option<Ask>,
+    /// What its user said to the question that the agent waits for, with its name; `None` when nobody did.
+    answer: Option<(String, Option<Value>)>,
     /// The number of the last message.
     n: u64,
     kept: VecDeque<Kept>,
@@ -167,6 +169,21 @@ impl Desk {
         }
     }
 
+    /// Waits for the answer to a question: `None` when its time ran out.
+    pub(super) fn hear(&self, at: &Attempt, request: &str) -> Result<Option<Value>, AgentError> {
+        let mut state = self.lock();
+        loop {
+            let taken = state.live(at)?;
+            taken.check_cancel()?;
+            match taken.answer.take() {
+                Some((to, data)) if to == request => return Ok(data),
+                // To a question that was asked before.
+                Some(_) | None => {}
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// A thread has ended.
     pub(super) fn thread_ended(&self, agent: &str) {
         if let Some(threads) = self.lock().threads.get_mut(agent) {
@@ -260,6 +277,14 @@ impl Desk {
         self.changed.notify_all();
     }
 
+    /// Tells the agent what its user said to its question.
+    pub(super) fn answer(&self, at: &Attempt, request: String, data: Option<Value>) {
+        if let Ok(taken) = self.lock().live(at) {
+            taken.answer = Some((request, data));
+        }
+        self.changed.notify_all();
+    }
+
     /// The run is another's now.
     pub(super) fn forget(&self, at: &Attempt) {
         let mut state = self.lock();
@@ -338,6 +363,7 @@ impl Taken {
         Self {
             attempt: ask.attempt,
             waiting: Some(ask),
+            answer: None,
             n: 0,
             kept: VecDeque::new(),
             sent: 0,

@@ -7,7 +7,7 @@ use serde_json::Value;
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Say<'a> {
-    Hello { worker: &'a str, agents: Vec<Serves<'a>>, runs: Vec<Position<'a>> },
+    Hello { worker: &'a str, call: Call<'a>, agents: Vec<Serves<'a>>, runs: Vec<Position<'a>> },
     Started { run: &'a str, attempt: u64 },
     Decline { run: &'a str, attempt: u64, reason: &'a str, retry_ms: u64 },
     Got { run: &'a str, attempt: u64, i: u64 },
@@ -29,6 +29,13 @@ pub(super) struct Complete<'a> {
     pub(super) error: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<&'a Value>,
+}
+
+/// Which of its calls a connection is: one that was given up must not replace a later one.
+#[derive(Debug, Serialize)]
+pub(super) struct Call<'a> {
+    pub(super) by: &'a str,
+    pub(super) n: u64,
 }
 
 /// One agent, as `hello` declares it.
@@ -79,6 +86,12 @@ pub(super) enum Told {
         run: String,
         attempt: u64,
         i: u64,
+        /// Absent when it answers no question.
+        request: Option<String>,
+        #[serde(default)]
+        data: Value,
+        #[serde(default)]
+        expired: bool,
     },
     Error(Refused),
     Heartbeat,

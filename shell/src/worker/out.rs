@@ -22,13 +22,14 @@ pub struct Out {
     at: Attempt,
     calls: u64,
     steps: u64,
+    questions: u64,
     said: String,
 }
 
 impl Out {
     pub(super) fn new(desk: Arc<Desk>, ask: &Ask) -> Self {
         let at = Attempt { run: ask.run.clone(), number: ask.attempt };
-        Self { desk, at, calls: 0, steps: 0, said: String::new() }
+        Self { desk, at, calls: 0, steps: 0, questions: 0, said: String::new() }
     }
 
     /// A piece of what the agent thinks.
@@ -67,6 +68,22 @@ impl Out {
     /// As all of [`Out`].
     pub fn progress(&mut self, percent: u8) -> Result<(), AgentError> {
         self.emit("run_progress", &json!({ "percent": percent.min(100) }))
+    }
+
+    /// Asks the user, and waits for what the first of their devices says; `None` when nobody did in time.
+    /// `schema`, a JSON Schema, says which answers there are: a choice is shown as buttons.
+    ///
+    /// # Errors
+    /// As all of [`Out`], and [`AgentError::TooLarge`].
+    pub fn ask(&mut self, prompt: &str, schema: Option<Value>) -> Result<Option<Value>, AgentError> {
+        self.questions += 1;
+        let request = format!("question_{}", self.questions);
+        let mut data = json!({ "request": request, "prompt": prompt });
+        if let Some(schema) = schema {
+            data["schema"] = schema;
+        }
+        self.emit("input_required", &data)?;
+        self.desk.hear(&self.at, &request)
     }
 
     /// Any event that PROTOCOL §4 lets a worker write.

@@ -1,7 +1,7 @@
 //! The worker's side of the protocol: one thread, one connection after the other.
 
 use super::desk::{Attempt, Desk};
-use super::messages::{Known, Offer, Refused, Say, Serves, Told, Welcome};
+use super::messages::{Call, Known, Offer, Refused, Say, Serves, Told, Welcome};
 use super::{Agent, AgentError, Ask, Out};
 use crate::line::{Heard, Line, Lost};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +30,9 @@ pub(super) struct Session {
     /// Of this connection; `None` before its `welcome`.
     terms: Option<Terms>,
     sent_at: Instant,
+    /// This process, by chance.
+    by: String,
+    calls: u64,
 }
 
 /// What the daemon asks for on this connection.
@@ -54,7 +57,8 @@ impl Session {
         token: Box<dyn Fn() -> String + Send>,
         name: String,
     ) -> Self {
-        Self { line, desk, agents, url, token, name, terms: None, sent_at: Instant::now() }
+        let by = format!("{:016x}", rand::random::<u64>());
+        Self { line, desk, agents, url, token, name, terms: None, sent_at: Instant::now(), by, calls: 0 }
     }
 
     /// Connects, serves, and connects again, until stopped or replaced.
@@ -116,7 +120,9 @@ impl Session {
             timeout_ms: agent.timeout_ms(),
         });
         let runs = positions.iter().map(|(at, n)| at.position(*n)).collect();
-        let hello = Say::Hello { worker: &self.name, agents: agents.collect(), runs }.encode();
+        self.calls += 1;
+        let call = Call { by: &self.by, n: self.calls };
+        let hello = Say::Hello { worker: &self.name, call, agents: agents.collect(), runs }.encode();
         self.send(hello)
     }
 
@@ -176,9 +182,14 @@ impl Session {
                     self.desk.cancel(&at, reason);
                 }
             }
-            // The agents of this process take no input while they run; that it arrived is still said.
-            Told::Input { run, attempt, i } => {
-                self.command(&Attempt { run, number: attempt }, i)?;
+            // The agents of this process hear answers, and nothing that they did not ask for.
+            Told::Input { run, attempt, i, request, data, expired } => {
+                let at = Attempt { run, number: attempt };
+                if self.command(&at, i)?
+                    && let Some(request) = request
+                {
+                    self.desk.answer(&at, request, (!expired).then_some(data));
+                }
             }
             Told::Error(refused) => self.refused(&refused),
             Told::Heartbeat | Told::Drain | Told::Other => {}

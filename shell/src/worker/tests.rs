@@ -64,7 +64,10 @@ fn a_worker_says_who_it_is_and_whom_it_serves() {
     assert_eq!(peer.path, "/worker");
     assert_eq!(peer.authorization.as_deref(), Some("Bearer secret"));
     let agents = json!([{"agent": "a", "slots": 2, "retryable": false}]);
-    assert_eq!(peer.hear(), json!({"type": "hello", "worker": "w-1", "agents": agents, "runs": []}));
+    let mut hello = peer.hear();
+    let call = hello.as_object_mut().unwrap().remove("call").unwrap();
+    assert_eq!(call["n"], 1);
+    assert_eq!(hello, json!({"type": "hello", "worker": "w-1", "agents": agents, "runs": []}));
     workers.stop();
     assert_eq!(peer.closed(), Some(1000));
 }
@@ -249,6 +252,55 @@ fn a_cancel_is_confirmed_and_ends_the_run_with_what_it_has() {
     );
     peer.say(&cancel);
     assert_eq!(peer.hear(), json!({"type": "got", "run": RUN, "attempt": 1, "i": 1}), "a repeated one, too");
+}
+
+#[test]
+fn a_question_is_answered_by_what_comes_for_it() {
+    let server = Server::new();
+    let _workers = workers(&server, |_, out| {
+        let first = out.ask("Which?", Some(json!({"enum": [1, 2]})))?;
+        let second = out.ask("And then?", None)?;
+        Ok(Output { output: json!([first, second]), usage: None })
+    });
+    let mut peer = started(&server, 8);
+    peer.say(&ack(0));
+    let asked = json!({"request": "question_1", "prompt": "Which?", "schema": {"enum": [1, 2]}});
+    assert_eq!(peer.hear()["data"], asked);
+    let input = |i: u64, fields: Value| {
+        let mut input = json!({"type": "input", "run": RUN, "attempt": 1, "i": i, "data": null});
+        input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        input
+    };
+    let answers = [
+        input(1, json!({"data": "nobody asked"})),
+        input(2, json!({"request": "question_1", "data": 2})),
+        input(2, json!({"request": "question_1", "data": "said again"})),
+    ];
+    for (answer, i) in answers.iter().zip([1, 2, 2]) {
+        peer.say(answer);
+        assert_eq!(peer.hear(), json!({"type": "got", "run": RUN, "attempt": 1, "i": i}));
+        if answer["data"] == 2 {
+            assert_eq!(peer.hear()["data"], json!({"request": "question_2", "prompt": "And then?"}));
+        }
+    }
+    peer.say(&input(3, json!({"request": "question_2", "expired": true})));
+    assert_eq!(peer.hear()["type"], "got");
+    assert_eq!(peer.hear()["output"], json!([2, null]));
+}
+
+#[test]
+fn who_waits_for_an_answer_hears_the_cancel() {
+    let server = Server::new();
+    let _workers = workers(&server, |_, out| {
+        out.ask("Which?", None)?;
+        Ok(Output::default())
+    });
+    let mut peer = started(&server, 8);
+    peer.say(&ack(0));
+    assert_eq!(peer.hear()["event"], "input_required");
+    peer.say(&json!({"type": "cancel", "run": RUN, "attempt": 1, "i": 1, "reason": "user"}));
+    assert_eq!(peer.hear()["type"], "got");
+    assert_eq!(peer.hear()["status"], "cancelled");
 }
 
 #[test]

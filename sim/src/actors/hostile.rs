@@ -34,9 +34,11 @@ enum Trick {
     ForgedPosition,
     Unmasked,
     ManyEarly,
+    OperatorsTopic,
+    TopicAhead,
 }
 
-const TRICKS: [Trick; 14] = [
+const TRICKS: [Trick; 16] = [
     Trick::Garbage,
     Trick::SlowHead,
     Trick::NoToken,
@@ -51,6 +53,8 @@ const TRICKS: [Trick; 14] = [
     Trick::ForgedPosition,
     Trick::Unmasked,
     Trick::ManyEarly,
+    Trick::OperatorsTopic,
+    Trick::TopicAhead,
 ];
 
 /// One hostile client, with a user of its own.
@@ -118,7 +122,9 @@ impl Hostile {
             | Trick::AckAhead
             | Trick::ForgedPosition
             | Trick::Unmasked
-            | Trick::ManyEarly => (Link::call(ctx.net, route, &upgrade), Who::User(self.user)),
+            | Trick::ManyEarly
+            | Trick::OperatorsTopic
+            | Trick::TopicAhead => (Link::call(ctx.net, route, &upgrade), Who::User(self.user)),
         };
         if let Some(pipe) = link.pipe() {
             ctx.oracles.calls(pipe, who, Some(256), false);
@@ -154,7 +160,9 @@ impl Hostile {
             | Trick::Oversize
             | Trick::OthersRun
             | Trick::AckAhead
+            | Trick::OperatorsTopic
             | Trick::Unmasked => (Some(token), vec![hello("")]),
+            Trick::TopicAhead => (Some(token), vec![hello(",\"topics\":[\"news\",\"agents\"]")]),
         };
         Upgrade { path: "/ws", protocol_token: token, header_token: None, early }
     }
@@ -185,7 +193,12 @@ impl Hostile {
             Trick::Oversize => &[4505],
             Trick::ManyEarly => &[4502],
             Trick::Unmasked => &[1002],
-            Trick::ForgedPosition | Trick::BadJson | Trick::OthersRun | Trick::AckAhead => return,
+            Trick::ForgedPosition
+            | Trick::BadJson
+            | Trick::OthersRun
+            | Trick::AckAhead
+            | Trick::OperatorsTopic
+            | Trick::TopicAhead => return,
         };
         let (Incoming::Refused(code) | Incoming::Closed(Some(code))) = end else { return };
         // A connection may also end for what happens to everybody.
@@ -203,7 +216,8 @@ impl Hostile {
         match (said.kind.as_ref(), self.trick) {
             ("welcome", _) => self.play(ctx),
             ("error", Trick::OthersRun) => self.expect(ctx, &said, "run_not_found"),
-            ("error", Trick::AckAhead) => self.expect(ctx, &said, "ack_ahead"),
+            ("error", Trick::OperatorsTopic) => self.expect(ctx, &said, "topic_forbidden"),
+            ("error", Trick::AckAhead | Trick::TopicAhead) => self.expect(ctx, &said, "ack_ahead"),
             ("error", Trick::BadJson) => self.expect(ctx, &said, "bad_json"),
             ("ok", Trick::OthersRun) => {
                 let what = format!("{} has cancelled a run of another", self.name);
@@ -232,6 +246,14 @@ impl Hostile {
             Trick::BadJson => link.send("{\"type\":\"ping\""),
             Trick::Oversize => link.send(&format!("{{\"type\":\"ping\",\"x\":\"{}\"}}", "y".repeat(70_000))),
             Trick::AckAhead => link.send("{\"type\":\"ack\",\"seq\":4000000000}"),
+            Trick::OperatorsTopic => {
+                link.send(
+                    "{\"type\":\"subscribe\",\"topics\":[\"news\",{\"topic\":\"ops\",\"from\":\"oldest\"}]}",
+                );
+            }
+            Trick::TopicAhead => {
+                link.send("{\"type\":\"ack\",\"topic\":\"news\",\"seq\":4000000000}");
+            }
             Trick::Unmasked => link.write_raw(&[0x81, 2, b'{', b'}']),
             Trick::OthersRun => {
                 let pick = self.dice.below(ctx.book.runs.len() as u64) as usize;

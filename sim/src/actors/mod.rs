@@ -5,6 +5,8 @@
 pub mod asks;
 pub mod hostile;
 pub mod job;
+pub mod publisher;
+pub mod topics;
 pub mod user;
 pub mod worker;
 
@@ -15,6 +17,7 @@ use crate::plan::Network;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::trace::Trace;
 use hostile::Hostile;
+use publisher::Publisher;
 use user::Device;
 use worker::Worker;
 
@@ -27,6 +30,8 @@ pub enum Actor {
     Worker(Box<Worker>),
     /// A hostile client.
     Hostile(Box<Hostile>),
+    /// A publisher.
+    Publisher(Box<Publisher>),
 }
 
 /// What all actors know of each other.
@@ -83,6 +88,7 @@ impl Actor {
             Self::Device(device) => device.step(ctx),
             Self::Worker(worker) => worker.step(ctx),
             Self::Hostile(hostile) => hostile.step(ctx),
+            Self::Publisher(publisher) => publisher.step(ctx),
         }
     }
 
@@ -92,6 +98,7 @@ impl Actor {
             Self::Device(device) => device.deadline(),
             Self::Worker(worker) => worker.deadline(),
             Self::Hostile(hostile) => hostile.deadline(),
+            Self::Publisher(publisher) => publisher.deadline(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! what it has, repeats unanswered requests with their keys, and believes nothing that it can check.
 
 use super::asks::Asks;
+use super::topics::{Broken, Topics};
 use super::{Ctx, backoff};
 use crate::dice::Dice;
 use crate::keys;
@@ -10,7 +11,7 @@ use crate::oracles::order::Reader;
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::{Truth, is_critical};
 use crate::oracles::{Who, complete, durable};
-use crate::plan::{DevicePlan, Habit, NEVER_ACKS};
+use crate::plan::{DevicePlan, Habit, NEVER_ACKS, UserPlan};
 use crate::said::{EventData, Said};
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
@@ -22,8 +23,6 @@ const CALL_TIMEOUT: Micros = 15 * SECOND;
 const SILENCE: Micros = 25 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
-/// The longest time for which what was sent may be on its way.
-const LATE: Micros = 300 * SECOND;
 /// Never.
 const NEVER: Micros = Micros::MAX;
 
@@ -43,10 +42,15 @@ pub struct Device {
     who: String,
     dice: Dice,
     asks: Asks,
+    topics: Topics,
+    /// Whether its token lets it read what is for operators.
+    operates: bool,
+    /// What a newer token that is not answered for would let it read.
+    refresh: Option<bool>,
     link: Option<Link>,
     phase: Phase,
-    /// When it last gave up a call that was not answered.
-    gave_up: Option<Micros>,
+    /// How often it has called.
+    calls: u64,
     /// Events that have arrived, repeated ones too.
     arrived: u64,
     call_at: Micros,
@@ -84,16 +88,20 @@ pub struct Device {
 
 impl Device {
     /// A device that will call soon.
-    pub fn new(plan: DevicePlan, user: usize, user_name: &str, mut dice: Dice) -> Self {
+    pub fn new(plan: DevicePlan, user: &UserPlan, mut dice: Dice) -> Self {
+        let (user_name, operates, user) = (&user.name, user.operates, user.number);
         let label = plan.name.clone().unwrap_or_else(|| format!("viewer-{}", dice.below(1000)));
         Self {
             who: format!("{user_name}/{label}"),
             user,
-            user_name: user_name.to_owned(),
+            user_name: user_name.clone(),
+            topics: Topics::new(&plan.topics, plan.name.is_none(), operates),
+            operates,
+            refresh: None,
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
             phase: Phase::Apart,
-            gave_up: None,
+            calls: 0,
             arrived: 0,
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
@@ -132,7 +140,8 @@ impl Device {
     /// A number that changes while it gets on: its position; and behind a slow line, which may have to bring
     /// minutes of retries first, whatever arrives.
     pub fn progress(&self) -> u64 {
-        self.position() + if self.plan.network.is_good() { 0 } else { self.arrived }
+        let arrived = if self.plan.network.is_good() { 0 } else { self.arrived };
+        self.position() + self.topics.progress() + arrived
     }
 
     /// The critical events that it was owed, and those that it has got.
@@ -168,6 +177,7 @@ impl Device {
         };
         let head = truth.stream(self.user, epoch).map_or(0, |log| log.head());
         complete::device(&self.who, *seq, (!self.is_viewer()).then_some(self.acked), head)
+            .or_else(|| self.topics.missing(&self.who, truth))
     }
 
     /// When it wants to be stepped again.
@@ -178,7 +188,11 @@ impl Device {
         if self.reads_at > 0 {
             return self.reads_at.min(self.leave_at);
         }
-        let work = if self.is_welcome() { self.asks.deadline().min(self.ack_at) } else { NEVER };
+        let work = if self.is_welcome() {
+            self.asks.deadline().min(self.ack_at).min(self.topics.deadline())
+        } else {
+            NEVER
+        };
         self.patience_ends().min(self.leave_at).min(work)
     }
 
@@ -232,6 +246,7 @@ impl Device {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
             let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
+            ctx.oracles.operates(pipe, self.operates);
         }
         self.link = Some(link);
         self.phase = Phase::Calling;
@@ -246,7 +261,7 @@ impl Device {
     /// The head, `hello` right behind it, and now and then more, before any answer.
     fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
         let life = if !ctx.healed && self.dice.chance(1, 10) { self.dice.between(5, 40) } else { 12 * 3600 };
-        let token = keys::token(&self.user_name, "user", ctx.expiry(life * SECOND));
+        let token = self.token(ctx, life, self.operates);
         let mut upgrade = Upgrade { path: "/ws", ..Upgrade::default() };
         let mut hello = self.hello();
         match self.dice.below(3) {
@@ -259,6 +274,12 @@ impl Device {
             upgrade.early.extend(self.asks.early().map(str::to_owned));
         }
         upgrade
+    }
+
+    /// A token for so many seconds.
+    fn token(&self, ctx: &Ctx<'_>, life: u64, operates: bool) -> String {
+        let scope = if operates { "user operate" } else { "user" };
+        keys::token(&self.user_name, scope, ctx.expiry(life * SECOND))
     }
 
     /// Mostly the own position, now and then another way that cannot lose what the application has.
@@ -284,7 +305,9 @@ impl Device {
 
     /// `hello` without its closing bracket.
     fn hello(&mut self) -> String {
-        let mut text = "{\"type\":\"hello\"".to_owned();
+        self.calls += 1;
+        let mut text =
+            format!("{{\"type\":\"hello\",\"call\":{{\"by\":\"{}\",\"n\":{}}}", self.who, self.calls);
         match &self.plan.name {
             Some(name) => text += &format!(",\"device\":\"{name}\""),
             None => text += ",\"ack\":false",
@@ -303,6 +326,7 @@ impl Device {
         if let Some(window) = self.plan.window {
             text += &format!(",\"window\":{window}");
         }
+        text += &self.topics.hello(&mut self.dice);
         text
     }
 
@@ -316,13 +340,12 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
-        if self.phase == Phase::Calling {
-            self.gave_up = Some(ctx.now);
-        }
         if self.phase == Phase::Calling && !self.is_known {
             // Perhaps the daemon has welcomed the device, somewhere.
             self.told = u64::MAX;
         }
+        self.topics.apart(self.phase == Phase::Calling);
+        self.refresh = None;
         self.link = None;
         self.phase = Phase::Apart;
         self.reads_at = 0;
@@ -348,9 +371,6 @@ impl Device {
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
-                    // A call that was given up may arrive late, and take the device's place.
-                    let may_be_replaced = self.gave_up.is_some_and(|at| ctx.now < at + LATE);
-                    let good = good || (code == Some(4510) && may_be_replaced);
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
                     if code == Some(4400) {
@@ -360,7 +380,9 @@ impl Device {
                 }
             }
             if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
-                self.reads_at = ctx.now + self.dice.log_uniform(SECOND, 60 * SECOND);
+                // Long enough, at times, for the daemon to lose its patience.
+                let least = if self.dice.chance(1, 3) { 35 * SECOND } else { SECOND };
+                self.reads_at = ctx.now + self.dice.log_uniform(least, 60 * SECOND);
                 return;
             }
         }
@@ -379,7 +401,22 @@ impl Device {
         let id = said.id.as_deref().unwrap_or_default();
         match said.kind.as_ref() {
             "welcome" => self.welcome(ctx, &said),
+            "event" if said.topic.is_some() => {
+                self.arrived += 1;
+                let judged = self.topics.event(ctx, &said);
+                self.judge(ctx, judged);
+            }
             "event" => self.event(ctx, &said),
+            "subscribed" => {
+                let judged = self.topics.subscribed(ctx, &said);
+                self.judge(ctx, judged);
+            }
+            "notice" if said.notice.as_deref() == Some("expiring") => self.refresh(ctx),
+            "ok" if said.of.as_deref() == Some("refresh") => {
+                let operates = self.refresh.take().unwrap_or(self.operates);
+                let judged = self.topics.refreshed(operates, &said);
+                self.judge(ctx, judged);
+            }
             "accepted" => {
                 let run = said.run.as_deref().unwrap_or_default();
                 ctx.book.runs.push((self.user, run.to_owned()));
@@ -391,6 +428,29 @@ impl Device {
             }
             "error" => self.refused(ctx, &said, text),
             _ => {}
+        }
+    }
+
+    fn judge(&self, ctx: &mut Ctx<'_>, judged: Result<(), Broken>) {
+        if let Err((oracle, what)) = judged {
+            self.expect(ctx, oracle, false, || what.clone());
+        }
+    }
+
+    /// The token is about to expire: mostly it is replaced in time, now and then by one that is good for
+    /// less.
+    fn refresh(&mut self, ctx: &mut Ctx<'_>) {
+        if self.refresh.is_some() || self.dice.chance(1, 3) {
+            return;
+        }
+        let operates = self.operates && self.dice.chance(1, 2);
+        let life = if ctx.healed { 12 * 3600 } else { self.dice.between(10, 90) };
+        let token = self.token(ctx, life, operates);
+        let text = format!("{{\"type\":\"refresh\",\"id\":\"refresh\",\"token\":\"{token}\"}}");
+        ctx.trace.message(Of::User(self.user), &self.who, "→", &text);
+        self.refresh = Some(operates);
+        if let Some(link) = &mut self.link {
+            link.send(&text);
         }
     }
 
@@ -433,6 +493,8 @@ impl Device {
         self.phase = Phase::Welcome;
         self.failures = 0;
         self.asks.again(ctx.now);
+        let judged = self.topics.welcome(ctx, said, &mut self.dice);
+        self.judge(ctx, judged);
     }
 
     fn event(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
@@ -472,6 +534,18 @@ impl Device {
     fn refused(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>, text: &str) {
         let code = said.code.as_deref().unwrap_or_default();
         let id = said.id.as_deref().unwrap_or_default();
+        match (said.of.as_deref(), code) {
+            (Some("subscribe"), _) => {
+                let judged = self.topics.refused(said);
+                return self.judge(ctx, judged);
+            }
+            // It was made to be short, and has expired on its way.
+            (Some("refresh"), "token_expired" | "rate_limited") => {
+                self.refresh = None;
+                return;
+            }
+            _ => {}
+        }
         match code {
             "queue_full"
             | "draining"
@@ -507,13 +581,21 @@ impl Device {
             self.acked = self.reader.position;
             self.told = self.told.max(self.acked);
             if let Some(pipe) = self.link.as_ref().and_then(Link::pipe) {
-                ctx.oracles.acks(pipe, self.acked);
+                ctx.oracles.acks(pipe, None, self.acked);
             }
             texts.push(format!("{{\"type\":\"ack\",\"seq\":{}}}", self.acked));
         }
         if is_due || is_mute {
             self.ack_at = NEVER;
         }
+        let every = (!is_mute).then_some(self.plan.ack_every);
+        for (topic, seq) in self.topics.acks(ctx.now, every, ctx.healed) {
+            if let Some(pipe) = self.link.as_ref().and_then(Link::pipe) {
+                ctx.oracles.acks(pipe, Some(topic), seq);
+            }
+            texts.push(format!("{{\"type\":\"ack\",\"topic\":\"{topic}\",\"seq\":{seq}}}"));
+        }
+        texts.extend(self.topics.change(ctx.now, ctx.over, &mut self.dice));
         for text in texts {
             ctx.trace.message(Of::User(self.user), &self.who, "→", &text);
             if text.starts_with("{\"type\":\"run\"")

@@ -71,10 +71,12 @@ impl Hosts {
                 self.set_latency();
             }
             // Here moments are too short to wait for.
+            Fault::PowerLoss { time } | Fault::Ambush { time, power: true, .. } => {
+                self.lose(Fall::Power, *time)
+            }
             Fault::Kill { time } | Fault::Ambush { time, .. } | Fault::CrashAtCommit { time, .. } => {
                 self.crash(*time)
             }
-            Fault::PowerLoss { time } => self.lose(Fall::Power, *time),
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
             Fault::Drain { .. } => stage.borrow_mut().daemon.drain(),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),

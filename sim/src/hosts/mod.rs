@@ -163,6 +163,7 @@ impl Hosts {
         let stage = self.stage.borrow();
         Summary {
             time: self.now(),
+            client_time: self.now() * stage.actors.len() as u64,
             delivered: stage.oracles.delivered,
             runs: stage.oracles.truth.runs.len() as u64,
             commits: stage.daemon.commits,
@@ -285,5 +286,6 @@ fn zones(plan: &Plan) -> Vec<usize> {
     let devices = plan.users.iter().flat_map(|user| &user.devices).map(|device| device.network.zone);
     let workers = plan.workers.iter().map(|worker| worker.network.zone);
     let hostile = (0..plan.hostile).map(|_| Network::good(1).zone);
-    devices.chain(workers).chain(hostile).collect()
+    let publishers = plan.publishers.iter().map(|publisher| publisher.network.zone);
+    devices.chain(workers).chain(hostile).chain(publishers).collect()
 }

@@ -1,10 +1,12 @@
 //! What the model knows of a connection, and what may be done to it and said on it.
 
-use super::{Judgement, Model, Run, State, json, number, read};
+use super::{Judgement, Model, Run, State, json, number, of_topic, read};
 use crate::said::{RunEntry, Said};
 use bytes::Bytes;
 use runcast_core::effect::Effect;
+use runcast_core::input::Claims;
 use runcast_core::record::Query;
+use std::collections::BTreeMap;
 
 /// A connection: its sides, and how far it is in its user's stream.
 #[derive(Debug, Default)]
@@ -15,10 +17,39 @@ pub(super) struct Line {
     is_welcome: bool,
     /// Whom its newest good token names.
     pub(super) user: String,
-    sent: u64,
-    pub(super) acked: u64,
+    /// Whether that lets it read operators' topics.
+    operates: bool,
+    /// How far it is in each of its streams: in its user's own, which has no name, and in topics.
+    pub(super) lanes: BTreeMap<String, Lane>,
     /// None for a viewer.
     window: Option<u64>,
+}
+
+/// How far a connection is in a stream.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Whether it reads it.
+    is_read: bool,
+    sent: u64,
+    pub(super) acked: u64,
+}
+
+impl Lane {
+    /// It is read from here on. What was acknowledged before that was heard waits, and counts then.
+    fn begins(&mut self, from: u64) {
+        *self = Self { is_read: true, sent: from, acked: self.acked.max(from) };
+    }
+}
+
+impl Line {
+    /// A good token was brought. One of another user than before is refused.
+    pub(super) fn knows(&mut self, claims: &Claims) {
+        if !self.is_welcome || self.user == claims.sub {
+            self.user.clone_from(&claims.sub);
+            let scopes = claims.scope.as_deref().unwrap_or_default();
+            self.operates = scopes.split(' ').any(|scope| scope == "operate");
+        }
+    }
 }
 
 impl Model {
@@ -61,9 +92,13 @@ impl Model {
         must!(line.is_welcome != is_welcome || said.kind == "error", "welcome comes first, and once");
         line.is_welcome |= is_welcome;
         match (line.is_worker, said.kind.as_ref()) {
-            (false, "event") => self.delivers(line, said.seq.unwrap_or(0), text),
+            (false, "event") => self.delivers(line, &said, text),
             (false, "welcome") => self.welcomes(line, &said, text),
-            (false, _) => self.tells_user(&line.user, &said),
+            (false, "subscribed") => self.reads(line, &said),
+            (false, _) => {
+                line.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
+                self.tells_user(&line.user, &said)
+            }
             (true, "run") => self.offers(&said),
             (true, "ack") if self.forgotten.contains(said.run.as_deref().unwrap_or_default()) => Ok(()),
             (true, "ack") => self.run(&said)?.acks(said.attempt, said.n),
@@ -81,19 +116,46 @@ impl Model {
         }
     }
 
-    fn delivers(&mut self, line: &mut Line, seq: u64, text: &Bytes) -> Judgement {
-        let log = self.log(&line.user)?;
+    fn delivers(&mut self, line: &mut Line, said: &Said<'_>, text: &Bytes) -> Judgement {
+        let (seq, topic) = (said.seq.unwrap_or(0), said.topic.as_deref());
+        let log = self.log(&topic.map_or(line.user.clone(), of_topic))?;
+        let window = line.window;
+        let line = line.lanes.get_mut(topic.unwrap_or_default()).filter(|lane| lane.is_read);
+        let line = line.ok_or("it does not read that")?;
         let stored = log.events.get(&seq).filter(|_| seq <= log.head).ok_or("it is not durable")?;
         if text == stored {
             must!(seq == line.sent + 1, "it comes after {}", line.sent);
             line.sent = seq;
-            let is_within = line.window.is_none_or(|window| seq <= line.acked + window);
-            must!(is_within, "{:?} are the window past {}", line.window, line.acked);
+            let is_within = window.is_none_or(|window| seq <= line.acked + window);
+            must!(is_within, "{window:?} are the window past {}", line.acked);
             return Ok(());
         }
         let rest = text.strip_prefix(&stored[..stored.len() - 1]).unwrap_or_default();
         must!(rest.starts_with(b",\"redelivery\":"), "it is stored as {stored:?}");
-        must!(seq <= line.sent && line.window.is_some(), "it is a retry after {}", line.sent);
+        must!(seq <= line.sent && window.is_some(), "it is a retry after {}", line.sent);
+        Ok(())
+    }
+
+    /// A connection reads these topics from here on, and no others.
+    fn reads(&mut self, line: &mut Line, said: &Said<'_>) -> Judgement {
+        let entries = said.topic_entries();
+        line.lanes.retain(|name, _| name.is_empty() || entries.iter().any(|entry| entry.topic == **name));
+        for entry in &entries {
+            let Some(resume) = &entry.resume else { continue };
+            let is_open = matches!(&*entry.topic, "system" | "news");
+            must!(is_open || line.operates, "{} may not be read", entry.topic);
+            let log = self.log(&of_topic(&entry.topic))?;
+            must!(entry.epoch == log.epoch, "its stream is {}", log.epoch);
+            let heads = log.head_before..=log.head;
+            must!(heads.contains(&entry.head), "the head of {} is {}", entry.topic, log.head);
+            let lane = line.lanes.entry(entry.topic.to_string()).or_default();
+            let is_kept = lane.is_read;
+            must!(!is_kept || resume.from == lane.sent, "{} was at {}", entry.topic, lane.sent);
+            must!(resume.from <= log.head, "{} begins after {}", entry.topic, log.head);
+            if !is_kept {
+                lane.begins(resume.from);
+            }
+        }
         Ok(())
     }
 
@@ -117,10 +179,11 @@ impl Model {
         // What becomes durable in one step is shown in order: others' events may come after the welcome.
         let told = said.head.unwrap_or(0);
         must!((log.head_before..=log.head).contains(&told), "the head is {} in {}", log.head, log.epoch);
-        line.sent = number(&welcome["resume"]["from"]);
-        must!(line.sent <= log.head, "it begins after {}", log.head);
-        line.acked = line.sent;
+        let from = number(&welcome["resume"]["from"]);
+        must!(from <= log.head, "it begins after {}", log.head);
+        line.lanes.entry(String::new()).or_default().begins(from);
         line.window = welcome["device"].as_str().map(|_| number(&welcome["limits"]["window"]));
+        self.reads(line, said)?;
         let head = told;
         let mut runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.user == line.user).collect();
         runs.retain(|(_, run)| run.state < State::Ended && run.first_seq <= head);

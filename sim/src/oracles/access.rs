@@ -2,7 +2,7 @@
 //! after the token has expired, and an acknowledgement of what was never sent changes nothing.
 
 use crate::watch::{Cause, Told};
-use runcast_core::ids::ConnId;
+use runcast_core::ids::{ConnId, Lane, Topic};
 use runcast_core::input::{Input, Message};
 use runcast_core::time::{Mono, Now, Span, WallMs};
 use runcast_core::{Core, CursorView};
@@ -25,7 +25,8 @@ pub struct Access {
 impl Access {
     /// A signature was looked at: when the token expires, if it holds.
     pub fn verified(&mut self, expires: Option<WallMs>) {
-        self.expires = expires;
+        // A newer token that is refused changes nothing.
+        self.expires = expires.or(self.expires);
     }
 
     /// Judges that something is said to this connection. `jumps` is whether the wall clock may.
@@ -64,7 +65,7 @@ impl Access {
 /// What was before a forged acknowledgement.
 #[derive(Debug, Default)]
 pub struct Before {
-    forged: Option<(ConnId, CursorView)>,
+    forged: Option<(ConnId, Lane, CursorView)>,
     appended: bool,
 }
 
@@ -72,10 +73,15 @@ impl Before {
     /// Looks at an input that is about to be handled.
     pub fn look(core: &Core, input: &Input<'_>) -> Self {
         let Input::Message { conn, message: Message::Text(text) } = input else { return Self::default() };
-        let Some(rest) = text.strip_prefix("{\"type\":\"ack\",\"seq\":") else { return Self::default() };
-        let seq: u64 = rest.trim_end_matches('}').parse().unwrap_or(0);
-        let cursor = core.inspect().cursor(*conn).filter(|cursor| seq > cursor.sent);
-        Self { forged: cursor.map(|cursor| (*conn, cursor)), appended: false }
+        let Some(rest) = text.strip_prefix("{\"type\":\"ack\",") else { return Self::default() };
+        let (topic, rest) = match rest.strip_prefix("\"topic\":\"").and_then(|rest| rest.split_once("\",")) {
+            Some((topic, rest)) => (Topic::parse(topic), rest),
+            None => (None, rest),
+        };
+        let seq = rest.strip_prefix("\"seq\":").map_or("", |rest| rest.trim_end_matches('}'));
+        let (lane, seq): (_, u64) = (Lane::from(topic), seq.parse().unwrap_or(0));
+        let cursor = core.inspect().cursor(*conn, &lane).filter(|cursor| seq > cursor.sent);
+        Self { forged: cursor.map(|cursor| (*conn, lane, cursor)), appended: false }
     }
 
     /// Something is to be stored.
@@ -88,8 +94,8 @@ impl Before {
     /// # Errors
     /// Something has changed.
     pub fn judge(&mut self, core: &Core) -> Result<(), String> {
-        let Some((conn, before)) = self.forged.take() else { return Ok(()) };
-        let after = core.inspect().cursor(conn);
+        let Some((conn, lane, before)) = self.forged.take() else { return Ok(()) };
+        let after = core.inspect().cursor(conn, &lane);
         // It may have closed the connection: the last of many refusals does.
         let is_same = after.is_none_or(|after| CursorView { is_open: before.is_open, ..after } == before);
         if is_same && !self.appended {

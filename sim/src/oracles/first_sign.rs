@@ -39,6 +39,11 @@ impl Waits {
         self.accepted.remove(run);
     }
 
+    /// The network has taken no more: what was to be said then is said later, or not at all.
+    pub fn crowded(&mut self, now: Micros) {
+        self.accepted.values_mut().for_each(|at| *at = (*at).max(now + AT_MOST));
+    }
+
     /// Runs that need no sign any more are forgotten.
     pub fn forget(&mut self, is_over: impl Fn(&str) -> bool) {
         self.accepted.retain(|run, _| !is_over(run));

@@ -27,6 +27,7 @@ pub mod retries;
 pub mod rot;
 pub mod silence;
 pub mod timers;
+pub mod topics;
 pub mod truth;
 pub mod undelivered;
 
@@ -49,6 +50,7 @@ use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
+use topics::Lanes;
 use truth::Truth;
 use undelivered::Delivery;
 
@@ -99,6 +101,7 @@ struct Watched {
     sender: Sender,
     waits: Waits,
     progress: Progress,
+    topics: Lanes,
 }
 
 /// All oracles of a world.
@@ -205,6 +208,7 @@ impl Oracles {
             sender: Sender::default(),
             waits: Waits::default(),
             progress: Progress::default(),
+            topics: Lanes::default(),
         };
         self.conns.insert(id, watched);
     }
@@ -216,10 +220,19 @@ impl Oracles {
         }
     }
 
-    /// A client is about to acknowledge.
-    pub fn acks(&mut self, id: PipeId, seq: u64) {
+    /// A client is about to acknowledge, in a topic or in its user's own stream.
+    pub fn acks(&mut self, id: PipeId, topic: Option<&str>, seq: u64) {
+        match (self.conns.get_mut(&id), topic) {
+            (Some(conn), None) => conn.sender.acked(seq),
+            (Some(conn), Some(topic)) => conn.topics.acked(topic, seq),
+            (None, _) => {}
+        }
+    }
+
+    /// Whether the user of a connection may read what is for operators.
+    pub fn operates(&mut self, id: PipeId, operates: bool) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.sender.acked(seq);
+            conn.topics.operates = operates;
         }
     }
 
@@ -228,6 +241,14 @@ impl Oracles {
         let now = self.schedule.now();
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.healthy && conn.welcomed) {
             conn.waits.asks(now, request, travel);
+        }
+    }
+
+    /// The network does not take what the daemon has for a client.
+    pub fn crowded(&mut self, id: PipeId) {
+        let now = self.schedule.now();
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.waits.crowded(now);
         }
     }
 
@@ -333,6 +354,12 @@ impl Oracles {
             self.tell(&status);
             sometimes!(self.tally, EndWhileQueued if started.is_none());
         }
+        if let Record::Event { stream, bytes, .. } = record
+            && stream.0.ends_with(":agents")
+            && let Some(event) = std::str::from_utf8(bytes).ok().and_then(|text| Said::read(text).ok()?.event)
+        {
+            self.tell(&event);
+        }
         self.judge("O4", None, result);
         if let Some((oracle, user, what)) = broken {
             self.judge(oracle, user, Err(what));
@@ -395,6 +422,14 @@ impl Oracles {
             Some(3..) => sometimes!(self.tally, RedeliveredThrice),
             Some(0) | None => {}
         }
+        for entry in said.topic_entries() {
+            let status = entry.resume.as_ref().map(|resume| resume.status.as_ref());
+            sometimes!(self.tally, TopicRead if status == Some("fresh"));
+            sometimes!(self.tally, TopicResumed if status == Some("resumed"));
+            sometimes!(self.tally, TopicReset if status == Some("reset"));
+        }
+        sometimes!(self.tally, TopicRetry if said.topic.is_some() && said.redelivery.is_some());
+        sometimes!(self.tally, TokenReplaced if said.kind == "ok" && said.of.as_deref() == Some("refresh"));
         sometimes!(self.tally, Duplicate if said.duplicate == Some(true));
         match said.notice.as_deref() {
             Some("queue") => self.tell(said.reason.as_deref().unwrap_or_default()),
@@ -409,7 +444,7 @@ impl Oracles {
     }
 
     fn said_to_user(&mut self, conn: &mut Watched, user: usize, said: &Said<'_>, text: &str) {
-        self.judge("O10", Some(user), isolation::judge(user, text));
+        self.judge("O10", Some(user), topics::isolated(user, conn.topics.operates, text));
         self.judge("O10", Some(user), isolation::judge_runs(&self.truth, user, said));
         self.count(said);
         if said.kind == "welcome" {
@@ -421,7 +456,18 @@ impl Oracles {
             self.judge("O4", Some(user), is_back.map_or(Ok(()), Err));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
+        for entry in said.topic_entries() {
+            self.epochs.entry(entry.epoch.to_string()).or_insert(self.disks_lost);
+        }
+        let now = self.schedule.now();
+        if let Err((oracle, what)) = conn.topics.told(now, conn.window, &mut self.truth, said, text.len()) {
+            self.judge(oracle, Some(user), Err(what));
+        }
         match said.kind.as_ref() {
+            "event" if said.topic.is_some() => {
+                self.delivered += 1;
+                self.redelivered += u64::from(said.redelivery.is_some());
+            }
             "event" => {
                 self.delivered += 1;
                 self.redelivered += u64::from(said.redelivery.is_some());
@@ -429,7 +475,7 @@ impl Oracles {
                     self.judge(oracle, Some(user), Err(what));
                 }
                 let seq = said.seq.unwrap_or(0);
-                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery);
+                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery, text.len());
                 self.judge("O1", Some(user), order);
                 conn.head = conn.head.max(seq);
             }
@@ -563,10 +609,12 @@ impl Oracles {
             let room = room && !self.narrow;
             let head = self.truth.stream(user, &conn.epoch).map_or(0, |log| log.head());
             let silent = |since| silence::judge(now, conn.heard, since, calm_since);
+            let topics = conn.topics.look(now, &mut self.truth, self.narrow, calm_since);
             let judgements = [
                 ("O11", alive_since.map_or(Ok(()), silent)),
                 ("O12", conn.waits.look(now, calm_since)),
                 ("O23", conn.progress.look(now, position, room && position < head, calm_since)),
+                ("O23", topics),
             ];
             for (oracle, judgement) in judgements {
                 if let Err(what) = judgement {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// The first retry comes after 2 s, the later ones after 4 and 8 s; ± 20 %.
 const RETRY_AT_LEAST: Micros = 1_600 * MS;
+/// Nothing new is sent while so many bytes are unacknowledged.
+const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// One connection's events, as they are sent or as they are received.
 #[derive(Debug, Default)]
@@ -41,8 +43,8 @@ pub struct Sender {
     reader: Reader,
     window: Option<u64>,
     acked: u64,
-    /// When each event that is not acknowledged was last written.
-    written: BTreeMap<u64, Micros>,
+    /// When each event that is not acknowledged was last written, and its bytes.
+    written: BTreeMap<u64, (Micros, usize)>,
     /// The last redelivery.
     last: (u64, u64),
 }
@@ -56,7 +58,9 @@ impl Sender {
     /// Up to where it was sent, and whether its window has room for more.
     pub fn position(&self) -> (u64, bool) {
         let position = self.reader.position;
-        (position, self.window.is_none_or(|window| position < self.acked + window))
+        let bytes: usize = self.written.values().map(|(_, bytes)| bytes).sum();
+        let has_room = |window| position < self.acked + window && bytes < WINDOW_BYTES;
+        (position, self.window.is_none_or(has_room))
     }
 
     /// The client acknowledges (is about to send it).
@@ -69,7 +73,14 @@ impl Sender {
     ///
     /// # Errors
     /// Out of order, past the window, or again too early.
-    pub fn event(&mut self, now: Micros, seq: u64, redelivery: Option<u64>) -> Result<(), String> {
+    pub fn event(
+        &mut self,
+        now: Micros,
+        seq: u64,
+        redelivery: Option<u64>,
+        bytes: usize,
+    ) -> Result<(), String> {
+        let (before, has_room) = self.position();
         self.reader.event(seq, redelivery)?;
         let Some(window) = self.window else {
             return if redelivery.is_none() {
@@ -84,9 +95,12 @@ impl Sender {
                 self.acked
             ));
         }
+        if seq > before && !has_room {
+            return Err(format!("seq {seq} is sent while {WINDOW_BYTES} bytes are not acknowledged"));
+        }
         if let Some(n) = redelivery {
             let begins = self.last.0 != n || seq <= self.last.1;
-            let age = self.written.get(&seq).map(|at| now - at);
+            let age = self.written.get(&seq).map(|(at, _)| now - at);
             if begins && age.is_some_and(|age| age < RETRY_AT_LEAST) {
                 return Err(format!(
                     "seq {seq} is sent again (redelivery {n}) after {} µs",
@@ -96,7 +110,7 @@ impl Sender {
             self.last = (n, seq);
         }
         if seq > self.acked {
-            self.written.insert(seq, now);
+            self.written.entry(seq).or_insert((now, bytes)).0 = now;
         }
         Ok(())
     }
@@ -120,12 +134,12 @@ mod tests {
     fn one_past_the_window_and_a_hasty_retry_are_seen() {
         let mut sender = Sender::default();
         sender.welcome(0, Some(2));
-        assert!(sender.event(0, 1, None).is_ok());
-        assert!(sender.event(0, 2, None).is_ok());
-        assert!(sender.event(0, 3, None).is_err());
+        assert!(sender.event(0, 1, None, 100).is_ok());
+        assert!(sender.event(0, 2, None, 100).is_ok());
+        assert!(sender.event(0, 3, None, 100).is_err());
         sender.welcome(0, Some(2));
-        assert!(sender.event(0, 1, None).is_ok());
-        assert!(sender.event(1_500 * MS, 1, Some(1)).is_err());
-        assert!(sender.event(2_000 * MS, 1, Some(1)).is_ok());
+        assert!(sender.event(0, 1, None, 100).is_ok());
+        assert!(sender.event(1_500 * MS, 1, Some(1), 100).is_err());
+        assert!(sender.event(2_000 * MS, 1, Some(1), 100).is_ok());
     }
 }

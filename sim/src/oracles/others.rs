@@ -14,8 +14,10 @@ const AT_MOST: Micros = 500 * MS;
 /// Which connection is owed what.
 pub fn owed(core: &Core) -> Result<(), String> {
     let owed = |cursor: &CursorView| cursor.is_open && !cursor.is_reading && cursor.sent < cursor.head;
-    match core.inspect().cursors().find(|(_, cursor)| owed(cursor)) {
-        Some((conn, cursor)) => Err(format!("{conn:?} has room and is not sent what is durable: {cursor:?}")),
+    match core.inspect().cursors().find(|(_, _, cursor)| owed(cursor)) {
+        Some((conn, lane, cursor)) => {
+            Err(format!("{conn:?} has room and is not sent what is durable in {lane:?}: {cursor:?}"))
+        }
         None => Ok(()),
     }
 }

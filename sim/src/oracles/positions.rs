@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 /// commit.
 const STORED_AFTER: Micros = 3 * SECOND;
 
-/// Which device of which user.
-type Who = (String, String);
+/// Which device of which user, in which topic (none of them in its user's own stream).
+type Who = (String, String, String);
 
 /// How far each device is in the store.
 #[derive(Debug, Default)]
@@ -26,10 +26,13 @@ impl Positions {
     pub fn stored(&mut self, record: &Record) {
         let Record::Put { key, value } = record else { return };
         let row: Option<serde_json::Value> = serde_json::from_slice(value).ok();
-        if key.table == Table::Device
-            && let Some(acked) = row.and_then(|row| row.get("acked")?.as_u64())
-        {
-            self.stored.insert((key.owner.to_string(), key.name.to_string()), acked);
+        let Some(row) = row.filter(|_| key.table == Table::Device) else { return };
+        let topics = row.get("topics").and_then(|topics| topics.as_object()).into_iter().flatten();
+        let own = String::new();
+        for (topic, place) in topics.chain([(&own, &row)]) {
+            if let Some(acked) = place.get("acked").and_then(|acked| acked.as_u64()) {
+                self.stored.insert((key.owner.to_string(), key.name.to_string(), topic.clone()), acked);
+            }
         }
     }
 
@@ -42,8 +45,11 @@ impl Positions {
             self.behind.clear();
         }
         let mut behind = BTreeMap::new();
-        for (user, device, acked) in view.positions() {
-            let who = (user.to_string(), device.to_string());
+        let own = view.positions().map(|(user, device, acked)| (user, device, String::new(), acked));
+        let places =
+            view.places().map(|(user, device, topic, _, acked)| (user, device, topic.to_string(), acked));
+        for (user, device, topic, acked) in own.chain(places) {
+            let who = (user.to_string(), device.to_string(), topic);
             // What is met for the first time was just read, or stored before its `welcome`.
             let stored = *self.stored.entry(who.clone()).or_insert(acked);
             if acked > stored {
@@ -58,10 +64,10 @@ impl Positions {
     }
 }
 
-fn judge((user, device): &Who, acked: u64, stored: u64, time: Micros) -> Result<(), String> {
+fn judge((user, device, topic): &Who, acked: u64, stored: u64, time: Micros) -> Result<(), String> {
     if time <= STORED_AFTER {
         return Ok(());
     }
     let ms = time / MS;
-    Err(format!("{user}/{device} acknowledged {acked} {ms} ms ago, and {stored} is stored"))
+    Err(format!("{user}/{device} {topic} acknowledged {acked} {ms} ms ago, and {stored} is stored"))
 }

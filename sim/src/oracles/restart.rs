@@ -40,7 +40,7 @@ impl Rows {
 
     /// Compares a reopened store with this. `pending` are the appends of which nothing was known, `events`
     /// says how many of their events were found. The records of those that were durable after all are
-    /// applied.
+    /// applied; how many appends these are is returned.
     ///
     /// # Errors
     /// No number of pending appends explains what is found.
@@ -50,7 +50,7 @@ impl Rows {
         events: usize,
         image: &Image,
         load: &mut dyn FnMut(&Query) -> Result<Found, String>,
-    ) -> Result<(), String> {
+    ) -> Result<usize, String> {
         let touched = pending.iter().flat_map(|append| append.iter()).filter_map(row_of);
         let keys: BTreeSet<RowKey> = self.0.keys().cloned().chain(touched.cloned()).collect();
         let found = read(keys.into_iter().collect(), load)?;
@@ -63,7 +63,7 @@ impl Rows {
                 before = before.wrapping_sub(append.iter().filter(|record| is_event(record)).count());
             }
             match difference(&self.0, &found) {
-                None if before == 0 => return Ok(()),
+                None if before == 0 => return Ok(taken),
                 None => {}
                 Some(what) => drop(reason.get_or_insert(what)),
             }
@@ -172,7 +172,7 @@ mod tests {
                 Err("nobody asks for that".to_owned())
             }
         };
-        known.reopened(&pending, 0, &Image::default(), &mut load)
+        known.reopened(&pending, 0, &Image::default(), &mut load).map(drop)
     }
 
     #[test]

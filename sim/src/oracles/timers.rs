@@ -41,7 +41,9 @@ pub fn sent(
             offers.0.insert((*run).to_owned(), (now, Span(ms.saturating_mul(1_000))));
             return Ok(());
         }
-        Told::Event(..) | Told::Withdraw(_) | Told::Cancel(..) | Told::Error | Told::Other => return Ok(()),
+        Told::Event(..) | Told::Topics | Told::Withdraw(_) | Told::Cancel(..) | Told::Error | Told::Other => {
+            return Ok(());
+        }
     };
     early(waited, least, what)
 }

@@ -32,6 +32,13 @@ fn marked(text: &str) -> Option<u64> {
     text[from..from + length].parse().ok()
 }
 
+/// The mark of a publication: who says it, and how many they have said before.
+pub fn published(data: &str) -> Option<&str> {
+    let from = data.find("#pub=")? + 5;
+    let length = data[from..].find(';')?;
+    Some(&data[from..from + length])
+}
+
 /// One user's log.
 #[derive(Debug)]
 pub struct StreamTruth {
@@ -135,6 +142,8 @@ pub struct Truth {
     threads: BTreeMap<(usize, String), Vec<String>>,
     /// How many of those wait for their user.
     waiting: BTreeMap<usize, u64>,
+    /// Under which seq each publication stands, by topic and mark.
+    pub published: BTreeMap<(String, String), u64>,
 }
 
 impl Truth {
@@ -150,18 +159,13 @@ impl Truth {
         self.streams.get(key).or_else(|| self.lost.get(key))
     }
 
-    /// Whether this incarnation was on a disk that is lost.
-    pub fn is_lost(&self, epoch: &str) -> bool {
-        let holds = |key: &StreamKey| key.0.contains(epoch);
-        self.lost.keys().any(holds) && !self.streams.keys().any(holds)
-    }
-
     /// The disk is lost, and all that was durable with it.
     pub fn forget(&mut self) {
         self.lost.append(&mut self.streams);
         self.runs.clear();
         self.alive.clear();
         self.threads.clear();
+        self.published.clear();
     }
 
     /// All logs.
@@ -218,7 +222,10 @@ impl Truth {
                 if is_critical(said.event.as_deref().unwrap_or_default()) {
                     log.critical.push(next);
                 }
-                self.advance(stream, &said, judge)
+                match &said.topic {
+                    Some(topic) => self.publish(stream, topic, &said),
+                    None => self.advance(stream, &said, judge),
+                }
             }
             Record::Trim { stream, floor } => {
                 if let Some(log) = self.streams.get_mut(stream) {
@@ -227,6 +234,19 @@ impl Truth {
                 Ok(())
             }
             Record::Put { .. } | Record::Delete { .. } => Ok(()),
+        }
+    }
+
+    /// An event of a topic: each publication once.
+    fn publish(&mut self, stream: &StreamKey, topic: &str, said: &Said<'_>) -> Result<(), String> {
+        if !stream.0.starts_with("t:") || !stream.0.ends_with(&format!(":{topic}")) {
+            return Err(format!("an event of {topic} lies in {stream:?}: {said:?}"));
+        }
+        let Some(mark) = said.data.and_then(|data| published(data.get())) else { return Ok(()) };
+        let seq = said.seq.unwrap_or(0);
+        match self.published.insert((topic.to_owned(), mark.to_owned()), seq) {
+            None => Ok(()),
+            Some(before) => Err(format!("{mark} is published as {before}, and again: {said:?}")),
         }
     }
 

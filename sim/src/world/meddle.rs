@@ -29,7 +29,7 @@ impl World {
         self.schedule.after(down, Event::Boot);
     }
 
-    fn lose_power(&mut self, down: Micros) {
+    pub(super) fn lose_power(&mut self, down: Micros) {
         self.disturb(down);
         self.net.set_host(false);
         self.daemon.lose_power(&mut self.oracles);
@@ -82,7 +82,7 @@ impl World {
             Fault::PowerLoss { time } if self.daemon.is_up() => self.lose_power(*time),
             Fault::NewDisk { time } if self.daemon.is_up() => self.lose_disk(*time),
             Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
-            Fault::Ambush { during, time } => self.ambush = Some((*during, *time)),
+            Fault::Ambush { during, time, power } => self.ambush = Some((*during, *time, *power)),
             Fault::CrashAtCommit { time, power } => self.armed = Some((*time, *power)),
             Fault::Drain { time, hurry } => {
                 self.down = *time;

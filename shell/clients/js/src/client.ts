@@ -78,6 +78,8 @@ export class Client implements Requests {
   readonly #runs = new Set<Run>();
   /** Runs that ended while we were away; their ends are in what follows, or lost. */
   readonly #ended = new Set<Run>();
+  readonly #self = randomHex();
+  #calls = 0;
   readonly #place: Place;
   readonly #link: Link;
   readonly #outbox: Outbox;
@@ -229,6 +231,7 @@ export class Client implements Requests {
     });
     const start = this.position() ?? from;
     return {
+      call: { by: this.#self, n: ++this.#calls },
       ...(ack === false ? { ack } : { device: this.#place.device }),
       ...(start && { from: start }),
       ...(topics.length && { topics }),

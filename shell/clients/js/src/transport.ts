@@ -4,6 +4,8 @@ import type { Message, Topic, From } from "./protocol.js";
 
 /** What begins a connection. */
 export interface Hello {
+  /** Which of this page's calls it is: one that was given up must not replace a later one. */
+  call: { by: string; n: number };
   device?: string;
   from?: From;
   topics?: Topic[];

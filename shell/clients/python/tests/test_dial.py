@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from runcast._dial import BACKOFF_MAX, OVERDUE_MAX, Dial, is_final
+from runcast._dial import BACKOFF_MAX, BACKOFF_MIN, FAULT_SECONDS, Dial, is_final
 from runcast._line import Lost
 
 
@@ -46,13 +46,14 @@ def waits(lost: Lost, count: int = 200) -> list[float]:
 
 def test_waits_grow_with_full_jitter_to_a_limit() -> None:
     found = waits(Lost("unreachable"))
-    assert found[0] <= 0.1
+    assert found[0] <= BACKOFF_MIN
     assert BACKOFF_MAX / 2 < max(found) <= BACKOFF_MAX
     assert min(found[20:]) < BACKOFF_MAX / 4, "full jitter begins at nothing"
 
 
-def test_a_fault_of_the_application_is_backed_off_from_to_a_minute() -> None:
-    assert BACKOFF_MAX < max(waits(Lost("", code=4403))) <= OVERDUE_MAX
+@pytest.mark.parametrize("code", [4403, 1002, 1009])
+def test_a_fault_of_one_of_the_sides_is_backed_off_from_to_a_minute(code: int) -> None:
+    assert BACKOFF_MAX < max(waits(Lost("", code=code))) <= FAULT_SECONDS
 
 
 def test_what_the_daemon_says_comes_on_top_or_in_place() -> None:
@@ -61,3 +62,4 @@ def test_what_the_daemon_says_comes_on_top_or_in_place() -> None:
     assert all(1 <= wait <= 5 for wait in waits(Lost("", code=4400)))
     dial.reconnect_ms = 250
     assert dial.wait_after(Lost("", code=4400)) == 0.25
+    assert dial.wait_after(Lost("it broke while it drained")) == 0.25

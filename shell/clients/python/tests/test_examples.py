@@ -45,17 +45,20 @@ async def test_an_example_survives_a_kill_of_the_daemon(daemon: Daemon, example:
         async with Client(daemon.url, daemon.token("alice", "user")) as client:
             run = client.run("longest", " ".join(WORDS))
             events: list[Event] = []
+            kills = 0
             async for event in run:
                 events.append(event)
                 if event.event == "tool_completed" and str(event.data["result"]) == str(len(WORDS[3])):
                     daemon.kill()
                     daemon.start()
+                    kills += 1
             end = await run
-    assert end.ok
+    assert (end.status, kills) == ("ok", 1)
     assert end.output["text"].split()[-1] == WORDS[-1]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    for kind in ("tool_executing", "tool_completed"):
-        assert sum(event.event == kind for event in events) == len(WORDS)
+    opened = [event.data["args"]["word"] for event in events if event.event == "tool_executing"]
+    closed = [int(event.data["result"]) for event in events if event.event == "tool_completed"]
+    assert (opened, closed) == (WORDS, [len(word) for word in WORDS])
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -74,7 +74,9 @@ async def test_a_worker_says_who_it_is_and_whom_it_serves() -> None:
         peer = await server.accept()
         assert (peer.path, peer.authorization) == ("/worker", "Bearer secret")
         agents = [{"agent": "a", "slots": 2, "retryable": True, "timeout_ms": 2500}]
-        assert await peer.hear() == {"type": "hello", "worker": "w-1", "agents": agents, "runs": []}
+        hello = await peer.hear()
+        assert hello.pop("call")["n"] == 1
+        assert hello == {"type": "hello", "worker": "w-1", "agents": agents, "runs": []}
         await peer.say(welcome())
         worker.drain()
         assert await peer.closed() == 1000

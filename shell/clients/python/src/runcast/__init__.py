@@ -17,8 +17,9 @@ from .errors import (
     ResetError,
     RuncastError,
     TooLargeError,
+    UserChangedError,
 )
-from .events import Accepted, End, Event, EventName, Position, Reset, Status
+from .events import Accepted, End, Event, EventName, Position, Reset, Status, Topic
 from .run import Run, ToolUse
 from .say import Done, Said
 from .watch import RunHandle
@@ -50,6 +51,8 @@ __all__ = [
     "Token",
     "TooLargeError",
     "ToolUse",
+    "Topic",
+    "UserChangedError",
     "Worker",
     "say",
 ]

@@ -6,18 +6,19 @@ import asyncio
 import logging
 import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ._line import Lost
 from ._wire import Token, ask_token
 from .errors import ClosedError
 
-BACKOFF_MIN = 0.1
+BACKOFF_MIN = 0.5
 BACKOFF_MAX = 10.0
-OVERDUE_MIN = 1.0
-OVERDUE_MAX = 60.0
-"""After 4403, a fault of the application, waits grow to this."""
+FAULTS = (1002, 1003, 1007, 1008, 1009, 4403)
+"""One of the two sides is at fault, and will be again: no hurry."""
+FAULT_SECONDS = 60.0
 HELD_SECONDS = 10.0
 """A connection that held for this long was a good one: the waits begin anew."""
 
@@ -45,11 +46,19 @@ class Dial:
     def __init__(self, token: Token, log: logging.Logger) -> None:
         self.reconnect_ms: int | None = None
         """What the daemon said on this connection about when to come back."""
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        """How it waits for so many seconds."""
         self._token = token
         self._log = log
         self._tries = 0
+        self._by, self._calls = uuid.uuid4().hex, 0
         self._opened: float | None = None
         self._refused: tuple[str, Lost] | None = None
+
+    def call(self) -> dict[str, Any]:
+        """The `call` of the next `hello`: one that was given up must not replace a later one."""
+        self._calls += 1
+        return {"by": self._by, "n": self._calls}
 
     @property
     def may_renew(self) -> bool:
@@ -69,7 +78,7 @@ class Dial:
                     self._give_up(lost)
                 wait = self.wait_after(lost)
                 self._log.warning("%s; connecting again in %.1f s", lost, wait)
-                await asyncio.sleep(wait)
+                await self.pause(wait)
 
     def opened(self) -> None:
         """A `welcome` came."""
@@ -79,14 +88,14 @@ class Dial:
         """Seconds to wait before the next connection: full jitter, growing with each failure."""
         held = self._opened is not None and time.monotonic() - self._opened >= HELD_SECONDS
         self._opened = None
+        # While it drains a connection may as well break: the time that it gave counts.
+        if self.reconnect_ms is not None:
+            return self.reconnect_ms / 1000
         if lost.code == 4400:
-            self._tries = 0
-            return random.uniform(1.0, 5.0) if self.reconnect_ms is None else self.reconnect_ms / 1000
-        # Acknowledgements that are overdue close a connection that held for long, and was no good one.
-        overdue = lost.code == 4403
-        self._tries = 1 if held and not overdue else self._tries + 1
-        first, most = (OVERDUE_MIN, OVERDUE_MAX) if overdue else (BACKOFF_MIN, BACKOFF_MAX)
-        bound = min(most, first * 2 ** min(self._tries - 1, 16))
+            return random.uniform(1.0, 5.0)
+        self._tries = 1 if held else self._tries + 1
+        bound = min(BACKOFF_MAX, BACKOFF_MIN * 2 ** min(self._tries - 1, 16))
+        bound = FAULT_SECONDS if lost.code in FAULTS else bound
         return lost.retry_ms / 1000 + random.uniform(0.0, bound)
 
     async def _next_token(self) -> str:
@@ -100,4 +109,4 @@ class Dial:
 
     def _give_up(self, lost: Lost) -> NoReturn:
         self._log.error("%s; not connecting again", lost)
-        raise ClosedError(lost.number, lost.reason) from None
+        raise ClosedError(lost.number, lost.reason, lost.error) from None

@@ -7,8 +7,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-from ._stream import Ticket
-from .events import Event
+from ._stream import Stream, Ticket
+from .events import Event, Reset
 
 
 class Queue:
@@ -20,7 +20,7 @@ class Queue:
         """Whether nothing follows an event."""
         self.is_closed = False
         self._error: Exception | None = None
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: deque[Ticket | Reset] = deque()
         self._current: Ticket | None = None
         self._bell = asyncio.Event()
 
@@ -29,6 +29,17 @@ class Queue:
         ticket.hold()
         self._waiting.append(ticket)
         self._bell.set()
+
+    def put_reset(self, reset: Reset) -> None:
+        """What follows is of another history."""
+        self._waiting.append(reset)
+        self._bell.set()
+
+    def forget(self, stream: Stream) -> None:
+        """What is left of this history is void; what is being processed goes on."""
+        self._waiting = deque(
+            item for item in self._waiting if isinstance(item, Reset) or not item.is_of(stream)
+        )
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing follows; with an error, that is raised after what is here."""
@@ -41,7 +52,9 @@ class Queue:
         self.end()
         self.done()
         while self._waiting:
-            self._waiting.popleft().release()
+            item = self._waiting.popleft()
+            if isinstance(item, Ticket):
+                item.release()
 
     def done(self) -> None:
         """The consumer is done with what it got last."""
@@ -49,8 +62,8 @@ class Queue:
             current, self._current = self._current, None
             current.release()
 
-    async def next(self) -> Event | None:
-        """The next event; None at the end."""
+    async def next(self) -> Event | Reset | None:
+        """The next event, or that the history is another; None at the end."""
         self.done()
         while not self._waiting:
             if self._error is not None:
@@ -59,8 +72,11 @@ class Queue:
                 return None
             self._bell.clear()
             await self._bell.wait()
-        self._current = self._waiting.popleft()
-        return self._current.event
+        item = self._waiting.popleft()
+        if isinstance(item, Reset):
+            return item
+        self._current = item
+        return item.event
 
 
 class Feed:
@@ -79,7 +95,8 @@ class Feed:
 
     async def __anext__(self) -> Event:
         event = await self._queue.next()
-        if event is None:
+        # A reset is put only where it is looked for.
+        if not isinstance(event, Event):
             raise StopAsyncIteration
         return event
 

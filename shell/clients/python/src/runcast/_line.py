@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 from websockets.typing import Subprotocol
 
 from ._wire import Message
+from .errors import RefusedError
 
 SUBPROTOCOL = Subprotocol("runcast.v1")
 OPEN_SECONDS = 10.0
@@ -22,6 +23,9 @@ WELCOME_SECONDS = 25.0
 """How long the daemon may keep silent before its `welcome`."""
 MESSAGE_MAX = 8 << 20
 """The longest message that is taken; the daemon's own limits are far lower."""
+
+RETRY_MS_MAX = 60_000
+"""The longest that the daemon may ask a client to stay away, but for a drain."""
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -35,12 +39,18 @@ class Lost(Exception):
     """The close code, when the daemon gave one."""
     status: int | None = None
     """The HTTP status, when the upgrade was refused."""
-    error: str = ""
-    """The code of PROTOCOL §5, when one came with it."""
+    error: RefusedError | None = None
+    """What the daemon said before, or with the refusal."""
     retry_ms: int = 0
+    """How long to stay away at least."""
 
     def __str__(self) -> str:
-        return self.reason
+        return self.reason if self.error is None else f"{self.reason}: {self.error}"
+
+    def told(self, error: RefusedError) -> None:
+        """The daemon had said this before it closed: it says why, and when to come back."""
+        self.error = error
+        self.retry_ms = max(self.retry_ms, min(error.retry_ms or 0, RETRY_MS_MAX))
 
     @property
     def number(self) -> int:
@@ -131,20 +141,20 @@ async def greeting(line: Line, *needs: str) -> Message:
 
     Raises `Lost`; an `error` that comes before the close tells why.
     """
-    error: Message = {}
+    error: RefusedError | None = None
     while True:
         try:
             message = await line.hear(WELCOME_SECONDS)
         except Lost as lost:
-            if error:
-                lost.error = str(error.get("code"))
-                lost.reason = f"{lost.reason}: {lost.error}: {error.get('message')}"
+            if error is not None:
+                lost.told(error)
             raise
         if message.get("type") == "welcome":
             if missing := [field for field in needs if field not in message]:
                 raise Lost(f"a welcome without {', '.join(missing)}: is this a daemon of Runcast?")
             return message
-        error = message if message.get("type") == "error" else error
+        if message.get("type") == "error":
+            error = RefusedError.of(message)
 
 
 def heartbeat_of(welcome: Message) -> float:
@@ -184,8 +194,11 @@ def _refusal(refused: InvalidStatus) -> Lost:
         problem = {}
     problem = problem if isinstance(problem, dict) else {}
     after = response.headers.get("Retry-After", "")
-    retry_ms = problem.get("retry_ms") or (int(after) * 1000 if after.isdigit() else 0)
-    error = str(problem.get("code", ""))
-    detail = problem.get("message") or problem.get("detail") or response.reason_phrase
-    reason = f"refused with HTTP {response.status_code} {error}: {detail}"
-    return Lost(reason, status=response.status_code, error=error, retry_ms=min(int(retry_ms), 60_000))
+    lost = Lost(
+        f"refused with HTTP {response.status_code} {response.reason_phrase}".rstrip(),
+        status=response.status_code,
+        retry_ms=min(int(after) * 1000, RETRY_MS_MAX) if after.isdigit() else 0,
+    )
+    if "code" in problem:
+        lost.told(RefusedError.of(problem))
+    return lost

@@ -29,6 +29,8 @@ class Request:
     answer: asyncio.Future[Message]
     on_answer: Callable[[Message], None] | None = None
     """Called at once, before anything that the daemon says after it is heard."""
+    is_of_connection: bool = False
+    """Not said again on another connection."""
     is_sent: bool = False
     """On this connection."""
 
@@ -43,9 +45,15 @@ class Requests:
         self._hold_until = 0.0
         self.message_bytes = 64 << 10
 
-    async def ask(self, message: Message) -> Message:
-        """The answer, however many connections it takes. Raises what `put` and the daemon refuse with."""
-        request = self.put(message)
+    async def ask(
+        self, message: Message, on_answer: Callable[[Message], None] | None = None, *, once: bool = False
+    ) -> Message:
+        """The answer, however many connections it takes; `once`: on this connection or never.
+
+        Raises what `put` and the daemon refuse with.
+        """
+        request = self.put(message, on_answer)
+        request.is_of_connection = once
         try:
             return await request.answer
         finally:
@@ -70,8 +78,15 @@ class Requests:
         """A connection begins: what was not answered is said again on it."""
         self.message_bytes = message_bytes
         self._hold_until = 0.0
-        for request in self._waiting.values():
+        for request in list(self._waiting.values()):
             request.is_sent = False
+            size = len(encode(request.message))
+            if request.is_of_connection:
+                del self._waiting[request.id]
+                request.answer.cancel()
+            elif size > message_bytes:
+                del self._waiting[request.id]
+                request.answer.set_exception(TooLargeError(size, message_bytes))
 
     def next(self) -> bytes | None:
         """The next request to send."""
@@ -86,26 +101,25 @@ class Requests:
                 return encode(request.message)
         return None
 
-    def answered(self, message: Message) -> None:
-        """An answer came."""
+    def answered(self, message: Message) -> bool:
+        """An answer came; false when it answers nothing that was asked."""
         request = self._waiting.get(str(message.get("id"))) or self._unnamed(message)
         if request is None:
-            if message["type"] == "error":
-                log.warning("the daemon says: %s: %s", message.get("code"), message.get("message"))
-            return
+            return False
         if message["type"] == "error" and message.get("code") in RETRIED:
             self._retry(request, message)
-            return
+            return True
         del self._waiting[request.id]
         self._on_work()
         if request.answer.done():
-            return
+            return True
         if message["type"] == "error":
-            request.answer.set_exception(_refused(message))
+            request.answer.set_exception(RefusedError.of(message))
         else:
             if request.on_answer is not None:
                 request.on_answer(message)
             request.answer.set_result(message)
+        return True
 
     def _unnamed(self, message: Message) -> Request | None:
         """An error about a message that could not be read may come without its id."""
@@ -129,13 +143,3 @@ class Requests:
                 # Whoever has stopped waiting for it need not be told.
                 request.answer.exception()
         self._waiting.clear()
-
-
-def _refused(message: Message) -> RefusedError:
-    return RefusedError(
-        message.get("code", ""),
-        message.get("message", ""),
-        hint=message.get("hint", ""),
-        retry_ms=message.get("retry_ms"),
-        temporary=bool(message.get("temporary")),
-    )

@@ -26,6 +26,10 @@ class Ticket:
         self.event = event
         self.holders = 1
 
+    def is_of(self, stream: Stream) -> bool:
+        """Whether the event is of this history."""
+        return self._stream is stream
+
     def hold(self) -> None:
         """One more consumer must be done with it."""
         self.holders += 1
@@ -54,7 +58,9 @@ class Stream:
         return self.processed
 
     def resume(self, seq: int) -> None:
-        """A new connection starts at `seq`, where this one was left off."""
+        """A new connection starts at `seq`, where this one was left off. Raises GapError if it does not."""
+        if seq > self.processed:
+            raise GapError(f"asked for what follows {self.processed}, and it goes on after {seq}")
         self.at = self.acked = seq
 
     @property

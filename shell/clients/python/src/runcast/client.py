@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from ._dial import Dial
 from ._feed import Feed, Queue
@@ -16,8 +16,8 @@ from ._line import Line, Lost, greeting, heartbeat_of, ring_within
 from ._requests import Requests
 from ._stream import GapError, Stream, Ticket
 from ._wire import Json, Message, Token, ask_token, checked_id, encode, without_none
-from .errors import ClosedError
-from .events import Accepted, Event, Position, Reset, read_event
+from .errors import ClosedError, RefusedError, UserChangedError
+from .events import Accepted, Event, From, Position, Reset, Topic, read_event
 from .watch import RunHandle, Watched, input_message, lost
 
 log = logging.getLogger("runcast.client")
@@ -26,10 +26,15 @@ VIEWED_MAX = 1_024
 """Without acknowledgements there is no window: with so many unprocessed, the daemon is not read."""
 ANSWERS = ("accepted", "ok", "error", "subscribed", "pong")
 
-From = Position | Literal["device", "oldest", "head", "live"]
+AGAIN_MIN = 0.25
+AGAIN_MAX = 60.0
+"""How long an event whose handler failed waits for its next turn: twice as long each time."""
+
 OnEvent = Callable[[Event], Awaitable[None]]
 OnNotice = Callable[[Message], None]
 OnReset = Callable[[Reset], None]
+OnError = Callable[[RefusedError], None]
+OnTopicEnded = Callable[[str, RefusedError], None]
 
 
 class Client:
@@ -39,7 +44,11 @@ class Client:
     says where else to begin (a `Position` that you kept, `oldest`, `head`, `live`). Every event that nobody
     looks at counts as processed; `on_event`, or a loop over `events()` that is made before the first `await`
     in the `async with`, gets all. An event is acknowledged when `on_event` has returned or the loop's body is
-    over. When `on_event` raises, the client closes with that error and the event comes again the next time.
+    over. When `on_event` raises, it is given the event again, later, and those after it wait.
+
+    `on_reset` is told that a stream began anew, in order with the calls of `on_event`; `on_notice` of each
+    notice; `on_error` of each error that answers no request; `on_topic_ended` of each topic that may not be
+    read.
     """
 
     def __init__(
@@ -49,26 +58,37 @@ class Client:
         *,
         device: str | None = None,
         start: From | None = None,
-        topics: Sequence[str] = (),
+        topics: Sequence[str | Topic] = (),
         window: int | None = None,
         ack: bool = True,
         on_event: OnEvent | None = None,
         on_notice: OnNotice | None = None,
         on_reset: OnReset | None = None,
+        on_error: OnError | None = None,
+        on_topic_ended: OnTopicEnded | None = None,
     ) -> None:
         self.device = device if device is None else checked_id("device", device)
         """This installation's name; made by the daemon when there was none."""
+        self._open: set[str] = set()
+        """Runs that have not ended, as far as is known on this connection."""
+        self._head = 0
+        """Of the user's stream at the last connect."""
         self.user: str | None = None
         """Whose connection it is, once connected."""
         self.runs: list[Message] = []
         """The user's runs that had not ended at the last connect, as `welcome` lists them."""
         self._url, self._start, self._window, self._ack = url, start, window, ack
         self._token, self._dial = token, Dial(token, log)
-        self._topics = [checked_id("topic", topic) for topic in topics]
+        self._topics = _checked_topics(topics)
         self._on_event, self._on_notice, self._on_reset = on_event, on_notice, on_reset
+        self._on_error, self._on_topic_ended = on_error, on_topic_ended
         self._requests = Requests(self._work)
         self._streams: dict[str | None, Stream] = {}
         self._queues: list[Queue] = []
+        self._handled: Queue | None = None
+        """What waits for `on_event`."""
+        self._problem: RefusedError | None = None
+        """What the daemon last said on this connection that answers nothing."""
         self._watched: list[Watched] = []
         self._bell = asyncio.Event()
         self._read_on = asyncio.Event()
@@ -83,7 +103,8 @@ class Client:
             raise RuntimeError("a client can be entered once: make another")
         self._tasks.append(asyncio.create_task(self._serve()))
         if self._on_event is not None:
-            self._tasks.append(asyncio.create_task(self._process(self._on_event, self.events())))
+            self._handled = self._listen(lambda _: True, lambda _: False)
+            self._tasks.append(asyncio.create_task(self._process(self._on_event, self._handled)))
         return self
 
     async def __aexit__(
@@ -110,7 +131,7 @@ class Client:
         Options as of `submit`. It is sent when there is a connection, and once, however often it is repeated.
         """
         watched, message = self._new_run(agent, input, options)
-        request = self._requests.put(message, lambda answer: watched.answer(_accepted(answer)))
+        request = self._requests.put(message, lambda answer: self._accepted(watched, answer))
         request.answer.add_done_callback(lambda answer: self._refused(watched, answer))
         return self._handle(watched)
 
@@ -137,12 +158,15 @@ class Client:
         """Answers a question of a run's agent, or without `request` steers it."""
         await self._requests.ask(input_message(run, data, request))
 
-    async def subscribe(self, topics: Sequence[str]) -> None:
-        """Listens to these topics, instead of those until now."""
-        names = [checked_id("topic", topic) for topic in topics]
-        answer = await self._requests.ask({"type": "subscribe", "topics": names})
-        self._topics = names
-        self._welcome_topics([topic for topic in answer["topics"] if topic.get("topic") not in self._streams])
+    async def subscribe(self, topics: Sequence[str | Topic]) -> list[str]:
+        """Listens to these topics, instead of those until now; one that is kept goes on where it is.
+
+        Returns those that are listened to. Raises RefusedError; then nothing has changed.
+        """
+        asked = _checked_topics(topics)
+        message = {"type": "subscribe", "topics": [_as_said(topic) for topic in asked]}
+        answer = await self._requests.ask(message, lambda answer: self._subscribed(asked, answer))
+        return [topic["topic"] for topic in answer["topics"] if "error" not in topic]
 
     def events(self, wants: Callable[[Event], bool] = lambda _: True) -> Feed:
         """All events from now on, of the user's own stream and of topics."""
@@ -186,6 +210,13 @@ class Client:
         queue = self._listen(watched.concerns, lambda event: event.event == "agent_completed")
         return RunHandle(watched, queue, self._requests.ask)
 
+    def _accepted(self, watched: Watched, answer: Message) -> None:
+        watched.answer(_accepted(answer))
+        if answer.get("duplicate") and watched.run not in self._open and not watched.end.done():
+            # It had ended when we connected: its end is in what follows up to the head of then, or lost.
+            watched.lost_at = self._head
+            self._look_for_lost(self._streams[None].at)
+
     def _refused(self, watched: Watched, answer: asyncio.Future[Message]) -> None:
         error = None if answer.cancelled() else answer.exception()
         if isinstance(error, Exception):
@@ -208,15 +239,19 @@ class Client:
         if self._ended is not None:
             return
         self._ended = error
-        self._requests.end(error)
-        for watched in self._watched:
-            watched.fail(error)
-        self._watched.clear()
+        self._give_up(error)
         for queue in self._queues:
             # Whoever closes a client himself need not hear of it as an error.
             queue.end(None if _is_own(error) else error)
         self._connected.set()
         self._end.set()
+
+    def _give_up(self, error: Exception) -> None:
+        """What was asked for until now will not be answered, and has no end."""
+        self._requests.end(error)
+        for watched in self._watched:
+            watched.fail(error)
+        self._watched.clear()
 
     # Connections, one after the other.
 
@@ -227,7 +262,7 @@ class Client:
             self._fail(error)
 
     async def _connection(self, token: str) -> None:
-        self._is_late = False
+        self._is_late, self._problem = False, None
         line = await Line.open(self._url, "/ws", token)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -245,6 +280,10 @@ class Client:
                 task.result()
         except GapError as gap:
             raise Lost(f"an event is missing: {gap}") from None
+        except Lost as lost:
+            if self._problem is not None:
+                lost.told(self._problem)
+            raise
         finally:
             if self._ended is None:
                 self._connected.clear()
@@ -261,27 +300,32 @@ class Client:
         await line.close()
 
     def _hello(self) -> Message:
-        hello: Message = {"type": "hello"}
+        hello: Message = {"type": "hello", "call": self._dial.call()}
         stream = self._streams.get(None)
         start = self._start if stream is None else Position(stream.epoch, stream.leave_off())
         if start is not None:
             hello["from"] = _from(start)
         if self._topics:
-            hello["topics"] = [self._topic(name) for name in self._topics]
+            hello["topics"] = [self._topic(topic) for topic in self._topics]
         if not self._ack:
             hello["ack"] = False
         elif self.device is not None:
             hello["device"] = self.device
         return {**hello, **without_none(window=self._window)}
 
-    def _topic(self, name: str) -> Json:
-        stream = self._streams.get(name)
-        place = None if stream is None else Position(stream.epoch, stream.leave_off())
-        return name if place is None else {"topic": name, "from": _from(place)}
+    def _topic(self, topic: str | Topic) -> Json:
+        stream = self._streams.get(_name(topic))
+        if stream is None:
+            return _as_said(topic)
+        return _as_said(Topic(_name(topic), Position(stream.epoch, stream.leave_off())))
 
     def _welcome(self, welcome: Message) -> None:
-        self.user = welcome.get("user")
+        user = welcome.get("user")
+        if self.user is not None and user != self.user:
+            self._give_up(UserChangedError(self.user, str(user)))
+        self.user = user
         self.runs = welcome.get("runs", [])
+        self._open, self._head = {run["run"] for run in self.runs}, welcome["head"]
         if self._ack:
             self.device = welcome.get("device", self.device)
         self._resume(None, welcome, self.runs)
@@ -294,30 +338,45 @@ class Client:
     def _welcome_topics(self, topics: list[Message]) -> None:
         for topic in topics:
             if error := topic.get("error"):
-                log.warning("topic %s: %s: %s", topic.get("topic"), error.get("code"), error.get("message"))
+                self._end_topic(topic["topic"], RefusedError.of(error))
             else:
                 self._resume(topic["topic"], topic, [])
-        kept = {None, *self._topics}
+
+    def _subscribed(self, asked: list[str | Topic], answer: Message) -> None:
+        self._topics = asked
+        kept = {None, *map(_name, asked)}
         self._streams = {name: stream for name, stream in self._streams.items() if name in kept}
+        self._welcome_topics([topic for topic in answer["topics"] if topic["topic"] not in self._streams])
+
+    def _end_topic(self, name: str, error: RefusedError) -> None:
+        log.warning("topic %s: %s", name, error)
+        self._streams.pop(name, None)
+        if self._on_topic_ended is not None:
+            self._on_topic_ended(name, error)
 
     def _resume(self, name: str | None, at: Message, runs: list[Message]) -> None:
         """Goes on where the daemon says: as before, or with a stream that begins anew."""
         resume, stream = at["resume"], self._streams.get(name)
         seq: int = resume["from"]
-        if stream is not None and stream.epoch == at["epoch"] and resume["status"] != "reset":
+        if stream is not None and stream.epoch == at["epoch"] and resume["status"] == "resumed":
             stream.resume(seq)
             return
         self._streams[name] = Stream(at["epoch"], seq, self._work)
-        if resume["status"] != "reset":
+        if stream is None and resume["status"] != "reset":
             return
-        reset = Reset(name, resume.get("reason", ""), at["epoch"], seq, runs)
+        for queue in self._queues:
+            if stream is not None:
+                queue.forget(stream)
+        reset = Reset(name, resume.get("reason", "epoch"), at["epoch"], seq, runs)
         log.warning("stream %s begins anew at %d: %s", name or "of the user", seq, reset.reason)
         if name is None:
             alive = {run.get("run") for run in runs}
             for watched in self._watched:
                 watched.lost_at = None if watched.run is None or watched.run in alive else at["head"]
             self._look_for_lost(seq)
-        if self._on_reset is not None:
+        if self._handled is not None:
+            self._handled.put_reset(reset)
+        elif self._on_reset is not None:
             self._on_reset(reset)
 
     def _look_for_lost(self, at: int) -> None:
@@ -369,7 +428,9 @@ class Client:
         if kind == "event":
             self._happened(message)
         elif kind in ANSWERS:
-            self._requests.answered(message)
+            if not self._requests.answered(message) and kind == "error":
+                self._problem = RefusedError.of(message)
+                self._erred(self._problem)
         elif kind == "heartbeat":
             self._streams[None].heard_of(message.get("at", 0))
         elif kind == "notice":
@@ -389,7 +450,14 @@ class Client:
         if ticket is not None:
             self._hand_out(ticket)
             if event.topic is None:
+                self._note(event)
                 self._look_for_lost(event.seq)
+
+    def _note(self, event: Event) -> None:
+        if event.event == "run_queued":
+            self._open.add(event.run)
+        elif event.event == "agent_completed":
+            self._open.discard(event.run)
 
     def _hand_out(self, ticket: Ticket) -> None:
         event = ticket.event
@@ -419,23 +487,56 @@ class Client:
         if self._on_notice is not None:
             self._on_notice(notice)
 
+    def _erred(self, error: RefusedError) -> None:
+        log.warning("the daemon says: %s", error)
+        if self._on_error is not None:
+            self._on_error(error)
+
     async def _refresh(self) -> None:
         """A new token in place of one that is about to expire."""
         try:
-            await self._requests.ask({"type": "refresh", "token": await ask_token(self._token)})
+            token = await ask_token(self._token)
+            answer = await self._requests.ask({"type": "refresh", "token": token}, once=True)
+        except RefusedError as refused:
+            self._erred(refused)
         except Exception as error:  # noqa: BLE001 - the daemon will close with 4506, and then it is tried again
             log.warning("no new token: %s", error)
+        else:
+            for topic in answer.get("ended", []):
+                self._end_topic(topic, RefusedError("topic_forbidden", "the new token may not read it"))
 
-    async def _process(self, on_event: OnEvent, events: Feed) -> None:
-        try:
-            async for event in events:
-                await on_event(event)
-        except ClosedError:
-            return
-        except Exception as error:
-            log.exception("on_event has failed; the client closes")
-            self._tasks[0].cancel()
-            self._fail(error)
+    async def _process(self, on_event: OnEvent, handled: Queue) -> None:
+        with contextlib.suppress(ClosedError):
+            while (what := await handled.next()) is not None:
+                if isinstance(what, Event):
+                    await self._hand_over(on_event, what)
+                elif self._on_reset is not None:
+                    self._on_reset(what)
+
+    async def _hand_over(self, on_event: OnEvent, event: Event) -> None:
+        """Gives an event to the application until it is processed."""
+        wait = AGAIN_MIN
+        while True:
+            try:
+                return await on_event(event)
+            except Exception:
+                log.exception("on_event has failed; event %d comes again in %.2f s", event.seq, wait)
+            await asyncio.sleep(wait)
+            wait = min(AGAIN_MAX, 2 * wait)
+
+
+def _checked_topics(topics: Sequence[str | Topic]) -> list[str | Topic]:
+    for topic in topics:
+        checked_id("topic", _name(topic))
+    return list(topics)
+
+
+def _name(topic: str | Topic) -> str:
+    return topic.name if isinstance(topic, Topic) else topic
+
+
+def _as_said(topic: str | Topic) -> Json:
+    return {"topic": topic.name, "from": _from(topic.start)} if isinstance(topic, Topic) else topic
 
 
 def _from(start: From) -> Json:

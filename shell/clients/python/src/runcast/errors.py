@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RuncastError(Exception):
     """Everything that this library raises."""
@@ -20,17 +22,30 @@ class RefusedError(RuncastError):
         self.retry_ms = retry_ms
         self.temporary = temporary
 
+    @classmethod
+    def of(cls, message: dict[str, Any]) -> RefusedError:
+        """From an `error` message, or a problem of HTTP."""
+        return cls(
+            str(message.get("code", "")),
+            str(message.get("message", "")),
+            hint=str(message.get("hint", "")),
+            retry_ms=message.get("retry_ms"),
+            temporary=bool(message.get("temporary")),
+        )
+
 
 class ClosedError(RuncastError):
     """There is no connection, and there will be none: closed by you, or refused for good.
 
-    `code` is the WebSocket's close code (PROTOCOL §3), or the HTTP status of a refused upgrade.
+    `code` is the WebSocket's close code (PROTOCOL §3), or the HTTP status of a refused upgrade; `error` what
+    the daemon said before it closed.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, error: RefusedError | None = None) -> None:
         super().__init__(f"closed with {code}: {reason}")
         self.code = code
         self.reason = reason
+        self.error = error
 
 
 class TooLargeError(RuncastError):
@@ -56,6 +71,15 @@ class ResetError(RuncastError):
     def __init__(self, run: str) -> None:
         super().__init__(f"the events of {run} are no longer kept: its end cannot be told from the stream")
         self.run = run
+
+
+class UserChangedError(RuncastError):
+    """The token names another user than before: what the one asked for is never asked for as the other."""
+
+    def __init__(self, user: str, other: str) -> None:
+        super().__init__(f"the token names {other!r}, where it named {user!r}: ask again if you mean it")
+        self.user = user
+        self.other = other
 
 
 class AgentError(RuncastError):

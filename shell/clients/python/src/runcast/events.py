@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ._wire import Json, Message
@@ -25,6 +25,18 @@ class Position:
     seq: int
 
 
+From = Position | Literal["device", "oldest", "head", "live"]
+"""Where to begin in a stream (PROTOCOL §3)."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic, and where to begin in it; the name alone begins at what is published from now on."""
+
+    name: str
+    start: From
+
+
 @dataclass(frozen=True)
 class Event:
     """One event of a stream. `thread` and `run` are empty for what was published to a topic."""
@@ -41,6 +53,8 @@ class Event:
     """None: the user's own stream."""
     prev: int | None = None
     """Of an event that several deltas were joined into: the position before the first of them."""
+    raw: Message = field(default_factory=dict, compare=False, repr=False)
+    """The message as it came, with fields that this library does not know."""
 
     @property
     def delta(self) -> str:
@@ -104,7 +118,7 @@ def read_event(message: Message) -> Event:
     return Event(
         seq=int(message["seq"]), ts=int(message.get("ts", 0)), event=message["event"], data=message["data"],
         thread=message.get("thread", ""), run=message.get("run", ""), attempt=message.get("attempt", 0),
-        topic=message.get("topic"), prev=message.get("prev"),
+        topic=message.get("topic"), prev=message.get("prev"), raw=message,
     )  # fmt: skip
 
 

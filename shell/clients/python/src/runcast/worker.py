@@ -188,7 +188,9 @@ class Worker:
     async def _greet(self, line: Line) -> float:
         agents = [agent.serves() for agent in self._agents.values()]
         named = self._desk.positions()
-        await line.send(encode({"type": "hello", "worker": self.name, "agents": agents, "runs": named}))
+        call = self._dial.call()
+        hello = {"type": "hello", "worker": self.name, "call": call, "agents": agents, "runs": named}
+        await line.send(encode(hello))
         welcome = await greeting(line, "lease_ms", "publish_window", "message_bytes")
         self._beat_seconds = max(0.001, welcome["lease_ms"] / 3000)
         self._answers.clear()

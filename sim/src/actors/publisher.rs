@@ -1,0 +1,225 @@
+//! A publisher: a server that says something on topics over HTTP, mostly with a key, and asks again with it
+//! until it is answered. What it is told must be durable, and each publication be made once.
+
+use super::Ctx;
+use crate::carrier::Socket;
+use crate::dice::Dice;
+use crate::keys;
+use crate::oracles::topics::OPERATORS;
+use crate::oracles::truth::secret;
+use crate::pipe::Status;
+use crate::plan::PublisherPlan;
+use crate::schedule::{MS, Micros, SECOND};
+use crate::sometimes;
+use crate::trace::Of;
+use serde_json::Value;
+use std::io::{ErrorKind, Read, Write};
+
+/// Time for a request to be answered.
+const PATIENCE: Micros = 40 * SECOND;
+/// The longest answer, in bytes.
+const ANSWER_MAX: usize = 16 * 1024;
+
+/// A publication, as it is asked for.
+#[derive(Debug)]
+struct Publication {
+    topic: &'static str,
+    mark: String,
+    has_key: bool,
+    body: String,
+    /// How often it was asked for.
+    tries: u32,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Call {
+    end: Box<dyn Socket>,
+    request: Vec<u8>,
+    written: usize,
+    answer: Vec<u8>,
+    until: Micros,
+}
+
+/// What has become of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Waits,
+    Broken,
+    Answered(u16, String),
+}
+
+/// One publisher.
+#[derive(Debug)]
+pub struct Publisher {
+    plan: PublisherPlan,
+    dice: Dice,
+    said: u64,
+    publication: Option<Publication>,
+    call: Option<Call>,
+    at: Micros,
+}
+
+impl Publisher {
+    /// A publisher that will say something soon.
+    pub fn new(plan: PublisherPlan, mut dice: Dice) -> Self {
+        let at = dice.below(3 * SECOND);
+        Self { plan, dice, said: 0, publication: None, call: None, at }
+    }
+
+    /// When it wants to be stepped again.
+    pub fn deadline(&self) -> Micros {
+        self.call.as_ref().map_or(self.at, |call| call.until)
+    }
+
+    /// What it waits for, if anything.
+    pub fn missing(&self) -> Option<String> {
+        let publication = self.publication.as_ref()?;
+        Some(format!("{} waits for the answer to {}", self.plan.name, publication.mark))
+    }
+
+    /// Does all it can.
+    pub fn step(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.healed {
+            self.at = self.at.min(ctx.now + 5 * SECOND);
+        }
+        if let Some(call) = &mut self.call {
+            let mut outcome = call.go_on();
+            if outcome == Outcome::Waits && ctx.now >= call.until {
+                outcome = Outcome::Broken;
+            }
+            if outcome != Outcome::Waits {
+                self.call = None;
+                self.heed(ctx, &outcome);
+            }
+            return;
+        }
+        if ctx.now < self.at {
+            return;
+        }
+        if self.publication.is_none() && !ctx.over {
+            self.publication = Some(self.next());
+        }
+        match self.publication.take() {
+            Some(publication) => self.ask(ctx, publication),
+            None => self.at = Micros::MAX,
+        }
+    }
+
+    fn next(&mut self) -> Publication {
+        let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
+        let mark = format!("{}-{}", self.plan.name, self.said);
+        self.said += 1;
+        let secret = if matches!(topic, "ops" | "alerts") { secret(OPERATORS) } else { String::new() };
+        let bulk = if self.dice.chance(1, 40) { self.dice.log_uniform(100, 60_000) as usize } else { 0 };
+        let body = format!(
+            "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
+            "z".repeat(bulk)
+        );
+        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, tries: 0 }
+    }
+
+    fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
+        publication.tries += 1;
+        let Publication { topic, mark, has_key, body, .. } = &publication;
+        let token = keys::token(&self.plan.name, "publish", ctx.expiry(3600 * SECOND));
+        let key = if *has_key { format!("Idempotency-Key: {mark}\r\n") } else { String::new() };
+        let request = format!(
+            "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
+             {key}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let what = format!("publishes {mark} on {topic}");
+        ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
+        let end = ctx.net.call(ctx.route(&self.plan.network));
+        let call = Call {
+            end,
+            request: request.into_bytes(),
+            written: 0,
+            answer: Vec::new(),
+            until: ctx.now + PATIENCE,
+        };
+        (self.publication, self.call) = (Some(publication), Some(call));
+        // Whatever can be done at once is done at the next step.
+        self.step(ctx);
+    }
+
+    fn heed(&mut self, ctx: &mut Ctx<'_>, outcome: &Outcome) {
+        let Some(publication) = self.publication.take() else { return };
+        let pause = self.dice.exponential(self.plan.every);
+        self.at = ctx.now + pause;
+        ctx.trace.message(Of::Other, &self.plan.name, "←", &format!("{outcome:?}"));
+        match outcome {
+            Outcome::Answered(status @ (200 | 201), body) => self.judge(ctx, &publication, *status, body),
+            Outcome::Answered(429 | 503 | 408, _) | Outcome::Broken => {
+                // Without a key nobody can know whether it has come about.
+                self.at = ctx.now + self.dice.between(100 * MS, 2 * SECOND);
+                self.publication = Some(publication).filter(|publication| publication.has_key);
+            }
+            Outcome::Answered(..) | Outcome::Waits => {
+                let what = format!("{} is refused: {outcome:?}", publication.mark);
+                ctx.oracles.judge("B3", None, Err(what));
+            }
+        }
+    }
+
+    /// What is answered is durable under that seq, and was there before if it says so.
+    fn judge(&self, ctx: &mut Ctx<'_>, publication: &Publication, status: u16, body: &str) {
+        let answer: Value = serde_json::from_str(body).unwrap_or_default();
+        let at = (publication.topic.to_owned(), publication.mark.clone());
+        let stored = ctx.oracles.truth.published.get(&at).copied();
+        let is_lost = stored.is_none() && ctx.oracles.disks_lost > 0;
+        if answer["seq"].as_u64() != stored && !is_lost {
+            let what = format!("{publication:?} is answered {body}, and stored under {stored:?}");
+            ctx.oracles.judge("O16", None, Err(what));
+        }
+        let is_repeated = status == 200;
+        sometimes!(ctx.oracles.tally, PublishedAgain if is_repeated);
+        let is_first = publication.tries == 1;
+        if answer["duplicate"].as_bool() != Some(is_repeated) || (is_repeated && is_first) {
+            let what = format!("{publication:?} is answered {status}: {body}");
+            ctx.oracles.judge("O3", None, Err(what));
+        }
+    }
+}
+
+impl Call {
+    /// Writes and reads as far as that goes.
+    fn go_on(&mut self) -> Outcome {
+        match self.end.status() {
+            Status::Calling => return Outcome::Waits,
+            Status::Refused => return Outcome::Broken,
+            Status::Connected => {}
+        }
+        while self.written < self.request.len() {
+            match self.end.write(&self.request[self.written..]) {
+                Ok(count) => self.written += count,
+                // If it is broken, reading tells.
+                Err(_) => break,
+            }
+        }
+        let mut chunk = [0; 1024];
+        loop {
+            match self.end.read(&mut chunk) {
+                Ok(0) => return self.answered().unwrap_or(Outcome::Broken),
+                Ok(count) if self.answer.len() < ANSWER_MAX => self.answer.extend(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.answered().unwrap_or(Outcome::Waits);
+                }
+                Ok(_) | Err(_) => return self.answered().unwrap_or(Outcome::Broken),
+            }
+        }
+    }
+
+    /// The answer, once it is there whole.
+    fn answered(&self) -> Option<Outcome> {
+        let text = String::from_utf8_lossy(&self.answer);
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        (body.len() >= length.unwrap_or(0)).then(|| Outcome::Answered(status, body.to_owned()))
+    }
+}

@@ -76,6 +76,8 @@ pub(crate) enum Cause {
     Timeout,
     /// Its user asked for another run of the thread instead.
     Interrupt,
+    /// An operator said so.
+    Operator,
 }
 
 impl Cause {
@@ -84,6 +86,7 @@ impl Cause {
             Self::User => "user",
             Self::Timeout => "timeout",
             Self::Interrupt => "interrupt",
+            Self::Operator => "operator",
         }
     }
 }

@@ -51,6 +51,12 @@ pub enum Timer {
     Dispatch,
     /// Devices' positions are to be stored.
     Positions,
+    /// The next step of going down.
+    Drain,
+    /// What is too old is looked for.
+    Purge,
+    /// Something is to be done about runs that were not delivered.
+    Undelivered,
     /// The store was full; it is tried again.
     StoreRetry,
 }

@@ -34,6 +34,7 @@ mod context;
 mod deadlines;
 mod delivery;
 mod device;
+mod drain;
 mod durable;
 pub mod effect;
 mod ending;
@@ -54,6 +55,7 @@ mod operate;
 pub mod planted;
 mod presence;
 mod publish;
+mod purge;
 mod questions;
 mod queue;
 pub mod record;
@@ -67,6 +69,7 @@ mod stream;
 mod subscribe;
 pub mod time;
 mod topics;
+mod undelivered;
 mod view;
 pub mod wire;
 mod worker;
@@ -85,6 +88,7 @@ use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
 use deadlines::Deadlines;
+use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
@@ -92,13 +96,15 @@ use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use planted::Planted;
 use presence::Presence;
+use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use record::{Found, Image};
+use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
 use topics::TopicState;
+use undelivered::Undelivered;
 use worker::Worker;
 
 /// Time for which moved positions may wait for others before they are stored.
@@ -128,6 +134,10 @@ pub struct Core {
     last_load: u64,
     /// Users with positions that are not stored.
     moved: BTreeSet<User>,
+    /// How far it is with going down, if it is.
+    drain: Option<Drain>,
+    purge: Purge,
+    undelivered: Undelivered,
     /// Whose streams have grown.
     grown: BTreeSet<Owner>,
     /// Topics whose streams have begun.
@@ -162,6 +172,10 @@ pub(crate) enum Load {
     History(Caller, listing::Listing),
     /// A page of events for a request.
     Events(Caller, history::Page),
+    /// The oldest rows of a table that is ordered by age.
+    Aged(Table),
+    /// A user's ended runs past those that are kept.
+    Excess(User),
     /// Whether a publication is a repeated one.
     Publication(Box<publish::Asked>),
     /// The ends of runs that a worker still names.
@@ -210,6 +224,9 @@ impl Core {
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            drain: None,
+            purge: Purge::default(),
+            undelivered: Undelivered::default(),
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
@@ -237,6 +254,8 @@ impl Core {
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
+            Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
+            Input::Drain => self.on_drain(out),
         }
         self.settle(out);
         self.assert_cheap();
@@ -257,6 +276,7 @@ impl Core {
         loop {
             self.tell_presence();
             self.dispatch(out);
+            self.watch_drain(out);
             let reveals = self.durable.commit(out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;
@@ -285,7 +305,7 @@ impl Core {
                 }
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
-                Reveal::Ended(of) => self.on_end_durable(&of),
+                Reveal::Ended(of) => self.on_end_durable(&of, out),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
         }
@@ -304,6 +324,8 @@ impl Core {
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
+            Load::Aged(table) => self.on_aged(table, found, out),
+            Load::Excess(user) => self.on_excess(&user, found, out),
             Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
@@ -332,6 +354,9 @@ impl Core {
                 Timer::Queue => self.on_notice_queue(out),
                 Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
+                Timer::Drain => self.on_drain_step(out),
+                Timer::Purge => self.on_purge(out),
+                Timer::Undelivered => self.on_undelivered(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

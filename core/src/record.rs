@@ -87,11 +87,17 @@ pub enum Table {
     Topic = 12,
     /// A worker that the topic `agents` has told of and not told to be gone. In the image.
     Presence = 13,
+    /// How old an idempotency key is: ascending by that.
+    KeyAge = 20,
+    /// How old the end of a run is: ascending by that.
+    EndAge = 21,
+    /// A run whose end no device has acknowledged, by id. In the image.
+    Undelivered = 22,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -105,6 +111,9 @@ impl Table {
         Self::History,
         Self::Topic,
         Self::Presence,
+        Self::KeyAge,
+        Self::EndAge,
+        Self::Undelivered,
     ];
 
     /// The table with this number.
@@ -122,8 +131,15 @@ impl Table {
             | Self::RunQuestions
             | Self::RunCommand
             | Self::Topic
-            | Self::Presence => true,
-            Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
+            | Self::Presence
+            | Self::Undelivered => true,
+            Self::User
+            | Self::Device
+            | Self::Ended
+            | Self::Key
+            | Self::History
+            | Self::KeyAge
+            | Self::EndAge => false,
         }
     }
 
@@ -148,12 +164,14 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
-    /// The first rows of an owner in one table, ascending by name, at most so many.
+    /// Rows of an owner in one table, ascending by name: after the first so many, at most so many.
     First {
         /// Which kind of row.
         table: Table,
         /// Whose.
         owner: Arc<str>,
+        /// After so many.
+        skip: usize,
         /// At most so many.
         rows_max: usize,
     },

@@ -358,13 +358,9 @@ impl Core {
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
-        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
-        let keep = crate::stream::Keep {
-            events: self.config.store.events_per_user,
-            bytes: self.config.store.bytes_per_user,
-            from,
-        };
-        for record in context.stream.grow(bytes, keep) {
+        let keep = self.keep(&of.user);
+        let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
+        for record in context.stream.grow(bytes, now.wall, keep) {
             self.durable.record(record);
         }
         if context.stream.is_trimming_held(keep) {

@@ -12,6 +12,7 @@ use crate::publish::Published;
 use crate::record::{Image, RowKey, Table};
 use crate::scope::Scope;
 use crate::stream::{Keep, Stream};
+use crate::time::WallMs;
 use crate::wire::error::{Code, Refusal};
 use crate::{Core, odd};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,12 @@ impl Config {
 
     fn topic_keep(&self, topic: &Topic) -> Keep {
         let events = self.topics.get(topic).and_then(|declared| declared.events);
-        Keep { events: events.unwrap_or(self.store.events_per_topic), bytes: u64::MAX, from: None }
+        Keep {
+            events: events.unwrap_or(self.store.events_per_topic),
+            bytes: u64::MAX,
+            since: WallMs(0),
+            from: None,
+        }
     }
 }
 
@@ -166,7 +172,7 @@ impl Core {
         state.is_stored = true;
         let seq = state.stream.next();
         let bytes: Bytes = crate::wire::topic::encode(topic, seq, wall, event, data);
-        let records = state.stream.grow(bytes, keep);
+        let records = state.stream.grow(bytes, wall, keep);
         records.into_iter().for_each(|record| self.durable.record(record));
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq

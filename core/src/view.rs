@@ -80,6 +80,8 @@ pub struct Sizes {
     pub timers: usize,
     /// Appends that are not durable.
     pub appends: usize,
+    /// Ended runs that nobody has acknowledged.
+    pub undelivered: usize,
 }
 
 impl<'a> View<'a> {
@@ -118,6 +120,21 @@ impl<'a> View<'a> {
         self.0.durable.waiting()
     }
 
+    /// Ended runs that nobody has acknowledged: whose, which, and whether it is listed.
+    pub fn undelivered(&self) -> impl Iterator<Item = (&'a User, &'a RunId, bool)> + use<'a> {
+        self.0.undelivered.iter()
+    }
+
+    /// Whether the daemon goes down.
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    /// Whether the store takes nothing at present.
+    pub fn is_store_full(&self) -> bool {
+        self.0.durable.is_full()
+    }
+
     /// All runs in memory.
     pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
         let core: &'a Core = self.0;
@@ -132,7 +149,8 @@ impl<'a> View<'a> {
                 is_ready: state.phase == (Phase::Queued { is_durable: true })
                     && state.not_before <= core.now.mono
                     && state.avoid.is_empty()
-                    && core.may_start(&state.spec.agent),
+                    && core.may_start(&state.spec.agent)
+                    && !core.is_draining(),
                 worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })
@@ -199,6 +217,7 @@ impl<'a> View<'a> {
             moved: core.moved.len(),
             timers: core.deadlines.len(),
             appends: core.durable.waiting(),
+            undelivered: core.undelivered.len(),
         }
     }
 

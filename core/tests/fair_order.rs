@@ -99,8 +99,9 @@ impl World {
                 | Effect::Stream { .. }
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
+                | Effect::Webhook { .. }
                 | Effect::Verify { .. } => {}
-                Effect::Respond { .. } | Effect::Close { .. } => panic!("{effect:?}"),
+                Effect::Respond { .. } | Effect::Close { .. } | Effect::Exit => panic!("{effect:?}"),
             }
             waiting.extend(caused);
         }

@@ -3,8 +3,9 @@
 
 mod linger;
 
-use crate::pump::{Pump, StorageFailed};
+use crate::pump::{Call, Pump, StorageFailed};
 use crate::storage::Storage;
+use crate::webhook::Webhook;
 use linger::Lingering;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -52,6 +53,9 @@ struct Running<J: Storage> {
     pump: Pump<TcpStream, J>,
     accepting: Accepting,
     lingering: Lingering,
+    webhook: Option<Webhook>,
+    /// Signals to go down that have come.
+    told: u32,
 }
 
 /// Whether sockets may be waiting to be accepted.
@@ -97,7 +101,9 @@ impl MioLoop {
         }
     }
 
-    /// Runs until SIGTERM or SIGINT. What was given to the store by then is the store's to finish.
+    /// Runs until SIGTERM or SIGINT have drained it: the first lets running runs end, a second hurries,
+    /// a third ends the process at once, as a crash would. What was given to the store by then is the store's
+    /// to finish.
     ///
     /// # Errors
     /// When the store has failed, or the system refuses to poll.
@@ -105,12 +111,13 @@ impl MioLoop {
         self,
         listener: std::net::TcpListener,
         pump: Pump<TcpStream, J>,
+        webhook: Option<Webhook>,
     ) -> Result<(), Ended> {
         listener.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering }.run()
+        Running { mio: self, listener, pump, accepting, lingering, webhook, told: 0 }.run()
     }
 }
 
@@ -120,13 +127,22 @@ impl<J: Storage> Running<J> {
         loop {
             let now = self.mio.now();
             self.accept(now.mono);
+            while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
+                self.pump.called(run, is_taken);
+            }
             let turn = self.pump.turn(now)?;
+            for call in turn.calls {
+                self.call(call);
+            }
             let freed = !turn.closed.is_empty();
             for (conn, socket) in turn.closed {
                 self.lingering.add(now.mono, conn, socket);
             }
             if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
                 self.accepting = Accepting::Open;
+            }
+            if turn.is_over {
+                return self.linger(&mut events);
             }
             let at_once = turn.more || self.accepting == Accepting::Open;
             let timeout = if at_once { Some(Duration::ZERO) } else { self.timeout() };
@@ -138,11 +154,52 @@ impl<J: Storage> Running<J> {
                 match event.token() {
                     LISTENER => self.accepting = Accepting::Open,
                     WAKER => {}
-                    SIGNALS if self.mio.signals.pending().next().is_some() => return Ok(()),
+                    SIGNALS if self.heed_signals() => return Ok(()),
                     SIGNALS => {}
                     Token(id) => self.edge(ConnId(id as u64)),
                 }
             }
+        }
+    }
+
+    /// Tells the core to go down, or to hurry; whether it is told no more.
+    fn heed_signals(&mut self) -> bool {
+        for signal in self.mio.signals.pending() {
+            self.told += 1;
+            tracing::info!(signal, times = self.told, "told to go down");
+            self.pump.drain();
+        }
+        self.told > 2
+    }
+
+    /// Lets the last peers read the last words.
+    fn linger(&mut self, events: &mut Events) -> Result<(), Ended> {
+        if self.told > 1 {
+            return Ok(());
+        }
+        while let Some(at) = self.lingering.deadline() {
+            let left = Duration::from_micros(at.since(self.mio.now().mono).0);
+            match self.mio.poll.poll(events, Some(left)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in events.iter() {
+                match event.token() {
+                    SIGNALS => return Ok(()),
+                    LISTENER | WAKER => {}
+                    Token(id) => drop(self.lingering.edge(ConnId(id as u64))),
+                }
+            }
+            self.lingering.expire(self.mio.now().mono);
+        }
+        Ok(())
+    }
+
+    /// Without a webhook the core wants none called.
+    fn call(&mut self, call: Call) {
+        match &self.webhook {
+            Some(webhook) => webhook.call(call),
+            None => self.pump.called(call.run, false),
         }
     }
 

@@ -23,7 +23,7 @@ use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
-use runcast_core::ids::ConnId;
+use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
@@ -68,6 +68,8 @@ pub struct Daemon {
     /// Whether what comes to the core is written down and given to a fresh one (O20).
     pub records: bool,
     booted_at: Micros,
+    /// Calls of the webhook that are under way, until when, and whether they are taken.
+    calls: Vec<(Micros, RunId, bool)>,
     /// What the model says about the core.
     judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
@@ -100,6 +102,7 @@ impl Daemon {
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
             booted_at: 0,
+            calls: Vec::new(),
             judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
@@ -146,7 +149,8 @@ impl Daemon {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();
         };
-        if pump.storage_mut().is_full() {
+        // The core knows a little later than its store that there is room again.
+        if pump.storage_mut().is_full() || pump.core().inspect().is_store_full() {
             return BTreeMap::new();
         }
         let view = pump.core().inspect();
@@ -308,22 +312,38 @@ impl Daemon {
         false
     }
 
-    /// Takes a turn of the loop, if its time has come.
+    /// Whether the process goes down.
+    pub fn is_draining(&self) -> bool {
+        self.core().is_some_and(|core| core.inspect().is_draining())
+    }
+
+    /// Tells the process to go down; told again, it hurries.
+    pub fn drain(&mut self) {
+        if let Some(pump) = &mut self.pump {
+            pump.drain();
+            self.plan_turn(self.schedule.now() + TURN);
+        }
+    }
+
+    /// Takes a turn of the loop, if its time has come. Tells whether the process has gone down by itself.
     ///
     /// # Errors
     /// The store has failed, and the process must end.
-    pub fn turn(&mut self, oracles: &mut Oracles) -> Result<(), StorageFailed> {
+    pub fn turn(&mut self, oracles: &mut Oracles) -> Result<bool, StorageFailed> {
         let now = self.now();
         let at = now.mono.0;
         if self.turn_at.is_none_or(|planned| planned > at) {
-            return Ok(());
+            return Ok(false);
         }
         self.turn_at = None;
         if at < self.stalled_until {
             self.plan_turn(self.stalled_until);
-            return Ok(());
+            return Ok(false);
         }
-        let Some(pump) = &mut self.pump else { return Ok(()) };
+        let Some(pump) = &mut self.pump else { return Ok(false) };
+        for (_, run, is_taken) in self.calls.extract_if(.., |(until, _, _)| *until <= at) {
+            pump.called(run, is_taken);
+        }
         let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
         oracles.judge("O21", None, self.judgement.replace(Ok(())));
         let turn = turn?;
@@ -345,6 +365,17 @@ impl Daemon {
             }
             drop(end);
         }
+        for call in turn.calls {
+            let delivery = &mut oracles.delivery;
+            let judgement = delivery.called(at, &call, &oracles.rows, &self.config, self.jumps);
+            oracles.judge("O27", None, judgement);
+            self.trace.note(Of::World, format_args!("the webhook is called: {}", call.body));
+            let until = at + self.dice.log_uniform(MS, 10 * SECOND);
+            self.calls.push((until, call.run, self.dice.chance(2, 3)));
+        }
+        if let Some(next) = self.calls.iter().map(|(until, _, _)| *until).min() {
+            self.plan_turn(next.max(at + TURN));
+        }
         if turn.more {
             self.plan_turn(at + TURN);
         }
@@ -355,7 +386,7 @@ impl Daemon {
             }
             self.plan_turn(deadline.max(at + TURN));
         }
-        Ok(())
+        Ok(turn.is_over)
     }
 
     /// Gives what was written down, if it was, to a fresh core.
@@ -425,6 +456,7 @@ impl Daemon {
         self.pipes.clear();
         self.conns.clear();
         self.turn_at = None;
+        self.calls.clear();
         oracles.killed();
     }
 }

@@ -172,7 +172,9 @@ impl Model {
             | Input::AppendFailed { .. }
             | Input::Loaded { .. }
             | Input::Body { .. }
-            | Input::Timer => {}
+            | Input::Timer
+            | Input::Called { .. }
+            | Input::Drain => {}
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bounds;
 pub mod complete;
+pub mod drain;
 pub mod durable;
 pub mod ends;
 pub mod fair;
@@ -17,6 +18,7 @@ pub mod order;
 pub mod others;
 pub mod pairs;
 pub mod positions;
+pub mod purge;
 pub mod questions;
 pub mod recorded;
 pub mod restart;
@@ -27,6 +29,7 @@ pub mod silence;
 pub mod timers;
 pub mod topics;
 pub mod truth;
+pub mod undelivered;
 
 use crate::pipe::PipeId;
 use crate::said::Said;
@@ -42,13 +45,14 @@ use order::Sender;
 use others::Progress;
 use positions::Positions;
 use restart::Rows;
-use runcast_core::config::Config;
+use runcast_core::config::{Config, Store};
 use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
 use std::fmt;
 use topics::Lanes;
 use truth::Truth;
+use undelivered::Delivery;
 
 /// A broken promise.
 #[derive(Clone, Debug)]
@@ -118,8 +122,14 @@ pub struct Oracles {
     pub leases: Leases,
     /// What is stored of devices' positions.
     pub positions: Positions,
+    /// What ended runs' users have got of it.
+    pub delivery: Delivery,
     /// What came about.
     pub tally: Tally,
+    /// How long an idempotency key holds.
+    key_keep: Micros,
+    /// Whether ended runs are forgotten while the world lasts.
+    pub forgets_runs: bool,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
     /// Each incarnation of a stream that a user was told of, and how many disks were lost before.
@@ -128,7 +138,7 @@ pub struct Oracles {
     /// Connections of which the daemon has let go in this turn.
     leaving: Vec<PipeId>,
     /// The run that each request (by user and key) was accepted as.
-    accepted: BTreeMap<(usize, String), (String, u64)>,
+    accepted: BTreeMap<(usize, String), (String, u64, Micros)>,
     crashes: u64,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
@@ -152,7 +162,10 @@ impl Oracles {
             narrow: config.odd & odd::NARROW != 0,
             leases: Leases::default(),
             positions: Positions::default(),
+            delivery: Delivery::default(),
             tally: Tally::default(),
+            key_keep: config.runs.key_keep.0,
+            forgets_runs: config.store.keep < Store::default().keep,
             disks_lost: 0,
             epochs: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -263,6 +276,7 @@ impl Oracles {
     /// The daemon was killed.
     pub fn killed(&mut self) {
         self.crashes += 1;
+        self.delivery.killed();
         self.conns.clear();
         self.leaving.clear();
         self.positions = Positions::default();
@@ -274,6 +288,7 @@ impl Oracles {
         self.disks_lost += 1;
         self.truth.forget();
         self.rows = Rows::default();
+        self.delivery = Delivery::default();
         self.accepted.clear();
         self.alive_since.clear();
         self.limits.killed(&self.truth);
@@ -316,6 +331,7 @@ impl Oracles {
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
+        self.delivery.stored(self.schedule.now(), record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
             match event.kind {
@@ -513,14 +529,13 @@ impl Oracles {
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
         let Some(key) = said.key.as_deref() else { return };
         let is_known = self.accepted.get(&(user, key.to_owned()));
-        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes)| *crashes < self.crashes));
-        let crashes = self.crashes;
-        let first = self
-            .accepted
-            .entry((user, key.to_owned()))
-            .or_insert_with(|| (run.to_owned(), crashes))
-            .0
-            .clone();
+        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes, _)| *crashes < self.crashes));
+        let now = (run.to_owned(), self.crashes, self.schedule.now());
+        let known = self.accepted.entry((user, key.to_owned())).or_insert_with(|| now.clone());
+        if now.2 - known.2 >= self.key_keep {
+            *known = now;
+        }
+        let first = known.0.clone();
         let same =
             if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
         self.judge("O3", Some(user), same);

@@ -345,8 +345,8 @@ impl Plan {
         plan.with_variants(&mut dice, is_calm)
     }
 
-    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer over
-    /// it than a lease.
+    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer
+    /// over it than a lease.
     fn overrun(&mut self, dice: &mut Dice) {
         self.config.runs.lease = Span::secs(2);
         self.workers.iter_mut().for_each(|worker| worker.overruns = true);

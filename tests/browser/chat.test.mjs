@@ -333,7 +333,8 @@ describe("the chat page", { skip }, () => {
     await page.getByText("Stopping…").waitFor();
     await eventually(() => daemon.sent("cancel")[0]?.message.run === id, "the cancel has gone out");
     agentIn(id)("agent_completed", end("cancelled", { reason: "user" }));
-    await page.getByText("You stopped this.").waitFor();
+    await page.locator("#log").getByText("You stopped this.").waitFor();
+    assert.equal(await page.getByText("Stopping…").count(), 0);
 
     daemon.deaf = true;
     await ask(page, "one more");
@@ -657,7 +658,9 @@ describe("the chat page", { skip }, () => {
       const other = agentIn("run_other_0000000a");
       other("run_queued", { agent: "files", input: "elsewhere", position: 0 }, 0);
       other("input_required", { request: "q", prompt: "Well?" });
-      const list = page.getByRole("button", { name: "Show the list of threads: 1 of them needs your answer" });
+      const list = page.getByRole("button", {
+        name: "Show the list of threads: 1 of them needs your answer",
+      });
       await list.click();
       await page.locator("#side").getByRole("button", { name: "New thread" }).click();
       await page.locator("#hello").waitFor();

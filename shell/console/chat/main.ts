@@ -204,7 +204,8 @@ client.on("notice", (notice) => {
   const run = conversation.runs.get(notice.run ?? "");
   const before = run?.place?.ahead;
   conversation.notice(notice);
-  if (run?.state !== "queued" || run.thread !== page.shown || !run.place || run.place.ahead === before) return;
+  if (run?.state !== "queued" || run.thread !== page.shown || !run.place || run.place.ahead === before)
+    return;
   announce(`Place ${run.place.ahead + 1} in line. ${queueSentence(run.place)}`);
 });
 client.on("reset", ({ reason, topic }) => {

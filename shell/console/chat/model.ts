@@ -395,7 +395,8 @@ export class Conversation {
     const written = ours.map((part) => (part as Writing).text).join("");
     const answer = innerText(data["output"]).trim();
     if (!written.includes(answer)) this.#write(run, "output", { text: answer, message: "end" });
-    Object.assign(run, { state: "ended", end: data as unknown as End, ends: run.ends + 1 });
+    const end = data as unknown as End;
+    Object.assign(run, { state: "ended", isCancelling: false, end, ends: run.ends + 1 });
     for (const part of run.parts) this.changed(run, part);
   }
 }

@@ -84,6 +84,7 @@ impl Core {
     ) {
         let (user, keep, wall) = (caller.identity.user.clone(), self.config.runs.key_keep, self.now.wall);
         let by = (user, key.clone());
+        let made_before = stored.as_ref().map(|stored| stored.made_ms);
         let stored = stored.filter(|stored| wall.since(WallMs(stored.made_ms)) < keep);
         let before = self.topic(&publication.topic).keys.get(&by).cloned().or(stored);
         let digest = format!("{:032x}", publication.digest);
@@ -103,6 +104,7 @@ impl Core {
                 let row = Published { seq, digest, made_ms: wall.0 };
                 let key = key_of(&by.0, &publication.topic, &by.1);
                 if !self.planted.is(Bug::PublicationTwice) {
+                    self.record_key_age(key.clone(), wall.0, made_before);
                     self.durable.record(Record::Put { key, value: crate::record::row(&row) });
                 }
                 self.topic(&publication.topic).keys.insert(by, row);

@@ -6,10 +6,10 @@
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
-use crate::ids::{Key, Owner, RunId, User};
+use crate::ids::{Owner, RunId, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
-use crate::run::{Ended, Spec, ended_key, history_key, history_run, key_key};
+use crate::run::{Ended, Spec, ended_key, history_key, history_run};
 use crate::sometimes::Sometimes;
 use crate::stream::Keep;
 use crate::time::{Span, WallMs};
@@ -38,11 +38,11 @@ pub(crate) struct Purge {
     fresh: BTreeSet<RowKey>,
 }
 
-/// The stored form of a key's age.
+/// The stored form of a key's age: which row that key is.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyAge {
-    user: User,
-    key: Key,
+    owner: String,
+    name: String,
 }
 
 /// The stored form of an end's age.
@@ -64,8 +64,8 @@ fn age(key: &RowKey) -> Option<(WallMs, &str)> {
 }
 
 /// The row that says how old a key is.
-pub(crate) fn key_age_key(user: &User, key: &Key, made_ms: u64) -> RowKey {
-    aged(Table::KeyAge, made_ms, &format!("{key}/{user}"))
+fn key_age_key(key: &RowKey, made_ms: u64) -> RowKey {
+    aged(Table::KeyAge, made_ms, &format!("{}/{}", key.name, key.owner))
 }
 
 /// The row that says how old an end is.
@@ -74,14 +74,19 @@ pub(crate) fn end_age_key(run: &RunId, ended_ms: u64) -> RowKey {
 }
 
 impl Core {
-    /// Records how old a key is, that it may be purged.
-    pub(crate) fn record_key_age(&mut self, spec: &Spec, key: &Key) {
-        if self.purge.asked > 0 {
-            self.purge.fresh.insert(key_key(&spec.user, key));
+    /// Records how old a key is, that it may be purged. `before` is when its predecessor was made, which
+    /// counts no longer.
+    pub(crate) fn record_key_age(&mut self, key: RowKey, made_ms: u64, before: Option<u64>) {
+        assert!(key.table == Table::Key, "only keys have this age");
+        if let Some(before) = before {
+            self.durable.record(Record::Delete { key: key_age_key(&key, before) });
         }
-        let value = crate::record::row(&KeyAge { user: spec.user.clone(), key: key.clone() });
-        let key = key_age_key(&spec.user, key, spec.accepted_ms);
-        self.durable.record(Record::Put { key, value });
+        let age = KeyAge { owner: key.owner.as_ref().into(), name: key.name.as_ref().into() };
+        let (value, age_key) = (crate::record::row(&age), key_age_key(&key, made_ms));
+        self.durable.record(Record::Put { key: age_key, value });
+        if self.purge.asked > 0 {
+            self.purge.fresh.insert(key);
+        }
     }
 
     /// Records how old an end is.
@@ -140,7 +145,7 @@ impl Core {
         for (key, row) in due {
             let row: KeyAge = serde_json::from_slice(&row).expect("a stored row is what was stored");
             self.durable.record(Record::Delete { key });
-            let key = key_key(&row.user, &row.key);
+            let key = RowKey { table: Table::Key, owner: row.owner.into(), name: row.name.into() };
             if !self.purge.fresh.contains(&key) {
                 self.seen.mark(Sometimes::KeyPurged);
                 self.durable.record(Record::Delete { key });

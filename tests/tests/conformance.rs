@@ -63,12 +63,17 @@ impl Player<'_> {
             Some("run") => json!({ "agent": "echo", "input": 1 }),
             Some("cancel") => json!({ "run": "run_t_00000001" }),
             Some("input") => json!({ "run": "run_t_00000001", "data": 1 }),
+            Some("subscribe") => json!({ "topics": [] }),
             _ => json!({}),
         };
         self.made += 1;
         let mut message = json!({ "id": format!("id-{}", self.made) });
         for part in [granted, self.filled(expected)] {
             message.as_object_mut().expect("an object").extend(part.as_object().expect("an object").clone());
+        }
+        // The cases' tokens are words.
+        if message["type"] == "refresh" {
+            message["token"] = token(&self.user, "user").into();
         }
         message
     }

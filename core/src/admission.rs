@@ -9,6 +9,7 @@ use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
 use crate::planted::Bug;
+use crate::purge::key_age_key;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
 use crate::sometimes::Sometimes;
@@ -134,12 +135,14 @@ impl Core {
             }
         }
         self.accept(asked);
+        self.forget_older_key(asked, rows);
         Ok(())
     }
 
     /// Every check, whatever the others say: whoever asks hears all that is wrong at once.
     fn check(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
         let checks = [
+            self.check_draining(),
             self.check_agent(asked),
             self.check_timeout(asked),
             self.check_parent(asked, rows),
@@ -149,6 +152,11 @@ impl Core {
         let mut wrong = checks.into_iter().filter_map(Result::err);
         let Some(first) = wrong.next() else { return Ok(()) };
         Err(Refusal { also: wrong.collect(), ..first })
+    }
+
+    fn check_draining(&self) -> Result<(), Refusal> {
+        let is_refused = self.is_draining() && !self.planted.is(Bug::DrainTakesRuns);
+        if is_refused { Err(Self::draining()) } else { Ok(()) }
     }
 
     fn check_timeout(&self, asked: &Asked) -> Result<(), Refusal> {
@@ -200,6 +208,9 @@ impl Core {
         }
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
+        if self.is_draining() {
+            self.seen.mark(Sometimes::DuplicateWhileDraining);
+        }
         let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
         self.reply(&asked.caller, 200, answer);
         Ok(true)
@@ -319,6 +330,19 @@ impl Core {
             };
             let key = key_key(&spec.user, key);
             self.durable.record(Record::Put { key, value: crate::record::row(&row) });
+        }
+        if let Some(key) = &spec.key {
+            self.record_key_age(&spec.user, &key_key(&spec.user, key), spec.accepted_ms);
+        }
+    }
+
+    /// A key that was used before, too long ago to count, has one age again.
+    fn forget_older_key(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) {
+        let Some(key) = &asked.ask.key else { return };
+        if let Some((_, row)) = rows.iter().find(|(found, _)| *found == key_key(&asked.user, key)) {
+            let row: KeyRow = serde_json::from_slice(row).expect("a stored row is what was stored");
+            let older = key_age_key(&key_key(&asked.user, key), row.made_ms);
+            self.durable.record(Record::Delete { key: older });
         }
     }
 }

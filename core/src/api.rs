@@ -51,6 +51,7 @@ enum What {
     Publish,
     Workers,
     Status,
+    Drain,
 }
 
 /// Whoever asks about runs.
@@ -73,6 +74,7 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/topics/{topic}/events", scopes: PUBLISHER, what: What::Publish },
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
+    Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
 ];
 
 /// A request whose head was read.
@@ -105,6 +107,7 @@ enum Todo {
     Publish(Publication),
     Workers,
     Status,
+    Drain,
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -279,6 +282,7 @@ impl Core {
             Todo::Publish(publication) => self.on_publish(caller, publication, out),
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
+            Todo::Drain => self.on_drain_request(id, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
                 let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
                 request.todo = Some(todo);
@@ -302,9 +306,8 @@ impl Core {
             | Todo::Stream(_)
             | Todo::Publish(_)
             | Todo::Workers
-            | Todo::Status => {
-                unreachable!("done without a context")
-            }
+            | Todo::Status
+            | Todo::Drain => unreachable!("done without a context"),
         }
     }
 
@@ -350,6 +353,7 @@ impl Request {
             What::Publish => Todo::Publish(read_publication(body, self.topic()?, key)?),
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
+            What::Drain => Todo::Drain,
         })
     }
 

@@ -70,6 +70,8 @@ section! {
         hello_timeout: Span = Span::secs(10),
         /// Time for which waiting output may not be taken.
         stuck_after: Span = Span::secs(30),
+        /// Time for running runs to end when the daemon goes down.
+        drain: Span = Span::secs(30),
     }
 }
 
@@ -96,6 +98,10 @@ section! {
         events_per_run: u64 = 5_000,
         /// Events kept of a topic.
         events_per_topic: u64 = 1_000,
+        /// Time for which events and ends of runs are kept (wall clock).
+        keep: Span = Span::secs(7 * 24 * 3600),
+        /// Ended runs kept of a user, and some more.
+        runs_per_user: usize = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
     }

@@ -217,6 +217,7 @@ impl Core {
                 for id in waiting {
                     self.enter_context(id, out);
                 }
+                self.trim(user);
                 self.leave_memory(user);
             }
             Found::Damaged => {

@@ -51,6 +51,10 @@ pub enum Timer {
     Dispatch,
     /// Devices' positions are to be stored.
     Positions,
+    /// The next step of going down.
+    Drain,
+    /// What is too old is looked for.
+    Purge,
     /// The store was full; it is tried again.
     StoreRetry,
 }

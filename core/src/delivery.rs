@@ -289,6 +289,7 @@ impl Core {
     /// Sends a connection all that it may be sent now of one of its streams.
     pub(crate) fn deliver_lane(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
+        let mut ends_retry = false;
         loop {
             let is_narrow = self.is_odd(odd::NARROW);
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
@@ -337,12 +338,18 @@ impl Core {
                     }
                     Some(bytes) => {
                         if let Some(cursor) = me.cursor_mut(lane) {
+                            let is_retry = cursor.again.is_some();
                             cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
+                            ends_retry |= is_retry && cursor.again.is_none();
                         }
                         self.send(id, bytes, out);
                     }
                 },
             }
+        }
+        if ends_retry {
+            // The oldest may have left long ago: its clock does not wait for the others.
+            self.watch_acks(id, lane);
         }
         self.watch_backlog(id, lane, out);
     }

@@ -300,6 +300,7 @@ impl Core {
         if let Some(me) = self.user_conn(id) {
             me.asked = Vec::new();
         }
+        self.tell_drain(id, out);
         self.watch_expiry(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);

@@ -129,6 +129,11 @@ impl Durable {
         self.is_full
     }
 
+    /// Whether nothing is on its way, nor waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.records.is_empty() && self.reveals.is_empty() && self.pending.is_empty()
+    }
+
     /// Appends that are not durable yet.
     pub(crate) fn waiting(&self) -> usize {
         self.pending.len()

@@ -92,6 +92,9 @@ pub enum Effect {
         /// The question.
         query: Query,
     },
+    /// The process may exit: everything is durable, and whoever was there has been closed or has not taken
+    /// it in time. The answer to `Drain`.
+    Exit,
 }
 
 /// The answer to an HTTP request.

@@ -202,16 +202,18 @@ impl Core {
         let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
         run.phase = Phase::Ended;
         let row = crate::record::row(&run.ended(end.status, now));
-        let history = history_key(&run.spec, &of.run);
+        let (history, spec) = (history_key(&run.spec, &of.run), run.spec.clone());
         for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
         self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
         self.durable.record(Record::Put { key: history, value: row });
+        self.record_end_age(&spec, &of.run, now.wall.0);
     }
 
     /// A run's end is durable: it is only history.
-    pub(crate) fn on_end_durable(&mut self, of: &RunOf) {
+    pub(crate) fn on_end_durable(&mut self, of: &RunOf, out: &mut Effects) {
+        self.count_ended(of, out);
         if let Some(run) = self.run_mut(of) {
             run.phase = Phase::Gone;
         }

@@ -77,7 +77,7 @@ impl Core {
             Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };
         let is_browser = tokens.header.is_none();
-        if let Err((close, refusal)) = self.check_room(id) {
+        if let Err((close, refusal)) = self.check_draining_for(path).and_then(|()| self.check_room(id)) {
             if !is_browser {
                 return self.respond_refusal(id, &refusal, out);
             }
@@ -137,6 +137,12 @@ impl Core {
             "expected a page of the daemon's own host or of a configured origin",
             "add the page's origin to server.origins",
         ))
+    }
+
+    /// Whoever only watches comes back later; a worker may have runs that are to end.
+    fn check_draining_for(&self, path: Path) -> Result<(), (CloseCode, Refusal)> {
+        let is_refused = if path == Path::Worker { self.is_closing_all() } else { self.is_draining() };
+        if is_refused { Err((CloseCode::Draining, Self::draining())) } else { Ok(()) }
     }
 
     /// Whether there is room for one more, in all and from its address.

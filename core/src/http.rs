@@ -96,6 +96,9 @@ impl Core {
             let text = "not ready: store (it takes nothing at present: is the disk full?)\n";
             return self.respond(id, 503, Content::Text(text.into()), out);
         }
+        if self.is_draining() {
+            return self.respond(id, 503, Content::Text("not ready: draining\n".into()), out);
+        }
         self.respond(id, 200, Content::Text("ready\n".into()), out);
     }
 

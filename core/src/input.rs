@@ -81,6 +81,9 @@ pub enum Input<'a> {
     },
     /// The time of [`Core::deadline`](crate::Core::deadline) has come, or may have.
     Timer,
+    /// The daemon is to go down, and ends with [`Effect::Exit`](crate::effect::Effect::Exit). Said again:
+    /// without waiting for runs.
+    Drain,
 }
 
 /// What arrived on an upgraded connection.

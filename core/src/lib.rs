@@ -34,6 +34,7 @@ mod context;
 mod deadlines;
 mod delivery;
 mod device;
+mod drain;
 mod durable;
 pub mod effect;
 mod ending;
@@ -54,6 +55,7 @@ mod operate;
 pub mod planted;
 mod presence;
 mod publish;
+mod purge;
 mod questions;
 mod queue;
 pub mod record;
@@ -85,6 +87,7 @@ use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
 use deadlines::Deadlines;
+use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
@@ -92,10 +95,11 @@ use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use planted::Planted;
 use presence::Presence;
+use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use record::{Found, Image};
+use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
 use topics::TopicState;
@@ -136,6 +140,9 @@ pub struct Core {
     presence: BTreeMap<WorkerKey, Presence>,
     /// Workers of which it may have to say more.
     stirred: BTreeSet<WorkerKey>,
+    /// How far it is with going down, if it is.
+    drain: Option<Drain>,
+    purge: Purge,
     planted: Planted,
     seen: Seen,
 }
@@ -164,6 +171,10 @@ pub(crate) enum Load {
     Events(Caller, history::Page),
     /// Whether a publication is a repeated one.
     Publication(Box<publish::Asked>),
+    /// The oldest rows of a table that is ordered by age.
+    Aged(Table),
+    /// A user's ended runs past those that are kept.
+    Excess(User),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -213,6 +224,8 @@ impl Core {
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            drain: None,
+            purge: Purge::default(),
             planted,
             seen: Seen::default(),
         }
@@ -237,6 +250,7 @@ impl Core {
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
+            Input::Drain => self.on_drain(out),
         }
         self.settle(out);
         self.assert_cheap();
@@ -257,6 +271,7 @@ impl Core {
         loop {
             self.tell_presence();
             self.dispatch(out);
+            self.watch_drain(out);
             let reveals = self.durable.commit(out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;
@@ -285,7 +300,7 @@ impl Core {
                 }
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
-                Reveal::Ended(of) => self.on_end_durable(&of),
+                Reveal::Ended(of) => self.on_end_durable(&of, out),
                 Reveal::Unload { user, visits } => self.on_unload(&user, visits),
             }
         }
@@ -305,6 +320,8 @@ impl Core {
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
+            Load::Aged(table) => self.on_aged(table, found, out),
+            Load::Excess(user) => self.on_excess(&user, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -332,6 +349,8 @@ impl Core {
                 Timer::Queue => self.on_notice_queue(out),
                 Timer::Dispatch => self.on_dispatch_again(),
                 Timer::Positions => self.store_positions(),
+                Timer::Drain => self.on_drain_step(out),
+                Timer::Purge => self.on_purge(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

@@ -81,8 +81,8 @@ impl Core {
     pub(crate) fn on_list(&mut self, caller: Caller, what: Listing, out: &mut Effects) {
         let user = caller.identity.user.clone();
         self.hold(&user);
-        let query =
-            Query::First { table: Table::History, owner: user.as_str().into(), rows_max: what.ended_max() };
+        let (owner, rows_max) = (user.as_str().into(), what.ended_max());
+        let query = Query::First { table: Table::History, owner, skip: 0, rows_max };
         self.look_up(caller.conn, Load::History(caller, what), query, out);
     }
 

@@ -87,6 +87,12 @@ bugs! {
     EpochNotChanged = "epoch-not-changed",
     /// A worker's event that says what the one before said is taken for its repetition.
     DedupeByContent = "dedupe-by-content",
+    /// Going down, the daemon forgets what is queued.
+    DrainDropsQueued = "drain-drops-queued",
+    /// Going down, the daemon still takes new runs.
+    DrainTakesRuns = "drain-takes-runs",
+    /// What ended long ago is forgotten by its id, and stays in its user's list.
+    PurgeLeavesHistory = "purge-leaves-history",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.

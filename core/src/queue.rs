@@ -80,7 +80,7 @@ impl Core {
 
     /// Offers runs to workers until nothing more can start.
     pub(crate) fn dispatch(&mut self, out: &mut Effects) {
-        if !core::mem::take(&mut self.queue.has_changed) {
+        if !core::mem::take(&mut self.queue.has_changed) || self.is_draining() {
             return;
         }
         while self.queue.active < self.config.runs.active {
@@ -229,6 +229,9 @@ impl Core {
 
     /// Why a run of this context does not start, and in words.
     pub(crate) fn why_waiting(&self, context: &Context, run: &Run) -> (&'static str, &'static str) {
+        if self.is_draining() {
+            return ("draining", "The daemon is going down; the run goes on when it is back.");
+        }
         if context.busy.contains_key(&run.spec.thread) {
             return ("thread_order", "An earlier run of this thread has not ended.");
         }

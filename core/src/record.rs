@@ -87,11 +87,15 @@ pub enum Table {
     Topic = 12,
     /// A worker that the topic `agents` has told of and not told to be gone. In the image.
     Presence = 13,
+    /// How old an idempotency key is: ascending by that.
+    KeyAge = 20,
+    /// How old the end of a run is: ascending by that.
+    EndAge = 21,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -105,6 +109,8 @@ impl Table {
         Self::History,
         Self::Topic,
         Self::Presence,
+        Self::KeyAge,
+        Self::EndAge,
     ];
 
     /// The table with this number.
@@ -123,7 +129,13 @@ impl Table {
             | Self::RunCommand
             | Self::Topic
             | Self::Presence => true,
-            Self::User | Self::Device | Self::Ended | Self::Key | Self::History => false,
+            Self::User
+            | Self::Device
+            | Self::Ended
+            | Self::Key
+            | Self::History
+            | Self::KeyAge
+            | Self::EndAge => false,
         }
     }
 
@@ -148,12 +160,14 @@ pub enum Query {
     Rows(Vec<RowKey>),
     /// All context rows of an owner.
     Owner(Arc<str>),
-    /// The first rows of an owner in one table, ascending by name, at most so many.
+    /// Rows of an owner in one table, ascending by name: after the first so many, at most so many.
     First {
         /// Which kind of row.
         table: Table,
         /// Whose.
         owner: Arc<str>,
+        /// After so many.
+        skip: usize,
         /// At most so many.
         rows_max: usize,
     },

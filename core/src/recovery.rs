@@ -35,6 +35,7 @@ impl Core {
         }
         // A breaker may be open still: what waits for it has nobody else to wake it.
         self.on_dispatch_again();
+        self.watch_ages();
         self.settle(out);
     }
 

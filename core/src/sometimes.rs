@@ -51,6 +51,13 @@ states! {
     TopicKept = "a topic is kept while others are subscribed",
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",
+    DrainWithRuns = "the daemon is told to go down while runs are running",
+    DrainOverDeadline = "the daemon goes down though a run has not ended in time",
+    DrainInHurry = "the daemon is told twice to go down",
+    DuplicateWhileDraining = "a key is repeated while the daemon goes down",
+    KeyPurged = "a key is purged",
+    EndPurged = "the end of a run is purged",
+    TrimmedWhole = "a stream is trimmed as a whole",
     PositionsWait = "positions wait for a full store",
 }
 

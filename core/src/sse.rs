@@ -116,6 +116,9 @@ impl Core {
     /// The answer begins, and the connection is a user's from here on.
     pub(crate) fn begin_stream(&mut self, caller: Caller, begin: Begin, out: &mut Effects) {
         let id = caller.conn;
+        if self.is_draining() {
+            return self.respond_refusal(id, &Self::draining(), out);
+        }
         clear_timers(id, &mut self.deadlines);
         self.deadlines.set(Timer::Heartbeat(id), self.now.mono + self.config.server.heartbeat);
         out.push(Effect::Stream { conn: id });

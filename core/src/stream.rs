@@ -6,6 +6,7 @@ mod properties;
 
 use crate::ids::{Epoch, Owner};
 use crate::record::{Record, RowKey, StreamKey, Table};
+use crate::time::WallMs;
 use crate::wire::json::Object;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
@@ -37,6 +38,8 @@ pub(crate) struct Stream {
     tail_bytes: usize,
     /// All bytes ever written to it.
     bytes: u64,
+    /// When its newest event was written.
+    written: WallMs,
     marks: VecDeque<Mark>,
 }
 
@@ -54,6 +57,9 @@ pub(crate) struct Entry {
 struct Mark {
     seq: u64,
     bytes: u64,
+    /// When it was written; 0 if nobody knows.
+    #[serde(default)]
+    ts: u64,
 }
 
 /// The stored form of a stream's facts.
@@ -63,6 +69,8 @@ struct Row {
     floor: u64,
     last: u64,
     bytes: u64,
+    #[serde(default)]
+    written: u64,
 }
 
 /// Where a connection begins, as `welcome` tells it.
@@ -104,6 +112,8 @@ pub(crate) struct Keep {
     pub(crate) events: u64,
     /// Their bytes, at most.
     pub(crate) bytes: u64,
+    /// What was written since.
+    pub(crate) before: WallMs,
     /// The first event that must stay whatever its age.
     pub(crate) from: Option<u64>,
 }
@@ -116,7 +126,19 @@ impl Stream {
             Owner::Topic(topic) => format!("t:{epoch}:{topic}").into(),
         });
         let (tail, marks) = (VecDeque::new(), VecDeque::new());
-        Self { owner, key, epoch, floor: 1, head: 0, last: 0, tail, tail_bytes: 0, bytes: 0, marks }
+        Self {
+            owner,
+            key,
+            epoch,
+            floor: 1,
+            head: 0,
+            last: 0,
+            tail,
+            tail_bytes: 0,
+            bytes: 0,
+            written: WallMs(0),
+            marks,
+        }
     }
 
     /// The stream as it is stored.
@@ -127,6 +149,7 @@ impl Stream {
         stream.last = row.last;
         stream.head = row.last;
         stream.bytes = row.bytes;
+        stream.written = WallMs(row.written);
         if let Some(marks) = marks {
             stream.marks = serde_json::from_slice(marks).expect("a stored row is what was stored");
             // Stored with the last mark, perhaps before the floor rose: what lies below it is over.
@@ -147,7 +170,8 @@ impl Stream {
 
     /// The row that stores its facts.
     pub(crate) fn row(&self) -> Record {
-        let row = Row { epoch: self.epoch.clone(), floor: self.floor, last: self.last, bytes: self.bytes };
+        let Self { floor, last, bytes, written, .. } = *self;
+        let row = Row { epoch: self.epoch.clone(), floor, last, bytes, written: written.0 };
         Record::Put { key: Self::row_key(&self.owner), value: crate::record::row(&row) }
     }
 
@@ -177,11 +201,12 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, bytes: Bytes, records: &mut Vec<Record>) {
+    pub(crate) fn push(&mut self, bytes: Bytes, wall: WallMs, records: &mut Vec<Record>) {
         self.last += 1;
+        self.written = wall;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
-            self.marks.push_back(Mark { seq, bytes: self.bytes });
+            self.marks.push_back(Mark { seq, bytes: self.bytes, ts: wall.0 });
             let value = crate::record::row(&self.marks);
             records.push(Record::Put { key: Self::marks_key(&self.owner), value });
         }
@@ -191,16 +216,21 @@ impl Stream {
         self.tail.push_back(Entry { seq, bytes });
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
-    /// stores all that.
-    pub(crate) fn grow(&mut self, bytes: Bytes, keep: Keep) -> Vec<Record> {
+    /// Adds an event in the place that [`Self::next`] gave, and returns what stores it and the stream's facts.
+    pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs) -> Vec<Record> {
         let mut records = Vec::new();
-        self.push(bytes, &mut records);
-        if self.trim(keep) {
-            records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
-        }
+        self.push(bytes, wall, &mut records);
         records.push(self.row());
         records
+    }
+
+    /// Raises the floor as far as what is to be kept allows, and returns what stores that: nothing, if it did
+    /// not rise.
+    pub(crate) fn shorten(&mut self, keep: Keep) -> Vec<Record> {
+        if !self.trim(keep) {
+            return Vec::new();
+        }
+        Vec::from([Record::Trim { stream: self.key.clone(), floor: self.floor }, self.row()])
     }
 
     /// Everything up to `seq` is durable. The newest of it stays in memory, unless `keeps` says otherwise.
@@ -235,14 +265,24 @@ impl Stream {
         while let [first, second, ..] = self.marks.make_contiguous() {
             let too_many = self.last + 1 - first.seq > keep.events;
             let too_big = self.bytes - first.bytes > keep.bytes;
+            let too_old = (1..=keep.before.0).contains(&second.ts);
             let needed = keep.from.is_some_and(|from| from < second.seq);
-            if needed || !(too_many || too_big) || second.seq > self.head + 1 {
+            if needed || !(too_many || too_big || too_old) || second.seq > self.head + 1 {
                 break;
             }
             self.floor = second.seq;
             self.marks.pop_front();
         }
+        let all_old = (1..=keep.before.0).contains(&self.written.0);
+        if all_old && keep.from.is_none() && self.marks.len() == 1 && self.head == self.last {
+            self.floor = self.last + 1;
+        }
         self.floor > before
+    }
+
+    /// Whether nothing of it is kept.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.floor > self.last
     }
 
     /// Where a connection begins that asks for `from`. `device` is the position of a device that is known,

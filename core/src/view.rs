@@ -118,6 +118,16 @@ impl<'a> View<'a> {
         self.0.durable.waiting()
     }
 
+    /// Whether the daemon goes down.
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    /// Whether the store takes nothing at present.
+    pub fn is_store_full(&self) -> bool {
+        self.0.durable.is_full()
+    }
+
     /// All runs in memory.
     pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
         let core: &'a Core = self.0;
@@ -132,7 +142,8 @@ impl<'a> View<'a> {
                 is_ready: state.phase == (Phase::Queued { is_durable: true })
                     && state.not_before <= core.now.mono
                     && state.avoid.is_empty()
-                    && core.may_start(&state.spec.agent),
+                    && core.may_start(&state.spec.agent)
+                    && !core.is_draining(),
                 worker: state.worker().map(|worker| worker.name.as_str()),
             })
         })

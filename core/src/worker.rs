@@ -253,6 +253,7 @@ impl Core {
             self.repeat_commands(&RunOf { user, run }, out);
         }
         self.queue.has_changed = true;
+        self.tell_drain(id, out);
         self.take_inbox(id, out);
     }
 

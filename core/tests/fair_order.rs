@@ -100,7 +100,7 @@ impl World {
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Verify { .. } => {}
-                Effect::Respond { .. } | Effect::Close { .. } => panic!("{effect:?}"),
+                Effect::Respond { .. } | Effect::Close { .. } | Effect::Exit => panic!("{effect:?}"),
             }
             waiting.extend(caused);
         }

@@ -383,6 +383,9 @@ fn odd(outside: &mut Outside, choices: &mut Choices<'_>) {
         outside.now.wall = WallMs(if choices.byte() & 1 == 0 { wall + by } else { wall.saturating_sub(by) });
         return;
     }
+    if kind == 9 {
+        return outside.feed(Input::Drain);
+    }
     let Some(conn) = any(outside, choices, None).filter(|conn| outside.conns[conn].is_upgraded) else {
         return;
     };

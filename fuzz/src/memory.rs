@@ -77,9 +77,10 @@ impl Memory {
                 self.rows_where(|key| keys.contains(key))
             }
             Query::Owner(owner) => self.rows_where(|key| key.table.is_context() && key.owner == owner),
-            Query::First { table, owner, rows_max } => {
+            Query::First { table, owner, skip, rows_max } => {
                 let mut found = self.rows_where(|key| key.table == table && key.owner == owner);
                 if let Found::Rows(rows) = &mut found {
+                    rows.drain(..skip.min(rows.len()));
                     rows.truncate(rows_max);
                 }
                 found

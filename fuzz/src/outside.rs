@@ -114,7 +114,7 @@ impl Outside {
             Effect::Respond { conn, .. } | Effect::Close { conn, .. } => self.line(conn).is_over = true,
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
             Effect::Body { conn, .. } => self.line(conn).is_body_asked = true,
-            Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
+            Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } | Effect::Exit => {}
         }
     }
 

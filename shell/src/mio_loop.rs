@@ -52,6 +52,8 @@ struct Running<J: Storage> {
     pump: Pump<TcpStream, J>,
     accepting: Accepting,
     lingering: Lingering,
+    /// Signals to go down that have come.
+    told: u32,
 }
 
 /// Whether sockets may be waiting to be accepted.
@@ -97,7 +99,9 @@ impl MioLoop {
         }
     }
 
-    /// Runs until SIGTERM or SIGINT. What was given to the store by then is the store's to finish.
+    /// Runs until SIGTERM or SIGINT have drained it: the first lets running runs end, a second hurries,
+    /// a third ends the process at once, as a crash would. What was given to the store by then is the store's
+    /// to finish.
     ///
     /// # Errors
     /// When the store has failed, or the system refuses to poll.
@@ -110,7 +114,7 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering }.run()
+        Running { mio: self, listener, pump, accepting, lingering, told: 0 }.run()
     }
 }
 
@@ -128,6 +132,9 @@ impl<J: Storage> Running<J> {
             if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
                 self.accepting = Accepting::Open;
             }
+            if turn.is_over {
+                return self.linger(&mut events);
+            }
             let at_once = turn.more || self.accepting == Accepting::Open;
             let timeout = if at_once { Some(Duration::ZERO) } else { self.timeout() };
             match self.mio.poll.poll(&mut events, timeout) {
@@ -138,12 +145,45 @@ impl<J: Storage> Running<J> {
                 match event.token() {
                     LISTENER => self.accepting = Accepting::Open,
                     WAKER => {}
-                    SIGNALS if self.mio.signals.pending().next().is_some() => return Ok(()),
+                    SIGNALS if self.heed_signals() => return Ok(()),
                     SIGNALS => {}
                     Token(id) => self.edge(ConnId(id as u64)),
                 }
             }
         }
+    }
+
+    /// Tells the core to go down, or to hurry; whether it is told no more.
+    fn heed_signals(&mut self) -> bool {
+        for signal in self.mio.signals.pending() {
+            self.told += 1;
+            tracing::info!(signal, times = self.told, "told to go down");
+            self.pump.drain();
+        }
+        self.told > 2
+    }
+
+    /// Lets the last peers read the last words.
+    fn linger(&mut self, events: &mut Events) -> Result<(), Ended> {
+        if self.told > 1 {
+            return Ok(());
+        }
+        while let Some(at) = self.lingering.deadline() {
+            let left = Duration::from_micros(at.since(self.mio.now().mono).0);
+            match self.mio.poll.poll(events, Some(left)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in events.iter() {
+                match event.token() {
+                    SIGNALS => return Ok(()),
+                    LISTENER | WAKER => {}
+                    Token(id) => drop(self.lingering.edge(ConnId(id as u64))),
+                }
+            }
+            self.lingering.expire(self.mio.now().mono);
+        }
+        Ok(())
     }
 
     fn edge(&mut self, conn: ConnId) {

@@ -69,6 +69,10 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
+    /// The core is to be told to go down.
+    drains: bool,
+    /// The core has gone down.
+    is_over: bool,
 }
 
 struct Entry<S> {
@@ -95,6 +99,8 @@ pub struct Turn<S> {
     /// Streams of connections that have ended, to be deregistered and dropped. All that was to be said was
     /// given to them, or they take nothing.
     pub closed: Vec<(ConnId, S)>,
+    /// The core has gone down: the process may exit, and no further turn need be taken.
+    pub is_over: bool,
 }
 
 /// The store has failed. What it holds is unknown from here on: the process must end, since a retry may lie.
@@ -127,6 +133,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
+            drains: false,
+            is_over: false,
         }
     }
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
@@ -150,6 +158,12 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             entry.conn.edge();
             self.busy.insert(conn);
         }
+    }
+
+    /// The core is told in the next turn to go down; if it was told before, without waiting for runs. It
+    /// has when a turn says [`Turn::is_over`].
+    pub fn drain(&mut self) {
+        self.drains = true;
     }
 
     /// When to call [`turn`](Self::turn), should nothing else happen.
@@ -198,6 +212,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
             self.feed(now, Input::Timer);
         }
+        if std::mem::take(&mut self.drains) {
+            self.feed(now, Input::Drain);
+        }
         while let Some(completion) = self.storage.completed() {
             self.complete(now, completion)?;
         }
@@ -216,7 +233,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
         let more = self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
-        Ok(Turn { more, closed: std::mem::take(&mut self.closed) })
+        Ok(Turn { more, closed: std::mem::take(&mut self.closed), is_over: self.is_over })
     }
 
     fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {
@@ -390,6 +407,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 self.appended = true;
             }
             Effect::Load { load, query } => self.storage.load(load, query),
+            Effect::Exit => self.is_over = true,
         }
     }
 

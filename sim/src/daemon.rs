@@ -146,7 +146,8 @@ impl Daemon {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();
         };
-        if pump.storage_mut().is_full() {
+        // The core knows a little later than its store that there is room again.
+        if pump.storage_mut().is_full() || pump.core().inspect().is_store_full() {
             return BTreeMap::new();
         }
         let view = pump.core().inspect();
@@ -308,22 +309,35 @@ impl Daemon {
         false
     }
 
-    /// Takes a turn of the loop, if its time has come.
+    /// Whether the process goes down.
+    pub fn is_draining(&self) -> bool {
+        self.core().is_some_and(|core| core.inspect().is_draining())
+    }
+
+    /// Tells the process to go down; told again, it hurries.
+    pub fn drain(&mut self) {
+        if let Some(pump) = &mut self.pump {
+            pump.drain();
+            self.plan_turn(self.schedule.now() + TURN);
+        }
+    }
+
+    /// Takes a turn of the loop, if its time has come. Tells whether the process has gone down by itself.
     ///
     /// # Errors
     /// The store has failed, and the process must end.
-    pub fn turn(&mut self, oracles: &mut Oracles) -> Result<(), StorageFailed> {
+    pub fn turn(&mut self, oracles: &mut Oracles) -> Result<bool, StorageFailed> {
         let now = self.now();
         let at = now.mono.0;
         if self.turn_at.is_none_or(|planned| planned > at) {
-            return Ok(());
+            return Ok(false);
         }
         self.turn_at = None;
         if at < self.stalled_until {
             self.plan_turn(self.stalled_until);
-            return Ok(());
+            return Ok(false);
         }
-        let Some(pump) = &mut self.pump else { return Ok(()) };
+        let Some(pump) = &mut self.pump else { return Ok(false) };
         let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
         oracles.judge("O21", None, self.judgement.replace(Ok(())));
         let turn = turn?;
@@ -355,7 +369,7 @@ impl Daemon {
             }
             self.plan_turn(deadline.max(at + TURN));
         }
-        Ok(())
+        Ok(turn.is_over)
     }
 
     /// Gives what was written down, if it was, to a fresh core.

@@ -70,6 +70,13 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// SIGTERM: the daemon goes down when it likes, and is started again after this.
+    Drain {
+        /// How long it is down.
+        time: Micros,
+        /// A second one comes after so long, if one comes.
+        hurry: Option<Micros>,
+    },
     /// The process stands still.
     Stall {
         /// How long.
@@ -126,6 +133,7 @@ impl Fault {
             | Self::CrashAtCommit { .. }
             | Self::NewDisk { .. }
             | Self::BrokenDisk { .. }
+            | Self::Drain { .. }
             | Self::Jump { .. } => None,
         }
     }
@@ -183,6 +191,19 @@ pub fn draw(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         faults.push((dice.below(until), Fault::NewDisk { time: dice.log_uniform(500 * MS, 5 * SECOND) }));
     }
     faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+/// Draws when the daemon is told to go down: drawn after all else, so that seeds keep what they were.
+pub fn drains(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = dice.exponential(30 * SECOND);
+    while at < until {
+        let time = dice.log_uniform(50 * MS, 5 * SECOND);
+        let hurry = dice.chance(1, 4).then(|| dice.log_uniform(MS, 10 * SECOND));
+        faults.push((at, Fault::Drain { time, hurry }));
+        at += dice.exponential(30 * SECOND);
+    }
     faults
 }
 

@@ -172,7 +172,8 @@ impl Model {
             | Input::AppendFailed { .. }
             | Input::Loaded { .. }
             | Input::Body { .. }
-            | Input::Timer => {}
+            | Input::Timer
+            | Input::Drain => {}
         }
         Ok(())
     }

@@ -75,6 +75,8 @@ pub struct Said<'a> {
     pub reason: Option<Cow<'a, str>>,
     /// Of a `backlog` notice: how many events.
     pub behind: Option<u64>,
+    /// Of a `drain` notice: when to come back.
+    pub reconnect_ms: Option<u64>,
     /// Whether that run was known.
     pub duplicate: Option<bool>,
     /// The state of a cancelled run.

@@ -32,6 +32,8 @@ pub enum Event {
     Fault(usize),
     /// A fault that lasts ends.
     Mend(usize),
+    /// A daemon that goes down is told again.
+    Hurry,
     /// The daemon starts again.
     Boot,
     /// The oracles that watch time look around.

@@ -21,6 +21,10 @@ struct Settings {
     odd: u32,
     #[serde(default = "events_per_topic")]
     events_per_topic: u64,
+    #[serde(default)]
+    drain: Option<u64>,
+    #[serde(default)]
+    keep: Option<(u64, usize, u64)>,
 }
 
 /// What a file says that was written before there were topics.
@@ -54,6 +58,12 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
         odd: config.odd,
         events_per_topic: config.store.events_per_topic,
+        drain: Some(config.server.drain.as_millis()),
+        keep: Some((
+            config.store.keep.as_millis(),
+            config.store.runs_per_user,
+            config.runs.key_keep.as_millis(),
+        )),
     }
     .serialize(to)
 }
@@ -75,6 +85,14 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.runs.start = Span::millis(settings.start);
     config.odd = settings.odd;
     config.store.events_per_topic = settings.events_per_topic;
+    if let Some(drain) = settings.drain {
+        config.server.drain = Span::millis(drain);
+    }
+    if let Some((keep, runs_per_user, key_keep)) = settings.keep {
+        config.store.keep = Span::millis(keep);
+        config.store.runs_per_user = runs_per_user;
+        config.runs.key_keep = Span::millis(key_keep);
+    }
     let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
     config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
     Ok(config)

@@ -94,6 +94,9 @@ states! {
     RefusedAgentUnknown = "an agent is unknown",
     RefusedOthersRun = "another's run is asked for",
     RefusedAckAhead = "an acknowledgement is ahead",
+    Drained = "the daemon goes down as it was told",
+    Draining = "something is refused, or waits, since the daemon goes down",
+    ClosedDraining = "closed 4400: the daemon goes down",
     ClosedAcksOverdue = "closed 4403: acks overdue",
     ClosedSilent = "closed 4404: silent",
     ClosedTakesNothing = "closed 4407: takes nothing",
@@ -178,6 +181,8 @@ impl Tally {
 /// What the code of a close, an error, a notice or an end stands for, where it stands for one.
 pub fn state_of(word: &str) -> Option<State> {
     Some(match word {
+        "4400" => State::ClosedDraining,
+        "draining" => State::Draining,
         "4403" => State::ClosedAcksOverdue,
         "4404" => State::ClosedSilent,
         "4407" => State::ClosedTakesNothing,

@@ -5,6 +5,7 @@
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
+use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
@@ -41,6 +42,8 @@ pub enum Cause {
     Appended,
     /// Time has gone by.
     Timer,
+    /// The daemon is to go down.
+    Drain,
     /// Anything else.
     Other,
 }
@@ -151,6 +154,7 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    drain: Drain,
     before: access::Before,
     /// Whether the wall clock may jump.
     jumps: bool,
@@ -169,6 +173,7 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            drain: Drain::default(),
             before: access::Before::default(),
             jumps,
             model,
@@ -237,6 +242,7 @@ impl Watch {
                     line.moved = mono;
                 }
             }
+            Cause::Drain => self.drain.told(mono),
             Cause::Closed(_) | Cause::Loaded | Cause::Appended | Cause::Timer | Cause::Other => {}
         }
     }
@@ -260,7 +266,7 @@ impl Watch {
             Cause::Loaded | Cause::Verified(..) | Cause::Appended => {
                 self.lines.iter_mut().for_each(|(conn, line)| sync(*conn, line));
             }
-            Cause::Opened(_) | Cause::Closed(_) | Cause::Timer | Cause::Other => {}
+            Cause::Opened(_) | Cause::Closed(_) | Cause::Timer | Cause::Drain | Cause::Other => {}
         }
     }
 
@@ -328,7 +334,8 @@ impl Watch {
             | Effect::Ping { .. }
             | Effect::Read { .. }
             | Effect::Verify { .. }
-            | Effect::Load { .. } => {}
+            | Effect::Load { .. }
+            | Effect::Exit => {}
         }
     }
 }
@@ -379,6 +386,8 @@ impl Witness for Watch {
         }
         self.heed();
         for effect in effects {
+            let drain = self.drain.judge(self.now.mono, effect, core, &self.config);
+            self.judge("O25", drain);
             self.effect(core, effect);
         }
         self.sync(core);
@@ -408,6 +417,7 @@ impl Cause {
             Input::Loaded { .. } => Self::Loaded,
             Input::Appended { .. } => Self::Appended,
             Input::Timer => Self::Timer,
+            Input::Drain => Self::Drain,
             Input::Request { .. }
             | Input::Body { .. }
             | Input::BadHead { .. }

@@ -17,6 +17,7 @@ use crate::oracles::{Oracles, Violation};
 use crate::pipe::{Net, PipeId};
 use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
+use crate::sometimes;
 use crate::sometimes::Tally;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
@@ -92,6 +93,8 @@ pub struct World {
     calm_since: Micros,
     /// The daemon crashes at its next commit: how long it is down, and whether it loses its power.
     armed: Option<(Micros, bool)>,
+    /// How long the daemon is down once it has gone down by itself.
+    down: Micros,
     /// The actors of users whom the plan leaves broken, and their enemies.
     unhealed: BTreeSet<usize>,
     dice: Dice,
@@ -135,6 +138,7 @@ impl World {
             holes: Vec::new(),
             calm_since: if plan.loss > 0 { plan.heal_at + CALM_AFTER } else { 0 },
             armed: None,
+            down: SECOND,
             unhealed,
             dice: dice_of_world,
             plan,
@@ -315,12 +319,20 @@ impl World {
             }
             Event::Arrive(id, way) => self.net.arrive(id, way),
             Event::Room(id, way) => self.net.room(id, way),
-            Event::Turn => {
-                if let Err(failed) = self.daemon.turn(&mut self.oracles) {
+            Event::Turn => match self.daemon.turn(&mut self.oracles) {
+                Ok(false) => {}
+                Ok(true) => {
+                    sometimes!(self.oracles.tally, Drained);
+                    self.trace.note(Of::World, format_args!("the daemon has gone down"));
+                    self.kill(self.down);
+                }
+                Err(failed) => {
                     self.trace.note(Of::World, format_args!("the daemon ends: {failed}"));
                     self.kill(SECOND);
                 }
-            }
+            },
+            Event::Hurry if self.daemon.is_draining() => self.daemon.drain(),
+            Event::Hurry => {}
             Event::Stored => {
                 if self.daemon.stored(&mut self.oracles) {
                     self.crash_if_armed();

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use tempfile::TempDir;
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
+    /// Ends with the process.
+    log: Receiver<SocketAddr>,
     directory: TempDir,
     settings: Vec<String>,
     door: Door,
@@ -61,9 +63,9 @@ impl Daemon {
         fs::write(directory.path().join("runcast.toml"), config).expect("the configuration is written");
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address) = launch(directory.path(), &settings, any);
+        let (child, address, log) = launch(directory.path(), &settings, any);
         let door = Door { address, open: Arc::new((Mutex::new(true), Condvar::new())) };
-        Self { child, directory, settings, door }
+        Self { child, log, directory, settings, door }
     }
 
     /// Where it listens.
@@ -79,11 +81,28 @@ impl Daemon {
         assert_eq!(status.code(), None, "the daemon had ended by itself: {status}");
     }
 
-    /// Starts it again, after [`kill`](Self::kill), on the same port and data.
+    /// Sends it a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}")).arg(self.child.id().to_string());
+        assert!(kill.status().expect("kill is there").success(), "the daemon had ended before SIG{name}");
+    }
+
+    /// Waits until it has ended by itself, and returns its exit code.
+    pub fn exit_code(&mut self) -> i32 {
+        self.door.set(false);
+        let ended = self.log.recv_timeout(PATIENCE);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the daemon does not end");
+        let status = self.child.wait().expect("the daemon has ended");
+        status.code().expect("no signal ends it")
+    }
+
+    /// Starts it again, after [`kill`](Self::kill) or [`exit_code`](Self::exit_code), on the same port and
+    /// data.
     pub fn restart(&mut self) {
-        let (child, address) = launch(self.directory.path(), &self.settings, self.door.address);
+        let (child, address, log) = launch(self.directory.path(), &self.settings, self.door.address);
         assert_eq!(address, self.door.address);
-        self.child = child;
+        (self.child, self.log) = (child, log);
         self.door.set(true);
     }
 }
@@ -97,7 +116,11 @@ impl Drop for Daemon {
 }
 
 /// Starts the binary and returns when it serves, with its address.
-fn launch(directory: &Path, settings: &[String], listen: SocketAddr) -> (Child, SocketAddr) {
+fn launch(
+    directory: &Path,
+    settings: &[String],
+    listen: SocketAddr,
+) -> (Child, SocketAddr, Receiver<SocketAddr>) {
     let mut command = Command::new(binary());
     command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
     command.arg("--data").arg(directory.join("data")).arg("--listen").arg(listen.to_string());
@@ -108,7 +131,7 @@ fn launch(directory: &Path, settings: &[String], listen: SocketAddr) -> (Child, 
     let address = log.recv_timeout(PATIENCE).expect("the daemon serves; what it said instead is above");
     let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(status, 200, "not ready: {body}");
-    (child, address)
+    (child, address, log)
 }
 
 /// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it

@@ -6,6 +6,7 @@ use crate::ids::{Epoch, Owner, User};
 use crate::planted::Planted;
 use crate::stream::{Resume, Stream};
 use crate::time::Span;
+use crate::time::WallMs;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -93,7 +94,7 @@ proptest! {
             match step {
                 Step::Grow(count, length) => {
                     for _ in 0..count {
-                        stream.push(Bytes::from(alloc::vec![b'}'; length]), &mut Vec::new());
+                        stream.push(Bytes::from(alloc::vec![b'}'; length]), WallMs(1), &mut Vec::new());
                     }
                     stream.advance(stream.last(), true);
                 }

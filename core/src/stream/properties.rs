@@ -3,6 +3,7 @@
 use super::{Keep, MARK_EVERY, Stream};
 use crate::ids::{Epoch, Owner, User};
 use crate::record::Record;
+use crate::time::WallMs;
 use crate::wire::user::From;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -67,7 +68,7 @@ impl Log {
         let mut records = Vec::new();
         let seq = self.stream.next();
         let bytes = Bytes::from(alloc::vec![b'x'; length]);
-        self.stream.push(bytes, &mut records);
+        self.stream.push(bytes, WallMs(seq), &mut records);
         self.lengths.push(length as u64);
         let is_there = |record: &Record| matches!(record, Record::Event { seq: at, .. } if *at == seq);
         assert_eq!(records.iter().filter(|record| is_there(record)).count(), 1);
@@ -83,7 +84,7 @@ impl Log {
     fn trim(&mut self, events: u64, bytes: u64, from_back: Option<u64>) {
         let before = self.stream.floor();
         let from = from_back.map(|back| (self.stream.next()).saturating_sub(back).max(before));
-        let rose = self.stream.trim(Keep { events, bytes, from });
+        let rose = self.stream.trim(Keep { events, bytes, before: WallMs(0), from });
         let (floor, last) = (self.stream.floor(), self.stream.last());
         assert_eq!(rose, floor > before);
         assert!(
@@ -118,6 +119,23 @@ proptest! {
     fn trimming_takes_what_is_too_much_and_nothing_else(steps in steps()) {
         let mut log = Log::new();
         steps.iter().for_each(|step| log.take(step));
+    }
+
+    #[test]
+    fn trimming_by_age_takes_what_is_older_up_to_a_mark(steps in steps(), before in 1..4_000u64) {
+        let mut log = Log::new();
+        steps.iter().for_each(|step| log.take(step));
+        let (floor, head, last) = (log.stream.floor(), log.stream.head(), log.stream.last());
+        let keep = Keep { events: u64::MAX, bytes: u64::MAX, before: WallMs(before), from: None };
+        log.stream.trim(keep);
+        // The events of a log are written at the time that is their seq.
+        prop_assert!(log.stream.floor() <= floor.max(before + 1), "what is younger stays");
+        prop_assert!(log.stream.floor() <= head + 1, "and what is not durable");
+        if head == last {
+            let most = if before >= last { 0 } else { MARK_EVERY };
+            prop_assert!(log.stream.floor() + most > before.min(last), "what is older goes");
+            prop_assert!(!log.stream.is_empty() || last == 0 || before >= last || floor > last);
+        }
     }
 
     #[test]

@@ -99,6 +99,8 @@ codes! {
     UserQueueFull = "user_queue_full", 429, true;
     /// The agent fails, and nothing is given to it for a while.
     AgentUnavailable = "agent_unavailable", 503, true;
+    /// The daemon is going down.
+    Draining = "draining", 503, true;
     /// More than the daemon can take.
     Overloaded = "overloaded", 503, true;
     /// The store takes nothing at present.
@@ -169,6 +171,8 @@ closes! {
     Breach = 1002;
     /// Text that is not UTF-8.
     NotUtf8 = 1007;
+    /// The daemon is going down.
+    Draining = 4400;
     /// The server made a mistake.
     ServerError = 4401;
     /// The store takes nothing.

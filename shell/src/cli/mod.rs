@@ -63,7 +63,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve with the built-in agents, and open the chat page.
     Demo(DemoOptions),
-    /// Serve until SIGTERM or SIGINT.
+    /// Serve until SIGTERM or SIGINT, which drain it; a second one hurries.
     Serve(ServeOptions),
     /// Check all that a start would check: the configuration, the keys, the data directory.
     Check(CheckOptions),

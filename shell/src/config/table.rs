@@ -126,6 +126,8 @@ table! {
         "time for the request head, and again for hello";
     "server.stuck_after", core.server.stuck_after, time(ms(100), minutes(10)),
         "time for which waiting output may not be taken";
+    "server.drain", core.server.drain, time(ms(0), minutes(60)),
+        "time for running runs to end when the daemon goes down";
     "auth.jwks_file", auth.jwks_file, Optional(Place), "a JWKS file with keys that tokens may be signed with";
     "auth.keys", auth.keys, KeyList, "keys that tokens may be signed with";
     "auth.issuer", core.auth.issuer, Optional(Text), "the iss that a token must have";
@@ -138,6 +140,9 @@ table! {
     "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB), "bytes of events kept of a user";
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";
     "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
+    "store.keep", core.store.keep, time(Span::secs(1), days(3650)),
+        "time for which events and ends of runs are kept";
+    "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),

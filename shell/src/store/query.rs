@@ -31,11 +31,11 @@ pub(super) fn answer(db: &Database, overlay: &Overlay, query: &Query) -> Result<
             context(&table, overlay, owner, &mut found)?;
             Ok(Found::Rows(found.into_iter().collect()))
         }
-        Query::First { table, owner, rows_max } => {
+        Query::First { table, owner, skip, rows_max } => {
             let rows = db.begin_read()?.open_table(ROWS)?;
             let mut found = Sorted::new();
-            scan(&rows, overlay, *table, Some(owner), *rows_max, &mut found)?;
-            Ok(Found::Rows(found.into_iter().take(*rows_max).collect()))
+            scan(&rows, overlay, *table, Some(owner), skip.saturating_add(*rows_max), &mut found)?;
+            Ok(Found::Rows(found.into_iter().skip(*skip).take(*rows_max).collect()))
         }
         Query::Events { stream, after, events_max, bytes_max } => {
             let page = Page { events: Vec::new(), bytes: 0, events_max: *events_max, bytes_max: *bytes_max };

@@ -202,7 +202,7 @@ impl Hostile {
         };
         let (Incoming::Refused(code) | Incoming::Closed(Some(code))) = end else { return };
         // A connection may also end for what happens to everybody.
-        let is_common = matches!(code, 4401..=4411 | 4503 | 408 | 429 | 503);
+        let is_common = matches!(code, 4400..=4411 | 4503 | 408 | 429 | 503);
         if !expected.contains(code) && !is_common {
             let what =
                 format!("{} plays {:?}, is answered {code} and not {expected:?}", self.name, self.trick);

@@ -82,6 +82,8 @@ pub struct Device {
     is_undisturbed: bool,
     /// Crashes before its last welcome.
     crashes: u64,
+    /// How long after the close it was told to come back.
+    back_after: Option<Micros>,
 }
 
 impl Device {
@@ -118,6 +120,7 @@ impl Device {
             ack_at: NEVER,
             disk: 0,
             crashes: 0,
+            back_after: None,
             is_undisturbed: false,
             plan,
             dice,
@@ -370,6 +373,10 @@ impl Device {
                     let good = good && !is_hasty;
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
+                    if code == Some(4400) {
+                        let told = self.back_after.take();
+                        self.call_at = ctx.now + told.unwrap_or(self.dice.between(SECOND, 5 * SECOND));
+                    }
                 }
             }
             if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
@@ -416,6 +423,9 @@ impl Device {
                 self.asks.accepted(ctx.now, id, run, &mut self.dice);
             }
             "ok" | "pong" => self.asks.answered(id),
+            "notice" if said.notice.as_deref() == Some("drain") => {
+                self.back_after = said.reconnect_ms.map(|ms| ms * MS);
+            }
             "error" => self.refused(ctx, &said, text),
             _ => {}
         }
@@ -538,6 +548,7 @@ impl Device {
         }
         match code {
             "queue_full"
+            | "draining"
             | "user_queue_full"
             | "agent_unavailable"
             | "rate_limited"
@@ -552,7 +563,9 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
-            "run_not_found" if ctx.oracles.disks_lost > 0 => self.asks.answered(id),
+            "run_not_found" if ctx.oracles.disks_lost > 0 || ctx.oracles.forgets_runs => {
+                self.asks.answered(id)
+            }
             _ => self.expect(ctx, "B3", false, || format!("a good request is refused: {text}")),
         }
     }

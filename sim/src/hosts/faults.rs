@@ -78,6 +78,7 @@ impl Hosts {
                 self.crash(*time)
             }
             Fault::NewDisk { time } => self.lose(Fall::Disk, *time),
+            Fault::Drain { .. } => stage.borrow_mut().daemon.drain(),
             Fault::Stall { time } => stage.borrow_mut().daemon.stall(self.now() + time),
             Fault::SlowDisk { sync, .. } => stage.borrow().daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -120,6 +121,7 @@ impl Hosts {
             | Fault::PowerLoss { .. }
             | Fault::NewDisk { .. }
             | Fault::BrokenDisk { .. }
+            | Fault::Drain { .. }
             | Fault::Jump { .. } => {}
         }
     }

@@ -83,8 +83,8 @@ impl Stage {
         (deadline < Micros::MAX).then(|| from(now, deadline))
     }
 
-    /// Lets the daemon do all that is due, and tells how long it waits at most; an error when its store has
-    /// failed.
+    /// Lets the daemon do all that is due, and tells how long it waits at most; an error when it ends: its
+    /// store has failed, or it has gone down.
     fn serve(&mut self) -> Result<Option<Duration>, ()> {
         let now = self.look_at_clock();
         for stream in self.net.take_arrived() {
@@ -95,12 +95,17 @@ impl Stage {
         }
         while self.queue.next().is_some_and(|at| at <= now) {
             match self.queue.pop() {
-                Some(Event::Turn) => {
-                    if let Err(failed) = self.daemon.turn(&mut self.oracles) {
+                Some(Event::Turn) => match self.daemon.turn(&mut self.oracles) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.trace.note(Of::World, format_args!("the daemon has gone down"));
+                        return Err(());
+                    }
+                    Err(failed) => {
                         self.trace.note(Of::World, format_args!("the daemon ends: {failed}"));
                         return Err(());
                     }
-                }
+                },
                 Some(Event::Stored) => drop(self.daemon.stored(&mut self.oracles)),
                 // The start before has failed.
                 Some(Event::Boot) if self.daemon.is_up() => {}

@@ -6,7 +6,7 @@ use runcast_core::Sizes;
 use runcast_core::config::Config;
 
 /// Timers of one connection, one run, one worker, and the daemon's own.
-const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 4);
+const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 6);
 /// Runs that workers have, at most: any of them may go back to the queue.
 const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.

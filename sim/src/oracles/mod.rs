@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bounds;
 pub mod complete;
+pub mod drain;
 pub mod durable;
 pub mod ends;
 pub mod fair;
@@ -17,6 +18,7 @@ pub mod order;
 pub mod others;
 pub mod pairs;
 pub mod positions;
+pub mod purge;
 pub mod questions;
 pub mod recorded;
 pub mod restart;
@@ -42,7 +44,7 @@ use order::Sender;
 use others::Progress;
 use positions::Positions;
 use restart::Rows;
-use runcast_core::config::Config;
+use runcast_core::config::{Config, Store};
 use runcast_core::odd;
 use runcast_core::record::Record;
 use std::collections::BTreeMap;
@@ -120,6 +122,10 @@ pub struct Oracles {
     pub positions: Positions,
     /// What came about.
     pub tally: Tally,
+    /// How long an idempotency key holds.
+    key_keep: Micros,
+    /// Whether ended runs are forgotten while the world lasts.
+    pub forgets_runs: bool,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
     /// Each incarnation of a stream that a user was told of, and how many disks were lost before.
@@ -128,7 +134,7 @@ pub struct Oracles {
     /// Connections of which the daemon has let go in this turn.
     leaving: Vec<PipeId>,
     /// The run that each request (by user and key) was accepted as.
-    accepted: BTreeMap<(usize, String), (String, u64)>,
+    accepted: BTreeMap<(usize, String), (String, u64, Micros)>,
     crashes: u64,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
@@ -153,6 +159,8 @@ impl Oracles {
             leases: Leases::default(),
             positions: Positions::default(),
             tally: Tally::default(),
+            key_keep: config.runs.key_keep.0,
+            forgets_runs: config.store.keep < Store::default().keep,
             disks_lost: 0,
             epochs: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -501,14 +509,13 @@ impl Oracles {
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
         let Some(key) = said.key.as_deref() else { return };
         let is_known = self.accepted.get(&(user, key.to_owned()));
-        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes)| *crashes < self.crashes));
-        let crashes = self.crashes;
-        let first = self
-            .accepted
-            .entry((user, key.to_owned()))
-            .or_insert_with(|| (run.to_owned(), crashes))
-            .0
-            .clone();
+        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes, _)| *crashes < self.crashes));
+        let now = (run.to_owned(), self.crashes, self.schedule.now());
+        let known = self.accepted.entry((user, key.to_owned())).or_insert_with(|| now.clone());
+        if now.2 - known.2 >= self.key_keep {
+            *known = now;
+        }
+        let first = known.0.clone();
         let same =
             if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
         self.judge("O3", Some(user), same);

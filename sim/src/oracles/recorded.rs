@@ -68,6 +68,7 @@ enum Recorded {
     AppendFailed(AppendId),
     Loaded(LoadId, Found),
     Timer,
+    Drain,
 }
 
 #[derive(Debug)]
@@ -160,6 +161,7 @@ impl Recorded {
             Input::AppendFailed { from } => Self::AppendFailed(*from),
             Input::Loaded { load, found } => Self::Loaded(*load, found.clone()),
             Input::Timer => Self::Timer,
+            Input::Drain => Self::Drain,
         }
     }
 
@@ -183,6 +185,7 @@ impl Recorded {
             Self::AppendFailed(from) => Input::AppendFailed { from: *from },
             Self::Loaded(load, found) => Input::Loaded { load: *load, found: found.clone() },
             Self::Timer => Input::Timer,
+            Self::Drain => Input::Drain,
         }
     }
 }

@@ -17,6 +17,11 @@ const PAGE: usize = 512;
 pub struct Rows(BTreeMap<RowKey, bytes::Bytes>);
 
 impl Rows {
+    /// All rows.
+    pub fn keys(&self) -> impl Iterator<Item = &RowKey> {
+        self.0.keys()
+    }
+
     /// A record has become durable.
     pub fn apply(&mut self, record: &Record) {
         match record {

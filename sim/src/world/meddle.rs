@@ -3,13 +3,17 @@
 use super::{CALM_AFTER, World};
 use crate::faults::Fault;
 use crate::oracles::liveness::Patience;
-use crate::oracles::{Violation, bounds, rot};
+use crate::oracles::{Violation, bounds, purge, rot};
 use crate::pipe::{PipeId, Way, ZONES};
 use crate::schedule::{Event, Micros, SECOND};
 use crate::trace::Of;
 
 /// Time for the daemon to forget all who have gone: the longest lease, and the close of every connection.
 const PARTING: Micros = 90 * SECOND;
+/// The longest time for which something is kept that a world outlasts.
+const KEPT_AT_MOST: Micros = 300 * SECOND;
+/// Time for the daemon to purge what is too old: it looks once a minute, and then again until all is done.
+const PURGE: Micros = 130 * SECOND;
 
 impl World {
     /// Something goes wrong, for so long: whoever it hits needs some time to be heard again.
@@ -80,6 +84,11 @@ impl World {
             Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::NewDisk { .. } => {}
             Fault::Ambush { during, time, power } => self.ambush = Some((*during, *time, *power)),
             Fault::CrashAtCommit { time, power } => self.armed = Some((*time, *power)),
+            Fault::Drain { time, hurry } => {
+                self.down = *time;
+                self.daemon.drain();
+                hurry.iter().for_each(|after| self.schedule.after(*after, Event::Hurry));
+            }
             Fault::Stall { time } => self.daemon.stall(self.schedule.now() + time),
             Fault::SlowDisk { sync, .. } => self.daemon.pace.set(*sync),
             Fault::FullDisk { .. } => {
@@ -133,6 +142,7 @@ impl World {
             | Fault::NewDisk { .. }
             | Fault::CrashAtCommit { .. }
             | Fault::BrokenDisk { .. }
+            | Fault::Drain { .. }
             | Fault::Jump { .. } => {}
         }
     }
@@ -176,6 +186,20 @@ impl World {
         self.settle();
     }
 
+    /// Where nothing is kept for longer than a world may last, nothing is left after that.
+    fn outlast(&mut self) -> Result<(), Violation> {
+        let (store, rows) = (&self.plan.config.store, &self.oracles.rows);
+        let too_many = purge::not_too_many(rows, &self.plan.config);
+        let time = store.keep.0;
+        self.oracles.judge("O26", None, too_many);
+        if time <= KEPT_AT_MOST {
+            self.step_through(time + PURGE)?;
+            let left = purge::nothing_left(&self.oracles.rows, &self.oracles.truth);
+            self.oracles.judge("O26", None, left);
+        }
+        Ok(())
+    }
+
     /// Everybody goes, for good; then nothing must be left in memory, a last start must find everything, and
     /// a rotten disk must not pass for a good one.
     pub(super) fn part(&mut self) -> Result<(), Violation> {
@@ -192,6 +216,7 @@ impl World {
             }
             self.step_through(super::LOOK_EVERY)?;
         }
+        self.outlast()?;
         self.kill(SECOND);
         self.step_through(2 * SECOND)?;
         if self.plan.rots {

@@ -216,7 +216,8 @@ impl Stream {
         self.tail.push_back(Entry { seq, bytes });
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, and returns what stores it and the stream's facts.
+    /// Adds an event in the place that [`Self::next`] gave, and returns what stores it and the stream's
+    /// facts.
     pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs) -> Vec<Record> {
         let mut records = Vec::new();
         self.push(bytes, wall, &mut records);

@@ -9,7 +9,6 @@ use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
 use crate::planted::Bug;
-use crate::purge::key_age_key;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
 use crate::sometimes::Sometimes;
@@ -134,8 +133,7 @@ impl Core {
                 self.cancel(&of, Cause::Interrupt, out);
             }
         }
-        self.accept(asked);
-        self.forget_older_key(asked, rows);
+        self.accept(asked, rows);
         Ok(())
     }
 
@@ -279,7 +277,7 @@ impl Core {
     }
 
     /// All checks are passed: the run exists from here on.
-    fn accept(&mut self, asked: &Asked) {
+    fn accept(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) {
         let Asked { user, ask, thread, run: id, .. } = asked;
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
@@ -300,7 +298,7 @@ impl Core {
             ordinal: self.last_ordinal,
         };
         let data = queued_data(&spec, place);
-        self.record_key(&spec, id);
+        self.record_key(&spec, id, rows);
         let run = Run::new(spec, self.now);
         self.durable.record(run.spec_row(id));
         let context = self.users.get_mut(user).expect("a context in use is in memory");
@@ -318,7 +316,7 @@ impl Core {
         self.enqueue(&of);
     }
 
-    fn record_key(&mut self, spec: &Spec, id: &RunId) {
+    fn record_key(&mut self, spec: &Spec, id: &RunId, rows: &[(RowKey, Bytes)]) {
         if let Some(key) = &spec.key
             && !self.planted.is(Bug::KeyForgotten)
         {
@@ -331,18 +329,13 @@ impl Core {
             let key = key_key(&spec.user, key);
             self.durable.record(Record::Put { key, value: crate::record::row(&row) });
         }
-        if let Some(key) = &spec.key {
-            self.record_key_age(&spec.user, &key_key(&spec.user, key), spec.accepted_ms);
-        }
-    }
-
-    /// A key that was used before, too long ago to count, has one age again.
-    fn forget_older_key(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) {
-        let Some(key) = &asked.ask.key else { return };
-        if let Some((_, row)) = rows.iter().find(|(found, _)| *found == key_key(&asked.user, key)) {
-            let row: KeyRow = serde_json::from_slice(row).expect("a stored row is what was stored");
-            let older = key_age_key(&key_key(&asked.user, key), row.made_ms);
-            self.durable.record(Record::Delete { key: older });
+        if let Some(key) = spec.key.as_ref().map(|key| key_key(&spec.user, key)) {
+            // One that was used before, too long ago to count, has one age again.
+            let before = rows.iter().find(|(found, _)| *found == key).map(|(_, row)| {
+                let row: KeyRow = serde_json::from_slice(row).expect("a stored row is what was stored");
+                row.made_ms
+            });
+            self.record_key_age(key, spec.accepted_ms, before);
         }
     }
 }

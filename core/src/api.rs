@@ -16,6 +16,7 @@ use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::scope::Scope;
 use crate::sse::Begin;
+use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
 use crate::wire::query::{Params, decode};
@@ -52,6 +53,7 @@ enum What {
     Workers,
     Status,
     Drain,
+    Undelivered,
 }
 
 /// Whoever asks about runs.
@@ -75,6 +77,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
+    Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
 ];
 
 /// A request whose head was read.
@@ -108,6 +111,7 @@ enum Todo {
     Workers,
     Status,
     Drain,
+    Undelivered(usize),
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -283,6 +287,7 @@ impl Core {
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
+            Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
                 let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
                 request.todo = Some(todo);
@@ -307,7 +312,8 @@ impl Core {
             | Todo::Publish(_)
             | Todo::Workers
             | Todo::Status
-            | Todo::Drain => unreachable!("done without a context"),
+            | Todo::Drain
+            | Todo::Undelivered(_) => unreachable!("done without a context"),
         }
     }
 
@@ -354,6 +360,10 @@ impl Request {
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
+            What::Undelivered => {
+                let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
+                Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
+            }
         })
     }
 

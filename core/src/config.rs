@@ -96,12 +96,12 @@ section! {
         bytes_per_user: u64 = 64 * 1024 * 1024,
         /// Events one run may have.
         events_per_run: u64 = 5_000,
-        /// Events kept of a topic.
-        events_per_topic: u64 = 1_000,
         /// Time for which events and ends of runs are kept (wall clock).
         keep: Span = Span::secs(7 * 24 * 3600),
         /// Ended runs kept of a user, and some more.
         runs_per_user: usize = 1_000,
+        /// Events kept of a topic.
+        events_per_topic: u64 = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
     }
@@ -150,6 +150,12 @@ section! {
         retries: u32 = 3,
         /// Time between two notices of one kind.
         backlog_every: Span = Span::secs(5),
+        /// Time after a run's end within which a device must have acknowledged it.
+        undelivered_after: Span = Span::secs(60),
+        /// Runs that are watched for that, and listed, at most: beyond them the oldest is forgotten.
+        undelivered: usize = 100_000,
+        /// What is called for a run that was not delivered.
+        webhook: Option<String> = None,
         /// Time within which a queued run is first told of.
         first_notice: Span = Span::millis(500),
     }

@@ -59,6 +59,9 @@ pub(crate) struct Context {
 pub(crate) struct Position {
     /// In which incarnation of its user's stream.
     pub(crate) epoch: Epoch,
+    /// With which position it began there: of what lies before others may know.
+    #[serde(default)]
+    pub(crate) first: u64,
     /// It has everything of that up to here.
     pub(crate) acked: u64,
     /// When it was last heard of, wall clock.
@@ -78,9 +81,9 @@ pub(crate) struct Place {
 }
 
 impl Position {
-    /// Of a device that has everything of its user's stream up to `acked`.
-    pub(crate) fn new(epoch: &Epoch, acked: u64, heard_ms: u64) -> Self {
-        Self { epoch: epoch.clone(), acked, heard_ms, topics: BTreeMap::new() }
+    /// Of a device that began at `first`, and has everything of its user's stream up to `acked`.
+    pub(crate) fn new(epoch: &Epoch, first: u64, acked: u64, heard_ms: u64) -> Self {
+        Self { epoch: epoch.clone(), first, acked, heard_ms, topics: BTreeMap::new() }
     }
 
     /// Up to where it has everything of a stream, if it was ever welcome to this incarnation of it.

@@ -55,6 +55,8 @@ pub enum Timer {
     Drain,
     /// What is too old is looked for.
     Purge,
+    /// Something is to be done about runs that were not delivered.
+    Undelivered,
     /// The store was full; it is tried again.
     StoreRetry,
 }

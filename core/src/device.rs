@@ -123,7 +123,8 @@ impl Core {
         }
         let Some(device) = device.filter(|_| is_there || is_named) else { return resume };
         let context = self.users.get_mut(&user).expect("a context in use is in memory");
-        let new = Position::new(context.stream.epoch(), own, wall);
+        // Its own stream comes first.
+        let new = Position::new(context.stream.epoch(), resume.first(), own, wall);
         let position = context.devices.entry(device.clone()).or_insert(new);
         position.heard_ms = wall;
         position.put(lane, epoch, begins_at(known, &resume));
@@ -139,6 +140,7 @@ impl Core {
             me.is_device_stored = true;
         }
         self.forget_device(&user);
+        self.clear_delivered(&user, &device);
         resume
     }
 
@@ -149,6 +151,7 @@ impl Core {
         me.is_device_stored = true;
         let Some(device) = me.device.clone() else { return };
         let (user, own) = (me.identity.user.clone(), me.cursor.acked());
+        let first = me.cursor.resume().first();
         let topics = me.topics.iter().map(|(topic, cursor)| (Lane::Topic(topic.clone()), cursor.acked()));
         let mut acked: Vec<(Lane, u64)> = topics.chain([(Lane::Own, own)]).collect();
         let is_there = self.users.get(&user).is_some_and(|context| context.devices.contains_key(&device));
@@ -160,7 +163,7 @@ impl Core {
             let stream = self.stream_of(&user, &lane).expect("a stream that is read is in memory");
             let epoch = stream.epoch().clone();
             let context = self.users.get_mut(&user).expect("a context in use is in memory");
-            let new = Position::new(context.stream.epoch(), own, wall);
+            let new = Position::new(context.stream.epoch(), first, own, wall);
             let position = context.devices.entry(device.clone()).or_insert(new);
             position.heard_ms = wall;
             let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
@@ -172,6 +175,7 @@ impl Core {
         }
         self.store_soon(&user, &device, is_eager);
         self.forget_device(&user);
+        self.clear_delivered(&user, &device);
     }
 
     /// A device's position has moved: it is stored soon, together with others.
@@ -278,6 +282,7 @@ impl Core {
         position.heard_ms = wall;
         let value = crate::record::row(position);
         self.durable.record(Record::Put { key: device_key(user, &ack.device), value });
+        self.clear_delivered(user, &ack.device);
         self.reply_nothing(caller);
     }
 

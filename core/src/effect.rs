@@ -1,6 +1,6 @@
 //! Everything the core can ask of the outside. Run in the order emitted.
 
-use crate::ids::{AppendId, ConnId, LoadId};
+use crate::ids::{AppendId, ConnId, LoadId, RunId};
 use crate::record::{Query, Record};
 use crate::wire::error::CloseCode;
 use alloc::string::String;
@@ -91,6 +91,13 @@ pub enum Effect {
         load: LoadId,
         /// The question.
         query: Query,
+    },
+    /// Call the webhook: nobody has got the end of this run. Answered by `Called`.
+    Webhook {
+        /// Which run: one call about it at a time.
+        run: RunId,
+        /// The body, JSON.
+        body: String,
     },
     /// The process may exit: everything is durable, and whoever was there has been closed or has not taken
     /// it in time. The answer to `Drain`.

@@ -202,13 +202,14 @@ impl Core {
         let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
         run.phase = Phase::Ended;
         let row = crate::record::row(&run.ended(end.status, now));
-        let (history, spec) = (history_key(&run.spec, &of.run), run.spec.clone());
+        let (history, spec, last_seq) = (history_key(&run.spec, &of.run), run.spec.clone(), run.last_seq);
         for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
         self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
         self.durable.record(Record::Put { key: history, value: row });
         self.record_end_age(&spec, &of.run, now.wall.0);
+        self.watch_delivery(of, &spec, end.status, last_seq);
     }
 
     /// A run's end is durable: it is only history.

@@ -1,6 +1,6 @@
 //! Everything that can happen to the core.
 
-use crate::ids::{AppendId, ConnId, LoadId};
+use crate::ids::{AppendId, ConnId, LoadId, RunId};
 use crate::record::Found;
 use core::net::IpAddr;
 
@@ -81,6 +81,13 @@ pub enum Input<'a> {
     },
     /// The time of [`Core::deadline`](crate::Core::deadline) has come, or may have.
     Timer,
+    /// The answer to a `Webhook`.
+    Called {
+        /// About which run.
+        run: RunId,
+        /// Whether it was taken (any 2xx).
+        is_taken: bool,
+    },
     /// The daemon is to go down, and ends with [`Effect::Exit`](crate::effect::Effect::Exit). Said again:
     /// without waiting for runs.
     Drain,

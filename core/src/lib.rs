@@ -69,6 +69,7 @@ mod stream;
 mod subscribe;
 pub mod time;
 mod topics;
+mod undelivered;
 mod view;
 pub mod wire;
 mod worker;
@@ -103,6 +104,7 @@ use record::{Found, Image, Table};
 use sometimes::Seen;
 use time::{Mono, Now, Span};
 use topics::TopicState;
+use undelivered::Undelivered;
 use worker::Worker;
 
 /// Time for which moved positions may wait for others before they are stored.
@@ -132,6 +134,10 @@ pub struct Core {
     last_load: u64,
     /// Users with positions that are not stored.
     moved: BTreeSet<User>,
+    /// How far it is with going down, if it is.
+    drain: Option<Drain>,
+    purge: Purge,
+    undelivered: Undelivered,
     /// Whose streams have grown.
     grown: BTreeSet<Owner>,
     /// Topics whose streams have begun.
@@ -140,9 +146,6 @@ pub struct Core {
     presence: BTreeMap<WorkerKey, Presence>,
     /// Workers of which it may have to say more.
     stirred: BTreeSet<WorkerKey>,
-    /// How far it is with going down, if it is.
-    drain: Option<Drain>,
-    purge: Purge,
     planted: Planted,
     seen: Seen,
 }
@@ -169,12 +172,12 @@ pub(crate) enum Load {
     History(Caller, listing::Listing),
     /// A page of events for a request.
     Events(Caller, history::Page),
-    /// Whether a publication is a repeated one.
-    Publication(Box<publish::Asked>),
     /// The oldest rows of a table that is ordered by age.
     Aged(Table),
     /// A user's ended runs past those that are kept.
     Excess(User),
+    /// Whether a publication is a repeated one.
+    Publication(Box<publish::Asked>),
     /// The ends of runs that a worker still names.
     Worker(ConnId, wire::worker::Hello),
 }
@@ -221,11 +224,12 @@ impl Core {
             last_load: 0,
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
+            drain: None,
+            purge: Purge::default(),
+            undelivered: Undelivered::default(),
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
-            drain: None,
-            purge: Purge::default(),
             planted,
             seen: Seen::default(),
         }
@@ -250,6 +254,7 @@ impl Core {
             Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
+            Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
@@ -319,9 +324,9 @@ impl Core {
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
-            Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
             Load::Aged(table) => self.on_aged(table, found, out),
             Load::Excess(user) => self.on_excess(&user, found, out),
+            Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }
     }
@@ -351,6 +356,7 @@ impl Core {
                 Timer::Positions => self.store_positions(),
                 Timer::Drain => self.on_drain_step(out),
                 Timer::Purge => self.on_purge(out),
+                Timer::Undelivered => self.on_undelivered(out),
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

@@ -36,6 +36,7 @@ impl Core {
             .raw("users", self.users.len())
             .raw("workers", self.workers.len())
             .raw("runs", runs.finish())
+            .raw("undelivered", self.undelivered.listed())
             .raw("limits", limits.finish())
             .list("agents", self.describe_agents());
         self.respond(id, 200, Content::Json(status.finish()), out);

@@ -93,6 +93,10 @@ bugs! {
     DrainTakesRuns = "drain-takes-runs",
     /// What ended long ago is forgotten by its id, and stays in its user's list.
     PurgeLeavesHistory = "purge-leaves-history",
+    /// What was not delivered before a start is forgotten.
+    UndeliveredForgotten = "undelivered-forgotten",
+    /// A device that begins after a run has ended counts for it.
+    NewcomerCounts = "newcomer-counts",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.

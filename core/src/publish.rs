@@ -4,7 +4,6 @@ use crate::caller::Caller;
 use crate::effect::Effects;
 use crate::ids::{Key, Topic, User};
 use crate::planted::Bug;
-use crate::purge::key_age_key;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::sometimes::Sometimes;
 use crate::time::WallMs;
@@ -85,11 +84,8 @@ impl Core {
     ) {
         let (user, keep, wall) = (caller.identity.user.clone(), self.config.runs.key_keep, self.now.wall);
         let by = (user, key.clone());
-        let row_key = key_of(&by.0, &publication.topic, key);
-        let (stored, old): (Option<_>, Option<_>) = match stored {
-            Some(stored) if wall.since(WallMs(stored.made_ms)) < keep => (Some(stored), None),
-            old => (None, old),
-        };
+        let made_before = stored.as_ref().map(|stored| stored.made_ms);
+        let stored = stored.filter(|stored| wall.since(WallMs(stored.made_ms)) < keep);
         let before = self.topic(&publication.topic).keys.get(&by).cloned().or(stored);
         let digest = format!("{:032x}", publication.digest);
         match before {
@@ -106,13 +102,10 @@ impl Core {
             None => {
                 let seq = self.topic(&publication.topic).stream.next();
                 let row = Published { seq, digest, made_ms: wall.0 };
-                if let Some(old) = old {
-                    // It counts no longer: the key has one age again.
-                    self.durable.record(Record::Delete { key: key_age_key(&row_key, old.made_ms) });
-                }
-                self.record_key_age(&by.0, &row_key, wall.0);
+                let key = key_of(&by.0, &publication.topic, &by.1);
+                self.record_key_age(key.clone(), wall.0, made_before);
                 if !self.planted.is(Bug::PublicationTwice) {
-                    self.durable.record(Record::Put { key: row_key, value: crate::record::row(&row) });
+                    self.durable.record(Record::Put { key, value: crate::record::row(&row) });
                 }
                 self.topic(&publication.topic).keys.insert(by, row);
                 self.publish(caller, publication);

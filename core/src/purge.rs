@@ -3,11 +3,10 @@
 //!
 //! Whoever is asleep is purged too: with the end of a run go, when that is old enough, the events up to it.
 
-use crate::context::RunOf;
+use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
-use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
-use crate::ids::{Owner, RunId, Topic, User};
+use crate::ids::{Owner, RunId, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Ended, Spec, ended_key, history_key, history_run};
@@ -39,12 +38,11 @@ pub(crate) struct Purge {
     fresh: BTreeSet<RowKey>,
 }
 
-/// The stored form of a key's age.
+/// The stored form of a key's age: which row that key is.
 #[derive(Debug, Serialize, Deserialize)]
 struct KeyAge {
-    user: User,
-    /// The name of its row among its user's.
-    key: String,
+    owner: String,
+    name: String,
 }
 
 /// The stored form of an end's age.
@@ -65,8 +63,8 @@ fn age(key: &RowKey) -> Option<(WallMs, &str)> {
     Some((WallMs(u64::from_str_radix(at, 16).ok()?), what))
 }
 
-/// The row that says how old the key in this row is.
-pub(crate) fn key_age_key(key: &RowKey, made_ms: u64) -> RowKey {
+/// The row that says how old a key is.
+fn key_age_key(key: &RowKey, made_ms: u64) -> RowKey {
     aged(Table::KeyAge, made_ms, &format!("{}/{}", key.name, key.owner))
 }
 
@@ -76,13 +74,19 @@ pub(crate) fn end_age_key(run: &RunId, ended_ms: u64) -> RowKey {
 }
 
 impl Core {
-    /// Records how old the key in this row is, that it may be purged.
-    pub(crate) fn record_key_age(&mut self, user: &User, key: &RowKey, made_ms: u64) {
-        if self.purge.asked > 0 {
-            self.purge.fresh.insert(key.clone());
+    /// Records how old a key is, that it may be purged. `before` is when its predecessor was made, which
+    /// counts no longer.
+    pub(crate) fn record_key_age(&mut self, key: RowKey, made_ms: u64, before: Option<u64>) {
+        assert!(key.table == Table::Key, "only keys have this age");
+        if let Some(before) = before {
+            self.durable.record(Record::Delete { key: key_age_key(&key, before) });
         }
-        let value = crate::record::row(&KeyAge { user: user.clone(), key: key.name.as_ref().into() });
-        self.durable.record(Record::Put { key: key_age_key(key, made_ms), value });
+        let age = KeyAge { owner: key.owner.as_ref().into(), name: key.name.as_ref().into() };
+        let (value, age_key) = (crate::record::row(&age), key_age_key(&key, made_ms));
+        self.durable.record(Record::Put { key: age_key, value });
+        if self.purge.asked > 0 {
+            self.purge.fresh.insert(key);
+        }
     }
 
     /// Records how old an end is.
@@ -102,9 +106,7 @@ impl Core {
         if self.purge.asked > 0 || self.durable.is_full() {
             return self.watch_ages();
         }
-        for topic in self.topics.keys().cloned().collect::<Vec<_>>() {
-            self.trim_topic(&topic);
-        }
+        self.purge_undelivered();
         for table in [Table::KeyAge, Table::EndAge] {
             let load = self.ask(Load::Aged(table));
             let query = Query::First { table, owner: "".into(), skip: 0, rows_max: ROWS };
@@ -143,8 +145,7 @@ impl Core {
         for (key, row) in due {
             let row: KeyAge = serde_json::from_slice(&row).expect("a stored row is what was stored");
             self.durable.record(Record::Delete { key });
-            let key =
-                RowKey { table: Table::Key, owner: row.user.as_str().into(), name: row.key.as_str().into() };
+            let key = RowKey { table: Table::Key, owner: row.owner.into(), name: row.name.into() };
             if !self.purge.fresh.contains(&key) {
                 self.seen.mark(Sometimes::KeyPurged);
                 self.durable.record(Record::Delete { key });
@@ -157,7 +158,8 @@ impl Core {
         for (key, row) in due {
             let row: EndAge = serde_json::from_slice(&row).expect("a stored row is what was stored");
             let run = age(&key).and_then(|(_, run)| RunId::parse(run)).expect("a stored name is one");
-            self.forget_end(&row.user, &run, &row.history, key);
+            self.forget_end(&row.user, &run, &row.history);
+            self.durable.record(Record::Delete { key });
             users.insert(row.user);
         }
         for user in users {
@@ -166,10 +168,9 @@ impl Core {
     }
 
     /// The end of a run is not kept any more.
-    fn forget_end(&mut self, user: &User, run: &RunId, history: &str, age: RowKey) {
+    fn forget_end(&mut self, user: &User, run: &RunId, history: &str) {
         self.seen.mark(Sometimes::EndPurged);
         let history = RowKey { table: Table::History, owner: user.as_str().into(), name: history.into() };
-        self.durable.record(Record::Delete { key: age });
         self.durable.record(Record::Delete { key: ended_key(run) });
         if !self.planted.is(Bug::PurgeLeavesHistory) {
             self.durable.record(Record::Delete { key: history });
@@ -199,10 +200,20 @@ impl Core {
         if rows.len() == ROWS {
             self.ask_excess(user, out);
         }
-        for (key, row) in rows {
+        let ends = rows.into_iter().map(|(key, row)| {
             let (run, _) = history_run(&key).expect("a stored name is one");
             let ended: Ended = serde_json::from_slice(&row).expect("a stored row is what was stored");
-            self.forget_end(user, &run, &key.name, end_age_key(&run, ended.ended_ms));
+            (key, run, ended.ended_ms)
+        });
+        let ends: Vec<(RowKey, RunId, u64)> = ends.collect();
+        let latest = ends.iter().map(|(_, _, ended_ms)| *ended_ms).max();
+        for (key, run, ended_ms) in ends {
+            self.forget_end(user, &run, &key.name);
+            // A run that was asked for before those that are kept may have ended after them: when its end is
+            // too old, so are the events up to it, and nothing else would tell.
+            if Some(ended_ms) != latest {
+                self.durable.record(Record::Delete { key: end_age_key(&run, ended_ms) });
+            }
         }
     }
 
@@ -218,47 +229,30 @@ impl Core {
         }
     }
 
-    /// What was written before is too old.
-    fn kept_since(&self) -> WallMs {
-        WallMs(self.now.wall.0.saturating_sub(self.config.store.keep.as_millis()))
-    }
-
-    /// Trims what is too much or too old of a topic's stream.
-    pub(crate) fn trim_topic(&mut self, topic: &Topic) {
-        let keep = Keep {
-            events: self.config.events_of_topic(topic),
-            // So many events of at most the length of a message are bound enough.
-            bytes: u64::MAX,
-            before: self.kept_since(),
-            from: None,
-        };
-        let stream = &mut self.topic(topic).stream;
-        let (records, seq) = (stream.shorten(keep), stream.last());
-        if !records.is_empty() {
-            records.into_iter().for_each(|record| self.durable.record(record));
-            self.durable.reveal(Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
-        }
+    /// How much is kept of a user's stream.
+    pub(crate) fn keep(&self, user: &User) -> Keep {
+        let (store, context) = (&self.config.store, self.users.get(user));
+        let from = context.and_then(Context::live_from);
+        let from = from.filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
+        let since = WallMs(self.now.wall.0.saturating_sub(store.keep.as_millis()));
+        Keep { events: store.events_per_user, bytes: store.bytes_per_user, since, from }
     }
 
     /// Trims what is too much or too old of a user's stream.
     pub(crate) fn trim(&mut self, user: &User) {
-        let (store, before) = (&self.config.store, self.kept_since());
+        let keep = self.keep(user);
         let context = self.users.get_mut(user).expect("a context in use is in memory");
-        let from = context.live_from().filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
-        let keep = Keep { events: store.events_per_user, bytes: store.bytes_per_user, before, from };
-        if context.stream.is_trimming_held(keep) {
-            self.seen.mark(Sometimes::TrimHeldByRun);
-        }
-        let records = context.stream.shorten(keep);
-        if records.is_empty() {
+        if !context.stream.trim(keep) {
             return;
         }
         if context.stream.is_empty() {
             self.seen.mark(Sometimes::TrimmedWhole);
         }
-        let seq = context.stream.last();
-        records.into_iter().for_each(|record| self.durable.record(record));
+        let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
+        self.durable.record(Record::Trim { stream, floor });
+        self.durable.record(context.stream.row());
         // Whoever was overtaken is told.
-        self.durable.reveal(Reveal::Head { owner: Owner::User(user.clone()), seq });
+        let seq = context.stream.last();
+        self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::User(user.clone()), seq });
     }
 }

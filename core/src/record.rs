@@ -91,11 +91,13 @@ pub enum Table {
     KeyAge = 20,
     /// How old the end of a run is: ascending by that.
     EndAge = 21,
+    /// A run whose end no device has acknowledged, by id. In the image.
+    Undelivered = 22,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -111,6 +113,7 @@ impl Table {
         Self::Presence,
         Self::KeyAge,
         Self::EndAge,
+        Self::Undelivered,
     ];
 
     /// The table with this number.
@@ -128,7 +131,8 @@ impl Table {
             | Self::RunQuestions
             | Self::RunCommand
             | Self::Topic
-            | Self::Presence => true,
+            | Self::Presence
+            | Self::Undelivered => true,
             Self::User
             | Self::Device
             | Self::Ended

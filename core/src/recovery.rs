@@ -36,6 +36,7 @@ impl Core {
         // A breaker may be open still: what waits for it has nobody else to wake it.
         self.on_dispatch_again();
         self.watch_ages();
+        self.recover_undelivered(image);
         self.settle(out);
     }
 

@@ -273,11 +273,7 @@ impl Core {
     pub(crate) fn close(&mut self, id: ConnId, code: CloseCode, reason: &str, out: &mut Effects) {
         self.detach(id);
         if let Some(Role::Request(_)) = self.conns.get(&id).map(|conn| &conn.role) {
-            let refusal = if code == CloseCode::Draining {
-                Self::draining()
-            } else {
-                Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store")
-            };
+            let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
             return self.respond_refusal(id, &refusal, out);
         }
         if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {
@@ -356,19 +352,23 @@ impl Core {
         let thread = &run.spec.thread;
         let envelope = Envelope { seq, ts: now.wall, thread, run: &of.run, attempt: run.attempt, kind };
         let bytes = encode(envelope, data);
-        for record in context.stream.grow(bytes, now.wall) {
-            self.durable.record(record);
-        }
         if run.first_seq == 0 {
             run.first_seq = seq;
         }
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
+        let keep = self.keep(&of.user);
+        let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
+        for record in context.stream.grow(bytes, now.wall, keep) {
+            self.durable.record(record);
+        }
+        if context.stream.is_trimming_held(keep) {
+            self.seen.mark(Sometimes::TrimHeldByRun);
+        }
         if self.planted.is(Bug::SendBeforeAppended) {
             context.stream.advance(seq, true);
         }
-        self.trim(&of.user);
         self.durable.reveal(Reveal::Head { owner: Owner::User(of.user.clone()), seq });
     }
 

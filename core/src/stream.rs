@@ -99,6 +99,11 @@ impl Resume {
         Self { status, reason: None, from }
     }
 
+    /// The position up to which a device that begins so counts for nothing: whoever names one has got it.
+    pub(crate) fn first(&self) -> u64 {
+        if self.status == "resumed" { 0 } else { self.from }
+    }
+
     /// As it stands in a `welcome`.
     pub(crate) fn describe(&self) -> Object {
         Object::new().str("status", self.status).maybe_str("reason", self.reason).raw("from", self.from)
@@ -112,8 +117,8 @@ pub(crate) struct Keep {
     pub(crate) events: u64,
     /// Their bytes, at most.
     pub(crate) bytes: u64,
-    /// What was written since.
-    pub(crate) before: WallMs,
+    /// What was written since; 0 if age does not matter.
+    pub(crate) since: WallMs,
     /// The first event that must stay whatever its age.
     pub(crate) from: Option<u64>,
 }
@@ -216,22 +221,16 @@ impl Stream {
         self.tail.push_back(Entry { seq, bytes });
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, and returns what stores it and the stream's
-    /// facts.
-    pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs) -> Vec<Record> {
+    /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
+    /// stores all that.
+    pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs, keep: Keep) -> Vec<Record> {
         let mut records = Vec::new();
         self.push(bytes, wall, &mut records);
+        if self.trim(keep) {
+            records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
+        }
         records.push(self.row());
         records
-    }
-
-    /// Raises the floor as far as what is to be kept allows, and returns what stores that: nothing, if it did
-    /// not rise.
-    pub(crate) fn shorten(&mut self, keep: Keep) -> Vec<Record> {
-        if !self.trim(keep) {
-            return Vec::new();
-        }
-        Vec::from([Record::Trim { stream: self.key.clone(), floor: self.floor }, self.row()])
     }
 
     /// Everything up to `seq` is durable. The newest of it stays in memory, unless `keeps` says otherwise.
@@ -266,7 +265,7 @@ impl Stream {
         while let [first, second, ..] = self.marks.make_contiguous() {
             let too_many = self.last + 1 - first.seq > keep.events;
             let too_big = self.bytes - first.bytes > keep.bytes;
-            let too_old = (1..=keep.before.0).contains(&second.ts);
+            let too_old = (1..=keep.since.0).contains(&second.ts);
             let needed = keep.from.is_some_and(|from| from < second.seq);
             if needed || !(too_many || too_big || too_old) || second.seq > self.head + 1 {
                 break;
@@ -274,7 +273,7 @@ impl Stream {
             self.floor = second.seq;
             self.marks.pop_front();
         }
-        let all_old = (1..=keep.before.0).contains(&self.written.0);
+        let all_old = (1..=keep.since.0).contains(&self.written.0);
         if all_old && keep.from.is_none() && self.marks.len() == 1 && self.head == self.last {
             self.floor = self.last + 1;
         }

@@ -11,7 +11,8 @@ use crate::planted::Bug;
 use crate::publish::Published;
 use crate::record::{Image, RowKey, Table};
 use crate::scope::Scope;
-use crate::stream::Stream;
+use crate::stream::{Keep, Stream};
+use crate::time::WallMs;
 use crate::wire::error::{Code, Refusal};
 use crate::{Core, odd};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -73,10 +74,14 @@ impl Config {
         }
     }
 
-    /// How many events of a topic are kept.
-    pub(crate) fn events_of_topic(&self, topic: &Topic) -> u64 {
+    fn topic_keep(&self, topic: &Topic) -> Keep {
         let events = self.topics.get(topic).and_then(|declared| declared.events);
-        events.unwrap_or(self.store.events_per_topic)
+        Keep {
+            events: events.unwrap_or(self.store.events_per_topic),
+            bytes: u64::MAX,
+            since: WallMs(0),
+            from: None,
+        }
     }
 }
 
@@ -162,14 +167,13 @@ impl Core {
 
     /// Writes an event to a topic: the one way into its stream. Returns its seq.
     pub(crate) fn write_to_topic(&mut self, topic: &Topic, event: &str, data: &str) -> u64 {
-        let wall = self.now.wall;
+        let (wall, keep) = (self.now.wall, self.config.topic_keep(topic));
         let state = self.topic(topic);
         state.is_stored = true;
         let seq = state.stream.next();
         let bytes: Bytes = crate::wire::topic::encode(topic, seq, wall, event, data);
-        let records = state.stream.grow(bytes, wall);
+        let records = state.stream.grow(bytes, wall, keep);
         records.into_iter().for_each(|record| self.durable.record(record));
-        self.trim_topic(topic);
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq
     }

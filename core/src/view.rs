@@ -80,6 +80,8 @@ pub struct Sizes {
     pub timers: usize,
     /// Appends that are not durable.
     pub appends: usize,
+    /// Ended runs that nobody has acknowledged.
+    pub undelivered: usize,
 }
 
 impl<'a> View<'a> {
@@ -116,6 +118,11 @@ impl<'a> View<'a> {
     /// Appends that are not durable yet.
     pub fn appends_waiting(&self) -> usize {
         self.0.durable.waiting()
+    }
+
+    /// Ended runs that nobody has acknowledged: whose, which, and whether it is listed.
+    pub fn undelivered(&self) -> impl Iterator<Item = (&'a User, &'a RunId, bool)> + use<'a> {
+        self.0.undelivered.iter()
     }
 
     /// Whether the daemon goes down.
@@ -210,6 +217,7 @@ impl<'a> View<'a> {
             moved: core.moved.len(),
             timers: core.deadlines.len(),
             appends: core.durable.waiting(),
+            undelivered: core.undelivered.len(),
         }
     }
 

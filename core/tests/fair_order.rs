@@ -99,6 +99,7 @@ impl World {
                 | Effect::Stream { .. }
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
+                | Effect::Webhook { .. }
                 | Effect::Verify { .. } => {}
                 Effect::Respond { .. } | Effect::Close { .. } | Effect::Exit => panic!("{effect:?}"),
             }

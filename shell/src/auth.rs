@@ -43,6 +43,11 @@ impl Secret {
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
+
+    /// For whoever signs with it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Secret {

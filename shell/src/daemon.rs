@@ -11,6 +11,7 @@ use crate::disk::FileDisk;
 use crate::mio_loop::MioLoop;
 use crate::pump::Pump;
 use crate::store_thread::StoreThread;
+use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
 use runcast_core::Core;
 use runcast_core::input::Claims;
@@ -44,6 +45,7 @@ pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
 fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
+    let webhook = Webhook::from_settings(settings, mio.waker())?;
     let (storage, image) = open_store(settings, mio.waker())?;
     let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
     let keys = match &secret {
@@ -56,7 +58,7 @@ fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
     let (listener, address) = listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
     let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
-    let ended = mio.run(listener, pump);
+    let ended = mio.run(listener, pump, webhook);
     if let Some(workers) = workers {
         workers.stop();
     }

@@ -23,4 +23,5 @@ pub mod store_thread;
 #[cfg(test)]
 mod store_thread_tests;
 mod sync;
+pub mod webhook;
 pub mod worker;

@@ -3,8 +3,9 @@
 
 mod linger;
 
-use crate::pump::{Pump, StorageFailed};
+use crate::pump::{Call, Pump, StorageFailed};
 use crate::storage::Storage;
+use crate::webhook::Webhook;
 use linger::Lingering;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -52,6 +53,7 @@ struct Running<J: Storage> {
     pump: Pump<TcpStream, J>,
     accepting: Accepting,
     lingering: Lingering,
+    webhook: Option<Webhook>,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -109,12 +111,13 @@ impl MioLoop {
         self,
         listener: std::net::TcpListener,
         pump: Pump<TcpStream, J>,
+        webhook: Option<Webhook>,
     ) -> Result<(), Ended> {
         listener.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, told: 0 }.run()
+        Running { mio: self, listener, pump, accepting, lingering, webhook, told: 0 }.run()
     }
 }
 
@@ -124,7 +127,13 @@ impl<J: Storage> Running<J> {
         loop {
             let now = self.mio.now();
             self.accept(now.mono);
+            while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
+                self.pump.called(run, is_taken);
+            }
             let turn = self.pump.turn(now)?;
+            for call in turn.calls {
+                self.call(call);
+            }
             let freed = !turn.closed.is_empty();
             for (conn, socket) in turn.closed {
                 self.lingering.add(now.mono, conn, socket);
@@ -184,6 +193,14 @@ impl<J: Storage> Running<J> {
             self.lingering.expire(self.mio.now().mono);
         }
         Ok(())
+    }
+
+    /// Without a webhook the core wants none called.
+    fn call(&mut self, call: Call) {
+        match &self.webhook {
+            Some(webhook) => webhook.call(call),
+            None => self.pump.called(call.run, false),
+        }
     }
 
     fn edge(&mut self, conn: ConnId) {

@@ -10,7 +10,7 @@ use crate::conn::{Conn, Incoming};
 use crate::storage::{Completion, Storage};
 use runcast_core::Core;
 use runcast_core::effect::{Effect, Effects, Response};
-use runcast_core::ids::ConnId;
+use runcast_core::ids::{ConnId, RunId};
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
@@ -73,6 +73,10 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     drains: bool,
     /// The core has gone down.
     is_over: bool,
+    /// Calls to be made.
+    calls: Vec<Call>,
+    /// Calls that are over, and whether they were taken.
+    called: Vec<(RunId, bool)>,
 }
 
 struct Entry<S> {
@@ -99,8 +103,19 @@ pub struct Turn<S> {
     /// Streams of connections that have ended, to be deregistered and dropped. All that was to be said was
     /// given to them, or they take nothing.
     pub closed: Vec<(ConnId, S)>,
+    /// Calls of the webhook, to be answered by [`Pump::called`].
+    pub calls: Vec<Call>,
     /// The core has gone down: the process may exit, and no further turn need be taken.
     pub is_over: bool,
+}
+
+/// A call of the webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// About which run.
+    pub run: RunId,
+    /// Its body, JSON.
+    pub body: String,
 }
 
 /// The store has failed. What it holds is unknown from here on: the process must end, since a retry may lie.
@@ -135,6 +150,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             appended: false,
             drains: false,
             is_over: false,
+            calls: Vec::new(),
+            called: Vec::new(),
         }
     }
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
@@ -158,6 +175,11 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             entry.conn.edge();
             self.busy.insert(conn);
         }
+    }
+
+    /// A call is over: the core hears in the next turn whether it was taken.
+    pub fn called(&mut self, run: RunId, is_taken: bool) {
+        self.called.push((run, is_taken));
     }
 
     /// The core is told in the next turn to go down; if it was told before, without waiting for runs. It
@@ -212,6 +234,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
             self.feed(now, Input::Timer);
         }
+        for (run, is_taken) in std::mem::take(&mut self.called) {
+            self.feed(now, Input::Called { run, is_taken });
+        }
         if std::mem::take(&mut self.drains) {
             self.feed(now, Input::Drain);
         }
@@ -233,7 +258,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
         let more = self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
-        Ok(Turn { more, closed: std::mem::take(&mut self.closed), is_over: self.is_over })
+        let (closed, calls) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.calls));
+        Ok(Turn { more, closed, calls, is_over: self.is_over })
     }
 
     fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {
@@ -407,6 +433,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 self.appended = true;
             }
             Effect::Load { load, query } => self.storage.load(load, query),
+            Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
             Effect::Exit => self.is_over = true,
         }
     }

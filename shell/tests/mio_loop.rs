@@ -24,7 +24,7 @@ fn start() -> SocketAddr {
         let mut effects = Effects::new();
         let core = Core::open(Config::default(), [7; 32], Image::default(), mio.now(), &mut effects);
         let pump = Pump::new(core, effects, Forgetful::default(), trusting());
-        mio.run(listener, pump).expect("a loop that goes on");
+        mio.run(listener, pump, None).expect("a loop that goes on");
     });
     address
 }

@@ -23,7 +23,7 @@ use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
 use runcast_core::Core;
 use runcast_core::config::Config;
-use runcast_core::ids::ConnId;
+use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
@@ -68,6 +68,8 @@ pub struct Daemon {
     /// Whether what comes to the core is written down and given to a fresh one (O20).
     pub records: bool,
     booted_at: Micros,
+    /// Calls of the webhook that are under way, until when, and whether they are taken.
+    calls: Vec<(Micros, RunId, bool)>,
     /// What the model says about the core.
     judgement: Rc<RefCell<Result<(), String>>>,
     /// Commits there were.
@@ -100,6 +102,7 @@ impl Daemon {
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
             records: false,
             booted_at: 0,
+            calls: Vec::new(),
             judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
@@ -338,6 +341,9 @@ impl Daemon {
             return Ok(false);
         }
         let Some(pump) = &mut self.pump else { return Ok(false) };
+        for (_, run, is_taken) in self.calls.extract_if(.., |(until, _, _)| *until <= at) {
+            pump.called(run, is_taken);
+        }
         let turn = pump.turn(now).inspect_err(|_| sometimes!(oracles.tally, DiskBroken));
         oracles.judge("O21", None, self.judgement.replace(Ok(())));
         let turn = turn?;
@@ -358,6 +364,17 @@ impl Daemon {
                 oracles.hung_up(pipe);
             }
             drop(end);
+        }
+        for call in turn.calls {
+            let delivery = &mut oracles.delivery;
+            let judgement = delivery.called(at, &call, &oracles.rows, &self.config, self.jumps);
+            oracles.judge("O27", None, judgement);
+            self.trace.note(Of::World, format_args!("the webhook is called: {}", call.body));
+            let until = at + self.dice.log_uniform(MS, 10 * SECOND);
+            self.calls.push((until, call.run, self.dice.chance(2, 3)));
+        }
+        if let Some(next) = self.calls.iter().map(|(until, _, _)| *until).min() {
+            self.plan_turn(next.max(at + TURN));
         }
         if turn.more {
             self.plan_turn(at + TURN);
@@ -439,6 +456,7 @@ impl Daemon {
         self.pipes.clear();
         self.conns.clear();
         self.turn_at = None;
+        self.calls.clear();
         oracles.killed();
     }
 }

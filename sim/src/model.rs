@@ -173,6 +173,7 @@ impl Model {
             | Input::AppendFailed { .. }
             | Input::Loaded { .. }
             | Input::Timer
+            | Input::Called { .. }
             | Input::Drain => {}
         }
         Ok(())

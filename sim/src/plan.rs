@@ -374,19 +374,23 @@ impl Plan {
             let broken = self.users.iter().skip(1).filter(|_| dice.chance(1, 3));
             self.broken = broken.map(|user| user.number).collect();
         }
+        if dice.chance(2, 3) {
+            self.draw_topics(dice);
+        }
         if !is_calm && dice.chance(1, 3) {
             self.config.server.drain = Span::millis(dice.log_uniform(1, 30_000));
             self.faults.extend(faults::drains(dice, self.heal_at));
             self.faults.sort_by_key(|(at, _)| *at);
+        }
+        if dice.chance(1, 2) {
+            self.config.delivery.webhook = Some("http://somewhere".to_owned());
+            self.config.delivery.undelivered_after = Span::millis(dice.log_uniform(1_000, 60_000));
         }
         // What is kept for a time is judged by the wall clock.
         if !self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })) && dice.chance(1, 3) {
             self.config.store.keep = Span::millis(dice.log_uniform(1_000, 300_000));
             self.config.store.runs_per_user = dice.log_uniform(1, 100) as usize;
             self.config.runs.key_keep = Span::millis(dice.log_uniform(60_000, 600_000));
-        }
-        if dice.chance(2, 3) {
-            self.draw_topics(dice);
         }
         self
     }

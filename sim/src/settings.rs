@@ -19,12 +19,14 @@ struct Settings {
     agents: Vec<String>,
     #[serde(default)]
     odd: u32,
-    #[serde(default = "events_per_topic")]
-    events_per_topic: u64,
     #[serde(default)]
     drain: Option<u64>,
     #[serde(default)]
     keep: Option<(u64, usize, u64)>,
+    #[serde(default)]
+    webhook: Option<(String, u64)>,
+    #[serde(default = "events_per_topic")]
+    events_per_topic: u64,
 }
 
 /// What a file says that was written before there were topics.
@@ -46,6 +48,7 @@ pub fn with_topics(mut config: Config) -> Config {
 /// # Errors
 /// The serializer's.
 pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Error> {
+    let after = config.delivery.undelivered_after.as_millis();
     Settings {
         active: config.runs.active,
         active_per_user: config.runs.active_per_user,
@@ -57,13 +60,14 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         start: config.runs.start.as_millis(),
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
         odd: config.odd,
-        events_per_topic: config.store.events_per_topic,
         drain: Some(config.server.drain.as_millis()),
+        webhook: config.delivery.webhook.clone().map(|url| (url, after)),
         keep: Some((
             config.store.keep.as_millis(),
             config.store.runs_per_user,
             config.runs.key_keep.as_millis(),
         )),
+        events_per_topic: config.store.events_per_topic,
     }
     .serialize(to)
 }
@@ -84,15 +88,19 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.runs.lease = Span::millis(settings.lease);
     config.runs.start = Span::millis(settings.start);
     config.odd = settings.odd;
-    config.store.events_per_topic = settings.events_per_topic;
     if let Some(drain) = settings.drain {
         config.server.drain = Span::millis(drain);
+    }
+    if let Some((url, after)) = settings.webhook {
+        config.delivery.webhook = Some(url);
+        config.delivery.undelivered_after = Span::millis(after);
     }
     if let Some((keep, runs_per_user, key_keep)) = settings.keep {
         config.store.keep = Span::millis(keep);
         config.store.runs_per_user = runs_per_user;
         config.runs.key_keep = Span::millis(key_keep);
     }
+    config.store.events_per_topic = settings.events_per_topic;
     let agents = settings.agents.iter().filter_map(|agent| Agent::parse(agent));
     config.agents = agents.map(|agent| (agent, AgentConfig::default())).collect();
     Ok(config)

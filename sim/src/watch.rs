@@ -335,6 +335,7 @@ impl Watch {
             | Effect::Read { .. }
             | Effect::Verify { .. }
             | Effect::Load { .. }
+            | Effect::Webhook { .. }
             | Effect::Exit => {}
         }
     }
@@ -421,6 +422,7 @@ impl Cause {
             Input::Request { .. }
             | Input::Body { .. }
             | Input::BadHead { .. }
+            | Input::Called { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
     }

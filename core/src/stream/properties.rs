@@ -84,7 +84,7 @@ impl Log {
     fn trim(&mut self, events: u64, bytes: u64, from_back: Option<u64>) {
         let before = self.stream.floor();
         let from = from_back.map(|back| (self.stream.next()).saturating_sub(back).max(before));
-        let rose = self.stream.trim(Keep { events, bytes, before: WallMs(0), from });
+        let rose = self.stream.trim(Keep { events, bytes, since: WallMs(0), from });
         let (floor, last) = (self.stream.floor(), self.stream.last());
         assert_eq!(rose, floor > before);
         assert!(
@@ -122,19 +122,19 @@ proptest! {
     }
 
     #[test]
-    fn trimming_by_age_takes_what_is_older_up_to_a_mark(steps in steps(), before in 1..4_000u64) {
+    fn trimming_by_age_takes_what_is_older_up_to_a_mark(steps in steps(), since in 1..4_000u64) {
         let mut log = Log::new();
         steps.iter().for_each(|step| log.take(step));
         let (floor, head, last) = (log.stream.floor(), log.stream.head(), log.stream.last());
-        let keep = Keep { events: u64::MAX, bytes: u64::MAX, before: WallMs(before), from: None };
+        let keep = Keep { events: u64::MAX, bytes: u64::MAX, since: WallMs(since), from: None };
         log.stream.trim(keep);
         // The events of a log are written at the time that is their seq.
-        prop_assert!(log.stream.floor() <= floor.max(before + 1), "what is younger stays");
+        prop_assert!(log.stream.floor() <= floor.max(since + 1), "what is younger stays");
         prop_assert!(log.stream.floor() <= head + 1, "and what is not durable");
         if head == last {
-            let most = if before >= last { 0 } else { MARK_EVERY };
-            prop_assert!(log.stream.floor() + most > before.min(last), "what is older goes");
-            prop_assert!(!log.stream.is_empty() || last == 0 || before >= last || floor > last);
+            let most = if since >= last { 0 } else { MARK_EVERY };
+            prop_assert!(log.stream.floor() + most > since.min(last), "what is older goes");
+            prop_assert!(!log.stream.is_empty() || last == 0 || since >= last || floor > last);
         }
     }
 

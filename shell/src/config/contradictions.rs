@@ -16,6 +16,7 @@ const AT_MOST: &[(&str, &str, &str)] = &[
     ("server.worker_message", "store.bytes_per_user", "an event must fit into its user's stream"),
     ("store.events_per_run", "store.events_per_user", "a run must fit into its user's stream"),
     ("delivery.window", "store.events_per_user", "what waits for acknowledgement would be trimmed"),
+    ("delivery.undelivered_after", "store.keep", "what ended would be forgotten before it is listed"),
     ("delivery.window", "store.events_per_topic", "what waits for acknowledgement would be trimmed"),
     ("delivery.first_notice", "delivery.backlog_every", "the first notice cannot come after the second"),
     ("runs.active_per_user", "runs.active", "one user cannot have more than all together"),

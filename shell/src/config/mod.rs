@@ -38,6 +38,8 @@ pub struct Settings {
     pub repair: Repair,
     /// Where the keys are; [`Keys`](crate::auth::Keys) reads them.
     pub auth: AuthConfig,
+    /// The file with the secret by which the webhook's calls are signed.
+    pub webhook_secret_file: Option<PathBuf>,
     /// What is logged.
     pub log: Log,
     /// Whether this is for development: loopback only, and a secret of its own in the data directory.
@@ -117,6 +119,7 @@ impl Default for Settings {
             data: PathBuf::from("./runcast-data"),
             repair: Repair::default(),
             auth: AuthConfig::default(),
+            webhook_secret_file: None,
             log: Log::default(),
             dev: false,
             origins: BTreeMap::new(),

@@ -139,10 +139,10 @@ table! {
     "store.events_per_user", core.store.events_per_user, count(16, 100 * MILLION), "events kept of a user";
     "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB), "bytes of events kept of a user";
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";
-    "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
     "store.keep", core.store.keep, time(Span::secs(1), days(3650)),
         "time for which events and ends of runs are kept";
     "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
+    "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),
@@ -171,6 +171,13 @@ table! {
         "time between two notices of one kind";
     "delivery.first_notice", core.delivery.first_notice, time(ms(1), minutes(1)),
         "time within which a queued run is first told of";
+    "delivery.undelivered_after", core.delivery.undelivered_after, time(ms(100), days(7)),
+        "time after a run's end within which a device must have acknowledged it";
+    "delivery.undelivered", core.delivery.undelivered, count(1, MILLION),
+        "runs that are watched for that, and listed";
+    "delivery.webhook", core.delivery.webhook, Optional(Text), "the URL to call when none has";
+    "delivery.webhook_secret_file", webhook_secret_file, Optional(Place),
+        "the file with the secret that signs those calls";
     "breaker.failures", core.breaker.failures, count(1, 1000),
         "failures in a row after which an agent is given nothing for a while";
     "breaker.open", core.breaker.open, time(ms(100), minutes(60)), "for how long";

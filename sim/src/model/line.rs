@@ -59,7 +59,9 @@ impl Model {
                 self.pages.insert(*load, stream.clone());
                 return Ok(());
             }
-            Effect::Append { .. } | Effect::Load { .. } | Effect::Exit => return Ok(()),
+            Effect::Append { .. } | Effect::Load { .. } | Effect::Webhook { .. } | Effect::Exit => {
+                return Ok(());
+            }
             // The body of a request, and a stream of events over HTTP, are nobody's here.
             Effect::Upgrade { conn, .. }
             | Effect::Respond { conn, .. }

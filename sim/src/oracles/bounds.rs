@@ -6,7 +6,7 @@ use runcast_core::Sizes;
 use runcast_core::config::Config;
 
 /// Timers of one connection, one run, one worker, and the daemon's own.
-const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 6);
+const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 7);
 /// Runs that workers have, at most: any of them may go back to the queue.
 const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.
@@ -30,6 +30,7 @@ pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
         ("users in the queue", sizes.turns, sizes.queued),
         ("users that are being loaded", sizes.loading, sizes.loads),
         ("timers", sizes.timers, timers),
+        ("undelivered runs", sizes.undelivered, config.delivery.undelivered),
         ("appends", sizes.appends, appends),
     ];
     match checks.into_iter().find(|(_, found, limit)| found > limit) {
@@ -56,7 +57,8 @@ pub fn output(bytes: usize, config: &Config) -> Result<(), String> {
 /// # Errors
 /// What is left.
 pub fn base(sizes: &Sizes) -> Result<(), String> {
-    let nothing = Sizes { timers: sizes.timers.min(TIMERS.3), ..Sizes::default() };
+    let (timers, undelivered) = (sizes.timers.min(TIMERS.3), sizes.undelivered);
+    let nothing = Sizes { timers, undelivered, ..Sizes::default() };
     if *sizes == nothing {
         return Ok(());
     }

@@ -66,6 +66,7 @@ impl Drain {
             | Effect::Close { .. }
             | Effect::Read { .. }
             | Effect::Verify { .. }
+            | Effect::Webhook { .. }
             | Effect::Load { .. } => Ok(()),
         }
     }

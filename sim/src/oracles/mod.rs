@@ -29,6 +29,7 @@ pub mod silence;
 pub mod timers;
 pub mod topics;
 pub mod truth;
+pub mod undelivered;
 
 use crate::pipe::PipeId;
 use crate::said::Said;
@@ -51,6 +52,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use topics::Lanes;
 use truth::Truth;
+use undelivered::Delivery;
 
 /// A broken promise.
 #[derive(Clone, Debug)]
@@ -120,6 +122,8 @@ pub struct Oracles {
     pub leases: Leases,
     /// What is stored of devices' positions.
     pub positions: Positions,
+    /// What ended runs' users have got of it.
+    pub delivery: Delivery,
     /// What came about.
     pub tally: Tally,
     /// How long an idempotency key holds.
@@ -158,6 +162,7 @@ impl Oracles {
             narrow: config.odd & odd::NARROW != 0,
             leases: Leases::default(),
             positions: Positions::default(),
+            delivery: Delivery::default(),
             tally: Tally::default(),
             key_keep: config.runs.key_keep.0,
             forgets_runs: config.store.keep < Store::default().keep,
@@ -271,6 +276,7 @@ impl Oracles {
     /// The daemon was killed.
     pub fn killed(&mut self) {
         self.crashes += 1;
+        self.delivery.killed();
         self.conns.clear();
         self.leaving.clear();
         self.positions = Positions::default();
@@ -282,6 +288,7 @@ impl Oracles {
         self.disks_lost += 1;
         self.truth.forget();
         self.rows = Rows::default();
+        self.delivery = Delivery::default();
         self.accepted.clear();
         self.alive_since.clear();
         self.limits.killed(&self.truth);
@@ -312,6 +319,7 @@ impl Oracles {
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
+        self.delivery.stored(self.schedule.now(), record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
             match event.kind {

@@ -5,7 +5,7 @@
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::Effect;
-use runcast_core::ids::{AppendId, ConnId, LoadId};
+use runcast_core::ids::{AppendId, ConnId, LoadId, RunId};
 use runcast_core::input::{
     BodyLength, Claims, Head, HeadProblem, Input, Message, TokenProblem, UpgradeRequest,
 };
@@ -68,6 +68,7 @@ enum Recorded {
     AppendFailed(AppendId),
     Loaded(LoadId, Found),
     Timer,
+    Called(RunId, bool),
     Drain,
 }
 
@@ -161,6 +162,7 @@ impl Recorded {
             Input::AppendFailed { from } => Self::AppendFailed(*from),
             Input::Loaded { load, found } => Self::Loaded(*load, found.clone()),
             Input::Timer => Self::Timer,
+            Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
             Input::Drain => Self::Drain,
         }
     }
@@ -185,6 +187,7 @@ impl Recorded {
             Self::AppendFailed(from) => Input::AppendFailed { from: *from },
             Self::Loaded(load, found) => Input::Loaded { load: *load, found: found.clone() },
             Self::Timer => Input::Timer,
+            Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
             Self::Drain => Input::Drain,
         }
     }

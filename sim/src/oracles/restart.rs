@@ -4,7 +4,7 @@
 
 use runcast_core::Core;
 use runcast_core::config::Config;
-use runcast_core::record::{Found, Image, Query, Record, RowKey};
+use runcast_core::record::{Found, Image, Query, Record, RowKey, Table};
 use runcast_core::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +20,13 @@ impl Rows {
     /// All rows.
     pub fn keys(&self) -> impl Iterator<Item = &RowKey> {
         self.0.keys()
+    }
+
+    /// Whose an undelivered run is, and the seq of its end.
+    pub fn undelivered(&self, run: &str) -> Option<(String, u64)> {
+        let key = RowKey { table: Table::Undelivered, owner: "".into(), name: run.into() };
+        let row: serde_json::Value = serde_json::from_slice(self.0.get(&key)?).ok()?;
+        Some((row["user"].as_str()?.to_owned(), row["last_seq"].as_u64()?))
     }
 
     /// A record has become durable.
@@ -135,7 +142,7 @@ pub fn twice(config: &Config, seed: [u8; 32], now: Now, image: &Image, again: &I
     if runs(&first) != runs(&second) || format!("{effects:?}") != format!("{others:?}") {
         return Err("the same image makes two different cores".to_owned());
     }
-    let specs = image.rows.iter().filter(|(key, _)| key.table == runcast_core::record::Table::RunSpec);
+    let specs = image.rows.iter().filter(|(key, _)| key.table == Table::RunSpec);
     let (stored, known) = (specs.count(), first.inspect().runs().count());
     if stored == known { Ok(()) } else { Err(format!("{stored} runs are stored, the core knows {known}")) }
 }
@@ -143,7 +150,6 @@ pub fn twice(config: &Config, seed: [u8; 32], now: Now, image: &Image, again: &I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runcast_core::record::Table;
 
     fn put(name: &str, value: &'static str) -> Record {
         let key = RowKey { table: Table::Ended, owner: "".into(), name: name.into() };

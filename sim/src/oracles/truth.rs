@@ -88,6 +88,8 @@ pub struct RunTruth {
     pub beyond: BTreeSet<u64>,
     /// How many events it has.
     pub events: u64,
+    /// The seq of its newest.
+    pub last_seq: u64,
 }
 
 impl RunTruth {
@@ -266,6 +268,7 @@ impl Truth {
         let run = self.runs.get_mut(id).expect("it was just put there");
         judge(&stored, run)?;
         run.events += 1;
+        run.last_seq = said.seq.unwrap_or(0);
         let was_waiting = run.is_waiting();
         match kind {
             "run_queued" => {

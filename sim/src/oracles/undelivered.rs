@@ -1,0 +1,149 @@
+//! O27, for PROTOCOL §4 "Undelivered": nothing that a device has acknowledged is told to the webhook, nothing
+//! before its time, nothing that is not durable; and at rest exactly those ended runs are watched or listed
+//! that no device has acknowledged, counting each device from the position with which it began.
+
+use super::restart::Rows;
+use super::truth::{RunTruth, Truth};
+use crate::schedule::{MS, Micros};
+use runcast::pump::Call;
+use runcast_core::View;
+use runcast_core::config::Config;
+use runcast_core::record::{Record, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Calls about one run, in the life of one process.
+const CALLS_MAX: u32 = 7;
+
+/// What is known of the delivery of runs' ends.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// When each run's end became durable.
+    ended: BTreeMap<String, Micros>,
+    /// What stored positions of devices say: by user, the seqs after the first and up to the second.
+    got: BTreeMap<String, BTreeSet<(u64, u64)>>,
+    /// Calls of the present process.
+    calls: BTreeMap<String, u32>,
+}
+
+impl Delivery {
+    /// The daemon was killed.
+    pub fn killed(&mut self) {
+        self.calls.clear();
+    }
+
+    /// A record has become durable.
+    pub fn stored(&mut self, now: Micros, record: &Record) {
+        let Record::Put { key, value } = record else { return };
+        let Ok(row) = serde_json::from_slice::<serde_json::Value>(value) else { return };
+        let number = |name: &str| row[name].as_u64().unwrap_or(0);
+        if key.table == Table::Device {
+            let got = self.got.entry(key.owner.to_string()).or_default();
+            let (first, acked) = (number("first"), number("acked"));
+            // What begins at the same place counts as far as the furthest.
+            got.retain(|(other, upto)| *other != first || *upto > acked);
+            got.insert((first, acked));
+        }
+        if key.table == Table::Ended {
+            self.ended.entry(key.name.to_string()).or_insert(now);
+        }
+    }
+
+    fn is_delivered(&self, user: &str, last_seq: u64) -> bool {
+        let got = self.got.get(user).into_iter().flatten();
+        got.copied().any(|(first, acked)| (first + 1..=acked).contains(&last_seq))
+    }
+
+    /// The webhook is called. `jumps` is whether the wall clock may.
+    ///
+    /// # Errors
+    /// It should not be.
+    pub fn called(
+        &mut self,
+        now: Micros,
+        call: &Call,
+        rows: &Rows,
+        config: &Config,
+        jumps: bool,
+    ) -> Result<(), String> {
+        let run = call.run.as_str();
+        let Some((user, last_seq)) = rows.undelivered(run) else {
+            return Err(format!("the webhook is called for {run}, which is not known to be undelivered"));
+        };
+        if self.is_delivered(&user, last_seq) {
+            return Err(format!("the webhook is called for {run}, which was delivered"));
+        }
+        let body: serde_json::Value = serde_json::from_str(&call.body).map_err(|error| error.to_string())?;
+        if body["type"] != "undelivered" || body["run"] != run || body["user"] != user {
+            return Err(format!("the webhook is told {}", call.body));
+        }
+        let waited = self.ended.get(run).map_or(0, |ended| now - ended);
+        let least = config.delivery.undelivered_after.0;
+        // From the writing of the end to its being durable some time may pass.
+        if waited + LATE < least && !jumps {
+            return Err(format!("the webhook is called {} ms after the end of {run}", waited / MS));
+        }
+        let calls = self.calls.entry(run.to_owned()).or_default();
+        *calls += 1;
+        if *calls > CALLS_MAX {
+            Err(format!("the webhook is called {calls} times for {run}"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// All is at rest: judges what is watched and listed.
+    ///
+    /// # Errors
+    /// What is too much, or missing.
+    pub fn at_rest(&self, truth: &Truth, rows: &Rows, view: View<'_>) -> Result<(), String> {
+        let known: BTreeSet<&str> = view.undelivered().map(|(_, run, _)| run.as_str()).collect();
+        let names = rows.keys().filter(|key| key.table == Table::Undelivered).map(|key| &*key.name);
+        let stored: BTreeSet<&str> = names.collect();
+        if let Some(run) = known.symmetric_difference(&stored).next() {
+            let (known, stored) = (known.contains(run), stored.contains(run));
+            return Err(format!("{run} is undelivered in memory: {known}, and in the store: {stored}"));
+        }
+        let mut ended = truth.runs.iter().filter(|(_, run)| run.ended.is_some());
+        ended.try_for_each(|(id, run)| self.one(id, run, stored.contains(id.as_str())))
+    }
+
+    fn one(&self, id: &str, run: &RunTruth, is_listed: bool) -> Result<(), String> {
+        let key = run.stream.as_ref().map_or("", |key| &key.0);
+        let user = key.splitn(3, ':').nth(2).unwrap_or_default();
+        let is_delivered = self.is_delivered(user, run.last_seq);
+        if is_delivered != is_listed {
+            return Ok(());
+        }
+        Err(format!(
+            "{id} ended at seq {}: delivered {is_delivered}, undelivered {is_listed}; the devices of {user} have {:?}",
+            run.last_seq,
+            self.got.get(user)
+        ))
+    }
+}
+
+/// The longest time for which the end of a run may be on its way to the disk.
+const LATE: Micros = 40_000 * MS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runcast_core::record::RowKey;
+
+    fn position(first: u64, acked: u64) -> Record {
+        let key = RowKey { table: Table::Device, owner: "ann".into(), name: "d".into() };
+        let value = format!("{{\"epoch\":\"e-1\",\"first\":{first},\"acked\":{acked}}}");
+        Record::Put { key, value: value.into() }
+    }
+
+    #[test]
+    fn a_device_counts_from_where_it_began() {
+        let mut delivery = Delivery::default();
+        delivery.stored(0, &position(10, 10));
+        delivery.stored(0, &position(10, 14));
+        assert!(!delivery.is_delivered("ann", 10));
+        assert!(delivery.is_delivered("ann", 11));
+        assert!(!delivery.is_delivered("ann", 15));
+        assert!(!delivery.is_delivered("bob", 11));
+    }
+}

@@ -103,8 +103,8 @@ impl Core {
                 let seq = self.topic(&publication.topic).stream.next();
                 let row = Published { seq, digest, made_ms: wall.0 };
                 let key = key_of(&by.0, &publication.topic, &by.1);
-                self.record_key_age(key.clone(), wall.0, made_before);
                 if !self.planted.is(Bug::PublicationTwice) {
+                    self.record_key_age(key.clone(), wall.0, made_before);
                     self.durable.record(Record::Put { key, value: crate::record::row(&row) });
                 }
                 self.topic(&publication.topic).keys.insert(by, row);

@@ -167,6 +167,10 @@ impl Core {
             let position = context.devices.entry(device.clone()).or_insert(new);
             position.heard_ms = wall;
             let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
+            if self.planted.is(Bug::TopicAckMovesOwn) {
+                let own = position.epoch.clone();
+                position.put(&Lane::Own, own, position.acked.max(acked));
+            }
             position.put(&lane, epoch, acked);
         }
         self.store_soon(&user, &device, is_eager);

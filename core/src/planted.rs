@@ -103,6 +103,12 @@ bugs! {
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.
     TopicToAnyone = "topic-to-anyone",
+    /// A newer token that may not read a topic leaves the connection reading it.
+    TopicOutlivesToken = "topic-outlives-token",
+    /// The key of a publication is not stored.
+    PublicationTwice = "publication-twice",
+    /// What a device acknowledges in a topic counts in its user's own stream.
+    TopicAckMovesOwn = "topic-ack-moves-own",
     /// A topic that is kept when others are subscribed begins anew.
     KeptTopicBeginsAnew = "kept-topic-begins-anew",
     /// That a connection takes output again is overheard.

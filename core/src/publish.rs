@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::effect::Effects;
 use crate::ids::{Key, Topic, User};
+use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::sometimes::Sometimes;
 use crate::time::WallMs;
@@ -102,8 +103,10 @@ impl Core {
                 let seq = self.topic(&publication.topic).stream.next();
                 let row = Published { seq, digest, made_ms: wall.0 };
                 let key = key_of(&by.0, &publication.topic, &by.1);
-                self.record_key_age(key.clone(), wall.0, made_before);
-                self.durable.record(Record::Put { key, value: crate::record::row(&row) });
+                if !self.planted.is(Bug::PublicationTwice) {
+                    self.record_key_age(key.clone(), wall.0, made_before);
+                    self.durable.record(Record::Put { key, value: crate::record::row(&row) });
+                }
                 self.topic(&publication.topic).keys.insert(by, row);
                 self.publish(caller, publication);
             }

@@ -176,7 +176,8 @@ impl Core {
         for (key, row) in due {
             let row: EndAge = serde_json::from_slice(&row).expect("a stored row is what was stored");
             let run = age(&key).and_then(|(_, run)| RunId::parse(run)).expect("a stored name is one");
-            self.forget_end(&row.user, &run, &row.history, key);
+            self.forget_end(&row.user, &run, &row.history);
+            self.durable.record(Record::Delete { key });
             users.insert(row.user);
         }
         for user in users {
@@ -185,10 +186,9 @@ impl Core {
     }
 
     /// The end of a run is not kept any more.
-    fn forget_end(&mut self, user: &User, run: &RunId, history: &str, age: RowKey) {
+    fn forget_end(&mut self, user: &User, run: &RunId, history: &str) {
         self.seen.mark(Sometimes::EndPurged);
         let history = RowKey { table: Table::History, owner: user.as_str().into(), name: history.into() };
-        self.durable.record(Record::Delete { key: age });
         self.durable.record(Record::Delete { key: ended_key(run) });
         if !self.planted.is(Bug::PurgeLeavesHistory) {
             self.durable.record(Record::Delete { key: history });
@@ -218,10 +218,20 @@ impl Core {
         if rows.len() == ROWS {
             self.ask_excess(user, out);
         }
-        for (key, row) in rows {
+        let ends = rows.into_iter().map(|(key, row)| {
             let (run, _) = history_run(&key).expect("a stored name is one");
             let ended: Ended = serde_json::from_slice(&row).expect("a stored row is what was stored");
-            self.forget_end(user, &run, &key.name, end_age_key(&run, ended.ended_ms));
+            (key, run, ended.ended_ms)
+        });
+        let ends: Vec<(RowKey, RunId, u64)> = ends.collect();
+        let latest = ends.iter().map(|(_, _, ended_ms)| *ended_ms).max();
+        for (key, run, ended_ms) in ends {
+            self.forget_end(user, &run, &key.name);
+            // A run that was asked for before those that are kept may have ended after them: when its end is
+            // too old, so are the events up to it, and nothing else would tell.
+            if Some(ended_ms) != latest {
+                self.durable.record(Record::Delete { key: end_age_key(&run, ended_ms) });
+            }
         }
     }
 

@@ -156,6 +156,7 @@ impl Model {
                 self.conns.entry(*conn).and_modify(|line| line.knows(claims));
             }
             Input::Message { conn, message: Message::Text(text) } => self.hears_text(*conn, text),
+            Input::Body { conn, body } => self.hears_body(*conn, body),
             Input::Appended { upto } => {
                 while let Some((_, records)) = self.given.pop_front_if(|(id, _)| *id <= *upto) {
                     records.iter().try_for_each(|record| self.is_stored(record))?;
@@ -171,7 +172,6 @@ impl Model {
             | Input::Flushed { .. }
             | Input::AppendFailed { .. }
             | Input::Loaded { .. }
-            | Input::Body { .. }
             | Input::Timer
             | Input::Called { .. }
             | Input::Drain => {}
@@ -194,6 +194,18 @@ impl Model {
                 run.heard.push_back((number("attempt"), text("event"), raw("data").to_owned()));
             }
             _ => {}
+        }
+    }
+
+    /// A request may acknowledge what one of its user's devices is sent elsewhere.
+    fn hears_body(&mut self, conn: ConnId, body: &[u8]) {
+        let (Some(by), body) = (self.conns.get(&conn).map(|line| line.user.clone()), json(body)) else {
+            return;
+        };
+        for line in self.conns.values_mut().filter(|line| line.user == by) {
+            if let Some(lane) = line.lanes.get_mut(word(&body["topic"])) {
+                lane.acked = lane.acked.max(number(&body["seq"]));
+            }
         }
     }
 

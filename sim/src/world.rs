@@ -368,11 +368,8 @@ impl World {
         }
         self.written = written;
         self.oracles.settle();
-        if self.oracles.limits.is_suspicious() {
-            let active = self.daemon.active();
-            let judgement = self.oracles.limits.settle(&active);
-            self.oracles.judge("O8", None, judgement);
-        }
+        let daemon = &mut self.daemon;
+        self.oracles.settle_limits(|| daemon.active());
         let mut woken = std::mem::take(&mut self.woken_server);
         self.net.take_woken_server(&mut woken);
         woken.drain(..).for_each(|id| self.daemon.ready(id));

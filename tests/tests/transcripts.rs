@@ -3,7 +3,7 @@
 
 mod common;
 
-use runcast_tests::{Daemon, User, Worker};
+use runcast_tests::{Ask, Daemon, Socket, User, Worker, token};
 use serde_json::{Value, json};
 
 /// What a device hears until `ends` runs have ended, a message a line, with the times that differ from run to
@@ -77,4 +77,61 @@ fn a_run_is_cancelled() {
     worker.say(&json!({ "type": "got", "run": run["run"], "attempt": run["attempt"], "i": cancel["i"] }));
     worker.end(&run, 2, "cancelled", &json!("half"));
     compare("a run is cancelled", &transcript(&mut user, 1));
+}
+
+/// Says something on a connection, and writes down what comes up to a message of this type.
+fn exchange(socket: &mut Socket, lines: &mut Vec<String>, say: &Value, until: &str) {
+    lines.push(format!("→ {say}"));
+    socket.say(say);
+    hear(socket, lines, until);
+}
+
+fn hear(socket: &mut Socket, lines: &mut Vec<String>, until: &str) {
+    loop {
+        let message = socket.hear().expect("the connection lasts");
+        lines.extend(line(&message));
+        if message["type"] == until {
+            return;
+        }
+    }
+}
+
+#[test]
+fn topics_are_read_changed_and_resumed() {
+    let daemon = Daemon::start(&["topics.news.read=user", "topics.ops.read=operate"]);
+    let door = daemon.door();
+    let mut lines = Vec::new();
+    let publish = |lines: &mut Vec<String>, topic: &str, key: &str, data: &Value| {
+        let (path, body) = (format!("/v1/topics/{topic}/events"), json!({ "event": "flash", "data": data }));
+        let ask = Ask::new("POST", &path).token(&token("press", "publish")).header("idempotency-key", key);
+        let answer = ask.json(&body).send(&door);
+        lines.push(format!("→ POST {path} {key} {body}"));
+        lines.push(format!("← {} {}", answer.status, answer.json));
+    };
+    let connect = || Socket::connect(door.address(), "/ws", &token("alice", "user")).expect("a connection");
+    let mut socket = connect();
+    let from = json!([{ "topic": "news", "from": "oldest" }, "ops"]);
+    let hello = json!({ "type": "hello", "device": "laptop", "topics": from });
+    exchange(&mut socket, &mut lines, &hello, "welcome");
+    publish(&mut lines, "news", "k-1", &json!({ "n": 1 }));
+    publish(&mut lines, "news", "k-1", &json!({ "n": 1 }));
+    publish(&mut lines, "agents", "k-2", &json!("worker_joined"));
+    hear(&mut socket, &mut lines, "event");
+    let subscribe = |topics: Value| json!({ "type": "subscribe", "id": "1", "topics": topics });
+    exchange(&mut socket, &mut lines, &subscribe(json!(["news", "ops"])), "error");
+    exchange(&mut socket, &mut lines, &subscribe(json!(["system", "news"])), "subscribed");
+    let ack = json!({ "type": "ack", "topic": "news", "seq": 2, "id": "2" });
+    exchange(&mut socket, &mut lines, &ack, "error");
+    let ack = json!({ "type": "ack", "topic": "news", "seq": 1 });
+    lines.push(format!("→ {ack}"));
+    socket.say(&ack);
+    // Its answer shows that the acknowledgement was taken before the connection goes.
+    exchange(&mut socket, &mut lines, &json!({ "type": "ping" }), "pong");
+    drop(socket);
+    publish(&mut lines, "news", "k-3", &json!({ "n": 2 }));
+    let mut socket = connect();
+    let from = json!([{ "topic": "news", "from": "device" }]);
+    let hello = json!({ "type": "hello", "device": "laptop", "topics": from });
+    exchange(&mut socket, &mut lines, &hello, "event");
+    compare("topics are read changed and resumed", &lines.join("\n"));
 }

@@ -123,11 +123,8 @@ impl Stage {
             self.oracles.wrote(id, &wrote);
         }
         self.oracles.settle();
-        if self.oracles.limits.is_suspicious() {
-            let active = self.daemon.active();
-            let judgement = self.oracles.limits.settle(&active);
-            self.oracles.judge("O8", None, judgement);
-        }
+        let daemon = &mut self.daemon;
+        self.oracles.settle_limits(|| daemon.active());
     }
 }
 

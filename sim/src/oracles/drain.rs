@@ -5,6 +5,7 @@
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::Effect;
+use runcast_core::ids::AppendId;
 use runcast_core::record::{Record, Table};
 use runcast_core::time::Mono;
 
@@ -18,6 +19,8 @@ pub struct Drain {
     told: Option<(Mono, bool)>,
     /// The times that clients were told to come back after.
     back: Vec<u64>,
+    /// The newest append: what a full disk did not take is given again.
+    given: Option<AppendId>,
 }
 
 impl Drain {
@@ -26,17 +29,24 @@ impl Drain {
         self.told = Some(self.told.map_or((now, false), |(since, _)| (since, true)));
     }
 
+    fn is_given_again(&mut self, effect: &Effect) -> bool {
+        let Effect::Append { id, .. } = effect else { return false };
+        let newest = self.given.max(Some(*id));
+        std::mem::replace(&mut self.given, newest) >= Some(*id)
+    }
+
     /// It does something.
     ///
     /// # Errors
     /// Something that it may not do any more, or not yet.
     pub fn judge(&mut self, now: Mono, effect: &Effect, core: &Core, config: &Config) -> Result<(), String> {
+        let is_given_again = self.is_given_again(effect);
         let Some((since, is_hurried)) = self.told else {
             let exits = matches!(effect, Effect::Exit);
             return if exits { Err("it exits, and nobody wants it to".to_owned()) } else { Ok(()) };
         };
         match effect {
-            Effect::Append { records, .. } if since < now => {
+            Effect::Append { records, .. } if since < now && !is_given_again => {
                 let is_new = |record: &&Record| matches!(record, Record::Put { key, .. } if key.table == Table::RunSpec);
                 let new = records.iter().find(is_new);
                 new.map_or(Ok(()), |record| Err(format!("a run is accepted while it goes down: {record:?}")))

@@ -6,6 +6,7 @@
 //! where a limit seems to be exceeded, the core is asked which of the runs it has sent back to the queue.
 
 use super::truth::Truth;
+use crate::schedule::{Micros, SECOND};
 use std::collections::BTreeMap;
 
 /// A run that a worker has or is offered.
@@ -23,6 +24,9 @@ pub struct Offer {
     pub started: bool,
     /// Whether it waits for its user: then it counts only against its thread and its worker.
     pub waits: bool,
+    /// When it last went on after that. Nobody can tell whether the others were dispatched before, so for a
+    /// second it counts as waiting.
+    pub resumed_at: Option<Micros>,
 }
 
 /// All of them.
@@ -65,11 +69,11 @@ impl Limits {
     ///
     /// # Errors
     /// Which limit is exceeded.
-    pub fn settle(&mut self, active: &BTreeMap<String, bool>) -> Result<(), String> {
+    pub fn settle(&mut self, active: &BTreeMap<String, bool>, now: Micros) -> Result<(), String> {
         let Some(run) = self.suspect.take() else { return Ok(()) };
         self.offers.retain(|other, _| active.contains_key(other));
         for (other, offer) in &mut self.offers {
-            offer.waits = active[other];
+            offer.waits = active[other] || offer.resumed_at.is_some_and(|at| now < at + SECOND);
         }
         self.exceeded(&run).map_or(Ok(()), Err)
     }
@@ -98,6 +102,13 @@ impl Limits {
     pub fn started(&mut self, run: &str) {
         if let Some(offer) = self.offers.get_mut(run) {
             offer.started = true;
+        }
+    }
+
+    /// The user has answered, and the run goes on.
+    pub fn resumed(&mut self, run: &str, now: Micros) {
+        if let Some(offer) = self.offers.get_mut(run) {
+            offer.resumed_at = Some(now);
         }
     }
 

@@ -348,16 +348,28 @@ impl Oracles {
         self.epochs.get(epoch).copied().unwrap_or(self.disks_lost)
     }
 
+    /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them, and
+    /// whether each waits for its user.
+    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, bool>) {
+        if self.limits.is_suspicious() {
+            let judgement = self.limits.settle(&active(), self.schedule.now());
+            self.judge("O8", None, judgement);
+        }
+    }
+
     /// The daemon has given records to the store.
     pub fn submitted(&mut self, record: &Record) {
         let Record::Event { bytes, .. } = record else { return };
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if text.contains("\"agent_completed\"")
-            && let Ok(said) = Said::read(text)
-            && said.event.as_deref() == Some("agent_completed")
-            && let Some(run) = said.run.as_deref()
-        {
-            self.limits.over(run);
+        if !["\"agent_completed\"", "\"input_received\""].iter().any(|word| text.contains(word)) {
+            return;
+        }
+        let Ok(said) = Said::read(text) else { return };
+        let (Some(event), Some(run)) = (said.event.as_deref(), said.run.as_deref()) else { return };
+        match event {
+            "agent_completed" => self.limits.over(run),
+            "input_received" => self.limits.resumed(run, self.schedule.now()),
+            _ => {}
         }
     }
 
@@ -604,6 +616,7 @@ impl Oracles {
                     agent: text(&said.agent),
                     started: false,
                     waits: false,
+                    resumed_at: None,
                 };
                 let user = self.truth.runs.get(run).and_then(|run| run.user);
                 self.limits.offered(run, offer);

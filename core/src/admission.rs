@@ -207,9 +207,6 @@ impl Core {
         }
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
-        if self.is_draining() {
-            self.seen.mark(Sometimes::DuplicateWhileDraining);
-        }
         let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
         self.reply(&asked.caller, 200, answer);
         Ok(true)

@@ -50,7 +50,6 @@ states! {
     DrainWithRuns = "the daemon is told to go down while runs are running",
     DrainOverDeadline = "the daemon goes down though a run has not ended in time",
     DrainInHurry = "the daemon is told twice to go down",
-    DuplicateWhileDraining = "a key is repeated while the daemon goes down",
     KeyPurged = "a key is purged",
     EndPurged = "the end of a run is purged",
     TrimmedWhole = "a stream is trimmed as a whole",

@@ -333,7 +333,12 @@ fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
             let body = format!(r#"{{"device":"d1","epoch":"{epoch}","seq":{}}}"#, choices.number());
             ("POST", "/v1/ack".to_owned(), Some(body))
         }
-        9 => ("GET", ["/v1/workers", "/v1/status"][usize::from(choice >> 7)].to_owned(), None),
+        9 => match choice >> 6 {
+            0 => ("GET", "/v1/workers".to_owned(), None),
+            1 => ("GET", "/v1/undelivered".to_owned(), None),
+            2 => ("GET", "/v1/status".to_owned(), None),
+            _ => ("DELETE", "/v1/users/alice".to_owned(), None),
+        },
         10 => {
             let (topic, data) = (TOPICS[usize::from(choice >> 4 & 3)], choice >> 7);
             let body = format!(r#"{{"event":"flash","data":{data}}}"#);

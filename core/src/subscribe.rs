@@ -29,8 +29,9 @@ pub(crate) struct Change {
 }
 
 impl Core {
-    /// Finds a connection's place in each topic of its `hello` that it may read. `is_known` is whether nothing
-    /// else has to be stored before it is welcome: then a full store must not keep it waiting for a topic.
+    /// Finds a connection's place in each topic of its `hello` that it may read. `is_known` is whether
+    /// nothing else has to be stored before it is welcome: then a full store must not keep it waiting for a
+    /// topic.
     /// Returns whether nothing of topics has to be stored.
     pub(crate) fn enter_topics(&mut self, id: ConnId, is_known: bool) -> bool {
         let asked = self.user_conn(id).map(|me| me.asked.clone()).unwrap_or_default();

@@ -23,6 +23,11 @@ impl Worker {
         let mut socket = Socket::connect(door.address(), "/worker", &token("workers", "worker"))?;
         let agents = json!([{ "agent": "research", "slots": slots }]);
         socket.say(&json!({ "type": "hello", "worker": name, "agents": agents, "runs": runs }));
+        Self::greeted(socket)
+    }
+
+    /// A connection on which `hello` was said, and is welcome.
+    pub fn greeted(mut socket: Socket) -> Result<Self, Ended> {
         let welcome = socket.hear()?;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         Ok(Self { socket, welcome })

@@ -54,6 +54,7 @@ pub mod odd;
 mod operate;
 pub mod planted;
 mod presence;
+mod progress;
 mod publish;
 mod purge;
 mod questions;

@@ -299,8 +299,8 @@ impl Oracles {
         self.epochs.get(epoch).copied().unwrap_or(self.disks_lost)
     }
 
-    /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them, and
-    /// whether each waits for its user.
+    /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them,
+    /// and whether each waits for its user.
     pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, bool>) {
         if self.limits.is_suspicious() {
             let judgement = self.limits.settle(&active(), self.schedule.now());

@@ -77,6 +77,8 @@ pub(crate) enum Cause {
     Timeout,
     /// Its user asked for another run of the thread instead.
     Interrupt,
+    /// An operator said so.
+    Operator,
 }
 
 impl Cause {
@@ -85,6 +87,7 @@ impl Cause {
             Self::User => "user",
             Self::Timeout => "timeout",
             Self::Interrupt => "interrupt",
+            Self::Operator => "operator",
         }
     }
 }

@@ -141,6 +141,7 @@ impl Core {
     fn check(&self, asked: &Asked, rows: &[(RowKey, Bytes)]) -> Result<(), Refusal> {
         let checks = [
             self.check_draining(),
+            self.check_erased(&asked.user),
             self.check_agent(asked),
             self.check_timeout(asked),
             self.check_parent(asked, rows),

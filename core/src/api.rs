@@ -54,6 +54,7 @@ enum What {
     Status,
     Drain,
     Undelivered,
+    Erase,
 }
 
 /// Whoever asks about runs.
@@ -78,6 +79,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
     Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
+    Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
 ];
 
 /// A request whose head was read.
@@ -112,6 +114,7 @@ enum Todo {
     Status,
     Drain,
     Undelivered(usize),
+    Erase(User),
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -151,11 +154,12 @@ fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), R
     let of_path = || ROUTES.iter().filter(|route| route.matches(path).is_some());
     let Some(route) = of_path().find(|route| route.method == method) else {
         let has = |method| of_path().any(|route| route.method == method);
-        let allow = match (has("GET"), has("POST")) {
-            (true, true) => "GET, POST",
-            (true, false) => "GET",
-            (false, true) => "POST",
-            (false, false) => {
+        let allow = match (has("GET"), has("POST"), has("DELETE")) {
+            (true, true, _) => "GET, POST",
+            (true, false, _) => "GET",
+            (false, true, _) => "POST",
+            (false, false, true) => "DELETE",
+            (false, false, false) => {
                 let message = format!("expected a path of the protocol, found {}", shorten(path));
                 return Err(Refusal::new(Code::NotFound, message, "see PROTOCOL.md, section 7").into());
             }
@@ -288,6 +292,7 @@ impl Core {
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
+            Todo::Erase(user) => self.on_erase(id, user, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
                 let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
                 request.todo = Some(todo);
@@ -313,7 +318,8 @@ impl Core {
             | Todo::Workers
             | Todo::Status
             | Todo::Drain
-            | Todo::Undelivered(_) => unreachable!("done without a context"),
+            | Todo::Undelivered(_)
+            | Todo::Erase(_) => unreachable!("done without a context"),
         }
     }
 
@@ -360,6 +366,10 @@ impl Request {
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
+            What::Erase => {
+                let name = self.name.as_deref().unwrap_or_default();
+                Todo::Erase(User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))?)
+            }
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))

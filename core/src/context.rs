@@ -181,15 +181,24 @@ pub(crate) fn device_key(user: &User, device: &Device) -> RowKey {
 impl Core {
     /// Makes a user's context be there, and then lets the connection in.
     pub(crate) fn open_context(&mut self, id: ConnId, user: &User, out: &mut Effects) {
+        if self.waits_for_erasure(id, user) {
+            return;
+        }
         if self.users.contains_key(user) {
             return self.enter_context(id, out);
         }
+        self.load_context(user, out);
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(id);
         if waiting.len() == 2 {
             self.seen.mark(Sometimes::TwoWaitForOneLoad);
         }
-        if waiting.len() == 1 {
+    }
+
+    /// Reads a context from the store, unless that is under way.
+    pub(crate) fn load_context(&mut self, user: &User, out: &mut Effects) {
+        if !self.loading.contains_key(user) {
+            self.loading.insert(user.clone(), Vec::new());
             let load = self.ask(Load::Context(user.clone()));
             out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
         }
@@ -221,9 +230,15 @@ impl Core {
                     self.enter_context(id, out);
                 }
                 self.trim(user);
+                if self.is_erased(user) {
+                    return self.begin_erase(user, out);
+                }
                 self.leave_memory(user);
             }
             Found::Damaged => {
+                if self.is_erased(user) {
+                    self.give_up_erasing(user, out);
+                }
                 for id in waiting {
                     self.close(id, CloseCode::ServerError, "what is stored of this user is damaged", out);
                 }
@@ -284,8 +299,11 @@ impl Core {
     }
 
     /// Nothing of a user is on its way any more.
-    pub(crate) fn on_unload(&mut self, user: &User, visits: u64) {
+    pub(crate) fn on_unload(&mut self, user: &User, visits: u64, out: &mut Effects) {
         if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
+            if self.is_erased(user) {
+                return self.erase_rows(user, out);
+            }
             self.users.remove(user);
         } else {
             self.seen.mark(Sometimes::UnloadCalledOff);

@@ -8,7 +8,7 @@ use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
 use crate::effect::{Effect, Effects, Response};
 use crate::ids::{AppendId, ConnId, Owner, User};
-use crate::record::Record;
+use crate::record::{Record, Table};
 use crate::subscribe::Change;
 use crate::time::{Mono, Span};
 use crate::wire::worker::Attempt;
@@ -75,6 +75,15 @@ pub(crate) enum Reveal {
     },
     /// A run's end is stored.
     Ended(RunOf),
+    /// Rows of a user who is being erased are gone.
+    ErasedSome {
+        /// Whose.
+        user: User,
+        /// Of which table.
+        table: Table,
+    },
+    /// A user is gone.
+    Erased(User),
     /// Nothing of a user is on its way any more: the context may leave memory.
     Unload {
         /// Whose.

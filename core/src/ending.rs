@@ -98,9 +98,11 @@ impl End {
     }
 
     /// It was told to stop.
-    fn stopped(cause: Cause) -> Self {
+    pub(crate) fn stopped(cause: Cause) -> Self {
         match cause {
-            Cause::User | Cause::Interrupt => Self { reason: Some(cause.as_str()), ..Self::new("cancelled") },
+            Cause::User | Cause::Interrupt | Cause::Operator => {
+                Self { reason: Some(cause.as_str()), ..Self::new("cancelled") }
+            }
             Cause::Timeout => Self::timed_out(Self::new("timed_out")),
         }
     }
@@ -114,10 +116,12 @@ impl End {
     fn after(self, cause: Option<Cause>) -> Self {
         match cause {
             Some(Cause::Timeout) => self.timed_out(),
-            Some(cause @ (Cause::User | Cause::Interrupt)) if self.status == "cancelled" => {
+            Some(cause @ (Cause::User | Cause::Interrupt | Cause::Operator))
+                if self.status == "cancelled" =>
+            {
                 Self { reason: Some(cause.as_str()), ..self }
             }
-            Some(Cause::User | Cause::Interrupt) | None => self,
+            Some(Cause::User | Cause::Interrupt | Cause::Operator) | None => self,
         }
     }
 }

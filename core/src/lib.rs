@@ -38,6 +38,7 @@ mod drain;
 mod durable;
 pub mod effect;
 mod ending;
+mod erase;
 mod execution;
 mod expiry;
 mod handshake;
@@ -54,6 +55,7 @@ pub mod odd;
 mod operate;
 pub mod planted;
 mod presence;
+mod progress;
 mod publish;
 mod purge;
 mod questions;
@@ -92,6 +94,7 @@ use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
+use erase::Erase;
 use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use planted::Planted;
@@ -136,6 +139,8 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
+    /// Users who are being erased.
+    erasing: BTreeMap<User, Erase>,
     purge: Purge,
     undelivered: Undelivered,
     /// Whose streams have grown.
@@ -172,6 +177,8 @@ pub(crate) enum Load {
     History(Caller, listing::Listing),
     /// A page of events for a request.
     Events(Caller, history::Page),
+    /// Rows of a user who is being erased.
+    Erase(User, Table),
     /// The oldest rows of a table that is ordered by age.
     Aged(Table),
     /// A user's ended runs past those that are kept.
@@ -225,6 +232,7 @@ impl Core {
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
             drain: None,
+            erasing: BTreeMap::new(),
             purge: Purge::default(),
             undelivered: Undelivered::default(),
             topics: BTreeMap::new(),
@@ -306,7 +314,9 @@ impl Core {
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of, out),
-                Reveal::Unload { user, visits } => self.on_unload(&user, visits),
+                Reveal::Unload { user, visits } => self.on_unload(&user, visits, out),
+                Reveal::ErasedSome { user, table } => self.on_erased_some(&user, table, out),
+                Reveal::Erased(user) => self.on_erased(&user, out),
             }
         }
         self.send_acks(acks, out);
@@ -324,6 +334,7 @@ impl Core {
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
+            Load::Erase(user, table) => self.on_rows_to_erase(&user, table, found, out),
             Load::Aged(table) => self.on_aged(table, found, out),
             Load::Excess(user) => self.on_excess(&user, found, out),
             Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),

@@ -97,6 +97,8 @@ bugs! {
     UndeliveredForgotten = "undelivered-forgotten",
     /// A device that begins after a run has ended counts for it.
     NewcomerCounts = "newcomer-counts",
+    /// A user is erased, but for what was said.
+    EraseLeavesEvents = "erase-leaves-events",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.

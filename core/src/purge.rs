@@ -73,6 +73,24 @@ pub(crate) fn end_age_key(run: &RunId, ended_ms: u64) -> RowKey {
     aged(Table::EndAge, ended_ms, run.as_str())
 }
 
+/// What is stored of a key or an ended run besides this row.
+pub(crate) fn rows_beside(key: &RowKey, row: &[u8]) -> Vec<RowKey> {
+    #[derive(Deserialize)]
+    struct Made {
+        made_ms: u64,
+    }
+    if key.table == Table::Key {
+        let made: Made = serde_json::from_slice(row).expect("a stored row is what was stored");
+        return Vec::from([key_age_key(key, made.made_ms)]);
+    }
+    if key.table != Table::History {
+        return Vec::new();
+    }
+    let (run, _) = history_run(key).expect("a stored name is one");
+    let ended: Ended = serde_json::from_slice(row).expect("a stored row is what was stored");
+    Vec::from([ended_key(&run), end_age_key(&run, ended.ended_ms)])
+}
+
 impl Core {
     /// Records how old a key is, that it may be purged. `before` is when its predecessor was made, which
     /// counts no longer.
@@ -222,10 +240,8 @@ impl Core {
         if self.users.contains_key(user) {
             return self.trim(user);
         }
-        if !self.loading.contains_key(user) {
-            self.loading.insert(user.clone(), Vec::new());
-            let load = self.ask(Load::Context(user.clone()));
-            out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
+        if !self.is_erased(user) {
+            self.load_context(user, out);
         }
     }
 

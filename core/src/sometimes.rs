@@ -64,6 +64,9 @@ states! {
     TopicKept = "a topic is kept while others are subscribed",
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",
+    Erased = "a user is erased",
+    ErasedWhileRunning = "a user is erased while a run is with a worker",
+    WaitsForErasure = "somebody waits for a user to be erased",
     PositionsWait = "positions wait for a full store",
 }
 

@@ -209,6 +209,14 @@ impl Core {
         }
     }
 
+    /// A user is erased, and all that was undelivered.
+    pub(crate) fn forget_undelivered_of(&mut self, user: &User) {
+        let runs = self.undelivered.of.get(user).into_iter().flatten();
+        for run in runs.map(|(run, _)| run.clone()).collect::<Vec<_>>() {
+            self.forget_undelivered(user, &run);
+        }
+    }
+
     /// What has been listed for as long as anything is kept is listed no more.
     pub(crate) fn purge_undelivered(&mut self) {
         while let Some((ended_ms, run, user)) = self.undelivered.by_age.first().cloned()

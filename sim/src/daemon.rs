@@ -226,6 +226,7 @@ impl Daemon {
             }
             Err(what) => oracles.judge("O22", None, Err(what)),
         }
+        oracles.look_for_erased();
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);

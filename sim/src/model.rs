@@ -333,6 +333,10 @@ impl Model {
                 let log = self.log(&log_of(stream))?;
                 (log.floor, log.events) = (*floor, log.events.split_off(floor));
             }
+            // A user is erased, and begins anew.
+            Record::Delete { key } if key.table == Table::User && &*key.name == "stream" => {
+                self.logs.remove(&*key.owner);
+            }
             Record::Put { .. } | Record::Delete { .. } => {}
         }
         Ok(())

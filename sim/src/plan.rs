@@ -126,6 +126,9 @@ pub struct PublisherPlan {
     pub network: Network,
     /// The mean time between two publications.
     pub every: Micros,
+    /// The users whom it has erased now and then, as an operator.
+    #[serde(default)]
+    pub erases: Vec<String>,
 }
 
 /// What a client's connections are like.
@@ -386,6 +389,10 @@ impl Plan {
             self.config.delivery.webhook = Some("http://somewhere".to_owned());
             self.config.delivery.undelivered_after = Span::millis(dice.log_uniform(1_000, 60_000));
         }
+        if dice.chance(1, 4) {
+            let names: Vec<String> = self.users.iter().map(|user| user.name.clone()).collect();
+            self.publishers.iter_mut().for_each(|publisher| publisher.erases.clone_from(&names));
+        }
         // What is kept for a time is judged by the wall clock.
         if !self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })) && dice.chance(1, 3) {
             self.config.store.keep = Span::millis(dice.log_uniform(1_000, 300_000));
@@ -418,7 +425,13 @@ impl Plan {
             let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
             let every = dice.log_uniform(50 * MS, 5 * SECOND);
             let name = format!("press-{index}");
-            self.publishers.push(PublisherPlan { dice: 4_000 + index, name, network, every });
+            self.publishers.push(PublisherPlan {
+                dice: 4_000 + index,
+                name,
+                network,
+                every,
+                erases: Vec::new(),
+            });
         }
     }
 }

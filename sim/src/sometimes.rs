@@ -97,6 +97,8 @@ states! {
     Drained = "the daemon goes down as it was told",
     Draining = "something is refused, or waits, since the daemon goes down",
     ClosedDraining = "closed 4400: the daemon goes down",
+    ErasedForAnOperator = "an operator hears that a user is erased",
+    ClosedDisconnected = "closed 4507: disconnected by an operator",
     ClosedAcksOverdue = "closed 4403: acks overdue",
     ClosedSilent = "closed 4404: silent",
     ClosedTakesNothing = "closed 4407: takes nothing",
@@ -181,6 +183,7 @@ impl Tally {
 /// What the code of a close, an error, a notice or an end stands for, where it stands for one.
 pub fn state_of(word: &str) -> Option<State> {
     Some(match word {
+        "4507" => State::ClosedDisconnected,
         "4400" => State::ClosedDraining,
         "draining" => State::Draining,
         "4403" => State::ClosedAcksOverdue,

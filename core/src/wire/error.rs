@@ -201,6 +201,8 @@ closes! {
     MessageTooLarge = 4505;
     /// The token has expired.
     TokenExpired = 4506;
+    /// An operator has disconnected it.
+    Disconnected = 4507;
     /// Rate limits were ignored, persistently.
     RateLimit = 4509;
     /// A newer connection took its place.

@@ -27,6 +27,8 @@ struct Publication {
     mark: String,
     has_key: bool,
     body: String,
+    /// The user who is to be erased, if that is what is asked for.
+    erases: Option<String>,
     /// How often it was asked for.
     tries: u32,
 }
@@ -107,6 +109,11 @@ impl Publisher {
     }
 
     fn next(&mut self) -> Publication {
+        if !self.plan.erases.is_empty() && self.dice.chance(1, 10) {
+            let user = self.dice.pick(&self.plan.erases.iter().collect::<Vec<_>>()).clone();
+            let (topic, mark, body) = ("", user.clone(), String::new());
+            return Publication { topic, mark, has_key: true, body, erases: Some(user), tries: 0 };
+        }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);
         self.said += 1;
@@ -116,20 +123,29 @@ impl Publisher {
             "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
             "z".repeat(bulk)
         );
-        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, tries: 0 }
+        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, erases: None, tries: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
         publication.tries += 1;
         let Publication { topic, mark, has_key, body, .. } = &publication;
-        let token = keys::token(&self.plan.name, "publish", ctx.expiry(3600 * SECOND));
+        let scope = if publication.erases.is_some() { "operate" } else { "publish" };
+        let token = keys::token(&self.plan.name, scope, ctx.expiry(3600 * SECOND));
         let key = if *has_key { format!("Idempotency-Key: {mark}\r\n") } else { String::new() };
-        let request = format!(
+        let mut request = format!(
             "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
              {key}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let what = format!("publishes {mark} on {topic}");
+        let mut what = format!("publishes {mark} on {topic}");
+        if let Some(user) = &publication.erases {
+            let path: String = user.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            what = format!("erases {user}");
+            request = format!(
+                "DELETE /v1/users/{path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\r\n"
+            );
+            ctx.oracles.erases(user);
+        }
         ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
         let end = ctx.net.call(ctx.route(&self.plan.network));
         let call = Call {
@@ -150,6 +166,9 @@ impl Publisher {
         self.at = ctx.now + pause;
         ctx.trace.message(Of::Other, &self.plan.name, "←", &format!("{outcome:?}"));
         match outcome {
+            Outcome::Answered(204, _) if publication.erases.is_some() => {
+                sometimes!(ctx.oracles.tally, ErasedForAnOperator);
+            }
             Outcome::Answered(status @ (200 | 201), body) => self.judge(ctx, &publication, *status, body),
             Outcome::Answered(429 | 503 | 408, _) | Outcome::Broken => {
                 // Without a key nobody can know whether it has come about.

@@ -121,6 +121,11 @@ pub struct Topics {
 }
 
 impl Topics {
+    /// The daemon has forgotten this device, and how far it was.
+    pub fn forgotten(&mut self) {
+        self.places.iter_mut().for_each(|place| (place.is_known, place.told) = (false, 0));
+    }
+
     /// Of a device that wants these at first.
     pub fn new(wanted: &[String], is_viewer: bool, operates: bool) -> Self {
         let number = |name: &String| TOPICS.iter().position(|(other, _)| other == name);

@@ -245,6 +245,7 @@ impl Device {
         if let Some(pipe) = link.pipe() {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
             let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
+            ctx.oracles.knows(&self.user_name, self.user);
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
             ctx.oracles.operates(pipe, self.operates);
         }
@@ -369,6 +370,7 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
+                    let good = good || (code == Some(4507) && ctx.oracles.is_to_be_erased(&self.user_name));
                     let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
@@ -466,6 +468,7 @@ impl Device {
         if is_new {
             self.disk = disk;
             (self.is_known, self.told) = (false, 0);
+            self.topics.forgotten();
         }
         let client = Client {
             from: &self.from,
@@ -563,7 +566,11 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
-            "run_not_found" if ctx.oracles.disks_lost > 0 || ctx.oracles.forgets_runs => {
+            "run_not_found"
+                if ctx.oracles.disks_lost > 0
+                    || ctx.oracles.forgets_runs
+                    || ctx.oracles.is_to_be_erased(&self.user_name) =>
+            {
                 self.asks.answered(id)
             }
             _ => self.expect(ctx, "B3", false, || format!("a good request is refused: {text}")),

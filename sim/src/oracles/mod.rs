@@ -6,6 +6,7 @@ pub mod complete;
 pub mod drain;
 pub mod durable;
 pub mod ends;
+pub mod erased;
 pub mod fair;
 pub mod fencing;
 pub mod first_sign;
@@ -47,8 +48,8 @@ use positions::Positions;
 use restart::Rows;
 use runcast_core::config::{Config, Store};
 use runcast_core::odd;
-use runcast_core::record::Record;
-use std::collections::BTreeMap;
+use runcast_core::record::{Record, Table};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use topics::Lanes;
 use truth::Truth;
@@ -130,6 +131,12 @@ pub struct Oracles {
     key_keep: Micros,
     /// Whether ended runs are forgotten while the world lasts.
     pub forgets_runs: bool,
+    /// The users' numbers, by name.
+    names: BTreeMap<String, usize>,
+    /// Users whom an operator wants erased.
+    to_be_erased: BTreeSet<String>,
+    /// How often each user was erased.
+    erasures: BTreeMap<usize, u64>,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
     /// Each incarnation of a stream that a user was told of, and how many disks were lost before.
@@ -166,6 +173,9 @@ impl Oracles {
             tally: Tally::default(),
             key_keep: config.runs.key_keep.0,
             forgets_runs: config.store.keep < Store::default().keep,
+            names: BTreeMap::new(),
+            to_be_erased: BTreeSet::new(),
+            erasures: BTreeMap::new(),
             disks_lost: 0,
             epochs: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -283,6 +293,45 @@ impl Oracles {
         self.limits.killed(&self.truth);
     }
 
+    /// A user's number.
+    pub fn knows(&mut self, name: &str, user: usize) {
+        self.names.insert(name.to_owned(), user);
+    }
+
+    /// An operator wants a user erased.
+    pub fn erases(&mut self, name: &str) {
+        self.to_be_erased.insert(name.to_owned());
+    }
+
+    /// Whether an operator has wanted a user erased.
+    pub fn is_to_be_erased(&self, name: &str) -> bool {
+        self.to_be_erased.contains(name)
+    }
+
+    /// How often all that was stored of a user was lost, or erased.
+    fn generation(&self, user: usize) -> u64 {
+        self.disks_lost + self.erasures.get(&user).copied().unwrap_or(0)
+    }
+
+    /// The last of a user is gone: nothing else may be left, and nothing is true of that user any more.
+    fn erased(&mut self, name: &str) {
+        let Some(user) = self.names.get(name).copied() else { return };
+        self.judge("O28", Some(user), erased::judge(&self.rows, name));
+        *self.erasures.entry(user).or_default() += 1;
+        self.truth.erase(name);
+        self.delivery.erase(name);
+        self.positions.erase(name);
+        self.accepted.retain(|(other, _), _| *other != user);
+        self.alive_since.remove(&user);
+    }
+
+    /// After a start: users whose erasure was durable, though nobody was told.
+    pub fn look_for_erased(&mut self) {
+        let gone = |name: &&String| self.truth.has_stream(name) && !self.rows.has_stream(name);
+        let gone: Vec<String> = self.names.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|name| self.erased(name));
+    }
+
     /// The disk is lost: what follows is a new beginning.
     pub fn disk_lost(&mut self) {
         self.disks_lost += 1;
@@ -328,6 +377,14 @@ impl Oracles {
     pub fn stored(&mut self, record: &Record) {
         self.rows.apply(record);
         self.checked += 1;
+        if let Record::Delete { key } = record
+            && key.table == Table::User
+            && &*key.name == "stream"
+        {
+            let left = erased::events(&self.truth, &key.owner);
+            self.judge("O28", None, left);
+            self.erased(&key.owner);
+        }
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
@@ -462,9 +519,10 @@ impl Oracles {
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
-            let disk = *self.epochs.entry(conn.epoch.clone()).or_insert(self.disks_lost);
+            let generation = self.generation(user);
+            let first = *self.epochs.entry(conn.epoch.clone()).or_insert(generation);
             let is_back =
-                (disk < self.disks_lost).then(|| format!("{} was lost, and is there again", conn.epoch));
+                (first < generation).then(|| format!("{} was lost, and is there again", conn.epoch));
             self.judge("O4", Some(user), is_back.map_or(Ok(()), Err));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
@@ -527,7 +585,9 @@ impl Oracles {
     fn accepted(&mut self, user: usize, said: &Said<'_>) {
         let run = said.run.as_deref().unwrap_or_default();
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
-        let Some(key) = said.key.as_deref() else { return };
+        // What was on its way when its user was erased says nothing of the keys that came after.
+        let is_erased = self.truth.runs.get(run).is_some_and(|run| run.is_erased);
+        let Some(key) = said.key.as_deref().filter(|_| !is_erased) else { return };
         let is_known = self.accepted.get(&(user, key.to_owned()));
         sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes, _)| *crashes < self.crashes));
         let now = (run.to_owned(), self.crashes, self.schedule.now());

@@ -22,6 +22,12 @@ pub struct Positions {
 }
 
 impl Positions {
+    /// A user is erased.
+    pub fn erase(&mut self, name: &str) {
+        self.stored.retain(|(user, _, _), _| user != name);
+        self.behind.retain(|(user, _, _), _| user != name);
+    }
+
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
         let Record::Put { key, value } = record else { return };

@@ -22,6 +22,18 @@ impl Rows {
         self.0.keys()
     }
 
+    /// Whether a user has a stream.
+    pub fn has_stream(&self, owner: &str) -> bool {
+        let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };
+        self.0.contains_key(&key)
+    }
+
+    /// The rows of a table, read.
+    pub fn of_table(&self, table: Table) -> impl Iterator<Item = (&RowKey, serde_json::Value)> {
+        let rows = self.0.iter().filter(move |(key, _)| key.table == table);
+        rows.map(|(key, row)| (key, serde_json::from_slice(row).unwrap_or_default()))
+    }
+
     /// Whose an undelivered run is, and the seq of its end.
     pub fn undelivered(&self, run: &str) -> Option<(String, u64)> {
         let key = RowKey { table: Table::Undelivered, owner: "".into(), name: run.into() };

@@ -90,6 +90,8 @@ pub struct RunTruth {
     pub events: u64,
     /// The seq of its newest.
     pub last_seq: u64,
+    /// Its user was erased.
+    pub is_erased: bool,
 }
 
 impl RunTruth {
@@ -166,6 +168,25 @@ impl Truth {
         self.alive.clear();
         self.threads.clear();
         self.published.clear();
+    }
+
+    /// A user's own logs.
+    pub fn streams_of(&self, name: &str) -> impl Iterator<Item = (&StreamKey, &StreamTruth)> {
+        self.streams.iter().filter(move |(key, _)| is_of(key, name))
+    }
+
+    /// Whether anything of a user's is durable.
+    pub fn has_stream(&self, name: &str) -> bool {
+        self.streams_of(name).next().is_some()
+    }
+
+    /// A user is erased. What was said may still be on its way to clients and workers.
+    pub fn erase(&mut self, name: &str) {
+        let of_user = self.streams.extract_if(.., |key, _| is_of(key, name));
+        self.lost.extend(of_user);
+        for run in self.runs.values_mut() {
+            run.is_erased |= run.stream.as_ref().is_some_and(|key| is_of(key, name));
+        }
     }
 
     /// All logs.
@@ -318,6 +339,12 @@ impl Default for StreamTruth {
     fn default() -> Self {
         Self { contents: Vec::new(), floor: 1, critical: Vec::new() }
     }
+}
+
+/// Whether this is a log of this user: `u:{epoch}:{user}`.
+fn is_of(key: &StreamKey, name: &str) -> bool {
+    let mut parts = key.0.splitn(3, ':');
+    parts.next() == Some("u") && parts.nth(1) == Some(name)
 }
 
 /// Whether an event counts for delivery (PROTOCOL §1): a delta may be joined with others, and progress is

@@ -31,6 +31,11 @@ impl Delivery {
         self.calls.clear();
     }
 
+    /// A user is erased.
+    pub fn erase(&mut self, name: &str) {
+        self.got.remove(name);
+    }
+
     /// A record has become durable.
     pub fn stored(&mut self, now: Micros, record: &Record) {
         let Record::Put { key, value } = record else { return };
@@ -103,7 +108,7 @@ impl Delivery {
             let (known, stored) = (known.contains(run), stored.contains(run));
             return Err(format!("{run} is undelivered in memory: {known}, and in the store: {stored}"));
         }
-        let mut ended = truth.runs.iter().filter(|(_, run)| run.ended.is_some());
+        let mut ended = truth.runs.iter().filter(|(_, run)| run.ended.is_some() && !run.is_erased);
         ended.try_for_each(|(id, run)| self.one(id, run, stored.contains(id.as_str())))
     }
 

@@ -87,7 +87,7 @@ impl Core {
         if let Some(me) = self.user_conn(id) {
             me.cursor.begin(resume);
         }
-        is_known &= self.enter_topics(id);
+        is_known &= self.enter_topics(id, is_known);
         let Some(context) = self.users.get_mut(&user) else { return };
         context.conns.insert(id);
         context.visits += 1;

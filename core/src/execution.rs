@@ -325,6 +325,9 @@ impl Core {
             self.open_question(place, question)?;
         }
         self.write(place, event.kind, event.data);
+        if let Some(run) = self.run_mut(place) {
+            run.progress.take(event, run.last_seq);
+        }
         if is_tool {
             self.store_tools(place);
         }

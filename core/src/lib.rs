@@ -55,6 +55,7 @@ pub mod odd;
 mod operate;
 pub mod planted;
 mod presence;
+mod progress;
 mod publish;
 mod purge;
 mod questions;

@@ -5,6 +5,7 @@
 
 use crate::commands::Commands;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
+use crate::progress::Progress;
 use crate::questions::Questions;
 use crate::record::{Record, RowKey, Table};
 use crate::time::{Mono, Now, Span, WallMs};
@@ -129,6 +130,8 @@ pub(crate) struct Run {
     pub(crate) running_since: Option<Mono>,
     pub(crate) last_event: (Kind, Mono),
     pub(crate) tools: Tools,
+    /// How far it says that it is.
+    pub(crate) progress: Progress,
     /// What its user was last told of its place in the queue, and when.
     pub(crate) told: Option<(u64, Mono)>,
 }
@@ -162,6 +165,8 @@ struct State {
     commands: u64,
     worker: Option<WorkerKey>,
     cancel: Option<Cause>,
+    #[serde(default)]
+    progress: Progress,
 }
 
 /// The stored form of a run that has ended.
@@ -255,6 +260,7 @@ impl Run {
             running_since: None,
             last_event: (Kind::RunQueued, now.mono),
             tools: Tools::default(),
+            progress: Progress::default(),
             told: None,
         }
     }
@@ -290,6 +296,7 @@ impl Run {
         run.ran = Span(state.ran_us);
         run.ran_before = Span(state.ran_before_us);
         run.tools = rows.tools.map(stored).unwrap_or_default();
+        run.progress = state.progress;
         run
     }
 
@@ -319,6 +326,7 @@ impl Run {
             commands: self.commands.last,
             worker,
             cancel,
+            progress: self.progress.clone(),
         };
         Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
     }
@@ -421,7 +429,7 @@ impl Run {
 
     /// As `welcome` lists it, in a stream that is durable up to `head`.
     pub(crate) fn describe(&self, id: &RunId, head: u64, now: Now) -> Object {
-        Object::new()
+        let run = Object::new()
             .str("run", id.as_str())
             .str("thread", self.spec.thread.as_str())
             .str("agent", self.spec.agent.as_str())
@@ -431,7 +439,8 @@ impl Run {
             .raw("first_seq", self.first_seq)
             .raw("last_seq", self.last_seq.min(head))
             .raw("queued_ms", self.queued(now).as_millis())
-            .raw("running_ms", self.ran(now).as_millis())
+            .raw("running_ms", self.ran(now).as_millis());
+        self.progress.describe(run, head)
     }
 }
 

@@ -59,6 +59,7 @@ states! {
     CallFailed = "a call of the webhook fails",
     CallsWait = "calls of the webhook wait for others",
     TopicForbidden = "a topic is asked for that may not be read",
+    TopicWithoutRoom = "a topic has to wait for a full store, and its connection does not",
     TopicKept = "a topic is kept while others are subscribed",
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",

@@ -29,10 +29,13 @@ pub(crate) struct Change {
 }
 
 impl Core {
-    /// Finds a connection's place in each topic of its `hello` that it may read. Returns whether nothing has
-    /// to be stored before it is welcome.
-    pub(crate) fn enter_topics(&mut self, id: ConnId) -> bool {
+    /// Finds a connection's place in each topic of its `hello` that it may read. `is_known` is whether
+    /// nothing else has to be stored before it is welcome: then a full store must not keep it waiting for a
+    /// topic.
+    /// Returns whether nothing of topics has to be stored.
+    pub(crate) fn enter_topics(&mut self, id: ConnId, is_known: bool) -> bool {
         let asked = self.user_conn(id).map(|me| me.asked.clone()).unwrap_or_default();
+        let may_wait = !(is_known && self.durable.is_full());
         let mut is_known = true;
         for Subscription { topic, from } in asked {
             let Some(me) = self.user_conn(id) else { return is_known };
@@ -41,7 +44,12 @@ impl Core {
                 self.seen.mark(Sometimes::TopicForbidden);
                 continue;
             }
-            is_known &= !self.must_store(id, &topic);
+            let must_store = self.must_store(id, &topic);
+            if must_store && !may_wait {
+                self.seen.mark(Sometimes::TopicWithoutRoom);
+                continue;
+            }
+            is_known &= !must_store;
             let resume = self.place_in_topic(id, &topic, &from);
             self.read_topic(id, topic, resume);
         }
@@ -188,7 +196,8 @@ impl Core {
         match (me.topics.get(topic), self.topics.get(topic)) {
             (Some(cursor), Some(state)) => entry(topic, &state.stream, cursor.resume()),
             (None, _) | (_, None) => {
-                let refusal = crate::topics::topic_forbidden(topic);
+                let is_allowed = self.check_reader(&me.identity, topic);
+                let refusal = is_allowed.err().unwrap_or_else(|| self.storage_unavailable());
                 let error = Object::new().str("code", refusal.code.as_str()).str("message", &refusal.message);
                 Object::new().str("topic", topic.as_str()).raw("error", error.finish())
             }

@@ -317,6 +317,7 @@ impl Core {
         );
         run.phase = Phase::Offered(key.clone());
         run.attempt += 1;
+        run.progress = crate::progress::Progress::default();
         run.told = None;
         let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
         let timeout = self.timeout_of(&spec, key);

@@ -269,6 +269,31 @@ fn a_run_is_seen_steered_answered_and_cancelled_by_its_owner_alone() {
 }
 
 #[test]
+fn a_run_shows_its_step_and_how_far_it_is_also_after_a_restart() {
+    let mut daemon = Daemon::start(&["runs.lease=60s"]);
+    let mut worker = Worker::connect(&daemon.door(), 1, &json!([])).expect("a welcome");
+    let run = accepted(&daemon.door(), "alice", "t1");
+    let mut offer = worker.take();
+    let state = |daemon: &Daemon| {
+        let run = fine(&get(&format!("/v1/runs/{run}"), "alice"), &daemon.door(), 200);
+        (run["step"].clone(), run["percent"].clone())
+    };
+    assert_eq!(state(&daemon), (Value::Null, Value::Null));
+    worker.event(&offer, 1, "step_started", &json!({ "step": "search" }));
+    worker.event(&offer, 2, "run_progress", &json!({ "percent": 12.5 }));
+    while worker.hear_type("ack")["n"] != 2 {}
+    assert_eq!(state(&daemon), (json!("search"), json!(12.5)));
+    daemon.kill();
+    daemon.restart();
+    assert_eq!(state(&daemon), (json!("search"), json!(12.5)));
+    offer["n"] = json!(2);
+    let mut worker = Worker::connect(&daemon.door(), 1, &json!([offer])).expect("a welcome");
+    worker.event(&offer, 3, "step_completed", &json!({ "step": "search", "status": "ok" }));
+    worker.hear_type("ack");
+    assert_eq!(state(&daemon), (Value::Null, json!(12.5)));
+}
+
+#[test]
 fn runs_and_threads_are_listed_newest_first_also_after_a_restart() {
     let mut daemon = Daemon::start(&[]);
     let door = daemon.door();

@@ -167,24 +167,28 @@ fn question(data: &Fields<'_>) -> Result<Question, Refusal> {
 }
 
 /// A percentage: its text is a number from 0 to 100. Compared as text, since the core knows no fractions.
-struct Percent;
+#[derive(Debug)]
+pub struct Percent<'a>(
+    /// The number, as written.
+    pub &'a str,
+);
 
-impl<'a> Field<'a> for Percent {
+impl<'a> Field<'a> for Percent<'a> {
     const EXPECTED: &'static str = "a number from 0 to 100";
     fn read(raw: &'a str) -> Option<Self> {
         let (whole, fraction) = raw.split_once('.').unwrap_or((raw, "0"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let whole: u64 = whole.parse().ok()?;
         let in_range = whole < 100 || (whole == 100 && fraction.bytes().all(|byte| byte == b'0'));
-        (digits(fraction) && in_range).then_some(Self)
+        (digits(fraction) && in_range).then_some(Self(raw))
     }
 }
 
 fn percent(data: &Fields<'_>, required: bool) -> Result<(), Refusal> {
     if required {
-        return data.required::<Percent>("percent").map(|_| ());
+        return data.required::<Percent<'_>>("percent").map(|_| ());
     }
-    data.optional::<Percent>("percent").map(|_| ())
+    data.optional::<Percent<'_>>("percent").map(|_| ())
 }
 
 /// Everything of an event but its data.

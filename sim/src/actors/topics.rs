@@ -201,6 +201,8 @@ impl Topics {
             match code {
                 None if is_readable => self.places[number].begins(ctx, entry)?,
                 Some("topic_forbidden") if !is_readable => {}
+                // The store is full: it is asked for again on the next connection.
+                Some("storage_unavailable") if is_readable => {}
                 None | Some(_) => return Err(("O17", format!("may it be read ({is_readable})? {entry:?}"))),
             }
         }

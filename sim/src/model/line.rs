@@ -19,6 +19,8 @@ pub(super) struct Line {
     pub(super) user: String,
     /// Whether that lets it read operators' topics.
     operates: bool,
+    /// Whether the token that was brought last would.
+    would_operate: bool,
     /// How far it is in each of its streams: in its user's own, which has no name, and in topics.
     pub(super) lanes: BTreeMap<String, Lane>,
     /// None for a viewer.
@@ -42,12 +44,13 @@ impl Lane {
 }
 
 impl Line {
-    /// A good token was brought. One of another user than before is refused.
+    /// A token with a good signature was brought. A newer one counts when it is answered well.
     pub(super) fn knows(&mut self, claims: &Claims) {
-        if !self.is_welcome || self.user == claims.sub {
+        let scopes = claims.scope.as_deref().unwrap_or_default();
+        self.would_operate = scopes.split(' ').any(|scope| scope == "operate");
+        if !self.is_welcome {
             self.user.clone_from(&claims.sub);
-            let scopes = claims.scope.as_deref().unwrap_or_default();
-            self.operates = scopes.split(' ').any(|scope| scope == "operate");
+            self.operates = self.would_operate;
         }
     }
 }
@@ -96,6 +99,9 @@ impl Model {
             (false, "welcome") => self.welcomes(line, &said, text),
             (false, "subscribed") => self.reads(line, &said),
             (false, _) => {
+                if said.of.as_deref() == Some("refresh") && said.kind == "ok" {
+                    line.operates = line.would_operate;
+                }
                 line.lanes.retain(|name, _| said.ended.iter().flatten().all(|topic| topic != name));
                 self.tells_user(&line.user, &said)
             }

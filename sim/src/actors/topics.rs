@@ -70,7 +70,7 @@ impl Place {
     /// It begins, or begins again.
     fn begins(&mut self, ctx: &Ctx<'_>, entry: &TopicEntry<'_>) -> Result<(), Broken> {
         let Some(resume) = &entry.resume else { return Err(("wire", format!("{entry:?}"))) };
-        let disk = ctx.oracles.disk_of(&entry.epoch);
+        let disk = ctx.oracles.disk_of_topic(&entry.epoch);
         let is_new = disk > self.disk;
         if is_new {
             (self.disk, self.is_known, self.told) = (disk, false, 0);

@@ -76,8 +76,8 @@ pub struct Device {
     told: u64,
     acked: u64,
     ack_at: Micros,
-    /// The disks that were lost before it got what it has.
-    disk: u64,
+    /// How often all that was stored of its user was lost before it got what it has.
+    generation: u64,
     /// Its connection was made when everything was healed.
     is_undisturbed: bool,
     /// Crashes before its last welcome.
@@ -118,7 +118,7 @@ impl Device {
             told: 0,
             acked: 0,
             ack_at: NEVER,
-            disk: 0,
+            generation: 0,
             crashes: 0,
             back_after: None,
             is_undisturbed: false,
@@ -463,10 +463,10 @@ impl Device {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
         // Another disk: nobody there knows this device. (A welcome of before may still have been on its way.)
-        let disk = ctx.oracles.disk_of(epoch);
-        let is_new = disk > self.disk;
+        let generation = ctx.oracles.generation_of(epoch, self.user);
+        let is_new = generation > self.generation;
         if is_new {
-            self.disk = disk;
+            self.generation = generation;
             (self.is_known, self.told) = (false, 0);
             self.topics.forgotten();
         }

@@ -96,6 +96,8 @@ struct Watched {
     healthy: bool,
     welcomed: bool,
     closed: bool,
+    /// The generation of its user when it began.
+    generation: u64,
     epoch: String,
     head: u64,
     heard: Micros,
@@ -139,7 +141,7 @@ pub struct Oracles {
     erasures: BTreeMap<usize, u64>,
     /// Disks that were lost with all that was on them.
     pub disks_lost: u64,
-    /// Each incarnation of a stream that a user was told of, and how many disks were lost before.
+    /// Each incarnation of a stream, and how often the one of before was lost.
     epochs: BTreeMap<String, u64>,
     conns: BTreeMap<PipeId, Watched>,
     /// Connections of which the daemon has let go in this turn.
@@ -206,12 +208,17 @@ impl Oracles {
 
     /// Somebody calls the daemon.
     pub fn calls(&mut self, id: PipeId, who: Who, window: Option<u64>, healthy: bool) {
+        let generation = match who {
+            Who::User(user) => self.generation(user),
+            Who::Worker(_) | Who::Stranger => 0,
+        };
         let watched = Watched {
             who,
             window,
             healthy,
             welcomed: false,
             closed: false,
+            generation,
             epoch: String::new(),
             head: 0,
             heard: 0,
@@ -308,7 +315,7 @@ impl Oracles {
         self.to_be_erased.contains(name)
     }
 
-    /// How often all that was stored of a user was lost, or erased.
+    /// How often all that was stored of a user was lost, or erased, so far.
     fn generation(&self, user: usize) -> u64 {
         self.disks_lost + self.erasures.get(&user).copied().unwrap_or(0)
     }
@@ -343,8 +350,14 @@ impl Oracles {
         self.limits.killed(&self.truth);
     }
 
-    /// On which disk this incarnation began: how many were lost before.
-    pub fn disk_of(&self, epoch: &str) -> u64 {
+    /// How often all that was stored of a user was lost, or erased, before this incarnation began. One that
+    /// nobody was seen to be told of is the newest.
+    pub fn generation_of(&self, epoch: &str, user: usize) -> u64 {
+        self.epochs.get(epoch).copied().unwrap_or_else(|| self.generation(user))
+    }
+
+    /// How many disks were lost before this incarnation of a topic began.
+    pub fn disk_of_topic(&self, epoch: &str) -> u64 {
         self.epochs.get(epoch).copied().unwrap_or(self.disks_lost)
     }
 
@@ -373,6 +386,20 @@ impl Oracles {
         }
     }
 
+    /// A user's stream may have begun, or begun anew.
+    fn begun(&mut self, record: &Record) {
+        let Record::Put { key, value } = record else { return };
+        if key.table != Table::User || &*key.name != "stream" {
+            return;
+        }
+        let Some(user) = self.names.get(&*key.owner).copied() else { return };
+        let row: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
+        let (epoch, generation) = (row["epoch"].as_str().unwrap_or_default(), self.generation(user));
+        if !self.epochs.contains_key(epoch) {
+            self.epochs.insert(epoch.to_owned(), generation);
+        }
+    }
+
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
         self.rows.apply(record);
@@ -385,6 +412,7 @@ impl Oracles {
             self.judge("O28", None, left);
             self.erased(&key.owner);
         }
+        self.begun(record);
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
@@ -519,10 +547,9 @@ impl Oracles {
         if said.kind == "welcome" {
             conn.welcomed = true;
             conn.epoch = said.epoch.as_deref().unwrap_or_default().to_owned();
-            let generation = self.generation(user);
-            let first = *self.epochs.entry(conn.epoch.clone()).or_insert(generation);
-            let is_back =
-                (first < generation).then(|| format!("{} was lost, and is there again", conn.epoch));
+            // What was written before may leave later.
+            let is_back = self.generation_of(&conn.epoch, user) < conn.generation;
+            let is_back = is_back.then(|| format!("{} was lost, and is there again", conn.epoch));
             self.judge("O4", Some(user), is_back.map_or(Ok(()), Err));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }

@@ -143,6 +143,11 @@ impl Cursor {
         (self.unacked.len(), self.unacked_bytes)
     }
 
+    /// Whether it needs events that its stream has no longer.
+    pub(crate) fn is_overtaken(&self, stream: &Stream) -> bool {
+        self.needs_after() + 1 < stream.floor()
+    }
+
     /// Whether the next event would be sent if it were there.
     pub(crate) fn is_open(&self) -> bool {
         let is_window_open = self.is_viewer
@@ -303,8 +308,7 @@ impl Core {
                 Lane::Topic(topic) => &self.topics.get(topic).expect("a topic that is read has begun").stream,
             };
             let Some(cursor) = me.cursor_mut(lane) else { return };
-            let is_overtaken = cursor.needs_after() + 1 < stream.floor();
-            if is_overtaken {
+            if cursor.is_overtaken(stream) {
                 let reason = "events that it had not acknowledged are no longer kept";
                 return self.close(id, CloseCode::Overtaken, reason, out);
             }

@@ -288,6 +288,10 @@ impl Core {
 
     /// All that the welcome shows is durable.
     pub(crate) fn on_welcome(&mut self, id: ConnId, out: &mut Effects) {
+        if self.is_overtaken(id) {
+            let reason = "what it was to begin with is no longer kept";
+            return self.close(id, CloseCode::Overtaken, reason, out);
+        }
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::User(me) = &mut conn.role else { return };
         me.is_welcome = true;
@@ -309,6 +313,15 @@ impl Core {
         self.watch_expiry(id, out);
         self.deliver(id, out);
         self.take_inbox(id, out);
+    }
+
+    /// Whether its streams were trimmed past its beginnings while its place in them was made durable.
+    fn is_overtaken(&self, id: ConnId) -> bool {
+        let Some(me) = self.user_at(id) else { return false };
+        let own = self.users.get(&me.identity.user).map(|context| (&me.cursor, &context.stream));
+        let topics =
+            me.topics.iter().filter_map(|(topic, cursor)| Some((cursor, &self.topics.get(topic)?.stream)));
+        own.into_iter().chain(topics).any(|(cursor, stream)| cursor.is_overtaken(stream))
     }
 
     fn frame_welcome(&self, id: ConnId, welcome: Object) -> Bytes {

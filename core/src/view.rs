@@ -130,6 +130,11 @@ impl<'a> View<'a> {
         self.0.is_draining()
     }
 
+    /// Whether it is going down, and runs are waited for no longer.
+    pub fn is_closing(&self) -> bool {
+        self.0.is_closing_all()
+    }
+
     /// Whether the store takes nothing at present.
     pub fn is_store_full(&self) -> bool {
         self.0.durable.is_full()

@@ -19,6 +19,9 @@ pub struct Drain {
     told: Option<(Mono, bool)>,
     /// The times that clients were told to come back after.
     back: Vec<u64>,
+    /// Runs are waited for no longer: none was active then. One that waited for its user goes on with its
+    /// worker, whenever it is answered, under the next process.
+    is_closing: bool,
     /// The newest append: what a full disk did not take is given again.
     given: Option<AppendId>,
 }
@@ -45,6 +48,13 @@ impl Drain {
             let exits = matches!(effect, Effect::Exit);
             return if exits { Err("it exits, and nobody wants it to".to_owned()) } else { Ok(()) };
         };
+        let view = core.inspect();
+        if !std::mem::replace(&mut self.is_closing, view.is_closing()) && self.is_closing {
+            let has_waited = is_hurried || now.since(since) >= config.server.drain;
+            if view.active() > 0 && !has_waited {
+                return Err(format!("it closes, and {} runs have not had their time", view.active()));
+            }
+        }
         match effect {
             Effect::Append { records, .. } if since < now && !is_given_again => {
                 let is_new = |record: &&Record| matches!(record, Record::Put { key, .. } if key.table == Table::RunSpec);
@@ -56,10 +66,8 @@ impl Drain {
             }
             Effect::Send { text, .. } => self.notice(text),
             Effect::Exit => {
-                let view = core.inspect();
-                let has_waited = is_hurried || now.since(since) >= config.server.drain;
-                if view.active() > 0 && !has_waited {
-                    return Err(format!("it exits, and {} runs have not had their time", view.active()));
+                if !self.is_closing {
+                    return Err("it exits, and has not closed what is open".to_owned());
                 }
                 let (open, waiting) = (view.sizes().moved, view.appends_waiting());
                 if open + waiting > 0 && !view.is_store_full() {

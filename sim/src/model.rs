@@ -67,6 +67,8 @@ struct Log {
     head_before: u64,
     /// The events that were written or read since the core was opened.
     events: BTreeMap<u64, Bytes>,
+    /// Those that were trimmed in the present step, perhaps after they were sent.
+    gone: BTreeMap<u64, Bytes>,
 }
 
 impl Model {
@@ -131,7 +133,15 @@ impl Model {
             let row = json(value);
             let (epoch, floor, head) =
                 (word(&row["epoch"]).to_owned(), number(&row["floor"]), number(&row["last"]));
-            Log { epoch, floor, last: head, head, head_before: head, events: BTreeMap::new() }
+            Log {
+                epoch,
+                floor,
+                last: head,
+                head,
+                head_before: head,
+                events: BTreeMap::new(),
+                gone: BTreeMap::new(),
+            }
         });
     }
 
@@ -296,8 +306,15 @@ impl Model {
                 let (owner, said) = (log_of(stream), read(bytes)?);
                 if *seq == 1 && !self.logs.contains_key(&owner) {
                     let epoch = stream.0.split(':').nth(1).unwrap_or_default().to_owned();
-                    let log =
-                        Log { epoch, floor: 1, last: 0, head: 0, head_before: 0, events: BTreeMap::new() };
+                    let log = Log {
+                        epoch,
+                        floor: 1,
+                        last: 0,
+                        head: 0,
+                        head_before: 0,
+                        events: BTreeMap::new(),
+                        gone: BTreeMap::new(),
+                    };
                     self.logs.insert(owner.clone(), log);
                 }
                 let log = self.log(&owner)?;
@@ -331,7 +348,9 @@ impl Model {
             }
             Record::Trim { stream, floor } => {
                 let log = self.log(&log_of(stream))?;
-                (log.floor, log.events) = (*floor, log.events.split_off(floor));
+                let kept = log.events.split_off(floor);
+                log.gone.append(&mut std::mem::replace(&mut log.events, kept));
+                log.floor = *floor;
             }
             // A user is erased, and begins anew.
             Record::Delete { key } if key.table == Table::User && &*key.name == "stream" => {
@@ -406,7 +425,10 @@ impl Model {
             view.connections()
         );
         self.steps += 1;
-        self.logs.values_mut().for_each(|log| log.head_before = log.head);
+        for log in self.logs.values_mut() {
+            log.head_before = log.head;
+            log.gone.clear();
+        }
         if self.is_blind || !self.steps.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }

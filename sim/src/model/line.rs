@@ -128,7 +128,8 @@ impl Model {
         let window = line.window;
         let line = line.lanes.get_mut(topic.unwrap_or_default()).filter(|lane| lane.is_read);
         let line = line.ok_or("it does not read that")?;
-        let stored = log.events.get(&seq).filter(|_| seq <= log.head).ok_or("it is not durable")?;
+        let stored = log.events.get(&seq).or_else(|| log.gone.get(&seq));
+        let stored = stored.filter(|_| seq <= log.head).ok_or("it is not durable")?;
         if text == stored {
             must!(seq == line.sent + 1, "it comes after {}", line.sent);
             line.sent = seq;

@@ -288,6 +288,9 @@ impl Core {
 
     /// All that the welcome shows is durable.
     pub(crate) fn on_welcome(&mut self, id: ConnId, out: &mut Effects) {
+        if self.is_expired(id) {
+            return self.close(id, CloseCode::TokenExpired, "the token has expired", out);
+        }
         if self.is_overtaken(id) {
             let reason = "what it was to begin with is no longer kept";
             return self.close(id, CloseCode::Overtaken, reason, out);

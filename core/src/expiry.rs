@@ -30,6 +30,12 @@ pub(crate) struct Refresh {
 }
 
 impl Core {
+    /// Whether a connection's token has expired.
+    pub(crate) fn is_expired(&self, id: ConnId) -> bool {
+        let Some(Role::User(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return false };
+        me.identity.expires.since(self.now.wall) == Span::ZERO
+    }
+
     /// Closes a connection whose token has expired, warns one whose token is about to, or looks again later.
     pub(crate) fn watch_expiry(&mut self, id: ConnId, out: &mut Effects) {
         let (now, again) = (self.now, self.config.delivery.backlog_every);

@@ -5,7 +5,7 @@
 //! the shell's business; whether it worked comes back as an input.
 
 use crate::Core;
-use crate::context::RunOf;
+use crate::context::{RunOf, device_key};
 use crate::deadlines::Timer;
 use crate::durable::{RETRY, Reveal};
 use crate::effect::{Content, Effect, Effects, Response};
@@ -195,6 +195,11 @@ impl Core {
         let got = first + 1..=position.acked;
         let is_got = |(_, entry): &(&RunId, &Entry)| got.contains(&entry.row.last_seq);
         let delivered: Vec<RunId> = runs.iter().filter(is_got).map(|(run, _)| run.clone()).collect();
+        if !delivered.is_empty() {
+            // With it, that is: after a crash a run is either watched, or known to be delivered.
+            let (key, value) = (device_key(user, device), crate::record::row(position));
+            self.durable.record(Record::Put { key, value });
+        }
         for run in delivered {
             self.forget_undelivered(user, &run);
         }

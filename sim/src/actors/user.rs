@@ -371,7 +371,9 @@ impl Device {
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
                     let good = good || (code == Some(4507) && ctx.oracles.is_to_be_erased(&self.user_name));
-                    let is_hasty = self.is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
+                    // A bad network may bring no whole message in that time.
+                    let is_undisturbed = self.is_undisturbed && self.plan.network.is_good();
+                    let is_hasty = is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
                     let good = good && !is_hasty;
                     self.expect(ctx, "B10", good, || format!("a good client is closed {code:?}"));
                     self.hang_up(ctx);
@@ -463,6 +465,11 @@ impl Device {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
         // Another disk: nobody there knows this device. (A welcome of before may still have been on its way.)
+        if ctx.oracles.is_to_be_erased(&self.user_name) {
+            // A crash in the middle leaves a user of whom a part is gone: it may or may not be known.
+            self.is_known = false;
+            self.topics.forgotten();
+        }
         let generation = ctx.oracles.generation_of(epoch, self.user);
         let is_new = generation > self.generation;
         if is_new {

@@ -232,8 +232,9 @@ impl Watch {
                 }
             }
             Cause::Verified(conn, expires) => {
+                let (wall, leeway) = (self.now.wall, self.config.auth.leeway);
                 if let Some(line) = self.lines.get_mut(&conn) {
-                    line.access.verified(expires);
+                    line.access.verified(expires, wall, leeway);
                 }
             }
             Cause::Flushed(conn, bytes) => {

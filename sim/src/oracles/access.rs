@@ -23,10 +23,11 @@ pub struct Access {
 }
 
 impl Access {
-    /// A signature was looked at: when the token expires, if it holds.
-    pub fn verified(&mut self, expires: Option<WallMs>) {
-        // A newer token that is refused changes nothing.
-        self.expires = expires.or(self.expires);
+    /// A signature was looked at: when the token expires, if it holds. A newer token that has expired already
+    /// is refused, and changes nothing.
+    pub fn verified(&mut self, expires: Option<WallMs>, now: WallMs, leeway: Span) {
+        let is_first = self.expires.is_none();
+        self.expires = expires.filter(|at| is_first || now < *at + leeway).or(self.expires);
     }
 
     /// Judges that something is said to this connection. `jumps` is whether the wall clock may.
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn nothing_is_said_after_a_token_has_expired() {
         let mut access = Access::default();
-        access.verified(Some(WallMs(1_000)));
+        access.verified(Some(WallMs(1_000)), WallMs(0), Span::ZERO);
         let mut say = |ms, jumps| access.judge(at(ms), &Cause::Other, &Told::Other, Span::secs(5), jumps);
         assert!(say(6_001, false).is_ok());
         assert!(say(6_002, true).is_ok(), "the clock may just have jumped");

@@ -257,7 +257,7 @@ enum Surrogate {
     Lone,
 }
 
-/// What the escape `\uXXXX` at `at` is.
+/// What the escape at `at` is: `\u` and four digits, one half of a pair, or none.
 fn surrogate(bytes: &[u8], at: usize) -> Surrogate {
     let unit = |at: usize| {
         let digits = core::str::from_utf8(bytes.get(at + 2..at + 6)?).ok()?;

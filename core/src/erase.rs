@@ -1,7 +1,7 @@
 //! Erasing a user (PROTOCOL §7 `DELETE /v1/users/{user}`): connections are closed, runs end, and then, when
-//! all that is durable, everything that the store has goes, page by page; the stream's row last, so that a
-//! crash in between leaves a user who can be erased again. Whoever comes meanwhile waits, and finds a user
-//! who was never there.
+//! all that is durable, everything that the store has goes, page by page. That it has begun is stored first
+//! and goes last, so that it goes on after a crash. Whoever comes meanwhile waits, and finds a user who was
+//! never there.
 
 use crate::context::RunOf;
 use crate::durable::Reveal;
@@ -10,13 +10,14 @@ use crate::ending::End;
 use crate::ids::{ConnId, Owner, User};
 use crate::planted::Bug;
 use crate::purge::rows_beside;
-use crate::record::{Found, Query, Record, Table};
+use crate::record::{Found, Image, Query, Record, RowKey, Table};
 use crate::run::{Cause, Phase};
 use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::{Core, Load};
 use alloc::vec::Vec;
+use bytes::Bytes;
 
 /// Rows that are erased at once.
 const ROWS: usize = 256;
@@ -34,21 +35,40 @@ pub(crate) struct Erase {
     is_scanning: bool,
 }
 
+/// The row that says that a user is being erased.
+fn erasing_key(user: &User) -> RowKey {
+    RowKey { table: Table::Erasing, owner: "".into(), name: user.as_str().into() }
+}
+
 impl Core {
     /// An operator wants a user erased.
     pub(crate) fn on_erase(&mut self, id: ConnId, user: User, out: &mut Effects) {
         if self.durable.is_full() {
             return self.respond_refusal(id, &self.storage_unavailable(), out);
         }
-        let erase = self.erasing.entry(user.clone()).or_default();
-        erase.askers.push(id);
-        if erase.askers.len() > 1 {
-            return;
+        let is_begun = self.is_erased(&user);
+        self.erasing.entry(user.clone()).or_default().askers.push(id);
+        if !is_begun {
+            self.durable.record(Record::Put { key: erasing_key(&user), value: Bytes::new() });
+            self.find_and_erase(&user, out);
         }
-        if self.users.contains_key(&user) {
-            self.begin_erase(&user, out);
+    }
+
+    /// After a start: what had begun goes on, whoever asked for it.
+    pub(crate) fn recover_erasing(&mut self, image: &Image, out: &mut Effects) {
+        let begun = image.rows.iter().filter(|(key, _)| key.table == Table::Erasing);
+        for user in begun.map(|(key, _)| User::parse(&key.name).expect("a stored name is a user")) {
+            self.seen.mark(Sometimes::ErasedAfterCrash);
+            self.erasing.insert(user.clone(), Erase::default());
+            self.find_and_erase(&user, out);
+        }
+    }
+
+    fn find_and_erase(&mut self, user: &User, out: &mut Effects) {
+        if self.users.contains_key(user) {
+            self.begin_erase(user, out);
         } else {
-            self.load_context(&user, out);
+            self.load_context(user, out);
         }
     }
 
@@ -151,6 +171,7 @@ impl Core {
         }
         self.durable.record(Record::Delete { key: Stream::marks_key(&owner) });
         self.durable.record(Record::Delete { key: Stream::row_key(&owner) });
+        self.durable.record(Record::Delete { key: erasing_key(user) });
         self.durable.reveal(Reveal::Erased(user.clone()));
     }
 
@@ -169,6 +190,7 @@ impl Core {
     /// What is to be erased cannot be read.
     pub(crate) fn give_up_erasing(&mut self, user: &User, out: &mut Effects) {
         let erase = self.erasing.remove(user).expect("who is erased was to be");
+        self.durable.record(Record::Delete { key: erasing_key(user) });
         let message = "what is stored of this user is damaged";
         let refusal = Refusal::new(Code::StorageUnavailable, message, "restore the store from a backup");
         for asker in erase.askers {

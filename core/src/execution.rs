@@ -20,7 +20,7 @@ use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Kind, WorkerEvent};
 use crate::wire::json::Object;
 use crate::wire::worker::{self, Attempt, Bad, Body, Said, ack, error};
-use crate::worker::{PUBLISH_WINDOW, WorkerKey};
+use crate::worker::WorkerKey;
 use alloc::format;
 
 impl Core {
@@ -218,9 +218,7 @@ impl Core {
         if n > expected || (is_full && n == expected) {
             return self.refuse_number(id, &place, kind, of, n, out);
         }
-        if let Some(me) = self.worker_conn(id) {
-            me.unacked += 1;
-        }
+        self.on_message_waits(id);
         if n == expected {
             let Some(run) = self.run_mut(&place) else { return };
             run.is_gap_told = false;
@@ -339,34 +337,6 @@ impl Core {
         let context = self.users.get(&of.user);
         let last = context.and_then(|context| context.stream.in_memory(context.runs.get(&of.run)?.last_seq));
         last.is_some_and(|last| last.bytes.ends_with(format!("{data}}}").as_bytes()))
-    }
-
-    /// Messages up to `n` are durable: the worker is told, once for all of them.
-    pub(crate) fn on_message_durable(&mut self, id: ConnId) {
-        if let Some(me) = self.worker_conn(id) {
-            me.unacked -= 1;
-        }
-    }
-
-    /// Reads a worker while its window has room.
-    pub(crate) fn pace(&mut self, id: ConnId, out: &mut Effects) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let was_read = conn.is_read();
-        let is_over = match &conn.role {
-            Role::Worker(me) => me.unacked >= PUBLISH_WINDOW,
-            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => false,
-        };
-        conn.pace(is_over, out);
-        if is_over && was_read {
-            self.seen.mark(Sometimes::WorkerNotRead);
-        }
-    }
-
-    fn worker_conn(&mut self, id: ConnId) -> Option<&mut crate::conn::WorkerConn> {
-        match &mut self.conns.get_mut(&id)?.role {
-            Role::Worker(worker) => Some(worker),
-            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => None,
-        }
     }
 
     /// Sets the timers of a run that is executed: its time, the warning before, a sign of life.

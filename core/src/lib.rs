@@ -41,6 +41,7 @@ mod ending;
 mod erase;
 mod execution;
 mod expiry;
+mod flow;
 mod handshake;
 mod history;
 mod http;
@@ -95,6 +96,7 @@ use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
 use ending::About;
 use erase::Erase;
+use flow::LeftBehind;
 use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use planted::Planted;
@@ -129,6 +131,8 @@ pub struct Core {
     /// Whose each run is: the authority for routing.
     routes: BTreeMap<RunId, User>,
     workers: BTreeMap<WorkerKey, Worker>,
+    /// What connections of workers have left behind that is not durable yet.
+    left_behind: BTreeMap<ConnId, LeftBehind>,
     /// Agents that were ever served, or have ended a run.
     agents: BTreeMap<Agent, AgentState>,
     queue: Queue,
@@ -229,6 +233,7 @@ impl Core {
             last_ordinal: 0,
             loads: BTreeMap::new(),
             last_load: 0,
+            left_behind: BTreeMap::new(),
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
             drain: None,
@@ -307,7 +312,7 @@ impl Core {
                 Reveal::Queued(of) => self.on_queued_durable(&of),
                 Reveal::Started(of) => self.on_start_durable(&of, out),
                 Reveal::Ack { of, n, conn } => {
-                    self.on_message_durable(conn);
+                    self.on_message_durable(conn, out);
                     let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
                     *upto = n.max(*upto);
                 }

@@ -93,11 +93,13 @@ pub enum Table {
     EndAge = 21,
     /// A run whose end no device has acknowledged, by id. In the image.
     Undelivered = 22,
+    /// A user who is being erased, by name. In the image.
+    Erasing = 23,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -114,6 +116,7 @@ impl Table {
         Self::KeyAge,
         Self::EndAge,
         Self::Undelivered,
+        Self::Erasing,
     ];
 
     /// The table with this number.
@@ -132,7 +135,8 @@ impl Table {
             | Self::RunCommand
             | Self::Topic
             | Self::Presence
-            | Self::Undelivered => true,
+            | Self::Undelivered
+            | Self::Erasing => true,
             Self::User
             | Self::Device
             | Self::Ended

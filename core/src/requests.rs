@@ -231,6 +231,9 @@ impl Core {
         self.detach(id);
         crate::conn::clear_timers(id, &mut self.deadlines);
         let Some(conn) = self.conns.remove(&id) else { return };
+        if let Role::Worker(gone) = conn.role {
+            self.leave_behind(id, gone);
+        }
         if let Some(count) = self.addresses.get_mut(&conn.peer) {
             *count -= 1;
             if *count == 0 {

@@ -64,6 +64,7 @@ states! {
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",
     Erased = "a user is erased",
+    ErasedAfterCrash = "the erasing of a user goes on after a crash",
     ErasedWhileRunning = "a user is erased while a run is with a worker",
     WaitsForErasure = "somebody waits for a user to be erased",
     PositionsWait = "positions wait for a full store",

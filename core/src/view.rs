@@ -66,6 +66,8 @@ pub struct Sizes {
     pub routes: usize,
     /// Workers with a session.
     pub workers: usize,
+    /// Connections of workers that have gone before all they said was durable.
+    pub left_behind: usize,
     /// Users with queued runs.
     pub turns: usize,
     /// Queued runs.
@@ -219,6 +221,7 @@ impl<'a> View<'a> {
             queued: core.queue.waiting,
             active: core.queue.active,
             loads: core.loads.len(),
+            left_behind: core.left_behind.len(),
             moved: core.moved.len(),
             timers: core.deadlines.len(),
             appends: core.durable.waiting(),

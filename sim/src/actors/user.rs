@@ -465,11 +465,6 @@ impl Device {
             return self.expect(ctx, "wire", false, || format!("an incomplete welcome: {said:?}"));
         };
         // Another disk: nobody there knows this device. (A welcome of before may still have been on its way.)
-        if ctx.oracles.is_to_be_erased(&self.user_name) {
-            // A crash in the middle leaves a user of whom a part is gone: it may or may not be known.
-            self.is_known = false;
-            self.topics.forgotten();
-        }
         let generation = ctx.oracles.generation_of(epoch, self.user);
         let is_new = generation > self.generation;
         if is_new {

@@ -21,8 +21,8 @@ const ENVELOPE: usize = 4096;
 pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
     let Sizes { connections, routes, workers, .. } = *sizes;
     let timers = TIMERS.0 * connections + TIMERS.1 * routes + TIMERS.2 * workers + TIMERS.3;
-    // Workers that have gone leave behind what is on its way to the disk.
-    let appends = PUBLISH_WINDOW * (workers + 4) + 8 * routes + 8 * connections + 64;
+    // Of a worker that is known, what earlier connections left behind is within its window.
+    let appends = PUBLISH_WINDOW * (workers + 1 + sizes.left_behind) + 8 * routes + 8 * connections + 64;
     let checks = [
         ("connections", connections, config.server.connections),
         ("addresses", sizes.addresses, connections),

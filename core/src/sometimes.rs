@@ -43,6 +43,7 @@ states! {
     WindowFull = "a window is full of events",
     WindowFullOfBytes = "a window is full of bytes",
     OutputFull = "an event waits for the network to take others",
+    TookNothing = "closed 4407: takes nothing",
     AckDuringRetry = "an acknowledgement comes while a retry goes out",
     PageDuringRetry = "a retry needs a page from the store",
     TrimHeldByRun = "trimming stops at a run that has not ended",

@@ -31,6 +31,7 @@ mod commands;
 pub mod config;
 mod conn;
 mod context;
+mod cursor;
 mod deadlines;
 mod delivery;
 mod device;

@@ -42,6 +42,7 @@ states! {
     WorkerNotRead = "a worker is not read until its messages are durable",
     WindowFull = "a window is full of events",
     WindowFullOfBytes = "a window is full of bytes",
+    Joined = "deltas are joined for a device that is behind",
     OutputFull = "an event waits for the network to take others",
     TookNothing = "closed 4407: takes nothing",
     AckDuringRetry = "an acknowledgement comes while a retry goes out",

@@ -25,6 +25,7 @@ extern crate alloc;
 
 mod admission;
 mod agent;
+mod alerts;
 mod api;
 mod caller;
 mod commands;
@@ -78,11 +79,13 @@ mod view;
 pub mod wire;
 mod worker;
 
+pub use alerts::Alert;
 pub use deadlines::Timer;
 pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
 use agent::AgentState;
+use alerts::Alerts;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -156,6 +159,8 @@ pub struct Core {
     presence: BTreeMap<WorkerKey, Presence>,
     /// Workers of which it may have to say more.
     stirred: BTreeSet<WorkerKey>,
+    /// What the topic `alerts` has said.
+    alerts: Alerts,
     planted: Planted,
     seen: Seen,
 }
@@ -244,6 +249,7 @@ impl Core {
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            alerts: Alerts::default(),
             planted,
             seen: Seen::default(),
         }
@@ -262,6 +268,7 @@ impl Core {
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
+                self.watch_commit(self.durable.waited(self.now.mono));
                 let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
@@ -291,7 +298,8 @@ impl Core {
             self.tell_presence();
             self.dispatch(out);
             self.watch_drain(out);
-            let reveals = self.durable.commit(out);
+            self.tell_alerts();
+            let reveals = self.durable.commit(self.now.mono, out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;
             }
@@ -349,6 +357,7 @@ impl Core {
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
+        self.watch_lateness();
         while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
@@ -374,6 +383,8 @@ impl Core {
                 Timer::Drain => self.on_drain_step(out),
                 Timer::Purge => self.on_purge(out),
                 Timer::Undelivered => self.on_undelivered(out),
+                // It is looked at after each input.
+                Timer::Alerts => {}
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

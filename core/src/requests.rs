@@ -260,6 +260,9 @@ impl Core {
 
     pub(crate) fn on_stuck(&mut self, id: ConnId, out: &mut Effects) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.is_welcome() {
+            self.seen.mark(Sometimes::TookNothing);
+        }
         // An HTTP answer that nobody takes is given up, too.
         conn.is_closing = false;
         self.close(id, CloseCode::TakesNothing, "output waits and none of it is taken", out);

@@ -44,6 +44,7 @@ states! {
     WindowFullOfBytes = "a window is full of bytes",
     Joined = "deltas are joined for a device that is behind",
     OutputFull = "an event waits for the network to take others",
+    TookNothing = "closed 4407: takes nothing",
     AckDuringRetry = "an acknowledgement comes while a retry goes out",
     PageDuringRetry = "a retry needs a page from the store",
     TrimHeldByRun = "trimming stops at a run that has not ended",

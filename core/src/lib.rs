@@ -73,6 +73,7 @@ mod subscribe;
 pub mod time;
 mod topics;
 mod undelivered;
+mod user_view;
 mod view;
 pub mod wire;
 mod worker;

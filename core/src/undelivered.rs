@@ -96,6 +96,12 @@ impl Undelivered {
         self.listed
     }
 
+    /// How many are listed of one user.
+    pub(crate) fn listed_of(&self, user: &User) -> usize {
+        let runs = self.of.get(user).into_iter().flat_map(BTreeMap::values);
+        runs.filter(|entry| entry.row.is_listed).count()
+    }
+
     /// All of them: whose, which, and whether it is listed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&User, &RunId, bool)> {
         let of = self.of.iter();

@@ -56,6 +56,7 @@ enum What {
     Undelivered,
     Erase,
     User,
+    Metrics,
 }
 
 /// Whoever asks about runs.
@@ -80,6 +81,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
     Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
+    Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
     Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
     Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
 ];
@@ -118,6 +120,7 @@ enum Todo {
     Undelivered(usize),
     Erase(User),
     User(User),
+    Metrics,
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -295,6 +298,7 @@ impl Core {
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
+            Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Erase(user) => self.on_erase(id, user, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
@@ -324,6 +328,7 @@ impl Core {
             | Todo::Workers
             | Todo::Status
             | Todo::Drain
+            | Todo::Metrics
             | Todo::Undelivered(_)
             | Todo::Erase(_) => unreachable!("done without a context"),
         }
@@ -374,6 +379,7 @@ impl Request {
             What::Drain => Todo::Drain,
             What::Erase => Todo::Erase(self.user()?),
             What::User => Todo::User(self.user()?),
+            What::Metrics => Todo::Metrics,
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))

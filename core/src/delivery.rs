@@ -343,6 +343,7 @@ impl Core {
                     Some(bytes) => {
                         if let Some(cursor) = me.cursor_mut(lane) {
                             let is_retry = cursor.again.is_some();
+                            self.counts.send(is_retry);
                             cursor.sent_one(bytes.len(), sent + bytes.len() as u64);
                             ends_retry |= is_retry && cursor.again.is_none();
                         }
@@ -417,7 +418,7 @@ impl Core {
         // A topic may be read no longer since this was sent: that is nobody's mistake.
         let cursor = self.user_conn(id).and_then(|me| me.cursor_mut(lane));
         let Some(cursor) = cursor else { return Ok(()) };
-        let is_retried = cursor.again.is_some();
+        let (is_retried, before) = (cursor.again.is_some(), cursor.acked);
         match cursor.ack(seq) {
             None => {
                 let message = format!("expected at most {}, found {seq}", cursor.sent);
@@ -429,6 +430,7 @@ impl Core {
         if is_retried {
             self.seen.mark(Sometimes::AckDuringRetry);
         }
+        self.count_acked(id, lane, before, seq);
         self.move_device(id, lane);
         self.deadlines.clear(Timer::Acks(id, lane.clone()));
         self.watch_acks(id, lane);
@@ -478,6 +480,7 @@ impl Core {
         cursor.round += 1;
         let is_odd = cursor.planted.is(Bug::RetryLosesOrder);
         cursor.again = Some(if is_odd { cursor.sent } else { cursor.acked + 1 });
+        self.counts.retries += 1;
         self.deliver_lane(id, lane, out);
     }
 }

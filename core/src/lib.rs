@@ -31,6 +31,7 @@ mod commands;
 pub mod config;
 mod conn;
 mod context;
+pub mod counts;
 mod deadlines;
 mod delivery;
 mod device;
@@ -42,6 +43,7 @@ mod erase;
 mod execution;
 mod expiry;
 mod flow;
+mod gauges;
 mod handshake;
 mod history;
 mod http;
@@ -79,6 +81,7 @@ pub mod wire;
 mod worker;
 
 pub use deadlines::Timer;
+pub use gauges::{By, Gauges};
 pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
@@ -91,6 +94,7 @@ use config::Config;
 use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
+use counts::Counts;
 use deadlines::Deadlines;
 use drain::Drain;
 use durable::{Durable, Reveal};
@@ -156,6 +160,7 @@ pub struct Core {
     presence: BTreeMap<WorkerKey, Presence>,
     /// Workers of which it may have to say more.
     stirred: BTreeSet<WorkerKey>,
+    counts: Counts,
     planted: Planted,
     seen: Seen,
 }
@@ -244,6 +249,7 @@ impl Core {
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            counts: Counts::default(),
             planted,
             seen: Seen::default(),
         }
@@ -265,7 +271,10 @@ impl Core {
                 let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
-            Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
+            Input::AppendFailed { from } => {
+                self.counts.store_full += 1;
+                self.durable.failed(from, self.now.mono, &mut self.deadlines);
+            }
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),

@@ -5,7 +5,7 @@ use crate::config::Delivery;
 use crate::ids::{Epoch, Owner, User};
 use crate::planted::Planted;
 use crate::stream::{Resume, Stream};
-use crate::time::{Span, WallMs};
+use crate::time::{Now, Span};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -93,7 +93,7 @@ proptest! {
             match step {
                 Step::Grow(count, length) => {
                     for _ in 0..count {
-                        stream.push(Bytes::from(alloc::vec![b'}'; length]), WallMs(1), &mut Vec::new());
+                        stream.push(Bytes::from(alloc::vec![b'}'; length]), Now::default(), &mut Vec::new());
                     }
                     stream.advance(stream.last(), true);
                 }

@@ -46,8 +46,8 @@ pub struct StoreThread {
 }
 
 impl StoreThread {
-    /// Opens the store, waits until it has recovered, and starts the thread, which measures by `meter`. `wake`
-    /// is called on that thread after completions were given.
+    /// Opens the store, waits until it has recovered, and starts the thread, which measures by `meter`.
+    /// `wake` is called on that thread after completions were given.
     ///
     /// # Errors
     /// As [`Store::open`], and [`OpenError::Io`] if no thread can be had.

@@ -1,8 +1,10 @@
 //! `GET /metrics` as Prometheus reads it: what happens is counted, who may read it, and what Prometheus' own
 //! tool says of it, where that is installed.
 
-use runcast_tests::{Ask, Daemon, Door, PATIENCE, User, Worker, promtool, token};
-use serde_json::json;
+use runcast_tests::{Ask, Daemon, Door, PATIENCE, User, Worker, promtool, repository, token};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
 
 fn metrics(door: &Door) -> String {
     let answer = Ask::new("GET", "/metrics").send(door);
@@ -95,4 +97,55 @@ fn classic(text: &str) -> String {
     };
     let kept = text.lines().filter(|line| !line.starts_with("# UNIT") && *line != "# EOF");
     kept.map(|line| translate(line) + "\n").collect()
+}
+
+fn shipped(path: &str) -> String {
+    fs::read_to_string(repository().join("shell/ops").join(path)).expect("it is shipped")
+}
+
+/// The names of this daemon's metrics in an expression.
+fn names(expression: &str) -> impl Iterator<Item = &str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("runcast_") || word.starts_with("process_"))
+}
+
+#[test]
+fn alerts_and_the_dashboard_ask_only_for_metrics_that_there_are() {
+    let daemon = Daemon::start(&[]);
+    let text = metrics(&daemon.door());
+    let told: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let dashboard: Value = serde_json::from_str(&shipped("grafana/runcast.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let shown: String =
+        targets.filter_map(|target| Some(target["expr"].as_str()?.to_owned() + "\n")).collect();
+    let alerts = shipped("prometheus/alerts.yml");
+    let rules = alerts.lines().filter(|line| {
+        let line = line.trim_start();
+        !["#", "summary:", "do:"].iter().any(|words| line.starts_with(words))
+    });
+    let asked = rules.chain(shown.lines()).flat_map(names).collect::<BTreeSet<_>>();
+    assert!(asked.len() > 30, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&told).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
+fn every_alert_is_explained_and_made_to_fire() {
+    let (alerts, tests) = (shipped("prometheus/alerts.yml"), shipped("prometheus/alerts_test.yml"));
+    let alerts: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    let silent: Vec<_> =
+        alerts.iter().filter(|alert| !tests.contains(&format!("name: {alert} fires"))).collect();
+    assert!(silent.is_empty(), "no test makes these fire: {silent:?}");
+    let folder = repository().join("shell/ops/prometheus");
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    promtool(&["check", "rules", &file("alerts.yml")], "");
+    if let Some(said) = promtool(&["test", "rules", &file("alerts_test.yml")], "") {
+        assert!(said.contains("SUCCESS"), "{said}");
+    }
 }

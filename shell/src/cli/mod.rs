@@ -1,6 +1,7 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
 pub mod check;
+pub mod explain;
 pub mod operate;
 pub mod run;
 pub mod runs;
@@ -88,6 +89,8 @@ pub enum Command {
     Undelivered(UndeliveredOptions),
     /// Have the daemon go down: it begins nothing new, lets running runs end, and exits (scope `operate`).
     Drain(DrainOptions),
+    /// Explain a code: of an error, a close, an exit, or an HTTP status.
+    Explain(ExplainOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -345,6 +348,16 @@ pub struct DrainOptions {
     pub connection: Connection,
 }
 
+/// `runcast explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainOptions {
+    /// The code, like queue_full, 4403 or 78; without one all are listed.
+    pub code: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Where a tail begins (PROTOCOL §3, `from`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -411,6 +424,7 @@ pub fn main() -> ExitCode {
         Command::Users(options) => users::users(&options),
         Command::Undelivered(options) => undelivered::undelivered(&options),
         Command::Drain(options) => operate::drain(&options),
+        Command::Explain(options) => explain::explain(&options),
     };
     exit.into()
 }

@@ -32,6 +32,7 @@ mod commands;
 pub mod config;
 mod conn;
 mod context;
+pub mod counts;
 mod cursor;
 mod deadlines;
 mod delivery;
@@ -44,6 +45,7 @@ mod erase;
 mod execution;
 mod expiry;
 mod flow;
+mod gauges;
 mod handshake;
 mod history;
 mod http;
@@ -75,12 +77,14 @@ mod subscribe;
 pub mod time;
 mod topics;
 mod undelivered;
+mod user_view;
 mod view;
 pub mod wire;
 mod worker;
 
 pub use alerts::Alert;
 pub use deadlines::Timer;
+pub use gauges::{By, Gauges};
 pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
@@ -94,6 +98,7 @@ use config::Config;
 use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
+use counts::Counts;
 use deadlines::Deadlines;
 use drain::Drain;
 use durable::{Durable, Reveal};
@@ -161,6 +166,7 @@ pub struct Core {
     stirred: BTreeSet<WorkerKey>,
     /// What the topic `alerts` has said.
     alerts: Alerts,
+    counts: Counts,
     planted: Planted,
     seen: Seen,
 }
@@ -250,6 +256,7 @@ impl Core {
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
+            counts: Counts::default(),
             planted,
             seen: Seen::default(),
         }
@@ -272,7 +279,10 @@ impl Core {
                 let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
-            Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
+            Input::AppendFailed { from } => {
+                self.counts.store_full += 1;
+                self.durable.failed(from, self.now.mono, &mut self.deadlines);
+            }
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),

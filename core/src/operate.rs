@@ -45,12 +45,6 @@ impl Core {
     }
 
     fn describe_worker(&self, key: &WorkerKey, worker: &Worker) -> Object {
-        let state = match worker.conn {
-            None => "silent",
-            Some(_) if worker.is_draining() => "draining",
-            Some(_) if worker.runs.is_empty() => "idle",
-            Some(_) => "busy",
-        };
         let run = |(run, user): (&crate::ids::RunId, &crate::ids::User)| {
             let state = self.users.get(user).and_then(|context| context.runs.get(run));
             Object::new()
@@ -66,7 +60,7 @@ impl Core {
         Object::new()
             .str("worker", key.name.as_str())
             .str("sub", key.sub.as_str())
-            .str("state", state)
+            .str("state", worker.state())
             .list("agents", serves)
             .list("runs", worker.runs.iter().map(run))
     }

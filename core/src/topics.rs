@@ -169,12 +169,12 @@ impl Core {
 
     /// Writes an event to a topic: the one way into its stream. Returns its seq.
     pub(crate) fn write_to_topic(&mut self, topic: &Topic, event: &str, data: &str) -> u64 {
-        let (wall, keep) = (self.now.wall, self.config.topic_keep(topic));
+        let (now, keep) = (self.now, self.config.topic_keep(topic));
         let state = self.topic(topic);
         state.is_stored = true;
         let seq = state.stream.next();
-        let bytes: Bytes = crate::wire::topic::encode(topic, seq, wall, event, data);
-        let records = state.stream.grow(bytes, wall, keep);
+        let bytes: Bytes = crate::wire::topic::encode(topic, seq, now.wall, event, data);
+        let records = state.stream.grow(bytes, now, keep);
         records.into_iter().for_each(|record| self.durable.record(record));
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq

@@ -2,7 +2,9 @@
 
 use crate::Core;
 use crate::alerts::Alert;
+use crate::config::Config;
 use crate::conn::Role;
+use crate::counts::Counts;
 use crate::ids::{Agent, ConnId, Device, Epoch, Lane, RunId, Thread, Topic, User};
 use crate::planted::Planted;
 use crate::run::Phase;
@@ -194,6 +196,16 @@ impl<'a> View<'a> {
     /// The bug that was planted, if one was.
     pub fn planted(&self) -> Planted {
         self.0.planted
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> &'a Config {
+        &self.0.config
+    }
+
+    /// What has happened since the start, counted.
+    pub fn counts(&self) -> &'a Counts {
+        &self.0.counts
     }
 
     /// How often what only the core can see came about.

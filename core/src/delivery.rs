@@ -102,10 +102,12 @@ impl Core {
                     }
                     Some(bytes) => {
                         if let Some(cursor) = me.cursor_mut(lane) {
-                            let (is_retry, is_joined) = (cursor.is_retrying(), seq > cursor.sent() + 1);
+                            let (is_retry, before) = (cursor.is_retrying(), cursor.sent());
                             cursor.sent_one(seq, bytes.len(), sent + bytes.len() as u64);
                             ends_retry |= is_retry && !cursor.is_retrying();
-                            if is_joined {
+                            self.counts.send(is_retry);
+                            if cursor.sent() > before + 1 {
+                                self.counts.joined += cursor.sent() - before;
                                 self.seen.mark(Sometimes::Joined);
                             }
                         }
@@ -182,7 +184,7 @@ impl Core {
         // A topic may be read no longer since this was sent: that is nobody's mistake.
         let cursor = self.user_conn(id).and_then(|me| me.cursor_mut(lane));
         let Some(cursor) = cursor else { return Ok(()) };
-        let is_retried = cursor.is_retrying();
+        let (is_retried, before) = (cursor.is_retrying(), cursor.acked());
         match cursor.ack(seq) {
             None => {
                 let message = format!("expected at most {}, found {seq}", cursor.sent());
@@ -194,6 +196,7 @@ impl Core {
         if is_retried {
             self.seen.mark(Sometimes::AckDuringRetry);
         }
+        self.count_acked(id, lane, before, seq);
         self.move_device(id, lane);
         self.deadlines.clear(Timer::Acks(id, lane.clone()));
         self.watch_acks(id, lane);
@@ -239,6 +242,7 @@ impl Core {
             let reason = "events stay unacknowledged after all retries";
             return self.close(id, CloseCode::AcksOverdue, reason, out);
         }
+        self.counts.retries += 1;
         self.deliver_lane(id, lane, out);
     }
 }

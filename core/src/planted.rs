@@ -113,6 +113,8 @@ bugs! {
     TopicAckMovesOwn = "topic-ack-moves-own",
     /// A topic that is kept when others are subscribed begins anew.
     KeptTopicBeginsAnew = "kept-topic-begins-anew",
+    /// An alert that is over is not said to be.
+    AlertStays = "alert-stays",
     /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }

@@ -65,6 +65,7 @@ states! {
     TopicKept = "a topic is kept while others are subscribed",
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",
+    Alerted = "operators are alerted",
     Erased = "a user is erased",
     ErasedAfterCrash = "the erasing of a user goes on after a crash",
     ErasedWhileRunning = "a user is erased while a run is with a worker",

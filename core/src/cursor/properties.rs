@@ -6,7 +6,7 @@ use crate::delivery::ack_wait;
 use crate::ids::{Epoch, Owner, User};
 use crate::planted::Planted;
 use crate::stream::{Resume, Stream};
-use crate::time::{Span, WallMs};
+use crate::time::{Now, Span};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -120,13 +120,13 @@ proptest! {
             match step {
                 Step::Grow(count, length) => {
                     for _ in 0..count {
-                        stream.push(Bytes::from(alloc::vec![b'}'; length]), WallMs(1), &mut Vec::new());
+                        stream.push(Bytes::from(alloc::vec![b'}'; length]), Now::default(), &mut Vec::new());
                     }
                     stream.advance(stream.last(), true);
                 }
                 Step::Say(count) => {
                     for _ in 0..count {
-                        stream.push(delta(stream.next()), WallMs(1), &mut Vec::new());
+                        stream.push(delta(stream.next()), Now::default(), &mut Vec::new());
                     }
                     stream.advance(stream.last(), true);
                 }

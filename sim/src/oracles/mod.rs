@@ -1,6 +1,7 @@
 //! The oracles: each file guards a promise of PROTOCOL.md §2. This one hands them what happens.
 
 pub mod access;
+pub mod alerts;
 pub mod bounds;
 pub mod complete;
 pub mod drain;

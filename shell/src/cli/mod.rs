@@ -1,5 +1,6 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
+mod bench;
 pub mod check;
 pub mod run;
 pub mod runs;
@@ -8,6 +9,8 @@ mod table;
 pub mod tail;
 pub mod token;
 pub mod workers;
+
+pub use bench::{BenchOptions, BenchScenario};
 
 use crate::config::{Override, Problems, Settings, Sources, units};
 use crate::daemon;
@@ -79,6 +82,11 @@ pub enum Command {
     Cancel(CancelOptions),
     /// List workers and agents (a token with the scope `operate`).
     Workers(WorkersOptions),
+    /// Measure what the daemon costs on this machine.
+    Bench(BenchOptions),
+    /// The devices and workers of `bench`: it starts this itself.
+    #[command(hide = true)]
+    BenchLoad,
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -369,6 +377,8 @@ pub fn main() -> ExitCode {
         Command::Runs(options) => runs::runs(&options),
         Command::Cancel(options) => runs::cancel(&options),
         Command::Workers(options) => workers::workers(&options),
+        Command::Bench(options) => crate::bench::bench(&options),
+        Command::BenchLoad => crate::bench::load(),
     };
     exit.into()
 }

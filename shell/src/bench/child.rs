@@ -1,4 +1,4 @@
-//! The two processes that the bench starts of its own binary: the daemon, and the load generator.
+//! The processes that the bench starts of its own binary: the daemon or the relay, and the load generator.
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally};
@@ -21,6 +21,24 @@ const START_WITHIN: Duration = Duration::from_secs(120);
 /// Lines of the daemon's log that are shown when it does not start.
 const LINES: usize = 10;
 
+/// What a daemon's configuration says besides the defaults.
+const CONFIG: &str = r#"
+[auth]
+keys = [{ alg = "HS256", secret_file = "secret" }]
+[server]
+connections = 1000000
+connections_per_address = 1000000
+[runs]
+active = 100000
+queued = 100000
+timeout = "1h"
+lease = "10m"
+start = "1m"
+[limits]
+messages_per_second = 1000
+burst = 1000
+"#;
+
 /// A daemon's directory: its secret, its configuration, its data. Gone when this is dropped.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -28,26 +46,21 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// A new one in `directory`, with `settings` (TOML) besides what every bench needs.
+    /// A new one in `directory`, with limits that do not stand in the way of thousands from one address.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn new(directory: &Path, settings: &str) -> Result<Self, BenchError> {
+    pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
         let directory = tempfile::Builder::new().prefix("runcast-bench-").tempdir_in(directory)?;
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random).map_err(std::io::Error::other)?;
         let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(directory.path().join("secret"), secret)?;
-        let config = format!(
-            "[auth]\nkeys = [{{ alg = \"HS256\", secret_file = \"secret\" }}]\n\
-             [server]\nconnections = 1000000\nconnections_per_address = 1000000\n\
-             [runs]\nactive = 100000\nqueued = 100000\ntimeout = \"1h\"\nlease = \"10m\"\nstart = \"1m\"\n\
-             {settings}"
-        );
-        fs::write(directory.path().join("runcast.toml"), config)?;
+        fs::write(directory.path().join("runcast.toml"), CONFIG)?;
         Ok(Self { directory })
     }
 
+    /// Where its secret is.
     pub(super) fn secret(&self) -> PathBuf {
         self.directory.path().join("secret")
     }
@@ -101,11 +114,18 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
+impl Daemon {
+    /// Kills it with SIGKILL, wherever it is.
+    pub(super) fn kill(&mut self) {
         // It may have ended by itself; there is nothing to do about another failure here.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -144,6 +164,46 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
     }
 }
 
+/// A running relay. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Relay {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Relay {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn start() -> Result<Self, BenchError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        BufReader::new(told).read_line(&mut line)?;
+        relay.address =
+            line.trim().parse().map_err(|_| BenchError::Load("the relay names no address".into()))?;
+        Ok(relay)
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        system::usage(self.child.id())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The load generator. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -153,26 +213,18 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Starts one for this daemon.
+    /// Starts one for what serves at this address: a daemon with this secret, or a relay without.
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn start(daemon: &Daemon, home: &Home) -> Result<Self, BenchError> {
+    pub(super) fn start(at: SocketAddr, secret: Option<PathBuf>) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
         let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
         let mut load = Self { child, orders, answers };
-        load.aim(daemon, home)?;
+        load.ask(&Order::Aim { at, secret })?;
         Ok(load)
-    }
-
-    /// Turns it to this daemon.
-    ///
-    /// # Errors
-    /// As [`Self::ask`].
-    pub(super) fn aim(&mut self, daemon: &Daemon, home: &Home) -> Result<(), BenchError> {
-        self.ask(&Order::Aim { at: daemon.address(), secret: home.secret() }).map(drop)
     }
 
     /// Has it do something, shows how far it is, and returns when it is done.

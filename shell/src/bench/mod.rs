@@ -7,13 +7,18 @@
 //! the machine's mood touches all of them; what is compared are ratios within a round.
 
 mod child;
+mod disk;
+mod live;
 mod load;
 mod order;
+mod relay;
 mod report;
+mod stage;
 mod stalled;
 mod system;
 
 pub(crate) use load::main as load;
+pub(crate) use relay::main as relay;
 
 use crate::cli::{BenchOptions, BenchScenario, Exit};
 use child::progress;
@@ -87,6 +92,8 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
         let mut report = Report::new(scenario, options.json);
         let measured = match scenario {
             BenchScenario::Stalled => stalled::measure(&plan, &mut report),
+            BenchScenario::Live => live::saturated(&plan, &mut report),
+            BenchScenario::Paced => live::paced(&plan, &mut report),
         };
         match measured {
             Ok(()) => report.finish(),

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(super) enum Order {
-    /// This is the daemon, and the secret that its tokens are signed with.
-    Aim { at: SocketAddr, secret: PathBuf },
+    /// This is the daemon, and the secret that its tokens are signed with; without one, it is a relay.
+    Aim { at: SocketAddr, secret: Option<PathBuf> },
     /// So many users, each with so many devices, say hello; done when all are welcome.
     Connect(Crowd),
     /// So many workers say hello.

@@ -5,15 +5,13 @@
 //! runs differ in which nothing differs. In all of them the same devices are marked, flooded at the beginning, and left
 //! out of what is timed; only whether they are stalled differs.
 
-use super::child::{Daemon, Home, Load};
 use super::order::{Crowd, Flow, Order};
 use super::report::{Figures, Report, flow};
+use super::stage::{Stage, Who};
 use super::{BenchError, Plan, system};
 
 /// Devices of each user.
 const DEVICES: usize = 3;
-/// Workers that publish.
-const WORKERS: usize = 4;
 /// The flood that fills a stalled device's window and buffers: events for each, and their bytes.
 const FLOOD_EVENTS: usize = 300;
 const FLOOD_BYTES: usize = 4096;
@@ -48,36 +46,17 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
 
 /// One arm, with a daemon of its own.
 fn one(plan: &Plan, crowd: Crowd, stalled: usize) -> Result<Figures, BenchError> {
-    let home = Home::new(&plan.directory, "")?;
-    let (daemon, _) = Daemon::start(&home)?;
-    let mut load = Load::start(&daemon, &home)?;
+    let mut stage = Stage::new(plan, Who::Runcast)?;
     let marked = crowd.marked;
-    load.ask(&Order::Connect(crowd))?;
-    load.ask(&Order::Work { workers: WORKERS })?;
-    load.ask(&Order::Run)?;
-    load.ask(&Order::Stall { devices: stalled })?;
-    let flood = Flow {
-        rate: None,
-        events: Some((marked * FLOOD_EVENTS) as u64),
-        ms: None,
-        bytes: FLOOD_BYTES,
-        to_marked: true,
-        is_watched: true,
-    };
+    stage.set(crowd)?;
+    stage.load.ask(&Order::Stall { devices: stalled })?;
     if marked > 0 {
-        load.ask(&Order::Publish(flood))?;
+        let flood = Flow::of(plan, (marked * FLOOD_EVENTS) as u64);
+        stage.load.ask(&Order::Publish(Flow { bytes: FLOOD_BYTES, to_marked: true, ..flood }))?;
         // The store folds what was flooded.
-        load.ask(&Order::Rest { ms: 1_000 })?;
+        stage.load.ask(&Order::Rest { ms: 1_000 })?;
     }
-    let paced = Flow {
-        rate: Some(plan.rate.unwrap_or(RATE)),
-        events: None,
-        ms: Some(plan.seconds * 1_000),
-        bytes: plan.bytes,
-        to_marked: false,
-        is_watched: true,
-    };
-    let before = daemon.usage()?;
-    let tally = load.ask(&Order::Publish(paced))?;
-    Ok(flow(&tally, before, daemon.usage()?))
+    let rate = plan.rate.unwrap_or(RATE);
+    let (tally, before, after) = stage.measure(&Order::Publish(Flow::paced(plan, rate)))?;
+    Ok(flow(&tally, before, after))
 }

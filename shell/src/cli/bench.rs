@@ -49,6 +49,10 @@ impl BenchOptions {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchScenario {
+    /// Events as fast as they go, each to one connection.
+    Live,
+    /// Some thousands of events a second, each to three devices.
+    Paced,
     /// What others feel of devices that take nothing.
     Stalled,
 }

@@ -87,6 +87,9 @@ pub enum Command {
     /// The devices and workers of `bench`: it starts this itself.
     #[command(hide = true)]
     BenchLoad,
+    /// The yardstick of `bench`: it starts this itself.
+    #[command(hide = true)]
+    BenchRelay,
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -379,6 +382,7 @@ pub fn main() -> ExitCode {
         Command::Workers(options) => workers::workers(&options),
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
+        Command::BenchRelay => crate::bench::relay(),
     };
     exit.into()
 }

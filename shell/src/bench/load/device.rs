@@ -76,6 +76,14 @@ impl Device {
         format!(r#"{{"type":"hello","device":"d-{number}"{from}}}"#)
     }
 
+    /// What it says first to the relay.
+    pub(super) fn line(&mut self, from_oldest: bool) -> String {
+        if from_oldest {
+            (self.position, self.got) = (0, 0);
+        }
+        format!("D {} {}\n", self.user, self.position)
+    }
+
     /// Hears all that is there.
     pub(super) fn hear(&mut self, count: &mut Count) -> Result<(), String> {
         while let Some(text) = self.peer.next()? {

@@ -1,6 +1,7 @@
 //! The load generator: devices and workers by the thousand, in one process, on one thread and one poll. The
 //! bench that started it gives orders on standard input, and reads on standard output what came of them.
 
+mod bare;
 mod count;
 mod device;
 mod peer;
@@ -26,6 +27,8 @@ use worker::{Runs, Worker};
 const WAKER: Token = Token(usize::MAX);
 /// Tokens from here on are workers', those before devices'.
 const WORKERS: usize = 1 << 32;
+/// What a relay's publisher may have under way; a daemon tells its workers.
+const WINDOW: usize = 256;
 /// For so long nothing may happen of what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it says how far it is.
@@ -50,7 +53,8 @@ struct Load {
     poll: Poll,
     orders: Receiver<Order>,
     at: SocketAddr,
-    secret: Secret,
+    /// What tokens are signed with; none when a relay is there and no daemon.
+    secret: Option<Secret>,
     devices: Vec<Device>,
     workers: Vec<Worker>,
     runs: Runs,
@@ -93,7 +97,7 @@ impl Load {
             poll,
             orders,
             at: SocketAddr::from(([127, 0, 0, 1], 0)),
-            secret: Secret::new(b""),
+            secret: None,
             devices: Vec::new(),
             workers: Vec::new(),
             runs: Runs::default(),
@@ -130,8 +134,9 @@ impl Load {
     fn obey_one(&mut self, order: Order, events: &mut Events) -> Result<(), String> {
         match order {
             Order::Aim { at, secret } => {
-                let secret = std::fs::read(&secret).map_err(|error| format!("the secret: {error}"))?;
-                (self.at, self.secret) = (at, Secret::new(&secret));
+                let secret = secret.map(std::fs::read).transpose();
+                let secret = secret.map_err(|error| format!("the secret: {error}"))?;
+                (self.at, self.secret) = (at, secret.map(|secret| Secret::new(&secret)));
                 Ok(())
             }
             Order::Connect(crowd) => self.connect(&crowd, events),
@@ -195,12 +200,18 @@ impl Load {
         self.count.welcome = 0;
         for index in 0..self.devices.len() {
             let jwt = self.token(&format!("u-{}", self.devices[index].user), "user");
-            let device = &mut self.devices[index];
+            let (registry, device) = (self.poll.registry(), &mut self.devices[index]);
             let got = device.got;
-            let hello = device.hello(index, from == From::Oldest);
+            if let Some(jwt) = jwt {
+                let hello = device.hello(index, from == From::Oldest);
+                let call = Call { at: self.at, path: "/ws", jwt: &jwt, hello };
+                device.peer.connect(registry, Token(index), call)?;
+            } else {
+                let line = device.line(from == From::Oldest);
+                device.peer.connect_bare(registry, Token(index), self.at, line)?;
+                self.count.welcome += 1;
+            }
             self.count.missing += got - device.got;
-            let call = Call { at: self.at, path: "/ws", jwt: &jwt, hello };
-            device.peer.connect(self.poll.registry(), Token(index), call)?;
         }
         let all = self.devices.len() as u64;
         self.wait("devices welcome", events, move |count| (count.welcome, all))?;
@@ -223,16 +234,25 @@ impl Load {
     fn rejoin(&mut self, events: &mut Events) -> Result<(), String> {
         self.count.workers = 0;
         for index in 0..self.workers.len() {
-            let jwt = self.token("bench", "worker");
-            let hello = Worker::hello(index, &self.runs);
-            let call = Call { at: self.at, path: "/worker", jwt: &jwt, hello };
-            self.workers[index].peer.connect(self.poll.registry(), Token(WORKERS + index), call)?;
+            let (registry, token) = (self.poll.registry(), Token(WORKERS + index));
+            if let Some(jwt) = self.token("bench", "worker") {
+                let hello = Worker::hello(index, &self.runs);
+                let call = Call { at: self.at, path: "/worker", jwt: &jwt, hello };
+                self.workers[index].peer.connect(registry, token, call)?;
+            } else {
+                self.workers[index].peer.connect_bare(registry, token, self.at, "P\n".to_owned())?;
+                self.count.workers += 1;
+            }
         }
         let all = self.workers.len() as u64;
         self.wait("workers welcome", events, move |count| (count.workers, all))
     }
 
     fn run(&mut self, events: &mut Events) -> Result<(), String> {
+        if self.secret.is_none() {
+            self.runs = Runs::bare(self.users.len(), self.workers.len());
+            return Ok(());
+        }
         self.count.live = 0;
         for device in self.devices.iter_mut().take(self.users.len()) {
             let ask = r#"{"type":"run","key":"k","thread":"bench","agent":"bench","input":null}"#;
@@ -275,8 +295,11 @@ impl Load {
         next: &mut usize,
         flow: &Flow,
     ) -> Result<(), String> {
-        let mut full = 0;
-        while self.count.published < due && full < targets.len() {
+        let (mut full, is_bare) = (0, self.secret.is_none() && flow.is_watched);
+        let open = self.workers.len() * WINDOW * self.devices.len() / self.users.len();
+        // A relay acknowledges nothing: as much is under way as a daemon would let be.
+        let most = if is_bare { open as u64 } else { u64::MAX };
+        while self.count.published < due && full < targets.len() && self.count.missing < most {
             let run = targets[*next % targets.len()];
             *next += 1;
             if !self.runs.publish(run, &mut self.workers, flow.bytes, self.count.now())? {
@@ -400,10 +423,12 @@ impl Load {
         }
     }
 
-    fn token(&self, user: &str, scope: &str) -> String {
+    /// None for a relay.
+    fn token(&self, user: &str, scope: &str) -> Option<String> {
+        let secret = self.secret.as_ref()?;
         let exp = u64::from(u32::MAX);
         let scope = Some(scope.to_owned());
-        sign(&Claims { sub: user.to_owned(), exp, scope, ..Claims::default() }, &self.secret, None)
+        Some(sign(&Claims { sub: user.to_owned(), exp, scope, ..Claims::default() }, secret, None))
     }
 }
 

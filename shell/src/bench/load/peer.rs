@@ -1,5 +1,6 @@
-//! One WebSocket of the load generator: many of them share one thread and one poll.
+//! One connection of the load generator: many of them share one thread and one poll.
 
+use super::bare::Bare;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,6 +30,8 @@ enum Link {
     None,
     Shaking(Box<MidHandshake<ClientHandshake<Metered>>>),
     Open(Box<WebSocket<Metered>>),
+    /// To the relay: what is said here is not sent, what is published is.
+    Bare(Box<Bare>),
 }
 
 /// Where a connection goes and what it says first.
@@ -41,6 +44,20 @@ pub(super) struct Call<'a> {
 }
 
 impl Peer {
+    /// Begins a connection to the relay, which starts with this line.
+    pub(super) fn connect_bare(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        at: SocketAddr,
+        line: String,
+    ) -> Result<(), String> {
+        let mut bare = Bare::new(open(at, registry, token).map_err(|error| error.to_string())?, line);
+        bare.flush()?;
+        self.link = Link::Bare(Box::new(bare));
+        Ok(())
+    }
+
     /// Begins a connection, in place of the one there was. It never blocks.
     pub(super) fn connect(
         &mut self,
@@ -53,9 +70,7 @@ impl Peer {
             .with_sub_protocol("runcast.v1")
             .with_header("Authorization", format!("Bearer {}", call.jwt));
         let request = request.into_client_request().map_err(|error| error.to_string())?;
-        let mut socket = open(call.at).map_err(|error| error.to_string())?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut socket, token, interest).map_err(|error| error.to_string())?;
+        let socket = open(call.at, registry, token).map_err(|error| error.to_string())?;
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(READ_BYTES);
         self.hello = call.hello;
         let stream = Metered { socket, bytes: 0 };
@@ -85,7 +100,11 @@ impl Peer {
         {
             self.shake(*shaking)?;
         }
-        let Link::Open(socket) = &mut self.link else { return Ok(None) };
+        let socket = match &mut self.link {
+            Link::Open(socket) => socket,
+            Link::Bare(bare) => return Ok(bare.next()?.map(Utf8Bytes::from)),
+            Link::None | Link::Shaking(_) => return Ok(None),
+        };
         loop {
             match socket.read() {
                 Ok(Message::Text(text)) => return Ok(Some(text)),
@@ -113,14 +132,23 @@ impl Peer {
 
     /// Sends off what is queued; the rest follows when the socket takes more.
     pub(super) fn flush(&mut self) -> Result<(), String> {
-        let Link::Open(socket) = &mut self.link else { return Ok(()) };
-        settle(socket.flush())
+        match &mut self.link {
+            Link::Open(socket) => settle(socket.flush()),
+            Link::Bare(bare) => bare.flush(),
+            Link::None | Link::Shaking(_) => Ok(()),
+        }
+    }
+
+    /// The relay, if it leads there.
+    pub(super) fn bare(&mut self) -> Option<&mut Bare> {
+        if let Link::Bare(bare) = &mut self.link { Some(bare) } else { None }
     }
 
     /// The bytes that came in since this was asked last.
     pub(super) fn take_bytes(&mut self) -> u64 {
         match &mut self.link {
             Link::Open(socket) => std::mem::take(&mut socket.get_mut().bytes),
+            Link::Bare(bare) => std::mem::take(&mut bare.bytes),
             Link::None | Link::Shaking(_) => 0,
         }
     }
@@ -150,8 +178,9 @@ fn settle(result: Result<(), Error>) -> Result<(), String> {
     }
 }
 
-fn open(at: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect(at)?;
+fn open(at: SocketAddr, registry: &Registry, token: Token) -> io::Result<TcpStream> {
+    let mut socket = TcpStream::connect(at)?;
+    registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
     // Not fatal: on a socket that is gone already it fails, and reading will tell.
     let _unset = socket.set_nodelay(true);
     Ok(socket)

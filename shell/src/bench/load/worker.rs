@@ -7,7 +7,9 @@ use serde::Deserialize;
 use std::collections::HashMap;
 
 /// What an event costs besides its text, as a device gets it, more or less.
-const ENVELOPE: usize = 180;
+const ENVELOPE: usize = 147;
+/// The same, of what the relay is given.
+const BARE_ENVELOPE: usize = 68;
 
 /// One worker's connection.
 #[derive(Debug, Default)]
@@ -116,7 +118,13 @@ impl Worker {
 }
 
 impl Runs {
-    /// Says one more thing of a run, whose worker is returned with it; none while the worker's window is full.
+    /// Runs as they are without a daemon: one of each user, shared among so many workers.
+    pub(super) fn bare(users: usize, workers: usize) -> Self {
+        let run = |user| Run { id: String::new(), attempt: 1, worker: user % workers, user, n: 0, acked: 0 };
+        Self { all: (0..users).map(run).collect(), by_id: HashMap::new() }
+    }
+
+    /// Says one more thing of a run, unless its worker's window is full.
     pub(super) fn publish(
         &mut self,
         index: usize,
@@ -126,6 +134,11 @@ impl Runs {
     ) -> Result<bool, String> {
         let run = &mut self.all[index];
         let worker = &mut workers[run.worker];
+        if let Some(bare) = worker.peer.bare() {
+            run.n += 1;
+            bare.publish(run.user, &finished(run.n, bytes, now));
+            return Ok(true);
+        }
         if worker.is_full() {
             return Ok(false);
         }
@@ -150,4 +163,10 @@ impl Runs {
         }
         workers.iter_mut().try_for_each(|worker| worker.peer.flush())
     }
+}
+
+/// An event as a daemon makes it, for the relay, which makes nothing.
+fn finished(seq: u64, bytes: usize, now: u64) -> String {
+    let (text, width) = (format!("{STAMP}{now} "), bytes.saturating_sub(BARE_ENVELOPE));
+    format!(r#"{{"type":"event","seq":{seq},"event":"agent_output","data":{{"delta":"{text:.<width$}"}}}}"#)
 }

@@ -8,13 +8,18 @@
 
 mod child;
 mod disk;
+mod idle;
 mod live;
 mod load;
 mod order;
+mod probe;
 mod relay;
+mod replay;
 mod report;
+mod restart;
 mod stage;
 mod stalled;
+mod storm;
 mod system;
 
 pub(crate) use load::main as load;
@@ -46,6 +51,8 @@ pub(crate) enum BenchError {
     Daemon(String),
     #[error("the load: {0}")]
     Load(String),
+    #[error("the store: {0}")]
+    Store(String),
 }
 
 /// What is to be measured, with everything decided.
@@ -56,6 +63,7 @@ pub(crate) struct Plan {
     seconds: u64,
     connections: Option<usize>,
     rate: Option<u64>,
+    events: Option<usize>,
     stalled: Vec<usize>,
     bytes: usize,
     directory: PathBuf,
@@ -68,6 +76,7 @@ impl Plan {
             seconds: options.seconds.max(1),
             connections: options.connections,
             rate: options.rate,
+            events: options.events,
             stalled: options.stalled.clone(),
             bytes: options.bytes,
             directory: options.dir.clone().unwrap_or_else(std::env::temp_dir),
@@ -94,6 +103,11 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
             BenchScenario::Stalled => stalled::measure(&plan, &mut report),
             BenchScenario::Live => live::saturated(&plan, &mut report),
             BenchScenario::Paced => live::paced(&plan, &mut report),
+            BenchScenario::Replay => replay::measure(&plan, &mut report),
+            BenchScenario::Idle => idle::measure(&plan, &mut report),
+            BenchScenario::Storm => storm::measure(&plan, &mut report),
+            BenchScenario::Restart => restart::measure(&plan, &mut report),
+            BenchScenario::Store => disk::measure(&plan, &mut report),
         };
         match measured {
             Ok(()) => report.finish(),

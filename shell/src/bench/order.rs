@@ -20,8 +20,8 @@ pub(super) enum Order {
     Stall { devices: usize },
     /// Workers publish.
     Publish(Flow),
-    /// Every device's connection is cut.
-    Cut,
+    /// Every device's connection is cut; the workers' too, if so asked.
+    Cut { workers: bool },
     /// Every device comes back at once; done when all have everything.
     Back { from: From },
     /// The daemon was started again: workers come back to their runs, devices stay away.

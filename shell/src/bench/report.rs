@@ -138,7 +138,8 @@ pub(super) fn flow(tally: &Tally, before: Usage, after: Usage) -> Figures {
     let per_event = |amount: u64| amount as f64 / tally.delivered.max(1) as f64;
     let seconds = tally.elapsed.max(1) as f64 / 1e6;
     let mut figures = vec![
-        ("published/s", tally.published as f64 / seconds),
+        ("published", tally.published as f64),
+        ("delivered", tally.delivered as f64),
         ("delivered/s", tally.delivered as f64 / seconds),
         ("processor µs/event", per_event(cpu)),
         ("wire bytes/event", per_event(tally.wire_bytes)),

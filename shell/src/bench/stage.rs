@@ -4,6 +4,8 @@ use super::child::{Daemon, Home, Load, Relay};
 use super::order::{Crowd, Flow, Order, Tally};
 use super::system::Usage;
 use super::{BenchError, Plan};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Workers that publish.
@@ -85,6 +87,14 @@ impl Stage {
         }
     }
 
+    /// Where the daemon is and its secret; none for a relay.
+    pub(super) fn door(&self) -> Option<(SocketAddr, PathBuf)> {
+        match &self.server {
+            Server::Daemon(daemon, home) => Some((daemon.address(), home.secret())),
+            Server::Relay(_) => None,
+        }
+    }
+
     /// Has the load do something, and tells what the server had used before and after.
     ///
     /// # Errors
@@ -102,7 +112,7 @@ impl Stage {
     /// When it does not start, or the workers cannot go on.
     pub(super) fn restart(&mut self) -> Result<Duration, BenchError> {
         let Server::Daemon(daemon, home) = &mut self.server else { return Ok(Duration::ZERO) };
-        self.load.ask(&Order::Cut)?;
+        self.load.ask(&Order::Cut { workers: true })?;
         daemon.kill();
         let (again, took) = Daemon::start(home)?;
         *daemon = again;

@@ -21,6 +21,9 @@ pub struct BenchOptions {
     /// Events published a second where they are paced.
     #[arg(long)]
     pub rate: Option<u64>,
+    /// Events: of each device in `replay`, in all in `restart` and `store`.
+    #[arg(long)]
+    pub events: Option<usize>,
     /// How many devices are stalled, in `stalled`; one, and 1 % of them, when absent. May be repeated.
     #[arg(long)]
     pub stalled: Vec<usize>,
@@ -53,8 +56,18 @@ pub enum BenchScenario {
     Live,
     /// Some thousands of events a second, each to three devices.
     Paced,
+    /// Everything that is stored, to devices that have nothing of it.
+    Replay,
+    /// What a connection keeps that does nothing.
+    Idle,
+    /// All devices come back at once.
+    Storm,
     /// What others feel of devices that take nothing.
     Stalled,
+    /// From a SIGKILL until it is ready again.
+    Restart,
+    /// The store alone.
+    Store,
 }
 
 impl std::fmt::Display for BenchScenario {

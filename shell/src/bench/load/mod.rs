@@ -155,7 +155,8 @@ impl Load {
                 Ok(())
             }
             Order::Publish(flow) => self.publish(&flow, events),
-            Order::Cut => {
+            Order::Cut { workers } => {
+                self.workers.iter_mut().filter(|_| workers).for_each(|worker| worker.peer.cut());
                 for device in &mut self.devices {
                     device.peer.cut();
                     (device.ack_at, device.is_queued) = (None, false);

@@ -1,5 +1,6 @@
-//! `runcast bench`, each scenario very small: all that was published is delivered, in order and without a gap,
-//! which the bench checks by itself, and every arm is measured in every round. What it cost is not judged.
+//! `runcast bench`, each scenario very small: all that was published is delivered, in order and without a
+//! gap, which the bench checks by itself, and every arm is measured in every round. What it cost is not
+//! judged.
 
 use runcast_tests::runcast;
 use serde_json::Value;

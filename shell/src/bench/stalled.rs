@@ -2,8 +2,8 @@
 //! others feel? (DESIGN §7, "1 % of the devices stalled".)
 //!
 //! Arms are with none, with one, with 1 % stalled, and once more with none: that last one says how much two
-//! runs differ in which nothing differs. In all of them the same devices are marked, flooded at the beginning, and left
-//! out of what is timed; only whether they are stalled differs.
+//! runs differ in which nothing differs. In all of them the same devices are marked, flooded at the
+//! beginning, and left out of what is timed; only whether they are stalled differs.
 
 use super::order::{Crowd, Flow, Order};
 use super::report::{Figures, Report, flow};

@@ -1,8 +1,8 @@
 //! Every device is cut off, misses some events, and all come back at once: how long until each has
 //! everything, and how long the loop keeps anybody else waiting meanwhile (DESIGN §7).
 //!
-//! Somebody who was not cut sends the daemon a ping every few milliseconds and waits for its pong: the longest of these
-//! waits is more than the longest turn of the loop.
+//! Somebody who was not cut sends the daemon a ping every few milliseconds and waits for its pong: the
+//! longest of these waits is more than the longest turn of the loop.
 
 use super::order::{Crowd, Flow, From, Order};
 use super::probe::Probe;

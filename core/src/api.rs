@@ -55,6 +55,8 @@ enum What {
     Drain,
     Undelivered,
     Erase,
+    User,
+    Metrics,
 }
 
 /// Whoever asks about runs.
@@ -79,6 +81,8 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
     Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
+    Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
+    Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
     Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
 ];
 
@@ -115,6 +119,8 @@ enum Todo {
     Drain,
     Undelivered(usize),
     Erase(User),
+    User(User),
+    Metrics,
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -156,7 +162,8 @@ fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), R
         let has = |method| of_path().any(|route| route.method == method);
         let allow = match (has("GET"), has("POST"), has("DELETE")) {
             (true, true, _) => "GET, POST",
-            (true, false, _) => "GET",
+            (true, false, true) => "GET, DELETE",
+            (true, false, false) => "GET",
             (false, true, _) => "POST",
             (false, false, true) => "DELETE",
             (false, false, false) => {
@@ -291,10 +298,12 @@ impl Core {
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
+            Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Erase(user) => self.on_erase(id, user, out),
-            Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
-                let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
+            Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
+                let other = if let Todo::Ask(user, _) | Todo::User(user) = &todo { Some(user) } else { None };
+                let user = other.cloned().unwrap_or(caller.identity.user);
                 request.todo = Some(todo);
                 self.open_context(id, &user, out);
             }
@@ -310,6 +319,7 @@ impl Core {
             Todo::List(what) => self.on_list(caller, what, out),
             Todo::Events(page) => self.on_get_events(caller, page, out),
             Todo::Ack(ack) => self.on_device_ack(&caller, &ack, out),
+            Todo::User(user) => self.respond_user(&caller, &user, out),
             Todo::State(_)
             | Todo::Cancel(_)
             | Todo::Input(_)
@@ -318,6 +328,7 @@ impl Core {
             | Todo::Workers
             | Todo::Status
             | Todo::Drain
+            | Todo::Metrics
             | Todo::Undelivered(_)
             | Todo::Erase(_) => unreachable!("done without a context"),
         }
@@ -366,10 +377,9 @@ impl Request {
             What::Workers => Todo::Workers,
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
-            What::Erase => {
-                let name = self.name.as_deref().unwrap_or_default();
-                Todo::Erase(User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))?)
-            }
+            What::Erase => Todo::Erase(self.user()?),
+            What::User => Todo::User(self.user()?),
+            What::Metrics => Todo::Metrics,
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
@@ -403,6 +413,12 @@ impl Request {
     fn topic(&self) -> Result<Topic, Refusal> {
         let name = self.name.as_deref().unwrap_or_default();
         Topic::parse(name).ok_or_else(|| wrong("topic", NAME_RULE, name))
+    }
+
+    /// The user of the path.
+    fn user(&self) -> Result<User, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
     }
 
     /// The run of the path.

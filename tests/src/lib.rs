@@ -5,6 +5,7 @@
 
 mod daemon;
 mod http;
+mod promtool;
 mod socket;
 mod token;
 mod user;
@@ -12,6 +13,7 @@ mod worker;
 
 pub use daemon::{Daemon, Door, runcast};
 pub use http::{Answer, Ask};
+pub use promtool::promtool;
 pub use socket::{Ended, Socket, raw_request};
 pub use token::{SECRET, claims, sign, token};
 pub use user::User;

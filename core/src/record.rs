@@ -95,11 +95,13 @@ pub enum Table {
     Undelivered = 22,
     /// A user who is being erased, by name. In the image.
     Erasing = 23,
+    /// A user of whom tokens were revoked, by name. In the image.
+    Revoked = 24,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -117,6 +119,7 @@ impl Table {
         Self::EndAge,
         Self::Undelivered,
         Self::Erasing,
+        Self::Revoked,
     ];
 
     /// The table with this number.
@@ -136,7 +139,8 @@ impl Table {
             | Self::Topic
             | Self::Presence
             | Self::Undelivered
-            | Self::Erasing => true,
+            | Self::Erasing
+            | Self::Revoked => true,
             Self::User
             | Self::Device
             | Self::Ended

@@ -73,6 +73,9 @@ pub struct UserPlan {
     /// Whether its tokens let it read what is for operators.
     #[serde(default)]
     pub operates: bool,
+    /// Whether its tokens say when they were made, and are used more than once.
+    #[serde(default)]
+    pub keeps_tokens: bool,
 }
 
 /// The application of such a device does not work before all is healed.
@@ -129,6 +132,9 @@ pub struct PublisherPlan {
     /// The users whom it has erased now and then, as an operator.
     #[serde(default)]
     pub erases: Vec<String>,
+    /// The users whom it has sent away now and then, or their tokens revoked.
+    #[serde(default)]
+    pub sends_away: Vec<String>,
 }
 
 /// What a client's connections are like.
@@ -166,6 +172,9 @@ pub struct WorkerPlan {
     pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
     pub flap_every: Option<(Micros, Micros)>,
+    /// Some of its tokens expire soon.
+    #[serde(default)]
+    pub short_tokens: bool,
     /// Of 100 offers it declines so many …
     pub declines: u64,
     /// … and does not answer so many.
@@ -254,6 +263,7 @@ impl WorkerPlan {
             overruns: false,
             dies_at: None,
             flap_every: None,
+            short_tokens: false,
             declines: 0,
             ignores: 0,
             repeats: 0,
@@ -399,7 +409,24 @@ impl Plan {
             self.config.store.runs_per_user = dice.log_uniform(1, 100) as usize;
             self.config.runs.key_keep = Span::millis(dice.log_uniform(60_000, 600_000));
         }
+        self.draw_operators(dice);
+        if !is_calm && dice.chance(1, 4) {
+            self.workers.iter_mut().for_each(|worker| worker.short_tokens = true);
+        }
         self
+    }
+
+    /// Who is sent away. After its clock has gone back nobody could make a token that is good.
+    fn draw_operators(&mut self, dice: &mut Dice) {
+        let jumps = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. }));
+        if jumps || !dice.chance(1, 3) {
+            return;
+        }
+        let users = self.users.iter().map(|user| &user.name);
+        let publishers = self.publishers.iter().map(|publisher| &publisher.name);
+        let names: Vec<String> = users.chain(publishers).cloned().collect();
+        self.publishers.iter_mut().for_each(|publisher| publisher.sends_away.clone_from(&names));
+        self.users.iter_mut().for_each(|user| user.keeps_tokens = true);
     }
 
     /// Who reads topics, and who says something on them.
@@ -431,6 +458,7 @@ impl Plan {
                 network,
                 every,
                 erases: Vec::new(),
+                sends_away: Vec::new(),
             });
         }
     }
@@ -444,7 +472,7 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
     let devices =
         (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
-    UserPlan { number: user, name, devices, operates: false }
+    UserPlan { number: user, name, devices, operates: false, keeps_tokens: false }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {

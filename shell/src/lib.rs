@@ -17,6 +17,7 @@ pub mod disk;
 pub mod line;
 pub mod mio_loop;
 pub mod pump;
+pub mod reload;
 pub mod storage;
 pub mod store;
 pub mod store_thread;

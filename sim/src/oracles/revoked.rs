@@ -1,5 +1,6 @@
 //! O17, for PROTOCOL §7 `revoke`: nothing more is said to anybody who came with a token that is revoked by
-//! now, and from the moment at which the operator hears of it no such token gets anybody in, whatever crashes.
+//! now, and from the moment at which the operator hears of it no such token gets anybody in, whatever
+//! crashes.
 
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Claims, Input};

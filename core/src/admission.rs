@@ -279,6 +279,7 @@ impl Core {
         let Asked { user, ask, thread, run: id, .. } = asked;
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
+        self.counts.accepted += 1;
         let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),

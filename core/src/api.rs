@@ -57,6 +57,8 @@ enum What {
     Drain,
     Undelivered,
     Erase,
+    User,
+    Metrics,
     Disconnect,
     Revoke,
 }
@@ -83,6 +85,8 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
     Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
     Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
+    Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
+    Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
     Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
     Route { method: "POST", path: "/v1/users/{user}/disconnect", scopes: OPERATOR, what: What::Disconnect },
     Route { method: "POST", path: "/v1/users/{user}/revoke", scopes: OPERATOR, what: What::Revoke },
@@ -121,6 +125,8 @@ enum Todo {
     Drain,
     Undelivered(usize),
     Erase(User),
+    User(User),
+    Metrics,
     Disconnect(User, bool),
     Revoke(User),
 }
@@ -168,6 +174,8 @@ impl Route {
             | What::Drain
             | What::Undelivered
             | What::Erase
+            | What::User
+            | What::Metrics
             | What::Revoke => false,
         }
     }
@@ -180,7 +188,8 @@ fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), R
         let has = |method| of_path().any(|route| route.method == method);
         let allow = match (has("GET"), has("POST"), has("DELETE")) {
             (true, true, _) => "GET, POST",
-            (true, false, _) => "GET",
+            (true, false, true) => "GET, DELETE",
+            (true, false, false) => "GET",
             (false, true, _) => "POST",
             (false, false, true) => "DELETE",
             (false, false, false) => {
@@ -318,12 +327,14 @@ impl Core {
             Todo::Workers => self.respond_workers(id, out),
             Todo::Status => self.respond_status(id, out),
             Todo::Drain => self.on_drain_request(id, out),
+            Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Erase(user) => self.on_erase(id, user, out),
             Todo::Disconnect(user, reconnect) => self.on_disconnect(id, &user, reconnect, out),
             Todo::Revoke(user) => self.on_revoke(id, user, out),
-            Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
-                let user = if let Todo::Ask(user, _) = &todo { user.clone() } else { caller.identity.user };
+            Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
+                let other = if let Todo::Ask(user, _) | Todo::User(user) = &todo { Some(user) } else { None };
+                let user = other.cloned().unwrap_or(caller.identity.user);
                 request.todo = Some(todo);
                 self.open_context(id, &user, out);
             }
@@ -342,6 +353,7 @@ impl Core {
             Todo::List(what) => self.on_list(caller, what, out),
             Todo::Events(page) => self.on_get_events(caller, page, out),
             Todo::Ack(ack) => self.on_device_ack(&caller, &ack, out),
+            Todo::User(user) => self.respond_user(&caller, &user, out),
             Todo::State(_)
             | Todo::Cancel(_)
             | Todo::Input(_)
@@ -350,6 +362,7 @@ impl Core {
             | Todo::Workers
             | Todo::Status
             | Todo::Drain
+            | Todo::Metrics
             | Todo::Undelivered(_)
             | Todo::Erase(_)
             | Todo::Disconnect(..)
@@ -413,6 +426,8 @@ impl Request {
             What::Status => Todo::Status,
             What::Drain => Todo::Drain,
             What::Erase => Todo::Erase(self.user()?),
+            What::User => Todo::User(self.user()?),
+            What::Metrics => Todo::Metrics,
             What::Disconnect => Todo::Disconnect(self.user()?, read_disconnect(body)?),
             What::Revoke => Todo::Revoke(self.user()?),
             What::Undelivered => {
@@ -444,16 +459,16 @@ impl Request {
         Ok(Todo::Ask(user, Box::new(ask)))
     }
 
-    /// The user of the path.
-    fn user(&self) -> Result<User, Refusal> {
-        let name = self.name.as_deref().unwrap_or_default();
-        User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
-    }
-
     /// The topic of the path.
     fn topic(&self) -> Result<Topic, Refusal> {
         let name = self.name.as_deref().unwrap_or_default();
         Topic::parse(name).ok_or_else(|| wrong("topic", NAME_RULE, name))
+    }
+
+    /// The user of the path.
+    fn user(&self) -> Result<User, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
     }
 
     /// The run of the path.

@@ -23,6 +23,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// What one connection may send.
     pub limits: Limits,
+    /// Who may read the metrics.
+    pub metrics: Metrics,
     /// Agents known without a worker.
     pub agents: BTreeMap<Agent, AgentConfig>,
     /// Topics, besides those that are always there.
@@ -72,6 +74,14 @@ section! {
         stuck_after: Span = Span::secs(30),
         /// Time for running runs to end when the daemon goes down.
         drain: Span = Span::secs(30),
+    }
+}
+
+section! {
+    /// Section `metrics`.
+    Metrics {
+        /// Whether anybody may read them, or operators alone.
+        public: bool = true,
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
+use crate::cursor::Cursor;
 use crate::deadlines::Timer;
-use crate::delivery::Cursor;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
@@ -118,6 +118,7 @@ impl Core {
         let known = position.and_then(|position| position.acked_in(lane, &epoch));
         let live = if *lane == Lane::Own { context.live_from() } else { None };
         let (mut resume, is_there) = (stream.resume(from, known, live), position.is_some());
+        self.counts.resume(&resume);
         if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
             resume.from = head.min(resume.from + 1);
         }

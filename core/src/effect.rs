@@ -137,6 +137,9 @@ pub enum Content {
     Problem(String),
     /// A page that the shell carries.
     Page(Page),
+    /// What [`View::counts`](crate::View::counts), [`View::gauges`](crate::View::gauges) and the shell have
+    /// counted, as OpenMetrics text. The shell writes it.
+    Metrics,
 }
 
 /// The pages that the shell carries.

@@ -155,6 +155,10 @@ impl Core {
         let Some(run) = self.run_mut(of) else { return };
         let (agent, ran, was_executed) = (run.spec.agent.clone(), run.ran, run.attempts > 0);
         let data = completed_data(run, &end, now);
+        self.counts.ended.add(end.status);
+        if was_executed {
+            self.counts.ran.add(ran);
+        }
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
             self.dequeue(of);
@@ -308,6 +312,7 @@ impl Core {
     /// An attempt was lost, and another is allowed: the run goes back to its place, and waits a little.
     fn retry(&mut self, of: &RunOf) {
         let now = self.now.mono;
+        self.counts.retried += 1;
         self.end_attempt(of);
         let Some(run) = self.run_mut(of) else { return };
         run.tools.used.clear();

@@ -107,6 +107,7 @@ impl Core {
         self.seen.mark(Sometimes::LateMessageFenced);
         let message = format!("the attempt {} of {} is over, or another worker's", of.attempt, of.run);
         let refusal = Refusal::new(Code::Fenced, message, "stop this run");
+        self.counts.refuse(refusal.code);
         self.send(id, text(error(kind, of, None, &refusal)), out);
     }
 
@@ -138,6 +139,8 @@ impl Core {
             .str("worker", key.name.as_str())
             .raw("attempt", of.attempt)
             .raw("queued_ms", run.queued.as_millis());
+        let first_wait = (run.attempts == 1).then_some(run.queued);
+        self.counts.start(first_wait);
         self.deadlines.clear(Timer::Start(of.run.clone()));
         self.takes_runs(key);
         self.write(&place, Kind::AgentStarted, &data.finish());
@@ -212,6 +215,7 @@ impl Core {
         if matches!(run.phase, Phase::Offered(_) | Phase::Starting(_)) {
             let message = "expected `started` and its acknowledgement before anything else of a run";
             let refusal = Refusal::new(Code::BadEvent, message, "wait for the ack with n 0");
+            self.counts.refuse(refusal.code);
             return self.send(id, text(error(kind, of, Some(n), &refusal)), out);
         }
         let expected = run.n + 1;
@@ -224,6 +228,7 @@ impl Core {
             run.is_gap_told = false;
             run.n = n;
             if let Err(refusal) = self.take(&place, said) {
+                self.counts.refuse(refusal.code);
                 self.send(id, text(error(kind, of, Some(n), &refusal)), out);
             }
             self.store_run(&place);
@@ -259,6 +264,7 @@ impl Core {
         if core::mem::replace(&mut run.is_gap_told, true) && !is_expected {
             return;
         }
+        self.counts.refuse(refusal.code);
         let answer = error(kind, of, None, &refusal).raw("expected", expected);
         self.send(id, text(answer), out);
     }

@@ -50,9 +50,13 @@ impl Core {
         if head.path.starts_with("/v1/") {
             return self.on_api_request(id, head, out);
         }
+        if head.path == "/metrics" {
+            return self.on_metrics_request(id, head, out);
+        }
         let Some(path) = Path::of(head.path) else {
             let found = shorten(head.path);
-            let message = format!("expected one of /ws, /worker, /livez, /readyz, /, /v1/…; found {found}");
+            let message =
+                format!("expected one of /ws, /worker, /livez, /readyz, /metrics, /, /v1/…; found {found}");
             let refusal = Refusal::new(Code::NotFound, message, "check the path");
             return self.respond_refusal(id, &refusal, out);
         };
@@ -67,6 +71,14 @@ impl Core {
             Path::Ready => self.respond_ready(id, out),
             Path::Chat => self.respond(id, 200, Content::Page(Page::Chat), out),
         }
+    }
+
+    /// Anybody may read the metrics, or operators alone.
+    fn on_metrics_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
+        if self.config.metrics.public && matches!(head.method, "GET" | "HEAD") {
+            return self.respond(id, 200, Content::Metrics, out);
+        }
+        self.on_api_request(id, head, out);
     }
 
     pub(crate) fn on_bad_head(&mut self, id: ConnId, problem: HeadProblem, out: &mut Effects) {
@@ -115,6 +127,7 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
+        self.counts.refuse(refusal.code);
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
         let content = Content::Problem(problem(status, refusal).finish());
         self.answer(id, Response { status, content, retry_after_secs, allow }, out);

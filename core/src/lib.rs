@@ -25,12 +25,15 @@ extern crate alloc;
 
 mod admission;
 mod agent;
+mod alerts;
 mod api;
 mod caller;
 mod commands;
 pub mod config;
 mod conn;
 mod context;
+pub mod counts;
+mod cursor;
 mod deadlines;
 mod delivery;
 mod device;
@@ -42,6 +45,7 @@ mod erase;
 mod execution;
 mod expiry;
 mod flow;
+mod gauges;
 mod handshake;
 mod history;
 mod http;
@@ -74,15 +78,19 @@ mod subscribe;
 pub mod time;
 mod topics;
 mod undelivered;
+mod user_view;
 mod view;
 pub mod wire;
 mod worker;
 
+pub use alerts::Alert;
 pub use deadlines::Timer;
+pub use gauges::{By, Gauges};
 pub use view::{CursorView, RunView, Sizes, View};
 pub use worker::WorkerKey;
 
 use agent::AgentState;
+use alerts::Alerts;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -91,6 +99,7 @@ use config::Config;
 use conn::Conn;
 use context::Context;
 use core::net::IpAddr;
+use counts::Counts;
 use deadlines::Deadlines;
 use drain::Drain;
 use durable::{Durable, Reveal};
@@ -158,6 +167,9 @@ pub struct Core {
     presence: BTreeMap<WorkerKey, Presence>,
     /// Workers of which it may have to say more.
     stirred: BTreeSet<WorkerKey>,
+    /// What the topic `alerts` has said.
+    alerts: Alerts,
+    counts: Counts,
     planted: Planted,
     seen: Seen,
 }
@@ -247,6 +259,8 @@ impl Core {
             topics: BTreeMap::new(),
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
+            alerts: Alerts::default(),
+            counts: Counts::default(),
             planted,
             seen: Seen::default(),
         }
@@ -265,10 +279,14 @@ impl Core {
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => {
+                self.watch_commit(self.durable.waited(self.now.mono));
                 let reveals = self.durable.appended(upto, out);
                 self.reveal(reveals, out);
             }
-            Input::AppendFailed { from } => self.durable.failed(from, self.now.mono, &mut self.deadlines),
+            Input::AppendFailed { from } => {
+                self.counts.store_full += 1;
+                self.durable.failed(from, self.now.mono, &mut self.deadlines);
+            }
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
@@ -294,7 +312,8 @@ impl Core {
             self.tell_presence();
             self.dispatch(out);
             self.watch_drain(out);
-            let reveals = self.durable.commit(out);
+            self.tell_alerts();
+            let reveals = self.durable.commit(self.now.mono, out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;
             }
@@ -352,6 +371,7 @@ impl Core {
     }
 
     fn on_timer(&mut self, out: &mut Effects) {
+        self.watch_lateness();
         while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
@@ -377,6 +397,8 @@ impl Core {
                 Timer::Drain => self.on_drain_step(out),
                 Timer::Purge => self.on_purge(out),
                 Timer::Undelivered => self.on_undelivered(out),
+                // It is looked at after each input.
+                Timer::Alerts => {}
                 Timer::StoreRetry => self.durable.retry(out),
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::agent::Breaker;
+use crate::alerts::Alert;
 use crate::effect::{Content, Effects};
 use crate::ids::{Agent, ConnId};
 use crate::wire::json::Object;
@@ -38,17 +39,12 @@ impl Core {
             .raw("runs", runs.finish())
             .raw("undelivered", self.undelivered.listed())
             .raw("limits", limits.finish())
+            .list("alerts", self.alerts.iter().map(Alert::describe))
             .list("agents", self.describe_agents());
         self.respond(id, 200, Content::Json(status.finish()), out);
     }
 
     fn describe_worker(&self, key: &WorkerKey, worker: &Worker) -> Object {
-        let state = match worker.conn {
-            None => "silent",
-            Some(_) if worker.is_draining() => "draining",
-            Some(_) if worker.runs.is_empty() => "idle",
-            Some(_) => "busy",
-        };
         let run = |(run, user): (&crate::ids::RunId, &crate::ids::User)| {
             let state = self.users.get(user).and_then(|context| context.runs.get(run));
             Object::new()
@@ -64,7 +60,7 @@ impl Core {
         Object::new()
             .str("worker", key.name.as_str())
             .str("sub", key.sub.as_str())
-            .str("state", state)
+            .str("state", worker.state())
             .list("agents", serves)
             .list("runs", worker.runs.iter().map(run))
     }

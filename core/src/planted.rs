@@ -57,6 +57,8 @@ bugs! {
     TimerEarly = "timer-early",
     /// A retry sends the unacknowledged events from the newest to the oldest.
     RetryLosesOrder = "retry-loses-order",
+    /// Of deltas that are joined one is left out.
+    JoiningLosesOne = "joining-loses-one",
     /// A device's position moves in memory and is not stored.
     PositionNotPersisted = "position-not-persisted",
     /// A run that ends leaves its open tools open.
@@ -115,6 +117,8 @@ bugs! {
     TopicAckMovesOwn = "topic-ack-moves-own",
     /// A topic that is kept when others are subscribed begins anew.
     KeptTopicBeginsAnew = "kept-topic-begins-anew",
+    /// An alert that is over is not said to be.
+    AlertStays = "alert-stays",
     /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }

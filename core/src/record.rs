@@ -95,13 +95,15 @@ pub enum Table {
     Undelivered = 22,
     /// A user who is being erased, by name. In the image.
     Erasing = 23,
+    /// An alert that was told and is not over, by name. In the image.
+    Alert = 24,
     /// A user of whom tokens were revoked, by name. In the image.
-    Revoked = 24,
+    Revoked = 25,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -119,6 +121,7 @@ impl Table {
         Self::EndAge,
         Self::Undelivered,
         Self::Erasing,
+        Self::Alert,
         Self::Revoked,
     ];
 
@@ -140,6 +143,7 @@ impl Table {
             | Self::Presence
             | Self::Undelivered
             | Self::Erasing
+            | Self::Alert
             | Self::Revoked => true,
             Self::User
             | Self::Device

@@ -32,6 +32,7 @@ impl Core {
         let conn = Conn::new(id, peer, self.now.mono);
         assert!(self.conns.insert(id, conn).is_none(), "connection ids are never reused");
         *self.addresses.entry(peer).or_default() += 1;
+        self.counts.opened += 1;
         self.deadlines.set(Timer::Head(id), self.now.mono + self.config.server.hello_timeout);
     }
 
@@ -260,6 +261,9 @@ impl Core {
 
     pub(crate) fn on_stuck(&mut self, id: ConnId, out: &mut Effects) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.is_welcome() {
+            self.seen.mark(Sometimes::TookNothing);
+        }
         // An HTTP answer that nobody takes is given up, too.
         conn.is_closing = false;
         self.close(id, CloseCode::TakesNothing, "output waits and none of it is taken", out);
@@ -282,7 +286,8 @@ impl Core {
         if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {
             self.send(id, crate::sse::close(code, reason), out);
         }
-        if let Some(conn) = self.conns.get_mut(&id) {
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) {
+            self.counts.close(code);
             conn.close(code, reason, &mut self.deadlines, out);
         }
     }
@@ -303,6 +308,7 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
+        self.counts.refuse(refusal.code);
         self.send(id, text(error(of, request, refusal)), out);
     }
 
@@ -363,7 +369,8 @@ impl Core {
         run.last_event = (kind, now.mono);
         let keep = self.keep(&of.user);
         let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
-        for record in context.stream.grow(bytes, now.wall, keep) {
+        self.counts.written += 1;
+        for record in context.stream.grow(bytes, now, keep) {
             self.durable.record(record);
         }
         if context.stream.is_trimming_held(keep) {

@@ -6,7 +6,7 @@ mod properties;
 
 use crate::ids::{Epoch, Owner};
 use crate::record::{Record, RowKey, StreamKey, Table};
-use crate::time::WallMs;
+use crate::time::{Mono, Now, WallMs};
 use crate::wire::json::Object;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
@@ -50,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) seq: u64,
     /// Its one encoding.
     pub(crate) bytes: Bytes,
+    /// When it came.
+    made: Mono,
 }
 
 /// What was written before an event: lets the log be trimmed by bytes and by age without reading it.
@@ -206,26 +208,26 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, bytes: Bytes, wall: WallMs, records: &mut Vec<Record>) {
+    pub(crate) fn push(&mut self, bytes: Bytes, now: Now, records: &mut Vec<Record>) {
         self.last += 1;
-        self.written = wall;
+        self.written = now.wall;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
-            self.marks.push_back(Mark { seq, bytes: self.bytes, ts: wall.0 });
+            self.marks.push_back(Mark { seq, bytes: self.bytes, ts: now.wall.0 });
             let value = crate::record::row(&self.marks);
             records.push(Record::Put { key: Self::marks_key(&self.owner), value });
         }
         self.bytes += bytes.len() as u64;
         self.tail_bytes += bytes.len();
         records.push(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
-        self.tail.push_back(Entry { seq, bytes });
+        self.tail.push_back(Entry { seq, bytes, made: now.mono });
     }
 
     /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
     /// stores all that.
-    pub(crate) fn grow(&mut self, bytes: Bytes, wall: WallMs, keep: Keep) -> Vec<Record> {
+    pub(crate) fn grow(&mut self, bytes: Bytes, now: Now, keep: Keep) -> Vec<Record> {
         let mut records = Vec::new();
-        self.push(bytes, wall, &mut records);
+        self.push(bytes, now, &mut records);
         if self.trim(keep) {
             records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
         }
@@ -250,6 +252,13 @@ impl Stream {
     pub(crate) fn in_memory(&self, seq: u64) -> Option<&Entry> {
         let first = self.tail.front()?.seq;
         self.tail.get(usize::try_from(seq.checked_sub(first)?).ok()?)
+    }
+
+    /// When the events after `after` up to `upto` came, as far as they are in memory.
+    pub(crate) fn made(&self, after: u64, upto: u64) -> impl Iterator<Item = Mono> {
+        let first = self.tail.front().map_or(1, |entry| entry.seq);
+        let at = |seq: u64| (seq.saturating_sub(first) as usize).min(self.tail.len());
+        self.tail.range(at(after + 1)..at(upto + 1).max(at(after + 1))).map(|entry| entry.made)
     }
 
     /// Whether only [`Keep::from`] stands in the way of raising the floor.

@@ -21,9 +21,11 @@ use bytes::Bytes;
 
 /// The topics that are always there, and who may read them when nobody says otherwise.
 const ALWAYS: [(&str, Readers); 3] =
-    [("system", Readers::User), (AGENTS, Readers::Operate), ("alerts", Readers::Operate)];
+    [("system", Readers::User), (AGENTS, Readers::Operate), (ALERTS, Readers::Operate)];
 /// What becomes of agents and workers: only the daemon writes to it.
 pub(crate) const AGENTS: &str = "agents";
+/// What an operator should look at: the daemon writes to it, and publishers may.
+pub(crate) const ALERTS: &str = "alerts";
 
 /// A topic whose stream has begun.
 #[derive(Debug)]
@@ -167,12 +169,12 @@ impl Core {
 
     /// Writes an event to a topic: the one way into its stream. Returns its seq.
     pub(crate) fn write_to_topic(&mut self, topic: &Topic, event: &str, data: &str) -> u64 {
-        let (wall, keep) = (self.now.wall, self.config.topic_keep(topic));
+        let (now, keep) = (self.now, self.config.topic_keep(topic));
         let state = self.topic(topic);
         state.is_stored = true;
         let seq = state.stream.next();
-        let bytes: Bytes = crate::wire::topic::encode(topic, seq, wall, event, data);
-        let records = state.stream.grow(bytes, wall, keep);
+        let bytes: Bytes = crate::wire::topic::encode(topic, seq, now.wall, event, data);
+        let records = state.stream.grow(bytes, now, keep);
         records.into_iter().for_each(|record| self.durable.record(record));
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq

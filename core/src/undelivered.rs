@@ -96,6 +96,12 @@ impl Undelivered {
         self.listed
     }
 
+    /// How many are listed of one user.
+    pub(crate) fn listed_of(&self, user: &User) -> usize {
+        let runs = self.of.get(user).into_iter().flat_map(BTreeMap::values);
+        runs.filter(|entry| entry.row.is_listed).count()
+    }
+
     /// All of them: whose, which, and whether it is listed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&User, &RunId, bool)> {
         let of = self.of.iter();
@@ -257,6 +263,7 @@ impl Core {
         if !core::mem::replace(&mut row.is_listed, true) {
             let record = row.record(&of.run);
             self.undelivered.listed += 1;
+            self.counts.undelivered += 1;
             self.seen.mark(Sometimes::Listed);
             self.durable.record(record);
         }
@@ -294,6 +301,7 @@ impl Core {
     pub(crate) fn on_called(&mut self, run: &RunId, is_taken: bool, out: &mut Effects) {
         let user = self.undelivered.calls.remove(run).expect("what is answered was asked");
         let random = self.random();
+        self.counts.called[usize::from(!is_taken)] += 1;
         if let Some(row) = self.undelivered.get_mut(&user, run) {
             row.calls += 1;
             row.is_told = is_taken;

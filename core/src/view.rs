@@ -1,7 +1,10 @@
 //! A look at the core from outside: for metrics, the console and the simulator's oracles.
 
 use crate::Core;
+use crate::alerts::Alert;
+use crate::config::Config;
 use crate::conn::Role;
+use crate::counts::Counts;
 use crate::ids::{Agent, ConnId, Device, Epoch, Lane, RunId, Thread, Topic, User};
 use crate::planted::Planted;
 use crate::run::Phase;
@@ -127,6 +130,11 @@ impl<'a> View<'a> {
         self.0.undelivered.iter()
     }
 
+    /// What operators were told to look at, and is not over.
+    pub fn alerts(&self) -> impl Iterator<Item = &'a Alert> + use<'a> {
+        self.0.alerts.iter()
+    }
+
     /// Whether the daemon goes down.
     pub fn is_draining(&self) -> bool {
         self.0.is_draining()
@@ -188,6 +196,16 @@ impl<'a> View<'a> {
     /// The bug that was planted, if one was.
     pub fn planted(&self) -> Planted {
         self.0.planted
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> &'a Config {
+        &self.0.config
+    }
+
+    /// What has happened since the start, counted.
+    pub fn counts(&self) -> &'a Counts {
+        &self.0.counts
     }
 
     /// How often what only the core can see came about.

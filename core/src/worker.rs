@@ -66,6 +66,16 @@ impl Worker {
     }
 
     /// It wants no more runs.
+    /// How it is, in a word of `GET /v1/workers`.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.conn {
+            None => "silent",
+            Some(_) if self.is_draining() => "draining",
+            Some(_) if self.runs.is_empty() => "idle",
+            Some(_) => "busy",
+        }
+    }
+
     pub(crate) const fn is_draining(&self) -> bool {
         self.is_draining
     }

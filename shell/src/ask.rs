@@ -13,11 +13,43 @@ const ANSWER_MAX: u64 = 16 << 20;
 /// The most headers of an answer.
 const HEADERS: usize = 64;
 
-/// Sends a request without a body and returns the answer's JSON. An empty token is none.
+/// Sends a request without a body and returns the answer's JSON, null if it has none. An empty token is none.
 ///
 /// # Errors
 /// [`Lost::Refused`] with what the daemon says when the status is not 2xx; else why there is no answer.
 pub fn ask(url: &str, token: &str, method: &str, path: &str) -> Result<Value, Lost> {
+    ask_with(url, token, method, path, None)
+}
+
+/// The same with a body, as JSON.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_with(
+    url: &str,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, Lost> {
+    let answer = fetch(url, token, method, path, body)?;
+    if answer.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&answer).map_err(|_| broken("expected JSON"))
+}
+
+/// Sends a request and returns the answer's body as it is.
+///
+/// # Errors
+/// As [`ask`].
+pub fn fetch(
+    url: &str,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Vec<u8>, Lost> {
     let (uri, authority) = target(url, path)?;
     let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: words(&error) };
     let mut stream = connect(&authority).map_err(unreachable)?;
@@ -29,10 +61,12 @@ pub fn ask(url: &str, token: &str, method: &str, path: &str) -> Result<Value, Lo
         }
         head.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
+    let body = body.map(Value::to_string).unwrap_or_default();
     if method != "GET" {
-        head.push_str("Content-Length: 0\r\n");
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     head.push_str("\r\n");
+    head.push_str(&body);
     stream.write_all(head.as_bytes()).map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(unreachable)?;
@@ -75,9 +109,12 @@ fn words(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// Reads a whole answer.
-fn read(answer: &[u8]) -> Result<Value, Lost> {
-    let broken = |why: &str| Lost::Broken(format!("{why}; is it a Runcast daemon?"));
+fn broken(why: &str) -> Lost {
+    Lost::Broken(format!("{why}; is it a Runcast daemon?"))
+}
+
+/// Reads a whole answer: its body, or the refusal.
+fn read(answer: &[u8]) -> Result<Vec<u8>, Lost> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Response::new(&mut headers);
     let Ok(httparse::Status::Complete(length)) = head.parse(answer) else {
@@ -89,11 +126,10 @@ fn read(answer: &[u8]) -> Result<Value, Lost> {
     if told.is_some_and(|told| told != body.len()) {
         return Err(Lost::Broken("the answer came in part".into()));
     }
-    let json = serde_json::from_slice::<Value>(body);
     if (200..300).contains(&status) {
-        return json.map_err(|_| broken("expected JSON"));
+        return Ok(body.to_owned());
     }
-    let json = json.unwrap_or_default();
+    let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let text = |field: &str| json[field].as_str().unwrap_or_default().to_owned();
     let retry_ms = json["retry_ms"].as_u64();
     Err(Lost::Refused { status, code: text("code"), message: text("message"), retry_ms })
@@ -106,12 +142,10 @@ mod tests {
     #[test]
     fn an_answer_is_read_whole_or_not_at_all() {
         let whole = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
-        assert_eq!(read(whole.as_bytes()).unwrap()["a"], 1);
+        assert_eq!(read(whole.as_bytes()).unwrap(), b"{\"a\":1}");
         for end in [0, 10, whole.len() - 8, whole.len() - 1] {
             assert!(matches!(read(&whole.as_bytes()[..end]), Err(Lost::Broken(_))), "{end}");
         }
-        let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
-        assert!(matches!(read(page.as_bytes()), Err(Lost::Broken(_))));
     }
 
     #[test]

@@ -347,12 +347,17 @@ impl<S: Read + Write> Conn<S> {
 
     /// Answers the request, or whatever came in its place; the connection ends when the answer is out.
     pub fn respond(&mut self, response: &Response) {
+        self.respond_with(response, "");
+    }
+
+    /// The same, with the text that stands for [`Content::Metrics`](runcast_core::effect::Content::Metrics).
+    pub fn respond_with(&mut self, response: &Response, metrics: &str) {
         let without_body = match &self.phase {
             Phase::Judged(judged) | Phase::Body(judged, _) => judged.without_body,
             Phase::Head(_) => false,
             Phase::Open(_) | Phase::Stream | Phase::Ending => return,
         };
-        self.put(answer::respond(response, without_body).as_bytes());
+        self.put(answer::respond(response, metrics, without_body).as_bytes());
         self.end();
     }
 

@@ -8,6 +8,7 @@ use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
 use crate::cli::{Exit, refuse, say};
 use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
+use crate::metrics::{LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
@@ -52,7 +53,9 @@ fn start(
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
-    let (storage, image) = open_store(settings, mio.waker())?;
+    let (store, turns) = (StoreMeter::default(), LoopMeter::default());
+    let metrics = Metrics::new(&store, &turns, settings.store_file());
+    let (storage, image) = open_store(settings, store, mio.waker())?;
     let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
     let keys = Current::new(match &secret {
         Some(secret) => keys.with_dev(secret),
@@ -64,10 +67,11 @@ fn start(
     let mut opening = Vec::new();
     let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
     let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
+    let pump = pump.metered(Box::new(move |view| metrics.text(view)));
     let (listener, address) = listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
     let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
-    let ended = mio.run(listener, pump, webhook);
+    let ended = mio.run(listener, pump, webhook, turns);
     if let Some(workers) = workers {
         workers.stop();
     }
@@ -82,6 +86,7 @@ fn start(
 
 fn open_store(
     settings: &Settings,
+    meter: StoreMeter,
     wake: impl Fn() + Send + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
     let problem = |reason: String| {
@@ -90,7 +95,7 @@ fn open_store(
     };
     fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
     let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, settings.repair, wake).map_err(|error| problem(error.to_string()))
+    StoreThread::open(disk, settings.repair, meter, wake).map_err(|error| problem(error.to_string()))
 }
 
 fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {

@@ -15,6 +15,7 @@ pub mod conn;
 pub mod daemon;
 pub mod disk;
 pub mod line;
+pub mod metrics;
 pub mod mio_loop;
 pub mod pump;
 pub mod reload;

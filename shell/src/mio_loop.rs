@@ -3,6 +3,7 @@
 
 mod linger;
 
+use crate::metrics::LoopMeter;
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::Reloader;
 use crate::storage::Storage;
@@ -57,6 +58,7 @@ struct Running<J: Storage> {
     accepting: Accepting,
     lingering: Lingering,
     webhook: Option<Webhook>,
+    meter: LoopMeter,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -121,12 +123,13 @@ impl MioLoop {
         listener: std::net::TcpListener,
         pump: Pump<TcpStream, J>,
         webhook: Option<Webhook>,
+        meter: LoopMeter,
     ) -> Result<(), Ended> {
         listener.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, told: 0 }.run()
+        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, told: 0 }.run()
     }
 }
 
@@ -139,7 +142,11 @@ impl<J: Storage> Running<J> {
             while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
                 self.pump.called(run, is_taken);
             }
+            if let Some(at) = self.pump.deadline().filter(|at| *at <= now.mono) {
+                self.meter.late(now.mono.since(at));
+            }
             let turn = self.pump.turn(now)?;
+            self.meter.turned(self.mio.now().mono.since(now.mono));
             for call in turn.calls {
                 self.call(call);
             }

@@ -8,13 +8,13 @@
 
 use crate::conn::{Conn, Incoming};
 use crate::storage::{Completion, Storage};
-use runcast_core::Core;
-use runcast_core::effect::{Effect, Effects, Response};
+use runcast_core::effect::{Content, Effect, Effects, Response};
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
 use runcast_core::wire::error::CloseCode;
+use runcast_core::{Core, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
@@ -29,6 +29,9 @@ const ANSWER: Span = Span::secs(30);
 
 /// Looks at a token's signature.
 pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
+
+/// Writes what is told at `/metrics`.
+pub type Meter = Box<dyn Fn(&View<'_>) -> String + Send>;
 
 /// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it;
 /// production has none, which costs nothing.
@@ -51,6 +54,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     witness: W,
     storage: J,
     verify: Verify,
+    /// None: there are no metrics.
+    meter: Option<Meter>,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
     conns: BTreeMap<ConnId, Box<Entry<S>>>,
     last: ConnId,
@@ -138,6 +143,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             witness,
             storage,
             verify,
+            meter: None,
             conns: BTreeMap::new(),
             last: ConnId(0),
             opened: Vec::new(),
@@ -154,6 +160,14 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             called: Vec::new(),
         }
     }
+
+    /// The same with metrics.
+    #[must_use]
+    pub fn metered(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Takes a stream that never blocks. The core hears of it in the next turn, in which it is read without
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
@@ -450,7 +464,11 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         if response.status >= 400 {
             tracing::info!(conn = id.0, status = response.status, "refused");
         }
-        self.say(id, |it| it.respond(response));
+        let metrics = match (&response.content, &self.meter) {
+            (Content::Metrics, Some(meter)) => meter(&self.core.inspect()),
+            _ => String::new(),
+        };
+        self.say(id, |it| it.respond_with(response, &metrics));
         self.give_until(id, now.mono + ANSWER);
     }
 

@@ -8,6 +8,7 @@
 use super::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
 use crate::disk::Disk;
+use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
 use crate::store::{CommitError, FOLD_ROWS, OpenError, Repair, Store, codec};
 use runcast_core::ids::{AppendId, LoadId};
@@ -15,6 +16,7 @@ use runcast_core::record::{Image, Query, Record};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Appends waiting are joined into one commit up to so many bytes, or one turn's.
 const JOINED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -44,20 +46,21 @@ pub struct StoreThread {
 }
 
 impl StoreThread {
-    /// Opens the store, waits until it has recovered, and starts the thread. `wake` is called on that thread
-    /// after completions were given.
+    /// Opens the store, waits until it has recovered, and starts the thread, which measures by `meter`.
+    /// `wake` is called on that thread after completions were given.
     ///
     /// # Errors
     /// As [`Store::open`], and [`OpenError::Io`] if no thread can be had.
     pub fn open(
         disk: impl Disk,
         repair: Repair,
+        meter: StoreMeter,
         wake: impl Fn() + Send + 'static,
     ) -> Result<(Self, Image), OpenError> {
         let (store, image) = Store::open(disk, repair)?;
         let (requests, inbox) = mpsc::channel();
         let (outbox, completions) = mpsc::channel();
-        let worker = Worker::new(store, inbox, outbox, wake);
+        let worker = Worker::new(store, inbox, outbox, meter, wake);
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run())?;
         let turn = Vec::new();
         Ok((Self { turn, requests: Some(requests), completions, thread: Some(thread) }, image))
@@ -122,6 +125,7 @@ struct Worker<W> {
     inbox: Receiver<Request>,
     outbox: Sender<Completion>,
     wake: W,
+    meter: StoreMeter,
     /// Appends that wait for the next commit.
     appends: VecDeque<Append>,
     loads: VecDeque<(LoadId, Query)>,
@@ -143,13 +147,20 @@ impl<W> fmt::Debug for Worker<W> {
 struct Failed;
 
 impl<W: Fn()> Worker<W> {
-    fn new(store: Store, inbox: Receiver<Request>, outbox: Sender<Completion>, wake: W) -> Self {
+    fn new(
+        store: Store,
+        inbox: Receiver<Request>,
+        outbox: Sender<Completion>,
+        meter: StoreMeter,
+        wake: W,
+    ) -> Self {
         let (appends, loads) = (VecDeque::new(), VecDeque::new());
         Self {
             store,
             inbox,
             outbox,
             wake,
+            meter,
             appends,
             loads,
             dropped_from: None,
@@ -216,8 +227,12 @@ impl<W: Fn()> Worker<W> {
     fn commit(&mut self) -> Result<(), Failed> {
         let joined = self.join();
         let (Some(first), Some(last)) = (joined.first(), joined.last()) else { return Ok(()) };
+        let began = Instant::now();
         match self.store.commit(&joined) {
             Ok(()) => {
+                let records = joined.iter().map(|append| append.1.len()).sum();
+                self.meter.committed(records, began.elapsed().as_secs_f64());
+                self.meter.journal(self.store.journal_rows());
                 self.may_fold = true;
                 self.tell([Completion::Appended(last.0)]);
                 Ok(())
@@ -271,8 +286,13 @@ impl<W: Fn()> Worker<W> {
         if !self.is_idle() || !self.folds() {
             return Ok(());
         }
+        let began = Instant::now();
         match self.store.fold(FOLD_ROWS) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.meter.folded(began.elapsed().as_secs_f64());
+                self.meter.journal(self.store.journal_rows());
+                Ok(())
+            }
             Err(CommitError::Full) => {
                 self.may_fold = false;
                 Ok(())

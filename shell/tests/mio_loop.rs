@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Forgetful, trusting};
+use runcast::metrics::LoopMeter;
 use runcast::mio_loop::MioLoop;
 use runcast::pump::Pump;
 use runcast_core::Core;
@@ -24,7 +25,7 @@ fn start() -> SocketAddr {
         let mut effects = Effects::new();
         let core = Core::open(Config::default(), [7; 32], Image::default(), mio.now(), &mut effects);
         let pump = Pump::new(core, effects, Forgetful::default(), trusting());
-        mio.run(listener, pump, None).expect("a loop that goes on");
+        mio.run(listener, pump, None, LoopMeter::default()).expect("a loop that goes on");
     });
     address
 }

@@ -92,6 +92,8 @@ pub enum Habit {
     Away,
     /// There, but now and then does not read for a while.
     Stuck,
+    /// The same for longer than the daemon has patience, and says all the while that it is there.
+    Deaf,
 }
 
 /// A device.
@@ -113,6 +115,9 @@ pub struct DevicePlan {
     pub ask_every: Option<Micros>,
     /// The most deltas of a run that it asks for.
     pub deltas_max: u64,
+    /// Its runs have long words.
+    #[serde(default)]
+    pub is_bulky: bool,
     /// The topics that it reads at first.
     #[serde(default)]
     pub topics: Vec<String>,
@@ -223,6 +228,7 @@ impl DevicePlan {
             network: Network::good(0),
             ask_every: None,
             deltas_max: 20,
+            is_bulky: false,
             topics: Vec::new(),
         }
     }
@@ -246,6 +252,7 @@ impl DevicePlan {
             network: Network::draw(dice),
             ask_every,
             deltas_max,
+            is_bulky: false,
             topics: Vec::new(),
         }
     }
@@ -369,6 +376,26 @@ impl Plan {
         self.faults.sort_by_key(|(at, _)| *at);
     }
 
+    /// Runs with long words, for a device that takes nothing for long, or acknowledges nothing.
+    fn hold_up(&mut self, dice: &mut Dice) {
+        let is_deaf = dice.chance(1, 2);
+        self.heal_at = self.heal_at.max(80 * SECOND);
+        // Long words cost time, and few make enough of them.
+        self.users.truncate(3);
+        let Some(first) = self.users.first_mut() else { return };
+        for device in &mut first.devices {
+            device.is_bulky = true;
+            device.ask_every = Some(dice.log_uniform(4 * SECOND, 20 * SECOND));
+        }
+        let network = Network { buffer: dice.log_uniform(1024, 64 * 1024) as usize, ..Network::good(0) };
+        let device = &mut first.devices[0];
+        if is_deaf {
+            (device.habit, device.network) = (Habit::Deaf, network);
+        } else {
+            (device.habit, device.ack_every, device.window) = (Habit::Online, NEVER_ACKS, None);
+        }
+    }
+
     /// What is so for a whole seed.
     fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
         self.rots = dice.chance(1, 4);
@@ -408,6 +435,9 @@ impl Plan {
             self.config.store.keep = Span::millis(dice.log_uniform(1_000, 300_000));
             self.config.store.runs_per_user = dice.log_uniform(1, 100) as usize;
             self.config.runs.key_keep = Span::millis(dice.log_uniform(60_000, 600_000));
+        }
+        if !is_calm && dice.chance(1, 50) {
+            self.hold_up(dice);
         }
         self.draw_operators(dice);
         if !is_calm && dice.chance(1, 4) {

@@ -22,7 +22,9 @@ pub struct Answer {
     pub status: u16,
     /// The head, as it came.
     pub head: String,
-    /// The body, null if there is none or it is no JSON.
+    /// The body, as it came.
+    pub body: String,
+    /// The same as JSON, null if there is none or it is no JSON.
     pub json: Value,
 }
 
@@ -77,6 +79,6 @@ impl Ask {
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         let json = serde_json::from_str(body).unwrap_or_default();
-        Answer { status, head: head.to_owned(), json }
+        Answer { status, head: head.to_owned(), body: body.to_owned(), json }
     }
 }

@@ -1,6 +1,6 @@
 //! The client commands against a daemon: what they print, and with what they end (DESIGN §6).
 
-use runcast_tests::{Ask, Daemon, Door, User, Worker, runcast, token};
+use runcast_tests::{Ask, Daemon, Door, PATIENCE, User, Worker, runcast, token};
 use serde_json::{Value, json};
 
 fn command(door: &Door, token: &str, words: &[&str]) -> (i32, String, String) {
@@ -57,4 +57,59 @@ fn workers_are_listed_for_an_operator_alone() {
     assert!(code == 77 && errors.contains("token_scope") && errors.contains("--scope"), "{code} {errors}");
     let same = Ask::new("GET", "/v1/workers").token(&operator).send(&door).json;
     assert_eq!(same["workers"][0], lines[0]);
+}
+
+#[test]
+fn a_user_is_shown_to_an_operator_with_connections_runs_and_devices() {
+    let daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    let operator = token("olga", "operate");
+    let mut user = User::connected("al ice/1", "laptop", &door);
+    let mut worker = Worker::connect(&door, 1, &json!([])).expect("a welcome");
+    user.run("k", "t1", &json!("a secret of hers"));
+    let run = worker.take();
+    user.until("agent_started");
+    user.ack();
+    let of = |door: &Door| Ask::new("GET", "/v1/users/al%20ice%2F1").token(&operator).send(door).json;
+    let known = (0..PATIENCE.as_millis()).map(|_| of(&door)).find(|user| user["devices"][0]["lag"] == 0);
+    let known = known.expect("the acknowledgement comes");
+    let connection = &known["connections"][0];
+    assert_eq!((&connection["device"], &connection["kind"]), (&json!("laptop"), &json!("websocket")));
+    assert_eq!((&connection["lag"], &connection["window"]), (&json!(0), &json!(256)), "{known}");
+    assert_eq!((&known["runs"][0]["run"], &known["runs"][0]["state"]), (&run["run"], &json!("running")));
+    assert!(!known.to_string().contains("secret"), "{known}");
+
+    let (code, printed, errors) = command(&door, &operator, &["users", "al ice/1"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(printed.contains("websocket  laptop") && printed.contains("running"), "{printed}");
+    let (code, printed, _) = command(&door, &operator, &["users", "--json", "al ice/1"]);
+    assert_eq!((code, &json_lines(&printed)[0]["epoch"]), (0, &known["epoch"]));
+    let (code, _, errors) = command(&door, &operator, &["users", "nobody"]);
+    assert!(code == 77 && errors.contains("not_found"), "{code} {errors}");
+    let (code, _, errors) = command(&door, &token("al ice/1", "user"), &["users", "al ice/1"]);
+    assert!(code == 77 && errors.contains("token_scope"), "{code} {errors}");
+}
+
+#[test]
+fn what_nobody_got_is_listed_and_the_daemon_is_drained_from_the_command_line() {
+    let mut daemon = Daemon::start(&["delivery.undelivered_after=100ms"]);
+    let door = daemon.door();
+    let operator = token("olga", "operate");
+    assert_eq!(command(&door, &operator, &["undelivered", "--json"]), (0, "".into(), "".into()));
+    let mut user = User::connected("alice", "laptop", &door);
+    user.run("k", "t1", &json!(1));
+    let run = user.until("run_queued")["run"].as_str().expect("an id").to_owned();
+    assert_eq!(command(&door, &token("alice", "user"), &["cancel", &run]).0, 0);
+    let listed = (0..PATIENCE.as_millis()).map(|_| command(&door, &operator, &["undelivered", "--json"]));
+    let (_, printed, _) =
+        listed.into_iter().find(|(_, printed, _)| !printed.is_empty()).expect("it is listed");
+    assert_eq!(json_lines(&printed)[0]["run"], json!(run));
+    let (code, printed, _) = command(&door, &operator, &["undelivered"]);
+    assert!(code == 0 && printed.contains(&run) && printed.contains(" ago "), "{printed}");
+
+    let (code, _, errors) = command(&door, &token("alice", "user"), &["drain"]);
+    assert!(code == 77 && errors.contains("token_scope"), "{code} {errors}");
+    let (code, printed, _) = command(&door, &operator, &["drain"]);
+    assert!(code == 0 && printed.starts_with("draining: 0 active runs"), "{printed}");
+    assert_eq!(daemon.exit_code(), 0);
 }

@@ -3,7 +3,7 @@
 use super::{Keep, MARK_EVERY, Stream};
 use crate::ids::{Epoch, Owner, User};
 use crate::record::Record;
-use crate::time::WallMs;
+use crate::time::{Now, WallMs};
 use crate::wire::user::From;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -68,7 +68,7 @@ impl Log {
         let mut records = Vec::new();
         let seq = self.stream.next();
         let bytes = Bytes::from(alloc::vec![b'x'; length]);
-        self.stream.push(bytes, WallMs(seq), &mut records);
+        self.stream.push(bytes, Now { wall: WallMs(seq), ..Now::default() }, &mut records);
         self.lengths.push(length as u64);
         let is_there = |record: &Record| matches!(record, Record::Event { seq: at, .. } if *at == seq);
         assert_eq!(records.iter().filter(|record| is_there(record)).count(), 1);

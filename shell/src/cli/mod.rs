@@ -1,12 +1,16 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
 pub mod check;
+pub mod explain;
+pub mod operate;
 pub mod run;
 pub mod runs;
 mod show;
 mod table;
 pub mod tail;
 pub mod token;
+pub mod undelivered;
+pub mod users;
 pub mod workers;
 
 use crate::config::{Override, Problems, Settings, Sources, units};
@@ -79,6 +83,14 @@ pub enum Command {
     Cancel(CancelOptions),
     /// List workers and agents (a token with the scope `operate`).
     Workers(WorkersOptions),
+    /// Show users: their connections, runs and devices (a token with the scope `operate`).
+    Users(UsersOptions),
+    /// List ended runs that none of their user's devices has acknowledged (scope `operate`).
+    Undelivered(UndeliveredOptions),
+    /// Have the daemon go down: it begins nothing new, lets running runs end, and exits (scope `operate`).
+    Drain(DrainOptions),
+    /// Explain a code: of an error, a close, an exit, or an HTTP status.
+    Explain(ExplainOptions),
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -306,6 +318,46 @@ pub struct WorkersOptions {
     pub connection: Connection,
 }
 
+/// `runcast users`.
+#[derive(Clone, Debug, Args)]
+pub struct UsersOptions {
+    /// The users.
+    #[arg(required = true, value_name = "USER", value_parser = name(User::parse, User::RULE))]
+    pub users: Vec<User>,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast undelivered`.
+#[derive(Clone, Debug, Args)]
+pub struct UndeliveredOptions {
+    /// At most so many, the newest.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast drain`.
+#[derive(Clone, Debug, Args)]
+pub struct DrainOptions {
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainOptions {
+    /// The code, like queue_full, 4403 or 78; without one all are listed.
+    pub code: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Where a tail begins (PROTOCOL §3, `from`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -369,6 +421,10 @@ pub fn main() -> ExitCode {
         Command::Runs(options) => runs::runs(&options),
         Command::Cancel(options) => runs::cancel(&options),
         Command::Workers(options) => workers::workers(&options),
+        Command::Users(options) => users::users(&options),
+        Command::Undelivered(options) => undelivered::undelivered(&options),
+        Command::Drain(options) => operate::drain(&options),
+        Command::Explain(options) => explain::explain(&options),
     };
     exit.into()
 }

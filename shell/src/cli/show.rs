@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Where `serve --dev` leaves a token for whoever may read the data directory.
 const DEV_TOKEN: &str = "runcast-data/dev-token";
@@ -299,6 +300,18 @@ pub(super) fn plain(text: &str) -> String {
 /// `850 ms`, `5.1 s`.
 pub(super) fn seconds(ms: u64) -> String {
     if ms < 1_000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1_000, ms % 1_000 / 100) }
+}
+
+/// How long ago an instant of the wire is: `30 s ago`, `3 h ago`.
+pub(super) fn ago(ts: u64, now: SystemTime) -> String {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(ts);
+    let secs = now.duration_since(then).unwrap_or_default().as_secs();
+    match secs {
+        0..120 => format!("{secs} s ago"),
+        120..7_200 => format!("{} min ago", secs / 60),
+        7_200..172_800 => format!("{} h ago", secs / 3_600),
+        _ => format!("{} d ago", secs / 86_400),
+    }
 }
 
 /// Says on stderr what became of the connection.

@@ -17,6 +17,8 @@ pub use keys::{ALGORITHMS, KeyConfig, KeyFile};
 pub use problem::{Origin, Problem, Problems};
 pub use read::{Override, Sources};
 
+pub(crate) use table::nearest;
+
 pub(crate) use keys::{KEYS_MOST, KeyDraft, KeyList};
 
 use crate::store::Repair;

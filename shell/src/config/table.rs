@@ -186,6 +186,7 @@ table! {
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
+    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "limits.revoked", core.limits.revoked, count(1, 10 * MILLION), "users of whom tokens may be revoked";
     "log.level", log.level, Choice(Level::WORDS), "what is worth a line";
     "log.format", log.format, Choice(Format::WORDS), "how lines look; auto: text on a terminal, else json";
@@ -228,7 +229,7 @@ pub(crate) fn find<S>(table: Table<S>, name: &str) -> Result<&'static dyn Key<S>
 }
 
 /// The name most like `name`: by its last part alone, when the section is another.
-fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(crate) fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let last = |name: &'_ str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let far = |other: &str| distance(name, other).min(distance(&last(name), &last(other)) + 1);
     let (distance, best) = names.map(|other| (far(other), other)).min()?;

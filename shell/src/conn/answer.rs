@@ -1,5 +1,6 @@
 //! Answers to a request: a [`Response`] as HTTP/1.1 bytes, and the switch to a WebSocket.
 
+use crate::metrics::CONTENT_TYPE;
 use runcast_core::effect::{Content, Page, Response};
 use std::fmt::Write as _;
 use tungstenite::handshake::derive_accept_key;
@@ -28,13 +29,15 @@ pub(super) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-str
 pub(super) const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The bytes of an answer after which the connection ends. Without a body, its length is told all the same.
-pub(super) fn respond(response: &Response, without_body: bool) -> String {
+/// `metrics` is the body of [`Content::Metrics`].
+pub(super) fn respond(response: &Response, metrics: &str, without_body: bool) -> String {
     let (kind, body) = match &response.content {
         Content::Nothing => (None, ""),
         Content::Text(text) => (Some("text/plain; charset=utf-8"), text.as_str()),
         Content::Json(text) => (Some("application/json"), text.as_str()),
         Content::Problem(text) => (Some("application/problem+json"), text.as_str()),
         Content::Page(Page::Chat) => (Some("text/html; charset=utf-8"), CHAT),
+        Content::Metrics => (Some(CONTENT_TYPE), metrics),
     };
     let mut answer = format!("HTTP/1.1 {} {}\r\n", response.status, phrase(response.status),);
     if let Some(kind) = kind {

@@ -223,6 +223,11 @@ impl Store {
         Ok(self.overlay.len() > 0)
     }
 
+    /// Commits that are not folded yet.
+    pub fn journal_rows(&self) -> usize {
+        self.overlay.len()
+    }
+
     /// Whether the journal has grown so far that a call of [`Self::fold`] is worth its while.
     pub fn is_fold_due(&self) -> bool {
         self.overlay.is_due()

@@ -3,6 +3,7 @@
 //! reports), nothing is said to be stored before it is, the order is kept, and the end is an end.
 
 use super::under_shuttle::store_thread::StoreThread;
+use crate::metrics::StoreMeter;
 use crate::ram::Ram;
 use crate::storage::{Completion, Storage};
 use crate::store::{Repair, Store};
@@ -67,7 +68,9 @@ impl Loop {
         let disk = Ram::default();
         let waker = Arc::new(Waker::default());
         let wakes = waker.clone();
-        let (thread, _) = StoreThread::open(disk.clone(), Repair::default(), move || wakes.wake()).unwrap();
+        let (thread, _) =
+            StoreThread::open(disk.clone(), Repair::default(), StoreMeter::default(), move || wakes.wake())
+                .unwrap();
         Self { thread, waker, disk, come: VecDeque::new() }
     }
 

@@ -1,6 +1,7 @@
 //! The storage thread over a file whose disk can be full or broken.
 
 use crate::disk::{Disk, FileDisk};
+use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
 use crate::store::Repair;
 use crate::store_thread::StoreThread;
@@ -66,8 +67,10 @@ impl Rig {
         let file = FileDisk::open(&dir.path().join("store")).unwrap();
         let (wake, woken) = mpsc::channel();
         let disk = Moody { file, moods: moods.clone() };
-        let (store, image) =
-            StoreThread::open(disk, Repair::default(), move || wake.send(()).unwrap_or_default()).unwrap();
+        let (store, image) = StoreThread::open(disk, Repair::default(), StoreMeter::default(), move || {
+            wake.send(()).unwrap_or_default()
+        })
+        .unwrap();
         Self { dir, moods, store, image, woken }
     }
 

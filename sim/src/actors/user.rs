@@ -7,7 +7,7 @@ use super::{Ctx, backoff};
 use crate::dice::Dice;
 use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
-use crate::oracles::order::Reader;
+use crate::oracles::order::{Piece, Reader};
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::{Truth, is_critical};
 use crate::oracles::{Who, complete, durable};
@@ -21,6 +21,8 @@ use crate::trace::Of;
 const CALL_TIMEOUT: Micros = 15 * SECOND;
 /// Silence after which a client gives a connection up: 2.5 heartbeats.
 const SILENCE: Micros = 25 * SECOND;
+/// How often a device that does not read says that it is there.
+const LIVES_EVERY: Micros = 8 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
 /// Never.
@@ -63,6 +65,8 @@ pub struct Device {
     leave_at: Micros,
     /// It does not read before this time.
     reads_at: Micros,
+    /// While it does not, when it says next that it is there.
+    lives_at: Micros,
     heard: Micros,
     failures: u32,
     from: From,
@@ -116,6 +120,7 @@ impl Device {
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
+            lives_at: 0,
             heard: 0,
             failures: 0,
             from: From::Device,
@@ -196,7 +201,8 @@ impl Device {
             return self.call_at;
         }
         if self.reads_at > 0 {
-            return self.reads_at.min(self.leave_at);
+            let lives_at = if self.plan.habit == Habit::Deaf { self.lives_at } else { NEVER };
+            return self.reads_at.min(self.leave_at).min(lives_at);
         }
         let work = if self.is_welcome() {
             self.asks.deadline().min(self.ack_at).min(self.topics.deadline())
@@ -224,6 +230,7 @@ impl Device {
             self.reads_at = 0;
             self.read(ctx);
         }
+        self.live(ctx);
         if self.link.is_some() && self.reads_at == 0 && ctx.now >= self.patience_ends() {
             ctx.trace.note(Of::User(self.user), format_args!("{:<12} gives up", self.who));
             return self.hang_up(ctx);
@@ -254,7 +261,7 @@ impl Device {
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
-            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
+            let healthy = self.plan.network.is_good() && !self.is_lazy() && !ctx.broken;
             ctx.oracles.knows(&self.user_name, self.user);
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
             ctx.oracles.operates(pipe, self.operates);
@@ -265,7 +272,7 @@ impl Device {
         self.leave_at = match self.plan.habit {
             Habit::Flapping => ctx.now + self.dice.exponential(4 * SECOND),
             Habit::Away => ctx.now + self.dice.exponential(10 * SECOND),
-            Habit::Online | Habit::Stuck => NEVER,
+            Habit::Online | Habit::Stuck | Habit::Deaf => NEVER,
         };
     }
 
@@ -417,12 +424,30 @@ impl Device {
                     }
                 }
             }
-            if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
+            if self.is_lazy() && !ctx.healed && self.dice.chance(1, 300) {
                 // Long enough, at times, for the daemon to lose its patience.
-                let least = if self.dice.chance(1, 3) { 35 * SECOND } else { SECOND };
+                let is_long = self.plan.habit == Habit::Deaf || self.dice.chance(1, 3);
+                let least = if is_long { 35 * SECOND } else { SECOND };
                 self.reads_at = ctx.now + self.dice.log_uniform(least, 60 * SECOND);
+                self.lives_at = ctx.now;
                 return;
             }
+        }
+    }
+
+    /// Whether it leaves off reading now and then.
+    fn is_lazy(&self) -> bool {
+        matches!(self.plan.habit, Habit::Stuck | Habit::Deaf)
+    }
+
+    /// Says that it is there, though it does not read.
+    fn live(&mut self, ctx: &Ctx<'_>) {
+        if self.plan.habit != Habit::Deaf || self.reads_at == 0 || ctx.now < self.lives_at {
+            return;
+        }
+        self.lives_at = ctx.now + LIVES_EVERY;
+        if let Some(link) = &mut self.link {
+            link.send("{\"type\":\"ping\"}");
         }
     }
 
@@ -546,7 +571,7 @@ impl Device {
         if let Err((oracle, what)) = durable::event(&mut ctx.oracles.truth, self.user, &epoch, said) {
             self.expect(ctx, oracle, false, || what.clone());
         }
-        match self.reader.event(seq, said.redelivery) {
+        match self.reader.event(Piece::of(said)) {
             Ok(true) if seq > has => {
                 self.has = Some((epoch, seq));
                 self.slowest_ms = self.slowest_ms.max(ctx.wall.saturating_sub(said.ts.unwrap_or(ctx.wall)));

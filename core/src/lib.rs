@@ -68,6 +68,7 @@ mod queue;
 pub mod record;
 mod recovery;
 mod requests;
+mod revoke;
 mod run;
 mod scope;
 pub mod sometimes;
@@ -116,7 +117,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use record::{Found, Image, Table};
 use sometimes::Seen;
-use time::{Mono, Now, Span};
+use time::{Mono, Now, Span, WallMs};
 use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
@@ -154,6 +155,8 @@ pub struct Core {
     drain: Option<Drain>,
     /// Users who are being erased.
     erasing: BTreeMap<User, Erase>,
+    /// Users of whom all tokens are refused that were made up to then, wall clock.
+    revoked: BTreeMap<User, WallMs>,
     purge: Purge,
     undelivered: Undelivered,
     /// Whose streams have grown.
@@ -250,6 +253,7 @@ impl Core {
             grown: BTreeSet::new(),
             drain: None,
             erasing: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             purge: Purge::default(),
             undelivered: Undelivered::default(),
             topics: BTreeMap::new(),
@@ -377,7 +381,7 @@ impl Core {
                 Timer::Silence(conn) => self.on_silence(conn, out),
                 Timer::Stuck(conn) => self.on_stuck(conn, out),
                 Timer::Acks(conn, lane) => self.on_acks_overdue(conn, &lane, out),
-                Timer::Expiry(conn) => self.watch_expiry(conn, out),
+                Timer::Expiry(conn) => self.on_expiry(conn, out),
                 Timer::Backlog(conn, lane) => self.on_backlog(conn, &lane, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),

@@ -73,6 +73,9 @@ pub struct UserPlan {
     /// Whether its tokens let it read what is for operators.
     #[serde(default)]
     pub operates: bool,
+    /// Whether its tokens say when they were made, and are used more than once.
+    #[serde(default)]
+    pub keeps_tokens: bool,
 }
 
 /// The application of such a device does not work before all is healed.
@@ -134,6 +137,9 @@ pub struct PublisherPlan {
     /// The users whom it has erased now and then, as an operator.
     #[serde(default)]
     pub erases: Vec<String>,
+    /// The users whom it has sent away now and then, or their tokens revoked.
+    #[serde(default)]
+    pub sends_away: Vec<String>,
 }
 
 /// What a client's connections are like.
@@ -171,6 +177,9 @@ pub struct WorkerPlan {
     pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
     pub flap_every: Option<(Micros, Micros)>,
+    /// Some of its tokens expire soon.
+    #[serde(default)]
+    pub short_tokens: bool,
     /// Of 100 offers it declines so many …
     pub declines: u64,
     /// … and does not answer so many.
@@ -261,6 +270,7 @@ impl WorkerPlan {
             overruns: false,
             dies_at: None,
             flap_every: None,
+            short_tokens: false,
             declines: 0,
             ignores: 0,
             repeats: 0,
@@ -364,7 +374,7 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
     let devices =
         (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
-    UserPlan { number: user, name, devices, operates: false }
+    UserPlan { number: user, name, devices, operates: false, keeps_tokens: false }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {

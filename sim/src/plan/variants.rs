@@ -94,7 +94,24 @@ impl Plan {
         } else if !is_calm && dice.chance(1, 40) {
             self.fill_disk(dice);
         }
+        self.draw_operators(dice);
+        if !is_calm && dice.chance(1, 4) {
+            self.workers.iter_mut().for_each(|worker| worker.short_tokens = true);
+        }
         self
+    }
+
+    /// Who is sent away. After its clock has gone back nobody could make a token that is good.
+    fn draw_operators(&mut self, dice: &mut Dice) {
+        let jumps = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. }));
+        if jumps || !dice.chance(1, 3) {
+            return;
+        }
+        let users = self.users.iter().map(|user| &user.name);
+        let publishers = self.publishers.iter().map(|publisher| &publisher.name);
+        let names: Vec<String> = users.chain(publishers).cloned().collect();
+        self.publishers.iter_mut().for_each(|publisher| publisher.sends_away.clone_from(&names));
+        self.users.iter_mut().for_each(|user| user.keeps_tokens = true);
     }
 
     /// Who reads topics, and who says something on them.
@@ -126,6 +143,7 @@ impl Plan {
                 network,
                 every,
                 erases: Vec::new(),
+                sends_away: Vec::new(),
             });
         }
     }

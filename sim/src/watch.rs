@@ -332,6 +332,9 @@ impl Watch {
                 self.judge("O15", timer);
             }
             Effect::Append { .. } => self.before.appended(),
+            Effect::Respond { conn, response } if matches!(response.status, 401 | 403) => {
+                self.away.refused(*conn);
+            }
             Effect::Upgrade { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }

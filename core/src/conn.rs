@@ -2,8 +2,8 @@
 //! network.
 
 use crate::api::Request;
+use crate::cursor::Cursor;
 use crate::deadlines::{Deadlines, Timer};
-use crate::delivery::Cursor;
 use crate::effect::{Effect, Effects};
 use crate::expiry::Refresh;
 use crate::handshake::{Greeting, Identity};

@@ -97,6 +97,8 @@ pub struct Counts {
     pub sent: u64,
     /// Events that were sent again, since they were not acknowledged in time.
     pub resent: u64,
+    /// Events that were sent as part of others, to devices that are behind.
+    pub joined: u64,
     /// Times that the events of a connection were sent again.
     pub retries: u64,
     /// Events that were acknowledged, once for each connection.
@@ -130,6 +132,7 @@ impl Default for Counts {
             written: 0,
             sent: 0,
             resent: 0,
+            joined: 0,
             retries: 0,
             acked: 0,
             acknowledged: Durations::default(),
@@ -167,11 +170,13 @@ impl Counts {
         }
     }
 
-    pub(crate) const fn send(&mut self, is_again: bool) {
+    /// An event was sent, to which so many others were joined.
+    pub(crate) const fn send(&mut self, is_again: bool, joined: u64) {
         if is_again {
             self.resent += 1;
         } else {
             self.sent += 1;
+            self.joined += joined;
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
+use crate::cursor::Cursor;
 use crate::deadlines::Timer;
-use crate::delivery::Cursor;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;

@@ -32,6 +32,7 @@ pub mod config;
 mod conn;
 mod context;
 pub mod counts;
+mod cursor;
 mod deadlines;
 mod delivery;
 mod device;

@@ -57,6 +57,8 @@ bugs! {
     TimerEarly = "timer-early",
     /// A retry sends the unacknowledged events from the newest to the oldest.
     RetryLosesOrder = "retry-loses-order",
+    /// Of deltas that are joined one is left out.
+    JoiningLosesOne = "joining-loses-one",
     /// A device's position moves in memory and is not stored.
     PositionNotPersisted = "position-not-persisted",
     /// A run that ends leaves its open tools open.

@@ -42,6 +42,7 @@ states! {
     WorkerNotRead = "a worker is not read until its messages are durable",
     WindowFull = "a window is full of events",
     WindowFullOfBytes = "a window is full of bytes",
+    Joined = "deltas are joined for a device that is behind",
     OutputFull = "an event waits for the network to take others",
     AckDuringRetry = "an acknowledgement comes while a retry goes out",
     PageDuringRetry = "a retry needs a page from the store",

@@ -2,8 +2,8 @@
 
 use crate::Core;
 use crate::conn::{UserConn, text};
+use crate::cursor::Cursor;
 use crate::deadlines::Timer;
-use crate::delivery::Cursor;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ids::{ConnId, Lane, Topic};

@@ -63,6 +63,10 @@ pub struct Said<'a> {
     pub data: Option<&'a RawValue>,
     /// Which retry.
     pub redelivery: Option<u64>,
+    /// Of deltas that were joined: the position before the first …
+    pub prev: Option<u64>,
+    /// … and how many they are.
+    pub joined: Option<u64>,
 
     /// Which notice.
     #[serde(borrow)]

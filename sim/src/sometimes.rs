@@ -54,6 +54,7 @@ states! {
     DiskFull = "the disk is full",
     DiskBroken = "a sync fails, and the process ends",
     DiskLost = "the daemon comes back with an empty disk",
+    JoinedAgain = "deltas that were joined are sent again",
     ResumedMidWindow = "a connection is resumed in the middle of a window after a crash",
     Resumed = "a connection is resumed",
     Fresh = "a connection begins fresh",

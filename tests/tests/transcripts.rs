@@ -135,3 +135,35 @@ fn topics_are_read_changed_and_resumed() {
     exchange(&mut socket, &mut lines, &hello, "event");
     compare("topics are read changed and resumed", &lines.join("\n"));
 }
+
+#[test]
+fn deltas_are_joined_for_a_device_that_is_behind() {
+    let daemon = Daemon::start(&["delivery.ack_timeout=3s"]);
+    let door = daemon.door();
+    let mut user = User::connected("alice", "laptop", &door);
+    let mut worker = Worker::connect(&door, 1, &json!([])).expect("a welcome");
+    user.run("key_1", "thread_1", &json!(1));
+    let run = worker.take();
+    for (n, word) in (1..).zip(["Let ", "me ", "think.\n"]) {
+        worker.event(&run, n, "agent_thinking", &json!({ "delta": word }));
+    }
+    for (n, word) in (4..).zip(["All ", "\"well\"."]) {
+        worker.event(&run, n, "agent_output", &json!({ "delta": word, "message": "m-1" }));
+    }
+    worker.complete(&run, 6, &json!("All well."));
+    user.until("agent_completed");
+    let mut lines = Vec::new();
+    let mut phone = Socket::connect(door.address(), "/ws", &token("alice", "user")).expect("a connection");
+    let hello = json!({ "type": "hello", "device": "phone", "from": "oldest", "window": 2 });
+    exchange(&mut phone, &mut lines, &hello, "event");
+    hear(&mut phone, &mut lines, "event");
+    let ack = json!({ "type": "ack", "seq": 2 });
+    exchange(&mut phone, &mut lines, &ack, "event");
+    // The window is full of two, each of which stands for some; both are sent again as they were.
+    for _ in 0..3 {
+        hear(&mut phone, &mut lines, "event");
+    }
+    let ack = json!({ "type": "ack", "seq": 7 });
+    exchange(&mut phone, &mut lines, &ack, "event");
+    compare("deltas are joined for a device that is behind", &lines.join("\n"));
+}

@@ -41,8 +41,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn raw(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    /// The text of a field's value.
+    pub(crate) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.get())
+    }
+
+    /// The fields as they come, with the texts of their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.get()))
     }
 
     /// A field that must be there.
@@ -53,7 +59,7 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else {
             return Err(wrong(name, T::EXPECTED, "nothing"));
         };
-        T::read(raw.get()).ok_or_else(|| wrong(name, T::EXPECTED, raw.get()))
+        T::read(raw).ok_or_else(|| wrong(name, T::EXPECTED, raw))
     }
 
     /// A field that may be absent or null.
@@ -63,7 +69,7 @@ impl<'a> Fields<'a> {
     pub fn optional<T: Field<'a>>(&self, name: &str) -> Result<Option<T>, Refusal> {
         match self.raw(name) {
             None => Ok(None),
-            Some(raw) if raw.get() == "null" => Ok(None),
+            Some("null") => Ok(None),
             Some(_) => self.required(name).map(Some),
         }
     }
@@ -79,7 +85,7 @@ impl<'a> Fields<'a> {
 
     /// Whether a field is there and not null.
     pub fn has(&self, name: &str) -> bool {
-        self.raw(name).is_some_and(|raw| raw.get() != "null")
+        self.raw(name).is_some_and(|raw| raw != "null")
     }
 
     /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod error;
 pub mod event;
+pub(crate) mod joined;
 pub mod json;
 pub mod query;
 pub mod topic;

@@ -76,6 +76,11 @@ fn delivery(lines: &mut Lines<'_>, counts: &Counts, gauges: &Gauges) -> fmt::Res
     lines.counter("runcast_events_sent", "Events sent, once for each connection", counts.sent)?;
     lines.counter("runcast_events_resent", "Events sent again, not acknowledged in time", counts.resent)?;
     lines.counter(
+        "runcast_events_joined",
+        "Events sent as part of others, to devices that are behind",
+        counts.joined,
+    )?;
+    lines.counter(
         "runcast_events_acknowledged",
         "Events acknowledged, once for each connection",
         counts.acked,

@@ -3,7 +3,7 @@
 
 use super::Ctx;
 use crate::dice::Dice;
-use crate::oracles::order::Reader;
+use crate::oracles::order::{Piece, Reader};
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::topics::{TOPICS, may_read};
 use crate::oracles::truth::Truth;
@@ -297,7 +297,7 @@ impl Topics {
         let Some((epoch, has)) = place.has.clone() else { return Err(("O1", format!("{said:?}"))) };
         durable::event(&mut ctx.oracles.truth, 0, &epoch, said)?;
         let seq = said.seq.unwrap_or(0);
-        let is_new = place.reader.event(seq, said.redelivery).map_err(|what| ("O1", what))?;
+        let is_new = place.reader.event(Piece::of(said)).map_err(|what| ("O1", what))?;
         if is_new && seq > has {
             place.has = Some((epoch, seq));
         }

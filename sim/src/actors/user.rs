@@ -7,7 +7,7 @@ use super::{Ctx, backoff};
 use crate::dice::Dice;
 use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
-use crate::oracles::order::Reader;
+use crate::oracles::order::{Piece, Reader};
 use crate::oracles::resume::{self, Client, From, Welcome};
 use crate::oracles::truth::{Truth, is_critical};
 use crate::oracles::{Who, complete, durable};
@@ -511,7 +511,7 @@ impl Device {
         if let Err((oracle, what)) = durable::event(&mut ctx.oracles.truth, self.user, &epoch, said) {
             self.expect(ctx, oracle, false, || what.clone());
         }
-        match self.reader.event(seq, said.redelivery) {
+        match self.reader.event(Piece::of(said)) {
             Ok(true) if seq > has => {
                 self.has = Some((epoch, seq));
                 self.slowest_ms = self.slowest_ms.max(ctx.wall.saturating_sub(said.ts.unwrap_or(ctx.wall)));

@@ -1,12 +1,13 @@
 //! What the model knows of a connection, and what may be done to it and said on it.
 
-use super::{Judgement, Model, Run, State, json, number, of_topic, read};
+use super::{Judgement, Log, Model, Run, State, json, number, of_topic, read};
+use crate::oracles::joined::{self, Delta};
 use crate::said::{RunEntry, Said};
 use bytes::Bytes;
 use runcast_core::effect::Effect;
 use runcast_core::input::Claims;
 use runcast_core::record::Query;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A connection: its sides, and how far it is in its user's stream.
 #[derive(Debug, Default)]
@@ -34,12 +35,47 @@ pub(super) struct Lane {
     is_read: bool,
     sent: u64,
     pub(super) acked: u64,
+    /// The seqs of what was sent, as far as it may be unacknowledged.
+    held: BTreeSet<u64>,
 }
 
 impl Lane {
+    /// It is sent an event that stands for all up to `seq`.
+    fn sends(&mut self, seq: u64, window: Option<u64>) -> Judgement {
+        self.sent = seq;
+        self.held = self.held.split_off(&(self.acked + 1));
+        self.held.insert(seq);
+        let is_within = window.is_none_or(|window| self.held.len() as u64 <= window);
+        must!(is_within, "{window:?} are the window past {}", self.acked);
+        Ok(())
+    }
+
     /// It is read from here on. What was acknowledged before that was heard waits, and counts then.
     fn begins(&mut self, from: u64) {
-        *self = Self { is_read: true, sent: from, acked: self.acked.max(from) };
+        *self = Self { is_read: true, sent: from, acked: self.acked.max(from), held: BTreeSet::new() };
+    }
+}
+
+impl Log {
+    /// Deltas are sent as one event, or sent again so.
+    fn joins(&self, lane: &mut Lane, window: Option<u64>, prev: u64, said: &Said<'_>) -> Judgement {
+        let seq = said.seq.unwrap_or(0);
+        let stored = |seq| self.events.get(&seq).or_else(|| self.gone.get(&seq));
+        let deltas = (prev + 1..=seq).map(|seq| read(stored(seq)?).ok().map(|said| Delta::of(&said)));
+        let deltas = deltas.collect::<Option<Vec<_>>>().filter(|_| seq <= self.head);
+        joined::judge(said, &deltas.ok_or("it is not durable")?)?;
+        match said.redelivery {
+            None => {
+                must!(prev == lane.sent, "it comes after {}", lane.sent);
+                // How far it is behind is the core's to know: what it acknowledges may wait to be handled.
+                must!(window.is_some(), "a viewer is sent joined deltas");
+                lane.sends(seq, window)
+            }
+            Some(_) => {
+                must!(seq <= lane.sent, "it is a retry after {}", lane.sent);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -126,16 +162,17 @@ impl Model {
         let (seq, topic) = (said.seq.unwrap_or(0), said.topic.as_deref());
         let log = self.log(&topic.map_or(line.user.clone(), of_topic))?;
         let window = line.window;
+        if let Some(prev) = said.prev {
+            let lane = line.lanes.entry(String::new()).or_default();
+            return log.joins(lane, window, prev, said);
+        }
         let line = line.lanes.get_mut(topic.unwrap_or_default()).filter(|lane| lane.is_read);
         let line = line.ok_or("it does not read that")?;
         let stored = log.events.get(&seq).or_else(|| log.gone.get(&seq));
         let stored = stored.filter(|_| seq <= log.head).ok_or("it is not durable")?;
         if text == stored {
             must!(seq == line.sent + 1, "it comes after {}", line.sent);
-            line.sent = seq;
-            let is_within = window.is_none_or(|window| seq <= line.acked + window);
-            must!(is_within, "{window:?} are the window past {}", line.acked);
-            return Ok(());
+            return line.sends(seq, window);
         }
         let rest = text.strip_prefix(&stored[..stored.len() - 1]).unwrap_or_default();
         must!(rest.starts_with(b",\"redelivery\":"), "it is stored as {stored:?}");

@@ -1,6 +1,7 @@
 //! O16, for PROTOCOL §2.1 "Durable before visible", and O2: whatever a message reveals was on stable storage
 //! when it was written, and says what is stored there.
 
+use super::joined;
 use super::truth::{RunTruth, Truth};
 use crate::said::Said;
 
@@ -15,7 +16,13 @@ pub fn event(
     said: &Said<'_>,
 ) -> Result<(), (&'static str, String)> {
     let seq = said.seq.unwrap_or(0);
-    let durable = truth.stream(user, epoch).and_then(|log| log.contents.get((seq as usize).wrapping_sub(1)));
+    let log = truth.stream(user, epoch);
+    if let Some(prev) = said.prev {
+        let deltas = log.and_then(|log| log.deltas(prev, seq));
+        let deltas = deltas.ok_or_else(|| ("O16", format!("{prev} to {seq} of {epoch} are not durable")))?;
+        return joined::judge(said, deltas).map_err(|what| ("O2", what));
+    }
+    let durable = log.and_then(|log| log.contents.get((seq as usize).wrapping_sub(1)));
     match durable {
         None => Err(("O16", format!("seq {seq} of epoch {} is sent before it is durable", epoch))),
         Some(content) if *content != said.content() => {

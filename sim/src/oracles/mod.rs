@@ -11,6 +11,7 @@ pub mod fair;
 pub mod fencing;
 pub mod first_sign;
 pub mod isolation;
+pub mod joined;
 pub mod kept;
 pub mod lease;
 pub mod limits;
@@ -42,7 +43,7 @@ use fencing::Fencing;
 use first_sign::Waits;
 use lease::Leases;
 use limits::{Limits, Offer};
-use order::Sender;
+use order::{Piece, Sender};
 use others::Progress;
 use positions::Positions;
 use restart::Rows;
@@ -525,6 +526,7 @@ impl Oracles {
             sometimes!(self.tally, TopicResumed if status == Some("resumed"));
             sometimes!(self.tally, TopicReset if status == Some("reset"));
         }
+        sometimes!(self.tally, JoinedAgain if said.joined.is_some() && said.redelivery.is_some());
         sometimes!(self.tally, TopicRetry if said.topic.is_some() && said.redelivery.is_some());
         sometimes!(self.tally, TokenReplaced if said.kind == "ok" && said.of.as_deref() == Some("refresh"));
         sometimes!(self.tally, Duplicate if said.duplicate == Some(true));
@@ -571,10 +573,13 @@ impl Oracles {
                 if let Err((oracle, what)) = durable::event(&mut self.truth, user, &conn.epoch, said) {
                     self.judge(oracle, Some(user), Err(what));
                 }
-                let seq = said.seq.unwrap_or(0);
-                let order = conn.sender.event(self.schedule.now(), seq, said.redelivery, text.len());
+                let place = Piece::of(said);
+                let order = conn.sender.event(self.schedule.now(), place, text.len());
                 self.judge("O1", Some(user), order);
-                conn.head = conn.head.max(seq);
+                conn.head = conn.head.max(place.seq);
+                let is_long = said.joined.is_some() && text.len() > joined::BYTES_MAX;
+                let is_long = is_long.then(|| format!("{} bytes are joined", text.len()));
+                self.judge("O13", Some(user), is_long.map_or(Ok(()), Err));
             }
             "welcome" | "heartbeat" => {
                 let head = said.head.unwrap_or(u64::MAX);

@@ -1,8 +1,9 @@
 //! O1, for PROTOCOL §2.2 "In order, without gaps": on a connection each event continues the one before, from
-//! the position that `welcome` named; only marked redeliveries go back. Also that no more than the window is
-//! unacknowledged (§4), and that nothing is sent twice on one connection before an acknowledgement was
-//! overdue (O5).
+//! the position that `welcome` named; only marked redeliveries go back, and say what was said. Also that no
+//! more than the window is unacknowledged (§4), and that nothing is sent twice on one connection before an
+//! acknowledgement was overdue (O5).
 
+use crate::said::Said;
 use crate::schedule::{MS, Micros};
 use std::collections::BTreeMap;
 
@@ -10,6 +11,25 @@ use std::collections::BTreeMap;
 const RETRY_AT_LEAST: Micros = 1_600 * MS;
 /// Nothing new is sent while so many bytes are unacknowledged.
 const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// Where an event belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// The position before it.
+    pub prev: u64,
+    /// Its seq: of deltas that were joined, the last one's.
+    pub seq: u64,
+    /// Which retry it is.
+    pub redelivery: Option<u64>,
+}
+
+impl Piece {
+    /// Of an event.
+    pub fn of(said: &Said<'_>) -> Self {
+        let seq = said.seq.unwrap_or(0);
+        Self { prev: said.prev.unwrap_or(seq.saturating_sub(1)), seq, redelivery: said.redelivery }
+    }
+}
 
 /// One connection's events, as they are sent or as they are received.
 #[derive(Debug, Default)]
@@ -23,18 +43,27 @@ impl Reader {
     ///
     /// # Errors
     /// It does not continue the connection.
-    pub fn event(&mut self, seq: u64, redelivery: Option<u64>) -> Result<bool, String> {
+    pub fn event(&mut self, place: Piece) -> Result<bool, String> {
         let position = self.position;
-        match redelivery {
-            None if seq == position + 1 => {
-                self.position = seq;
+        match place.redelivery {
+            None if place.prev == position && place.seq > position => {
+                self.position = place.seq;
                 Ok(true)
             }
-            None => Err(format!("at position {position} comes seq {seq}")),
-            Some(n) if n >= 1 && seq <= position => Ok(false),
-            Some(n) => Err(format!("at position {position} comes seq {seq} as redelivery {n}")),
+            Some(n) if n >= 1 && place.seq <= position => Ok(false),
+            None | Some(_) => Err(format!("at position {position} comes {place:?}")),
         }
     }
+}
+
+/// An event that was written.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    /// When, the last time.
+    at: Micros,
+    bytes: usize,
+    /// The position before it.
+    prev: u64,
 }
 
 /// One connection's events as the daemon writes them.
@@ -43,8 +72,8 @@ pub struct Sender {
     reader: Reader,
     window: Option<u64>,
     acked: u64,
-    /// When each event that is not acknowledged was last written, and its bytes.
-    written: BTreeMap<u64, (Micros, usize)>,
+    /// What is not acknowledged, by its seq.
+    written: BTreeMap<u64, Written>,
     /// The last redelivery.
     last: (u64, u64),
 }
@@ -58,8 +87,8 @@ impl Sender {
     /// Up to where it was sent, and whether its window has room for more.
     pub fn position(&self) -> (u64, bool) {
         let position = self.reader.position;
-        let bytes: usize = self.written.values().map(|(_, bytes)| bytes).sum();
-        let has_room = |window| position < self.acked + window && bytes < WINDOW_BYTES;
+        let bytes: usize = self.written.values().map(|written| written.bytes).sum();
+        let has_room = |window| (self.written.len() as u64) < window && bytes < WINDOW_BYTES;
         (position, self.window.is_none_or(has_room))
     }
 
@@ -69,48 +98,42 @@ impl Sender {
         self.written = self.written.split_off(&(self.acked + 1));
     }
 
-    /// An event is written.
+    /// An event is written, in so many bytes.
     ///
     /// # Errors
-    /// Out of order, past the window, or again too early.
-    pub fn event(
-        &mut self,
-        now: Micros,
-        seq: u64,
-        redelivery: Option<u64>,
-        bytes: usize,
-    ) -> Result<(), String> {
+    /// Out of order, past the window, again too early, or again as another.
+    pub fn event(&mut self, now: Micros, place: Piece, bytes: usize) -> Result<(), String> {
+        let Piece { prev, seq, redelivery } = place;
         let (before, has_room) = self.position();
-        self.reader.event(seq, redelivery)?;
-        let Some(window) = self.window else {
-            return if redelivery.is_none() {
-                Ok(())
-            } else {
-                Err("a viewer is sent a redelivery".to_owned())
-            };
-        };
-        if seq > self.acked + window {
-            return Err(format!(
-                "seq {seq} is sent while {} is acknowledged and the window is {window}",
-                self.acked
-            ));
+        self.reader.event(place)?;
+        if self.window.is_none() {
+            let is_plain = redelivery.is_none() && prev + 1 == seq;
+            return if is_plain { Ok(()) } else { Err(format!("a viewer is sent {place:?}")) };
         }
         if seq > before && !has_room {
-            return Err(format!("seq {seq} is sent while {WINDOW_BYTES} bytes are not acknowledged"));
+            let (held, acked) = (self.written.len(), self.acked);
+            return Err(format!("seq {seq} is sent while {held} are unacknowledged after {acked}"));
         }
         if let Some(n) = redelivery {
-            let begins = self.last.0 != n || seq <= self.last.1;
-            let age = self.written.get(&seq).map(|(at, _)| now - at);
-            if begins && age.is_some_and(|age| age < RETRY_AT_LEAST) {
-                return Err(format!(
-                    "seq {seq} is sent again (redelivery {n}) after {} µs",
-                    age.unwrap_or(0)
-                ));
-            }
-            self.last = (n, seq);
+            self.again(now, place, n)?;
         }
         if seq > self.acked {
-            self.written.entry(seq).or_insert((now, bytes)).0 = now;
+            self.written.entry(seq).or_insert(Written { at: now, bytes, prev }).at = now;
+        }
+        Ok(())
+    }
+
+    /// It is written again.
+    fn again(&mut self, now: Micros, place: Piece, n: u64) -> Result<(), String> {
+        let begins = self.last.0 != n || place.seq <= self.last.1;
+        self.last = (n, place.seq);
+        let Some(first) = self.written.get(&place.seq) else { return Ok(()) };
+        if first.prev != place.prev {
+            return Err(format!("{place:?} was sent as what comes after {}", first.prev));
+        }
+        let age = now - first.at;
+        if begins && age < RETRY_AT_LEAST {
+            return Err(format!("{place:?} comes after {age} µs"));
         }
         Ok(())
     }
@@ -120,26 +143,33 @@ impl Sender {
 mod tests {
     use super::*;
 
+    const fn one(seq: u64, redelivery: Option<u64>) -> Piece {
+        Piece { prev: seq - 1, seq, redelivery }
+    }
+
     #[test]
     fn a_gap_and_an_unmarked_repeat_are_seen() {
         let mut reader = Reader { position: 4 };
-        assert_eq!(reader.event(5, None), Ok(true));
-        assert_eq!(reader.event(5, Some(1)), Ok(false));
-        assert!(reader.event(5, None).is_err());
-        assert!(reader.event(7, None).is_err());
-        assert!(reader.event(6, Some(1)).is_err());
+        assert_eq!(reader.event(one(5, None)), Ok(true));
+        assert_eq!(reader.event(one(5, Some(1))), Ok(false));
+        assert!(reader.event(one(5, None)).is_err());
+        assert!(reader.event(one(7, None)).is_err());
+        assert!(reader.event(one(6, Some(1))).is_err());
+        assert!(reader.event(Piece { prev: 4, seq: 8, redelivery: None }).is_err(), "5 was there");
+        assert_eq!(reader.event(Piece { prev: 5, seq: 8, redelivery: None }), Ok(true));
     }
 
     #[test]
     fn one_past_the_window_and_a_hasty_retry_are_seen() {
         let mut sender = Sender::default();
         sender.welcome(0, Some(2));
-        assert!(sender.event(0, 1, None, 100).is_ok());
-        assert!(sender.event(0, 2, None, 100).is_ok());
-        assert!(sender.event(0, 3, None, 100).is_err());
+        assert!(sender.event(0, one(1, None), 100).is_ok());
+        assert!(sender.event(0, Piece { prev: 1, seq: 9, redelivery: None }, 100).is_ok());
+        assert!(sender.event(0, one(10, None), 100).is_err());
+        assert!(sender.event(2_000 * MS, one(9, Some(1)), 100).is_err(), "it stood for more");
         sender.welcome(0, Some(2));
-        assert!(sender.event(0, 1, None, 100).is_ok());
-        assert!(sender.event(1_500 * MS, 1, Some(1), 100).is_err());
-        assert!(sender.event(2_000 * MS, 1, Some(1), 100).is_ok());
+        assert!(sender.event(0, one(1, None), 100).is_ok());
+        assert!(sender.event(1_500 * MS, one(1, Some(1)), 100).is_err());
+        assert!(sender.event(2_000 * MS, one(1, Some(1)), 100).is_ok());
     }
 }

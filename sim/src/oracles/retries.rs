@@ -27,12 +27,12 @@ pub struct Event {
 pub struct Clock {
     /// Everything up to here is acknowledged.
     acked: u64,
-    /// Where each event after that ends among the connection's bytes.
-    ends: VecDeque<u64>,
+    /// What was sent after that: its seq, and where it ends among the connection's bytes.
+    sent: VecDeque<(u64, u64)>,
     /// Retries so far.
     round: u64,
-    /// The next seq of a retry that is going out.
-    again: Option<u64>,
+    /// Which of them a retry that is going out sends next.
+    again: Option<usize>,
     /// Since when the clock of the oldest runs.
     since: Option<Mono>,
 }
@@ -48,12 +48,10 @@ impl Clock {
     pub fn sync(&mut self, cursor: Option<CursorView>, now: Mono, bytes: (u64, u64)) {
         let Some(cursor) = cursor.filter(|cursor| !cursor.is_viewer) else { return };
         if cursor.acked > self.acked {
-            for _ in self.acked..cursor.acked {
-                self.ends.pop_front();
-            }
+            while self.sent.pop_front_if(|(seq, _)| *seq <= cursor.acked).is_some() {}
             (self.acked, self.round, self.again, self.since) = (cursor.acked, 0, None, None);
         }
-        let has_left = self.ends.front().is_some_and(|ends| *ends <= bytes.1);
+        let has_left = self.sent.front().is_some_and(|(_, ends)| *ends <= bytes.1);
         if self.since.is_none() && self.again.is_none() && has_left {
             self.since = Some(now);
         }
@@ -74,35 +72,27 @@ impl Clock {
             return Ok(());
         }
         let Some(n) = event.redelivery else {
-            if self.ends.is_empty() {
-                self.acked = event.seq - 1;
-            }
-            self.ends.push_back(event.ends);
+            self.sent.push_back((event.seq, event.ends));
             return Ok(());
         };
-        match self.again {
-            Some(next) if next == event.seq && n == self.round => {}
-            Some(next) => return Err(format!("retry {n} of seq {} in place of {next}", event.seq)),
-            None => self.begin(now, n, event.seq, delivery)?,
-        }
-        let last = self.acked + self.ends.len() as u64;
-        let index = (event.seq - self.acked - 1) as usize;
-        let Some(ends) = self.ends.get_mut(index) else {
-            return Err(format!("a retry of seq {}, which was not sent before", event.seq));
+        let index = match self.again {
+            Some(next) if n == self.round => next,
+            Some(_) => return Err(format!("retry {n} of seq {} in place of {}", event.seq, self.round)),
+            None => self.begin(now, n, delivery)?,
         };
-        *ends = event.ends;
-        self.again = Some(event.seq + 1).filter(|next| *next <= last);
+        match self.sent.get_mut(index) {
+            Some((seq, ends)) if *seq == event.seq => *ends = event.ends,
+            other => return Err(format!("a retry of seq {} in place of {other:?}", event.seq)),
+        }
+        self.again = Some(index + 1).filter(|next| *next < self.sent.len());
         Ok(())
     }
 
-    /// A retry begins.
-    fn begin(&mut self, now: Mono, n: u64, seq: u64, delivery: &Delivery) -> Result<(), String> {
+    /// A retry begins, with the oldest.
+    fn begin(&mut self, now: Mono, n: u64, delivery: &Delivery) -> Result<usize, String> {
         let (least, _) = wait(delivery, self.round);
         if n != self.round + 1 || n > u64::from(delivery.retries) {
             return Err(format!("retry {n} comes after retry {}", self.round));
-        }
-        if seq != self.acked + 1 {
-            return Err(format!("retry {n} begins at seq {seq}, and {} is acknowledged", self.acked));
         }
         match self.since {
             None => return Err(format!("retry {n} comes before the first copy has left")),
@@ -112,7 +102,7 @@ impl Clock {
             Some(_) => {}
         }
         (self.round, self.since) = (n, None);
-        Ok(())
+        Ok(0)
     }
 
     /// The connection is closed.
@@ -142,11 +132,8 @@ impl Clock {
         if turn.since(since) <= most + SLACK {
             return Ok(());
         }
-        let (next, waited) = (self.acked + 1, turn.since(since).as_millis());
-        Err(format!(
-            "seq {next} waits for its acknowledgement since {waited} ms, after {} retries",
-            self.round
-        ))
+        let (next, waited) = (self.sent.front(), turn.since(since).as_millis());
+        Err(format!("{next:?} waits for its acknowledgement since {waited} ms, after {} retries", self.round))
     }
 }
 

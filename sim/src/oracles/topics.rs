@@ -2,7 +2,7 @@
 //! `welcome` or `subscribed` lists, each in order from where that says, within a window of its own; only
 //! whoever may, and nothing of one that it has given up or whose token has lost it.
 
-use super::order::Sender;
+use super::order::{Piece, Sender};
 use super::others::Progress;
 use super::truth::{Truth, secret};
 use super::{durable, isolation};
@@ -105,8 +105,7 @@ impl Lanes {
             return Err(("O17", format!("{topic} is not read: {said:?}")));
         };
         durable::event(truth, OPERATORS, &lane.epoch, said)?;
-        let seq = said.seq.unwrap_or(0);
-        lane.sender.event(now, seq, said.redelivery, bytes).map_err(|what| ("O1", format!("{topic}: {what}")))
+        lane.sender.event(now, Piece::of(said), bytes).map_err(|what| ("O1", format!("{topic}: {what}")))
     }
 
     /// The client is about to acknowledge.

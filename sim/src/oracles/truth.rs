@@ -3,6 +3,7 @@
 //! Fed only by the records that reached stable storage (and, after a crash, by what is found there), never by
 //! what the daemon says. All other oracles compare with this.
 
+use super::joined::Delta;
 use crate::said::{EventData, Said};
 use runcast_core::record::{Record, StreamKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,12 +49,19 @@ pub struct StreamTruth {
     pub floor: u64,
     /// Those that are critical, ascending.
     critical: Vec<u64>,
+    /// Those that are deltas.
+    deltas: Vec<Option<Delta>>,
 }
 
 impl StreamTruth {
     /// The newest durable seq.
     pub fn head(&self) -> u64 {
         self.contents.len() as u64
+    }
+
+    /// The deltas among the events after `prev` and up to `seq`; none if these are not durable.
+    pub fn deltas(&self, prev: u64, seq: u64) -> Option<&[Option<Delta>]> {
+        self.deltas.get(usize::try_from(prev).ok()?..usize::try_from(seq).ok()?)
     }
 
     /// How many critical events there are after `from` and up to `to`.
@@ -240,6 +248,7 @@ impl Truth {
                     return Err(format!("after seq {} of {stream:?} comes {seq}: {text}", next - 1));
                 }
                 log.contents.push(said.content());
+                log.deltas.push(Delta::of(&said));
                 if is_critical(said.event.as_deref().unwrap_or_default()) {
                     log.critical.push(next);
                 }
@@ -337,7 +346,7 @@ impl Truth {
 
 impl Default for StreamTruth {
     fn default() -> Self {
-        Self { contents: Vec::new(), floor: 1, critical: Vec::new() }
+        Self { contents: Vec::new(), floor: 1, critical: Vec::new(), deltas: Vec::new() }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod line;
 pub mod metrics;
 pub mod mio_loop;
+pub mod preflight;
 pub mod pump;
 pub mod storage;
 pub mod store;

@@ -11,7 +11,7 @@ mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door, runcast};
+pub use daemon::{Daemon, Door, runcast, runcast_on_small_disk};
 pub use http::{Answer, Ask};
 pub use promtool::promtool;
 pub use socket::{Ended, Socket, raw_request};

@@ -1,10 +1,12 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod operate;
 pub mod run;
 pub mod runs;
+pub mod selftest;
 mod show;
 mod table;
 pub mod tail;
@@ -13,7 +15,7 @@ pub mod undelivered;
 pub mod users;
 pub mod workers;
 
-use crate::config::{Override, Problems, Settings, Sources, units};
+use crate::config::{Override, Problem, Problems, Settings, Sources, units};
 use crate::daemon;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_core::ids::{Agent, Device, Epoch, Key, RunId, Thread, User};
@@ -89,6 +91,10 @@ pub enum Command {
     Undelivered(UndeliveredOptions),
     /// Have the daemon go down: it begins nothing new, lets running runs end, and exits (scope `operate`).
     Drain(DrainOptions),
+    /// Look at all that a daemon needs, and at the way to it: store, disk, clock, limits, keys, address.
+    Doctor(DoctorOptions),
+    /// Send a run through the live daemon and show how long each step took.
+    Selftest(SelftestOptions),
     /// Explain a code: of an error, a close, an exit, or an HTTP status.
     Explain(ExplainOptions),
 }
@@ -348,6 +354,40 @@ pub struct DrainOptions {
     pub connection: Connection,
 }
 
+/// `runcast doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorOptions {
+    /// What the daemon is, or would be, started with.
+    #[command(flatten)]
+    pub config: ConfigOptions,
+    /// The daemon's address, if it is not the one where it listens.
+    #[arg(long, env = "RUNCAST_URL")]
+    pub url: Option<String>,
+    /// A token with the scope `operate`, to compare the clocks.
+    #[arg(long, env = "RUNCAST_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `runcast selftest`.
+#[derive(Clone, Debug, Args)]
+pub struct SelftestOptions {
+    /// Where to. Its token needs the scopes `user` and `worker`.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Without a token: sign one with the first HS256 secret of this configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Without a token: sign one with the secret that `serve --dev` made in this data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// It fails when it takes longer.
+    #[arg(long, default_value = "10s", value_parser = units::duration)]
+    pub within: Span,
+}
+
 /// `runcast explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainOptions {
@@ -424,6 +464,8 @@ pub fn main() -> ExitCode {
         Command::Users(options) => users::users(&options),
         Command::Undelivered(options) => undelivered::undelivered(&options),
         Command::Drain(options) => operate::drain(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
+        Command::Selftest(options) => selftest::selftest(&options),
         Command::Explain(options) => explain::explain(&options),
     };
     exit.into()
@@ -441,6 +483,11 @@ fn with(settings: Result<Settings, Problems>, go: impl FnOnce(&Settings) -> Exit
 pub(crate) fn say(text: &str) -> Exit {
     let _ = writeln!(std::io::stdout(), "{text}");
     Exit::Done
+}
+
+/// Says what should be seen to.
+pub(crate) fn warn(problem: &Problem) {
+    let _ = writeln!(std::io::stderr(), "warning: {problem}");
 }
 
 /// Says why the daemon cannot start, a line for each reason.

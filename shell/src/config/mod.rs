@@ -4,6 +4,8 @@
 //! `contradictions.rs`. The whole is checked at once, and everything that is wrong is told at once.
 
 mod contradictions;
+#[cfg(test)]
+mod document;
 mod keys;
 mod kind;
 mod problem;

@@ -93,12 +93,12 @@ pub struct Counts {
     pub ran: Durations,
     /// Events that were written into users' streams.
     pub written: u64,
-    /// Events that were sent, once for each connection.
+    /// Events that were sent, once for each connection; of those that were joined, what stands for them.
     pub sent: u64,
+    /// Deltas that were sent joined with others, once for each connection.
+    pub joined: u64,
     /// Events that were sent again, since they were not acknowledged in time.
     pub resent: u64,
-    /// Events that were sent as part of others, to devices that are behind.
-    pub joined: u64,
     /// Times that the events of a connection were sent again.
     pub retries: u64,
     /// Events that were acknowledged, once for each connection.
@@ -131,8 +131,8 @@ impl Default for Counts {
             ran: Durations::default(),
             written: 0,
             sent: 0,
-            resent: 0,
             joined: 0,
+            resent: 0,
             retries: 0,
             acked: 0,
             acknowledged: Durations::default(),
@@ -170,13 +170,11 @@ impl Counts {
         }
     }
 
-    /// An event was sent, to which so many others were joined.
-    pub(crate) const fn send(&mut self, is_again: bool, joined: u64) {
+    pub(crate) const fn send(&mut self, is_again: bool) {
         if is_again {
             self.resent += 1;
         } else {
             self.sent += 1;
-            self.joined += joined;
         }
     }
 }

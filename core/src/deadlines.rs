@@ -57,6 +57,8 @@ pub enum Timer {
     Purge,
     /// Something is to be done about runs that were not delivered.
     Undelivered,
+    /// What was told for a moment may be over.
+    Alerts,
     /// The store was full; it is tried again.
     StoreRetry,
 }

@@ -102,11 +102,12 @@ impl Core {
                     }
                     Some(bytes) => {
                         if let Some(cursor) = me.cursor_mut(lane) {
-                            let (is_retry, is_joined) = (cursor.is_retrying(), seq > cursor.sent() + 1);
-                            self.counts.send(is_retry, seq.saturating_sub(cursor.sent() + 1));
+                            let (is_retry, before) = (cursor.is_retrying(), cursor.sent());
                             cursor.sent_one(seq, bytes.len(), sent + bytes.len() as u64);
                             ends_retry |= is_retry && !cursor.is_retrying();
-                            if is_joined {
+                            self.counts.send(is_retry);
+                            if cursor.sent() > before + 1 {
+                                self.counts.joined += cursor.sent() - before;
                                 self.seen.mark(Sometimes::Joined);
                             }
                         }

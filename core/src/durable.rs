@@ -96,6 +96,8 @@ pub(crate) enum Reveal {
 #[derive(Debug)]
 struct Pending {
     id: AppendId,
+    /// When it was recorded.
+    since: Mono,
     records: Arc<[Record]>,
     reveals: Vec<Reveal>,
 }
@@ -151,7 +153,7 @@ impl Durable {
     /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at
     /// once.
     #[must_use]
-    pub(crate) fn commit(&mut self, out: &mut Effects) -> Vec<Reveal> {
+    pub(crate) fn commit(&mut self, now: Mono, out: &mut Effects) -> Vec<Reveal> {
         let reveals = core::mem::take(&mut self.reveals);
         if self.records.is_empty() {
             return match self.pending.back_mut() {
@@ -164,11 +166,17 @@ impl Durable {
         }
         self.last = AppendId(self.last.0 + 1);
         let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
-        self.pending.push_back(Pending { id: self.last, records, reveals });
+        self.pending.push_back(Pending { id: self.last, since: now, records, reveals });
         if !self.is_full {
             self.give(self.last, out);
         }
         Vec::new()
+    }
+
+    /// For how long the oldest append has been on its way. While the store is full that says nothing.
+    pub(crate) fn waited(&self, now: Mono) -> Span {
+        let oldest = self.pending.front().filter(|_| !self.is_full);
+        oldest.map_or(Span::ZERO, |oldest| now.since(oldest.since))
     }
 
     /// The store has everything up to `upto`: returns what may be revealed now, in order.

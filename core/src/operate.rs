@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::agent::Breaker;
+use crate::alerts::Alert;
 use crate::effect::{Content, Effects};
 use crate::ids::{Agent, ConnId};
 use crate::wire::json::Object;
@@ -38,6 +39,7 @@ impl Core {
             .raw("runs", runs.finish())
             .raw("undelivered", self.undelivered.listed())
             .raw("limits", limits.finish())
+            .list("alerts", self.alerts.iter().map(Alert::describe))
             .list("agents", self.describe_agents());
         self.respond(id, 200, Content::Json(status.finish()), out);
     }

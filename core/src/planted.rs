@@ -101,6 +101,10 @@ bugs! {
     NewcomerCounts = "newcomer-counts",
     /// A user is erased, but for what was said.
     EraseLeavesEvents = "erase-leaves-events",
+    /// Tokens are revoked, and those who are connected with them stay.
+    RevokedStay = "revoked-stay",
+    /// That tokens were revoked is not stored.
+    RevocationForgotten = "revocation-forgotten",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.
@@ -113,6 +117,8 @@ bugs! {
     TopicAckMovesOwn = "topic-ack-moves-own",
     /// A topic that is kept when others are subscribed begins anew.
     KeptTopicBeginsAnew = "kept-topic-begins-anew",
+    /// An alert that is over is not said to be.
+    AlertStays = "alert-stays",
     /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }

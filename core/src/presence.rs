@@ -125,6 +125,7 @@ impl Core {
 
     /// Tells what has become of an agent's breaker, if anything has.
     pub(crate) fn tell_breaker(&mut self, agent: &Agent, before: Breaker, after: Breaker) {
+        self.alerts.stir(agent);
         let was_open = !matches!(before, Breaker::Closed { .. });
         let data = Object::new().str("agent", agent.as_str());
         match after {

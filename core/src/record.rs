@@ -95,11 +95,15 @@ pub enum Table {
     Undelivered = 22,
     /// A user who is being erased, by name. In the image.
     Erasing = 23,
+    /// An alert that was told and is not over, by name. In the image.
+    Alert = 24,
+    /// A user of whom tokens were revoked, by name. In the image.
+    Revoked = 25,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -117,6 +121,8 @@ impl Table {
         Self::EndAge,
         Self::Undelivered,
         Self::Erasing,
+        Self::Alert,
+        Self::Revoked,
     ];
 
     /// The table with this number.
@@ -136,7 +142,9 @@ impl Table {
             | Self::Topic
             | Self::Presence
             | Self::Undelivered
-            | Self::Erasing => true,
+            | Self::Erasing
+            | Self::Alert
+            | Self::Revoked => true,
             Self::User
             | Self::Device
             | Self::Ended

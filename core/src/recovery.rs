@@ -21,6 +21,7 @@ impl Core {
         self.agents = agents.map(|(agent, row)| (agent, AgentState::from_row(row, open, now))).collect();
         self.recover_topics(image);
         self.recover_presence(image);
+        self.recover_alerts(image);
         let mut by_owner: BTreeMap<&str, Vec<&(RowKey, Bytes)>> = BTreeMap::new();
         for row in image.rows.iter().filter(|(key, _)| !key.owner.is_empty()) {
             by_owner.entry(&row.0.owner).or_default().push(row);
@@ -37,6 +38,7 @@ impl Core {
         self.on_dispatch_again();
         self.watch_ages();
         self.recover_undelivered(image);
+        self.recover_revoked(image);
         self.recover_erasing(image, out);
         self.settle(out);
     }

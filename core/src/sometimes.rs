@@ -44,6 +44,7 @@ states! {
     WindowFullOfBytes = "a window is full of bytes",
     Joined = "deltas are joined for a device that is behind",
     OutputFull = "an event waits for the network to take others",
+    TookNothing = "closed 4407: takes nothing",
     AckDuringRetry = "an acknowledgement comes while a retry goes out",
     PageDuringRetry = "a retry needs a page from the store",
     TrimHeldByRun = "trimming stops at a run that has not ended",
@@ -64,10 +65,14 @@ states! {
     TopicKept = "a topic is kept while others are subscribed",
     TopicEnded = "a topic ends with the token that was good for it",
     PublishedBefore = "a publication is repeated with its key",
+    Alerted = "operators are alerted",
     Erased = "a user is erased",
     ErasedAfterCrash = "the erasing of a user goes on after a crash",
     ErasedWhileRunning = "a user is erased while a run is with a worker",
     WaitsForErasure = "somebody waits for a user to be erased",
+    WorkerExpired = "a worker's token expires while it is connected",
+    RevokedConnected = "tokens are revoked of somebody who is connected",
+    RevokedOnTheWay = "a token is revoked while its request is on the way",
     PositionsWait = "positions wait for a full store",
 }
 

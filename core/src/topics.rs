@@ -21,9 +21,11 @@ use bytes::Bytes;
 
 /// The topics that are always there, and who may read them when nobody says otherwise.
 const ALWAYS: [(&str, Readers); 3] =
-    [("system", Readers::User), (AGENTS, Readers::Operate), ("alerts", Readers::Operate)];
+    [("system", Readers::User), (AGENTS, Readers::Operate), (ALERTS, Readers::Operate)];
 /// What becomes of agents and workers: only the daemon writes to it.
 pub(crate) const AGENTS: &str = "agents";
+/// What an operator should look at: the daemon writes to it, and publishers may.
+pub(crate) const ALERTS: &str = "alerts";
 
 /// A topic whose stream has begun.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! A look at the core from outside: for metrics, the console and the simulator's oracles.
 
 use crate::Core;
+use crate::alerts::Alert;
 use crate::config::Config;
 use crate::conn::Role;
 use crate::counts::Counts;
@@ -127,6 +128,11 @@ impl<'a> View<'a> {
     /// Ended runs that nobody has acknowledged: whose, which, and whether it is listed.
     pub fn undelivered(&self) -> impl Iterator<Item = (&'a User, &'a RunId, bool)> + use<'a> {
         self.0.undelivered.iter()
+    }
+
+    /// What operators were told to look at, and is not over.
+    pub fn alerts(&self) -> impl Iterator<Item = &'a Alert> + use<'a> {
+        self.0.alerts.iter()
     }
 
     /// Whether the daemon goes down.

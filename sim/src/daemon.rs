@@ -14,6 +14,7 @@ use crate::plan::Plan;
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
 use crate::sometimes;
 use crate::sometimes::Tally;
+use crate::states::States;
 use crate::storage::{Pace, SimStorage};
 use crate::trace::{Of, Trace};
 use crate::watch::Watch;
@@ -76,6 +77,8 @@ pub struct Daemon {
     pub commits: u64,
     /// Turns there were.
     pub turns: u64,
+    /// States that the core was in.
+    pub states: States,
 }
 
 impl Daemon {
@@ -106,6 +109,7 @@ impl Daemon {
             judgement: Rc::new(RefCell::new(Ok(()))),
             commits: 0,
             turns: 0,
+            states: States::default(),
         }
     }
 
@@ -349,6 +353,7 @@ impl Daemon {
         oracles.judge("O21", None, self.judgement.replace(Ok(())));
         let turn = turn?;
         self.turns += 1;
+        self.states.look(self.turns, pump.core());
         if let Some((oracle, what)) = pump.witness_mut().take_broken() {
             oracles.judge(oracle, None, Err(what));
         }

@@ -21,6 +21,7 @@ pub mod schedule;
 pub mod settings;
 pub mod shrink;
 pub mod sometimes;
+pub mod states;
 pub mod storage;
 pub mod swarm;
 pub mod tap;

@@ -206,7 +206,7 @@ fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failur
 fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
     let all = seeds.end.saturating_sub(seeds.start);
-    let total = swarm::swarm(world, seeds, jobs, &|_, _| {
+    let (total, curve) = swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();
         if told.fetch_max(due, Ordering::Relaxed) < due {
@@ -215,6 +215,7 @@ fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<
     })?;
     let hours = began.elapsed().as_secs_f64() / 3_600.0;
     print!("{}", total.tally.table());
+    println!("{}", curve.line());
     println!(
         "{all} seeds on {jobs} threads: {:.0} seeds a minute, {:.0} simulated hours an hour",
         all as f64 / hours / 60.0,

@@ -37,7 +37,7 @@ const LOOK_EVERY: usize = 16;
 type Judgement = Result<(), String>;
 
 /// The model of one core, from its opening to its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Model {
     active: usize,
     active_per_user: usize,
@@ -57,7 +57,8 @@ pub struct Model {
     steps: usize,
 }
 
-#[derive(Debug)]
+/// A stream.
+#[derive(Debug, Default)]
 struct Log {
     epoch: String,
     floor: u64,
@@ -71,25 +72,17 @@ struct Log {
     gone: BTreeMap<u64, Bytes>,
 }
 
+impl Log {
+    fn new(epoch: &str, floor: u64, head: u64) -> Self {
+        Self { epoch: epoch.to_owned(), floor, last: head, head, head_before: head, ..Self::default() }
+    }
+}
+
 impl Model {
     /// The model of a core that is being opened on this image.
     pub fn open(config: &Config, image: &Image) -> Self {
         let (active, active_per_user) = (config.runs.active, config.runs.active_per_user);
-        let (conns, pages, given) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        let (runs, logs) = (BTreeMap::new(), BTreeMap::new());
-        let forgotten = BTreeSet::new();
-        let mut model = Self {
-            active,
-            active_per_user,
-            conns,
-            runs,
-            forgotten,
-            logs,
-            given,
-            pages,
-            is_blind: false,
-            steps: 0,
-        };
+        let mut model = Self { active, active_per_user, ..Self::default() };
         image.rows.iter().for_each(|(key, value)| model.recall(key, value));
         model
     }
@@ -131,17 +124,7 @@ impl Model {
         };
         self.logs.entry(owner).or_insert_with(|| {
             let row = json(value);
-            let (epoch, floor, head) =
-                (word(&row["epoch"]).to_owned(), number(&row["floor"]), number(&row["last"]));
-            Log {
-                epoch,
-                floor,
-                last: head,
-                head,
-                head_before: head,
-                events: BTreeMap::new(),
-                gone: BTreeMap::new(),
-            }
+            Log::new(word(&row["epoch"]), number(&row["floor"]), number(&row["last"]))
         });
     }
 
@@ -305,17 +288,8 @@ impl Model {
             Record::Event { stream, seq, bytes } => {
                 let (owner, said) = (log_of(stream), read(bytes)?);
                 if *seq == 1 && !self.logs.contains_key(&owner) {
-                    let epoch = stream.0.split(':').nth(1).unwrap_or_default().to_owned();
-                    let log = Log {
-                        epoch,
-                        floor: 1,
-                        last: 0,
-                        head: 0,
-                        head_before: 0,
-                        events: BTreeMap::new(),
-                        gone: BTreeMap::new(),
-                    };
-                    self.logs.insert(owner.clone(), log);
+                    let epoch = stream.0.split(':').nth(1).unwrap_or_default();
+                    self.logs.insert(owner.clone(), Log::new(epoch, 1, 0));
                 }
                 let log = self.log(&owner)?;
                 must!(*seq == log.last + 1, "seq {seq} is written after {}", log.last);

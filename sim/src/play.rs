@@ -4,6 +4,7 @@ use crate::hosts::Hosts;
 use crate::oracles::Violation;
 use crate::plan::Plan;
 use crate::schedule::Micros;
+use crate::states::States;
 use crate::trace::{Show, Trace};
 use crate::world::{Summary, World};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub trait Play {
     /// What happened so far.
     fn summary(&self) -> Summary;
 
+    /// The states that its daemon's core was in so far, which it forgets.
+    fn take_states(&mut self) -> States;
+
     /// The log.
     fn trace(&self) -> &Trace;
 }
@@ -68,6 +72,10 @@ impl Play for World {
         self.summary()
     }
 
+    fn take_states(&mut self) -> States {
+        self.take_states()
+    }
+
     fn trace(&self) -> &Trace {
         self.trace()
     }
@@ -84,6 +92,10 @@ impl Play for Hosts {
 
     fn summary(&self) -> Summary {
         self.summary()
+    }
+
+    fn take_states(&mut self) -> States {
+        self.take_states()
     }
 
     fn trace(&self) -> &Trace {

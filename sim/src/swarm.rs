@@ -5,6 +5,7 @@ use crate::oracles::Violation;
 use crate::plan::Plan;
 use crate::play::{self, Play, Which};
 use crate::schedule::Micros;
+use crate::states::{Curve, States};
 use crate::trace::Show;
 use crate::world::Summary;
 use std::cell::Cell;
@@ -54,11 +55,11 @@ pub fn run(world: Which, seed: u64, show: Show) -> Result<Summary, Box<Failure>>
 /// # Errors
 /// What it broke. A panic of the daemon counts as that.
 pub fn play(plan: &Plan, show: Show) -> Result<Summary, Box<Failure>> {
-    finish(play::world(plan.clone(), show), plan)
+    finish(&mut *play::world(plan.clone(), show), plan)
 }
 
-fn finish(mut world: Box<dyn Play>, plan: &Plan) -> Result<Summary, Box<Failure>> {
-    judge(&mut *world, Micros::MAX).map_err(|violation| {
+fn finish(world: &mut dyn Play, plan: &Plan) -> Result<Summary, Box<Failure>> {
+    judge(world, Micros::MAX).map_err(|violation| {
         let lines = world.trace().last(violation.user, LINES);
         let seed = plan.seed;
         let flags = [plan.world.flag(), &bugs::flag(plan.planted)].concat();
@@ -103,13 +104,18 @@ pub fn run_and_explain(world: Which, seed: u64) -> Result<Summary, Box<Failure>>
 /// # Errors
 /// As [`play()`].
 pub fn play_and_explain(plan: &Plan) -> Result<Summary, Box<Failure>> {
-    play(plan, Show::Hash).map_err(|mut first| match play(plan, Show::Keep) {
+    play(plan, Show::Hash).map_err(|first| explain(first, plan))
+}
+
+/// The same failure once more, with the lines that led there.
+fn explain(mut first: Box<Failure>, plan: &Plan) -> Box<Failure> {
+    match play(plan, Show::Keep) {
         Err(again) => again,
         Ok(_) => {
             first.violation.what.push_str(" (and not when run again: O20 is broken as well)");
             first
         }
-    })
+    }
 }
 
 /// O20: runs a seed twice, and compares everything that happened. The second time all that comes to the core
@@ -122,7 +128,7 @@ pub fn meta(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
     let plan = Plan::draw_for(world, seed);
     let mut recorded = play::world(plan.clone(), Show::Keep);
     recorded.record();
-    let second = finish(recorded, &plan)?;
+    let second = finish(&mut *recorded, &plan)?;
     if first == second {
         return Ok(first);
     }
@@ -133,7 +139,16 @@ pub fn meta(world: Which, seed: u64) -> Result<Summary, Box<Failure>> {
     Err(Box::new(Failure { seed, violation, lines: Vec::new(), reproduce }))
 }
 
-/// Runs many seeds on `jobs` threads. `progress` is told of each that is done, in whatever order.
+/// Runs a seed as [`run_and_explain`] does, and tells as well in which states its daemon was.
+fn survey(world: Which, seed: u64) -> Result<(Summary, States), Box<Failure>> {
+    let plan = Plan::draw_for(world, seed);
+    let mut world = play::world(plan.clone(), Show::Hash);
+    let summary = finish(&mut *world, &plan).map_err(|first| explain(first, &plan))?;
+    Ok((summary, world.take_states()))
+}
+
+/// Runs many seeds on `jobs` threads. `progress` is told of each that is done, in whatever order. Returns the
+/// sum of all, and how many states they have reached.
 ///
 /// # Errors
 /// The failure with the lowest seed of those that were found before all stopped.
@@ -142,10 +157,11 @@ pub fn swarm(
     seeds: Range<u64>,
     jobs: usize,
     progress: &(dyn Fn(u64, &Summary) + Sync),
-) -> Result<Summary, Box<Failure>> {
+) -> Result<(Summary, Curve), Box<Failure>> {
     let next = AtomicU64::new(seeds.start);
     let stop = AtomicBool::new(false);
-    let total = Mutex::new(Summary::default());
+    let all = seeds.end.saturating_sub(seeds.start);
+    let total = Mutex::new((Summary::default(), Curve::new(all)));
     let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let work = || {
         while !stop.load(Ordering::Relaxed) {
@@ -153,9 +169,12 @@ pub fn swarm(
             if seed >= seeds.end {
                 return;
             }
-            match run_and_explain(world, seed) {
-                Ok(summary) => {
-                    total.lock().expect("no thread panics with it").add(&summary);
+            match survey(world, seed) {
+                Ok((summary, states)) => {
+                    let mut total = total.lock().expect("no thread panics with it");
+                    total.0.add(&summary);
+                    total.1.add(states);
+                    drop(total);
                     progress(seed, &summary);
                 }
                 Err(failure) => {

@@ -19,6 +19,7 @@ use crate::plan::{Network, Plan};
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
 use crate::sometimes;
 use crate::sometimes::Tally;
+use crate::states::States;
 use crate::tap::Wrote;
 use crate::trace::{Of, Show, Trace};
 use std::collections::BTreeSet;
@@ -240,6 +241,11 @@ impl World {
             tally: self.daemon.tally(&self.oracles),
             ..self.summary
         }
+    }
+
+    /// The states that the core was in so far.
+    pub fn take_states(&mut self) -> States {
+        std::mem::take(&mut self.daemon.states)
     }
 
     /// The log.

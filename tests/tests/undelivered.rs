@@ -2,7 +2,7 @@
 //! restart forgets nothing, and an acknowledgement clears it.
 
 use hmac::{Hmac, Mac};
-use runcast_tests::{Ask, Daemon, PATIENCE, SECRET, User, Worker, token};
+use runcast_tests::{Ask, Daemon, PATIENCE, SECRET, Socket, User, Worker, token};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -73,6 +73,15 @@ fn listed(daemon: &Daemon, is_so: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
+/// An operator who reads the topic `alerts`.
+fn watch_alerts(daemon: &Daemon, from: &Value) -> Socket {
+    let (address, token) = (daemon.door().address(), token("op", "user operate"));
+    let mut socket = Socket::connect(address, "/ws", &token).expect("a connection");
+    socket.say(&json!({ "type": "hello", "topics": [{ "topic": "alerts", "from": from }] }));
+    socket.hear_type("welcome").expect("a welcome");
+    socket
+}
+
 #[test]
 fn an_end_that_nobody_acknowledges_is_listed_and_told_until_somebody_does() {
     let server = Server::start();
@@ -86,6 +95,7 @@ fn an_end_that_nobody_acknowledges_is_listed_and_told_until_somebody_does() {
     ];
     let mut daemon = Daemon::start(&settings.each_ref().map(String::as_str));
     let mut user = User::connected("alice", "laptop", &daemon.door());
+    let mut operator = watch_alerts(&daemon, &json!("head"));
     let mut worker = Worker::connect(&daemon.door(), 1, &json!([])).expect("a welcome");
     user.run("key_1", "thread_1", &json!(1));
     let run = worker.take();
@@ -107,6 +117,11 @@ fn an_end_that_nobody_acknowledges_is_listed_and_told_until_somebody_does() {
     let forbidden = Ask::new("GET", "/v1/undelivered").token(&token("alice", "user")).send(&daemon.door());
     assert_eq!(forbidden.status, 403);
 
+    let raised = operator.hear_type("event").expect("the connection lasts");
+    let said = (&raised["event"], &raised["data"]["alert"], &raised["data"]["message"]);
+    let expected = json!(["alert_raised", "undelivered", "runs that have ended and nobody has heard: 1"]);
+    assert_eq!(json!([said.0, said.1, said.2]), expected);
+
     daemon.kill();
     daemon.restart();
     let list = listed(&daemon, |_| true);
@@ -114,4 +129,11 @@ fn an_end_that_nobody_acknowledges_is_listed_and_told_until_somebody_does() {
     assert_eq!((count, calls), (&json!(1), &json!(2)), "{list}");
     user.connect().expect("a welcome");
     listed(&daemon, |list| list["count"] == 0);
+    let mut operator = watch_alerts(&daemon, &json!("oldest"));
+    let mut hear = || {
+        let event = operator.hear_type("event").expect("the connection lasts");
+        (event["event"].clone(), event["data"]["alert"].clone())
+    };
+    assert_eq!(hear(), (json!("alert_raised"), json!("undelivered")));
+    assert_eq!(hear(), (json!("alert_cleared"), json!("undelivered")), "once, though it was killed between");
 }

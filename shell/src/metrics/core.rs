@@ -74,12 +74,12 @@ fn runs(lines: &mut Lines<'_>, counts: &Counts, gauges: &Gauges) -> fmt::Result 
 fn delivery(lines: &mut Lines<'_>, counts: &Counts, gauges: &Gauges) -> fmt::Result {
     lines.counter("runcast_events_written", "Events written into streams of users", counts.written)?;
     lines.counter("runcast_events_sent", "Events sent, once for each connection", counts.sent)?;
-    lines.counter("runcast_events_resent", "Events sent again, not acknowledged in time", counts.resent)?;
     lines.counter(
         "runcast_events_joined",
-        "Events sent as part of others, to devices that are behind",
+        "Deltas sent joined with others, once for each connection",
         counts.joined,
     )?;
+    lines.counter("runcast_events_resent", "Events sent again, not acknowledged in time", counts.resent)?;
     lines.counter(
         "runcast_events_acknowledged",
         "Events acknowledged, once for each connection",

@@ -28,6 +28,7 @@ pub struct Asks {
     label: String,
     every: Option<Micros>,
     deltas_max: u64,
+    is_bulky: bool,
     open: Vec<Request>,
     at: Micros,
     made: u64,
@@ -39,7 +40,8 @@ impl Asks {
     pub fn new(plan: &DevicePlan, user: usize, label: &str, dice: &mut Dice) -> Self {
         let at = plan.ask_every.map_or(NEVER, |every| dice.exponential(every));
         let (label, deltas_max) = (label.to_owned(), plan.deltas_max);
-        Self { user, label, every: plan.ask_every, deltas_max, open: Vec::new(), at, made: 0 }
+        let (every, is_bulky) = (plan.ask_every, plan.is_bulky);
+        Self { user, label, every, deltas_max, is_bulky, open: Vec::new(), at, made: 0 }
     }
 
     /// When there is something to send.
@@ -139,7 +141,11 @@ impl Asks {
         let thread = dice.below(5);
         let agent = dice.pick(&AGENTS);
         let mut deltas = dice.log_uniform(1, self.deltas_max);
-        let bulk = if dice.chance(1, 25) { dice.log_uniform(1_000, 200_000) } else { 0 };
+        let bulk = if dice.chance(1, if self.is_bulky { 2 } else { 25 }) {
+            dice.log_uniform(1_000, 200_000)
+        } else {
+            0
+        };
         if bulk > 0 {
             deltas = deltas.min(100);
         }

@@ -21,6 +21,8 @@ use crate::trace::Of;
 const CALL_TIMEOUT: Micros = 15 * SECOND;
 /// Silence after which a client gives a connection up: 2.5 heartbeats.
 const SILENCE: Micros = 25 * SECOND;
+/// How often a device that does not read says that it is there.
+const LIVES_EVERY: Micros = 8 * SECOND;
 /// What is not acknowledged by number is after this time.
 const ACK_AFTER: Micros = 500 * MS;
 /// Never.
@@ -45,6 +47,12 @@ pub struct Device {
     topics: Topics,
     /// Whether its token lets it read what is for operators.
     operates: bool,
+    /// Whether its tokens say when they were made, and are used more than once.
+    keeps_tokens: bool,
+    /// The one that it kept, and when it was made.
+    kept: Option<(String, u64)>,
+    /// It came with a token that must not let it in: when that was made.
+    revoked: Option<u64>,
     /// What a newer token that is not answered for would let it read.
     refresh: Option<bool>,
     link: Option<Link>,
@@ -57,6 +65,8 @@ pub struct Device {
     leave_at: Micros,
     /// It does not read before this time.
     reads_at: Micros,
+    /// While it does not, when it says next that it is there.
+    lives_at: Micros,
     heard: Micros,
     failures: u32,
     from: From,
@@ -89,7 +99,8 @@ pub struct Device {
 impl Device {
     /// A device that will call soon.
     pub fn new(plan: DevicePlan, user: &UserPlan, mut dice: Dice) -> Self {
-        let (user_name, operates, user) = (&user.name, user.operates, user.number);
+        let (keeps_tokens, operates) = (user.keeps_tokens, user.operates);
+        let (user_name, user) = (&user.name, user.number);
         let label = plan.name.clone().unwrap_or_else(|| format!("viewer-{}", dice.below(1000)));
         Self {
             who: format!("{user_name}/{label}"),
@@ -97,6 +108,9 @@ impl Device {
             user_name: user_name.clone(),
             topics: Topics::new(&plan.topics, plan.name.is_none(), operates),
             operates,
+            keeps_tokens,
+            kept: None,
+            revoked: None,
             refresh: None,
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
@@ -106,6 +120,7 @@ impl Device {
             call_at: dice.below(2 * SECOND),
             leave_at: NEVER,
             reads_at: 0,
+            lives_at: 0,
             heard: 0,
             failures: 0,
             from: From::Device,
@@ -186,7 +201,8 @@ impl Device {
             return self.call_at;
         }
         if self.reads_at > 0 {
-            return self.reads_at.min(self.leave_at);
+            let lives_at = if self.plan.habit == Habit::Deaf { self.lives_at } else { NEVER };
+            return self.reads_at.min(self.leave_at).min(lives_at);
         }
         let work = if self.is_welcome() {
             self.asks.deadline().min(self.ack_at).min(self.topics.deadline())
@@ -214,6 +230,7 @@ impl Device {
             self.reads_at = 0;
             self.read(ctx);
         }
+        self.live(ctx);
         if self.link.is_some() && self.reads_at == 0 && ctx.now >= self.patience_ends() {
             ctx.trace.note(Of::User(self.user), format_args!("{:<12} gives up", self.who));
             return self.hang_up(ctx);
@@ -244,7 +261,7 @@ impl Device {
         let link = Link::call(ctx.net, ctx.route(&self.plan.network), &upgrade);
         if let Some(pipe) = link.pipe() {
             let window = (!self.is_viewer()).then(|| self.plan.window.unwrap_or(256));
-            let healthy = self.plan.network.is_good() && self.plan.habit != Habit::Stuck && !ctx.broken;
+            let healthy = self.plan.network.is_good() && !self.is_lazy() && !ctx.broken;
             ctx.oracles.knows(&self.user_name, self.user);
             ctx.oracles.calls(pipe, Who::User(self.user), window, healthy);
             ctx.oracles.operates(pipe, self.operates);
@@ -255,14 +272,14 @@ impl Device {
         self.leave_at = match self.plan.habit {
             Habit::Flapping => ctx.now + self.dice.exponential(4 * SECOND),
             Habit::Away => ctx.now + self.dice.exponential(10 * SECOND),
-            Habit::Online | Habit::Stuck => NEVER,
+            Habit::Online | Habit::Stuck | Habit::Deaf => NEVER,
         };
     }
 
     /// The head, `hello` right behind it, and now and then more, before any answer.
-    fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
+    fn upgrade(&mut self, ctx: &mut Ctx<'_>) -> Upgrade {
         let life = if !ctx.healed && self.dice.chance(1, 10) { self.dice.between(5, 40) } else { 12 * 3600 };
-        let token = self.token(ctx, life, self.operates);
+        let token = self.token_to_call(ctx, life);
         let mut upgrade = Upgrade { path: "/ws", ..Upgrade::default() };
         let mut hello = self.hello();
         match self.dice.below(3) {
@@ -280,7 +297,29 @@ impl Device {
     /// A token for so many seconds.
     fn token(&self, ctx: &Ctx<'_>, life: u64, operates: bool) -> String {
         let scope = if operates { "user operate" } else { "user" };
-        keys::token(&self.user_name, scope, ctx.expiry(life * SECOND))
+        let made = self.keeps_tokens.then(|| ctx.expiry(0));
+        keys::made(made, &self.user_name, scope, ctx.expiry(life * SECOND))
+    }
+
+    /// A new one, or the one of before, as long as nobody has refused that.
+    fn token_to_call(&mut self, ctx: &mut Ctx<'_>, life: u64) -> String {
+        if !self.keeps_tokens {
+            return self.token(ctx, life, self.operates);
+        }
+        if self.kept.is_none() || self.dice.chance(1, 3) {
+            self.kept = Some((self.token(ctx, 12 * 3600, self.operates), ctx.expiry(0)));
+        }
+        let (token, made) = self.kept.clone().expect("it was just made");
+        self.revoked = Some(made).filter(|made| ctx.oracles.revoked.is_revoked(&self.user_name, *made));
+        sometimes!(ctx.oracles.tally, OldTokenRefused if self.revoked.is_some());
+        token
+    }
+
+    /// The daemon has let it in.
+    fn judge_token(&self, ctx: &mut Ctx<'_>) {
+        // Of another disk nobody knows it any more.
+        let made = self.revoked.filter(|made| ctx.oracles.revoked.is_revoked(&self.user_name, *made));
+        self.expect(ctx, "O17", made.is_none(), || "a revoked token lets it in".to_owned());
     }
 
     /// Mostly the own position, now and then another way that cannot lose what the application has.
@@ -363,6 +402,7 @@ impl Device {
                 Incoming::Text(text) => self.hear(ctx, &text),
                 Incoming::Refused(status) => {
                     let good = matches!(status, 401 | 408 | 429 | 503);
+                    self.kept = None;
                     self.expect(ctx, "B10", good, || format!("the upgrade is refused: {status}"));
                     self.hang_up(ctx);
                 }
@@ -370,7 +410,8 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
-                    let good = good || (code == Some(4507) && ctx.oracles.is_to_be_erased(&self.user_name));
+                    let good = good || (code == Some(4507) && ctx.oracles.is_sent_away(&self.user_name));
+                    self.kept.take_if(|_| code.is_none_or(|code| code >= 4500));
                     // A bad network may bring no whole message in that time.
                     let is_undisturbed = self.is_undisturbed && self.plan.network.is_good();
                     let is_hasty = is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
@@ -383,12 +424,30 @@ impl Device {
                     }
                 }
             }
-            if self.plan.habit == Habit::Stuck && !ctx.healed && self.dice.chance(1, 300) {
+            if self.is_lazy() && !ctx.healed && self.dice.chance(1, 300) {
                 // Long enough, at times, for the daemon to lose its patience.
-                let least = if self.dice.chance(1, 3) { 35 * SECOND } else { SECOND };
+                let is_long = self.plan.habit == Habit::Deaf || self.dice.chance(1, 3);
+                let least = if is_long { 35 * SECOND } else { SECOND };
                 self.reads_at = ctx.now + self.dice.log_uniform(least, 60 * SECOND);
+                self.lives_at = ctx.now;
                 return;
             }
+        }
+    }
+
+    /// Whether it leaves off reading now and then.
+    fn is_lazy(&self) -> bool {
+        matches!(self.plan.habit, Habit::Stuck | Habit::Deaf)
+    }
+
+    /// Says that it is there, though it does not read.
+    fn live(&mut self, ctx: &Ctx<'_>) {
+        if self.plan.habit != Habit::Deaf || self.reads_at == 0 || ctx.now < self.lives_at {
+            return;
+        }
+        self.lives_at = ctx.now + LIVES_EVERY;
+        if let Some(link) = &mut self.link {
+            link.send("{\"type\":\"ping\"}");
         }
     }
 
@@ -459,6 +518,7 @@ impl Device {
     }
 
     fn welcome(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+        self.judge_token(ctx);
         let (Some(epoch), Some(resume), Some(head), Some(floor)) =
             (said.epoch.as_deref(), said.resume.as_ref(), said.head, said.floor)
         else {
@@ -544,8 +604,8 @@ impl Device {
                 let judged = self.topics.refused(said);
                 return self.judge(ctx, judged);
             }
-            // It was made to be short, and has expired on its way.
-            (Some("refresh"), "token_expired" | "rate_limited") => {
+            // It was made to be short, and has expired on its way, or was revoked.
+            (Some("refresh"), "token_expired" | "token_revoked" | "rate_limited") => {
                 self.refresh = None;
                 return;
             }
@@ -568,6 +628,7 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
+            "token_revoked" if self.keeps_tokens => self.kept = None,
             "run_not_found"
                 if ctx.oracles.disks_lost > 0
                     || ctx.oracles.forgets_runs

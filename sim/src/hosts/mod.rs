@@ -39,6 +39,7 @@ use crate::oracles::{Oracles, Violation};
 use crate::pipe::ZONES;
 use crate::plan::{Network, Plan};
 use crate::schedule::{MS, Micros, Schedule};
+use crate::states::States;
 use crate::trace::{Of, Show, Trace};
 use crate::world::{CALM_AFTER, LOOK_EVERY, NOBODY, Summary, cast, missing, progress};
 use crate::{actors::Book, daemon::Daemon};
@@ -172,6 +173,11 @@ impl Hosts {
             tally: stage.daemon.tally(&stage.oracles),
             ..self.summary
         }
+    }
+
+    /// The states that the core was in so far.
+    pub fn take_states(&mut self) -> States {
+        std::mem::take(&mut self.stage.borrow_mut().daemon.states)
     }
 
     /// The log.

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Asked and Ending are written and not durable, Queued and Ended are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
+    #[default]
     Asked,
     Queued,
     Offered,
@@ -18,7 +19,7 @@ pub(super) enum State {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) user: String,
     pub(super) thread: String,
@@ -41,21 +42,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(user: &str, thread: &str, first_seq: u64) -> Self {
-        let (user, thread, state, durable) = (user.to_owned(), thread.to_owned(), State::Asked, (0, 0));
-        let (open, questions, heard) = (BTreeSet::new(), BTreeSet::new(), VecDeque::new());
-        Self {
-            user,
-            thread,
-            state,
-            attempt: 0,
-            first_seq,
-            changed_at: 0,
-            started_at: 0,
-            open,
-            questions,
-            heard,
-            durable,
-        }
+        Self { user: user.to_owned(), thread: thread.to_owned(), first_seq, ..Self::default() }
     }
 
     /// Whether it counts against the limits.

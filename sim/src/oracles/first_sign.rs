@@ -39,9 +39,11 @@ impl Waits {
         self.accepted.remove(run);
     }
 
-    /// The network has taken no more: what was to be said then is said later, or not at all.
+    /// The network has taken no more: what was to be said then is said later, or not at all, and what was
+    /// asked is answered behind the output that waits.
     pub fn crowded(&mut self, now: Micros) {
-        self.accepted.values_mut().for_each(|at| *at = (*at).max(now + AT_MOST));
+        let all = self.accepted.values_mut().chain(self.asked.values_mut());
+        all.for_each(|at| *at = (*at).max(now + AT_MOST));
     }
 
     /// Runs that need no sign any more are forgotten.

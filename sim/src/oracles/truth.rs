@@ -3,6 +3,7 @@
 //! Fed only by the records that reached stable storage (and, after a crash, by what is found there), never by
 //! what the daemon says. All other oracles compare with this.
 
+use super::alerts::Alerts;
 use super::joined::Delta;
 use crate::said::{EventData, Said};
 use runcast_core::record::{Record, StreamKey};
@@ -154,6 +155,8 @@ pub struct Truth {
     waiting: BTreeMap<usize, u64>,
     /// Under which seq each publication stands, by topic and mark.
     pub published: BTreeMap<(String, String), u64>,
+    /// What the topic `alerts` says.
+    pub alerts: Alerts,
 }
 
 impl Truth {
@@ -176,6 +179,7 @@ impl Truth {
         self.alive.clear();
         self.threads.clear();
         self.published.clear();
+        self.alerts = Alerts::default();
     }
 
     /// A user's own logs.
@@ -271,6 +275,9 @@ impl Truth {
     fn publish(&mut self, stream: &StreamKey, topic: &str, said: &Said<'_>) -> Result<(), String> {
         if !stream.0.starts_with("t:") || !stream.0.ends_with(&format!(":{topic}")) {
             return Err(format!("an event of {topic} lies in {stream:?}: {said:?}"));
+        }
+        if topic == "alerts" {
+            self.alerts.stored(said)?;
         }
         let Some(mark) = said.data.and_then(|data| published(data.get())) else { return Ok(()) };
         let seq = said.seq.unwrap_or(0);

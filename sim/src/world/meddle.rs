@@ -195,6 +195,8 @@ impl World {
             let (delivery, rows) = (&self.oracles.delivery, &self.oracles.rows);
             let judgement = delivery.at_rest(&self.oracles.truth, rows, core.inspect());
             self.oracles.judge("O27", None, judgement);
+            let alerts = self.oracles.truth.alerts.at_rest(core.inspect());
+            self.oracles.judge("O29", None, alerts);
         }
         self.oracles.judge("O26", None, too_many);
         if time <= KEPT_AT_MOST {

@@ -11,10 +11,12 @@ use crate::effect::{Content, Effect, Effects, Response, Token};
 use crate::handshake::{Identity, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
-use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
+use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
+use crate::revoke::read_disconnect;
 use crate::scope::Scope;
+use crate::sometimes::Sometimes;
 use crate::sse::Begin;
 use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
@@ -57,6 +59,9 @@ enum What {
     Erase,
     User,
     Metrics,
+    Disconnect,
+    Revoke,
+    Backup,
 }
 
 /// Whoever asks about runs.
@@ -84,6 +89,9 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
     Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
     Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
+    Route { method: "POST", path: "/v1/users/{user}/disconnect", scopes: OPERATOR, what: What::Disconnect },
+    Route { method: "POST", path: "/v1/users/{user}/revoke", scopes: OPERATOR, what: What::Revoke },
+    Route { method: "POST", path: "/v1/backups/{name}", scopes: OPERATOR, what: What::Backup },
 ];
 
 /// A request whose head was read.
@@ -121,6 +129,9 @@ enum Todo {
     Erase(User),
     User(User),
     Metrics,
+    Disconnect(User, bool),
+    Revoke(User),
+    Backup(BackupName),
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -150,8 +161,27 @@ impl Route {
         }
     }
 
-    const fn has_body(&self) -> bool {
-        matches!(self.what, What::NewRun | What::Input | What::Ack | What::Publish)
+    /// Whether it has a body that is to be read: `found` says whether there is one.
+    const fn has_body(&self, found: BodyLength) -> bool {
+        match self.what {
+            What::NewRun | What::Input | What::Ack | What::Publish => true,
+            What::Disconnect => !matches!(found, BodyLength::None),
+            What::Run
+            | What::Cancel
+            | What::Runs
+            | What::Threads
+            | What::Events
+            | What::Stream
+            | What::Workers
+            | What::Status
+            | What::Drain
+            | What::Undelivered
+            | What::Erase
+            | What::User
+            | What::Metrics
+            | What::Backup
+            | What::Revoke => false,
+        }
     }
 }
 
@@ -211,7 +241,7 @@ impl Core {
         let key = head
             .idempotency_key
             .map(|key| Key::parse(key).ok_or_else(|| wrong("Idempotency-Key", Key::RULE, key)));
-        let length = if route.has_body() { Some(self.body_length(head.body)?) } else { None };
+        let length = if route.has_body(head.body) { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
         let last_event_id = head.last_event_id.map(String::from);
         let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
@@ -274,6 +304,9 @@ impl Core {
     }
 
     fn on_request_whole(&mut self, id: ConnId, body: &str, out: &mut Effects) {
+        if let Err(refusal) = self.check_still(id) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
@@ -301,6 +334,9 @@ impl Core {
             Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Erase(user) => self.on_erase(id, user, out),
+            Todo::Disconnect(user, reconnect) => self.on_disconnect(id, &user, reconnect, out),
+            Todo::Revoke(user) => self.on_revoke(id, user, out),
+            Todo::Backup(name) => self.on_backup(id, name, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
                 let other = if let Todo::Ask(user, _) | Todo::User(user) = &todo { Some(user) } else { None };
                 let user = other.cloned().unwrap_or(caller.identity.user);
@@ -312,6 +348,9 @@ impl Core {
 
     /// The context of the user is there whom a request is about.
     pub(crate) fn on_request_context(&mut self, id: ConnId, out: &mut Effects) {
+        if let Err(refusal) = self.check_still(id) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         let Some(request) = self.request(id) else { return };
         let (Some(todo), Some(caller)) = (request.todo.take(), request.caller(id)) else { return };
         match todo {
@@ -330,7 +369,10 @@ impl Core {
             | Todo::Drain
             | Todo::Metrics
             | Todo::Undelivered(_)
-            | Todo::Erase(_) => unreachable!("done without a context"),
+            | Todo::Erase(_)
+            | Todo::Disconnect(..)
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => unreachable!("done without a context"),
         }
     }
 
@@ -340,6 +382,18 @@ impl Core {
         let hint = "ask again, with the same Idempotency-Key";
         let refusal = Refusal::new(Code::StorageUnavailable, message, hint);
         self.respond_refusal(id, &refusal.retry(crate::durable::RETRY.as_millis()), out);
+    }
+
+    /// A token that was good when it came may have been revoked since.
+    fn check_still(&mut self, id: ConnId) -> Result<(), Refusal> {
+        let Some(identity) = self.request(id).and_then(|request| request.identity.clone()) else {
+            return Ok(());
+        };
+        let still = self.check_revoked(&identity.user, identity.issued);
+        if still.is_err() {
+            self.seen.mark(Sometimes::RevokedOnTheWay);
+        }
+        still
     }
 
     fn request(&mut self, id: ConnId) -> Option<&mut Request> {
@@ -380,6 +434,9 @@ impl Request {
             What::Erase => Todo::Erase(self.user()?),
             What::User => Todo::User(self.user()?),
             What::Metrics => Todo::Metrics,
+            What::Disconnect => Todo::Disconnect(self.user()?, read_disconnect(body)?),
+            What::Revoke => Todo::Revoke(self.user()?),
+            What::Backup => Todo::Backup(self.backup()?),
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
@@ -421,6 +478,12 @@ impl Request {
         User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
     }
 
+    /// The backup of the path.
+    fn backup(&self) -> Result<BackupName, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        BackupName::parse(name).ok_or_else(|| wrong("backup", NAME_RULE, name))
+    }
+
     /// The run of the path.
     fn run(&self) -> Result<RunId, Refusal> {
         let name = self.name.as_deref().unwrap_or_default();
@@ -432,41 +495,4 @@ impl Request {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::record::Image;
-    use crate::time::Now;
-    use alloc::vec::Vec;
-
-    #[test]
-    fn a_path_is_of_one_kind_and_gives_its_name() {
-        let found = |method, path| route(method, path).ok().map(|(route, name)| (route.what, name));
-        assert_eq!(found("GET", "/v1/runs"), Some((What::Runs, None)));
-        assert_eq!(found("GET", "/v1/runs/r%3A1"), Some((What::Run, Some("r:1".into()))));
-        assert_eq!(found("POST", "/v1/runs/r/cancel"), Some((What::Cancel, Some("r".into()))));
-        for path in ["/v1/runs/", "/v1/runs/r/", "/v1/runs//cancel", "/v1/runs/%ff", "/v1", "/v1/runs/r/s/t"]
-        {
-            assert_eq!(found("GET", path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_request_that_the_store_does_not_answer_is_given_up_in_time() {
-        let (mut now, mut out) = (Now::default(), Vec::new());
-        let mut core = Core::open(Config::default(), [0; 32], Image::default(), now, &mut out);
-        let conn = ConnId(1);
-        core.handle(now, crate::input::Input::Opened { conn, peer: [127, 0, 0, 1].into() }, &mut out);
-        let authorization = Some("Bearer t");
-        let head = Head { method: "GET", path: "/v1/runs", authorization, ..Head::default() };
-        core.handle(now, crate::input::Input::Request { conn, head }, &mut out);
-        let claims = Claims { sub: "alice".into(), exp: u64::MAX / 1000, ..Claims::default() };
-        core.handle(now, crate::input::Input::Verified { conn, outcome: Ok(claims) }, &mut out);
-        assert!(matches!(out[..], [Effect::Verify { .. }, Effect::Load { .. }]), "{out:?}");
-        out.clear();
-        (now.mono, _) = core.deadline().expect("it is waited for");
-        core.handle(now, crate::input::Input::Timer, &mut out);
-        let [Effect::Respond { response, .. }] = &out[..] else { panic!("{out:?}") };
-        assert_eq!((response.status, response.retry_after_secs), (503, Some(1)));
-    }
-}
+mod tests;

@@ -190,6 +190,8 @@ section! {
         messages_per_second: u64 = 50,
         /// Messages at once.
         burst: u64 = 200,
+        /// Users of whom tokens may be revoked.
+        revoked: usize = 100_000,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::disk::FileDisk;
 use crate::metrics::{LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
 use crate::pump::Pump;
+use crate::reload::{Current, Live, Reloader};
 use crate::store_thread::StoreThread;
 use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
@@ -27,6 +28,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long the tokens last that `--dev` hands out.
@@ -36,14 +38,18 @@ const DEV_USER: &str = "dev";
 
 /// Serves until SIGTERM or SIGINT. `opens_browser` is what makes it a demo.
 pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
-    log(settings);
-    match start(settings, opens_browser) {
+    let level = log(settings);
+    match start(settings, opens_browser, level) {
         Ok(exit) => exit,
         Err(problems) => refuse(&problems),
     }
 }
 
-fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
+fn start(
+    settings: &Settings,
+    opens_browser: bool,
+    log: impl Fn(Level) + Send + 'static,
+) -> Result<Exit, Problems> {
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
@@ -51,13 +57,16 @@ fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
     let metrics = Metrics::new(&store, &turns, settings.store_file());
     let (storage, image) = open_store(settings, store, mio.waker())?;
     let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
-    let keys = match &secret {
+    let keys = Current::new(match &secret {
         Some(secret) => keys.with_dev(secret),
         None => keys,
-    };
+    });
+    let live = Live { keys: keys.clone(), dev_secret: secret.clone(), log: Box::new(log) };
+    let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
+    let mio = mio.reloading(reloader);
     let mut opening = Vec::new();
     let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
-    let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.verify(token)));
+    let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
     let pump = pump.metered(Box::new(move |view| metrics.text(view)));
     let (listener, address) = listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
@@ -78,7 +87,7 @@ fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
 fn open_store(
     settings: &Settings,
     meter: StoreMeter,
-    wake: impl Fn() + Send + 'static,
+    wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
     let problem = |reason: String| {
         let origin = Origin::File(settings.data.clone(), None);
@@ -86,7 +95,8 @@ fn open_store(
     };
     fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
     let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, settings.repair, meter, wake).map_err(|error| problem(error.to_string()))
+    StoreThread::open(disk, settings.repair, settings.data.join("backups"), meter, wake)
+        .map_err(|error| problem(error.to_string()))
 }
 
 fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
@@ -160,24 +170,33 @@ fn open_browser(url: &str) {
     }
 }
 
-/// One line to standard error for each thing that happens. The WebSocket library is not heard: at its finest
-/// level it shows frames, and tokens in them.
-fn log(settings: &Settings) {
-    let level = match settings.log.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    };
-    let targets = Targets::new().with_target("runcast", level);
+/// One line to standard error for each thing that happens. Returns what changes how much that is.
+fn log(settings: &Settings) -> impl Fn(Level) + Send + 'static + use<> {
+    let (filter, handle) = reload::Layer::new(targets(settings.log.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let is_text = match settings.log.format {
         Format::Text => true,
         Format::Json => false,
         Format::Auto => io::stderr().is_terminal(),
     };
-    let registry = tracing_subscriber::registry().with(targets);
+    let registry = tracing_subscriber::registry().with(filter);
     // A second daemon in one process (a test) keeps the first one's log.
     let _ = if is_text { registry.with(lines).try_init() } else { registry.with(lines.json()).try_init() };
+    move |level| {
+        if let Err(error) = handle.reload(targets(level)) {
+            tracing::error!(%error, "the level of the log stays");
+        }
+    }
+}
+
+/// The WebSocket library is not heard: at its finest level it shows frames, and tokens in them.
+fn targets(level: Level) -> Targets {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_target("runcast", level)
 }

@@ -19,6 +19,7 @@ pub mod line;
 pub mod metrics;
 pub mod mio_loop;
 pub mod pump;
+pub mod reload;
 pub mod storage;
 pub mod store;
 pub mod store_thread;

@@ -5,6 +5,7 @@ mod linger;
 
 use crate::metrics::LoopMeter;
 use crate::pump::{Call, Pump, StorageFailed};
+use crate::reload::Reloader;
 use crate::storage::Storage;
 use crate::webhook::Webhook;
 use linger::Lingering;
@@ -12,7 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use runcast_core::ids::ConnId;
 use runcast_core::time::{Mono, Now, Span, WallMs};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -45,6 +46,8 @@ pub struct MioLoop {
     waker: Arc<Waker>,
     signals: Signals,
     start: Instant,
+    /// What SIGHUP is for.
+    reloader: Option<Reloader>,
 }
 
 /// What the loop knows while it runs.
@@ -72,16 +75,22 @@ enum Accepting {
 }
 
 impl MioLoop {
-    /// A loop that hears SIGTERM and SIGINT from here on.
+    /// A loop that hears SIGTERM, SIGINT and SIGHUP from here on.
     ///
     /// # Errors
     /// When the system gives no descriptors for it.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        Ok(Self { poll, waker, signals, start: Instant::now() })
+        Ok(Self { poll, waker, signals, start: Instant::now(), reloader: None })
+    }
+
+    /// Who is told of SIGHUP. Without anybody it does nothing.
+    #[must_use]
+    pub fn reloading(self, reloader: Reloader) -> Self {
+        Self { reloader: Some(reloader), ..self }
     }
 
     /// Wakes the loop from another thread: the store has completed something.
@@ -169,9 +178,13 @@ impl<J: Storage> Running<J> {
         }
     }
 
-    /// Tells the core to go down, or to hurry; whether it is told no more.
+    /// Tells the core to go down, or to hurry, or has files read again; whether it is told no more.
     fn heed_signals(&mut self) -> bool {
         for signal in self.mio.signals.pending() {
+            if signal == SIGHUP {
+                self.mio.reloader.iter().for_each(Reloader::again);
+                continue;
+            }
             self.told += 1;
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();

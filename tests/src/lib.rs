@@ -5,6 +5,8 @@
 
 mod daemon;
 mod http;
+mod log;
+mod pair;
 mod promtool;
 mod socket;
 mod token;
@@ -13,6 +15,8 @@ mod worker;
 
 pub use daemon::{Daemon, Door, runcast};
 pub use http::{Answer, Ask};
+pub use log::Log;
+pub use pair::Pair;
 pub use promtool::promtool;
 pub use socket::{Ended, Socket, raw_request};
 pub use token::{SECRET, claims, sign, token};

@@ -27,6 +27,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+/// The keys that a running daemon takes over on SIGHUP.
+pub const RELOADED: &[&str] = &["auth.jwks_file", "auth.keys", "log.level"];
+
 /// The effective configuration. Every value is in its range, and none contradicts another.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -48,6 +51,8 @@ pub struct Settings {
     pub dev: bool,
     /// Where each value comes from that is not a default, by its key.
     origins: BTreeMap<String, Origin>,
+    /// What it was read from.
+    sources: Sources,
 }
 
 /// Where the keys are that tokens may be signed with.
@@ -125,6 +130,7 @@ impl Default for Settings {
             log: Log::default(),
             dev: false,
             origins: BTreeMap::new(),
+            sources: Sources::default(),
         }
     }
 }
@@ -137,6 +143,25 @@ impl Settings {
     pub fn load(sources: &Sources) -> Result<Self, Problems> {
         let settings = read::read(sources)?;
         contradictions::find(&settings).or(settings)
+    }
+
+    /// Reads the same sources once more. The environment is that of the start.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as [`load`](Self::load) tells it.
+    pub fn again(&self) -> Result<Self, Problems> {
+        Self::load(&self.sources)
+    }
+
+    /// The keys that are not the same in `newer`, and of which a running daemon takes over nothing.
+    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let is_fixed = |key: &str| !RELOADED.contains(&key);
+        let differs = |key: &&&dyn table::Key<Self>| key.show(self) != key.show(newer);
+        let keys = table::SETTINGS.iter().filter(|key| is_fixed(key.name())).filter(differs);
+        let mut names: Vec<&'static str> = keys.map(|key| key.name()).collect();
+        names.extend((self.core.agents != newer.core.agents).then_some("agents"));
+        names.extend((self.core.topics != newer.core.topics).then_some("topics"));
+        names
     }
 
     /// The store's file in the data directory.

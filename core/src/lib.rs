@@ -58,6 +58,7 @@ mod listing;
 mod notices;
 pub mod odd;
 mod operate;
+pub mod peer;
 pub mod planted;
 mod presence;
 mod progress;

@@ -175,9 +175,10 @@ fn faulty(scope: &str) -> Vec<(String, String, &'static str)> {
     let fault = |(what, changes, code): (&str, Value, &'static str)| {
         let mut claims = good();
         for (name, value) in changes.as_object().expect("claims") {
-            match value {
-                Value::Null => drop(claims.as_object_mut().expect("claims").remove(name)),
-                value => claims[name] = value.clone(),
+            if value.is_null() {
+                claims.as_object_mut().expect("claims").remove(name);
+            } else {
+                claims[name] = value.clone();
             }
         }
         (what.to_owned(), sign(&claims, SECRET), code)

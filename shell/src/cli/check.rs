@@ -5,6 +5,7 @@ use crate::auth::{Keys, read_dev_secret};
 use crate::config::{Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
 use crate::store;
+use crate::tls;
 use crate::webhook;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -31,6 +32,7 @@ fn judge(settings: &Settings) -> Result<(), Problems> {
     let mut problems = Problems::default();
     problems.keep(Keys::from_config(&settings.auth, settings.dev));
     problems.keep(webhook::configured(settings));
+    problems.keep(tls::load(settings));
     if settings.dev {
         problems.keep(read_dev_secret(&settings.data));
     }

@@ -88,6 +88,11 @@ pub enum Input<'a> {
         /// Whether it was taken (any 2xx).
         is_taken: bool,
     },
+    /// The answer to a `Backup`.
+    BackedUp {
+        /// Its size in bytes, or why there is none: words with what to do.
+        outcome: Result<u64, &'a str>,
+    },
     /// The daemon is to go down, and ends with [`Effect::Exit`](crate::effect::Effect::Exit). Said again:
     /// without waiting for runs.
     Drain,

@@ -91,7 +91,7 @@ fn start(
 fn open_store(
     settings: &Settings,
     meter: StoreMeter,
-    wake: impl Fn() + Send + 'static,
+    wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
     let problem = |reason: String| {
         let origin = Origin::File(settings.data.clone(), None);
@@ -99,7 +99,8 @@ fn open_store(
     };
     fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
     let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, settings.repair, meter, wake).map_err(|error| problem(error.to_string()))
+    StoreThread::open(disk, settings.repair, settings.data.join("backups"), meter, wake)
+        .map_err(|error| problem(error.to_string()))
 }
 
 fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {

@@ -8,6 +8,7 @@ mod scripted;
 pub mod agents;
 pub mod ask;
 pub mod auth;
+mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
+mod bench;
 pub mod check;
 pub mod explain;
 pub mod operate;
@@ -12,6 +13,8 @@ pub mod token;
 pub mod undelivered;
 pub mod users;
 pub mod workers;
+
+pub use bench::{BenchOptions, BenchScenario};
 
 use crate::config::{Override, Problems, Settings, Sources, units};
 use crate::daemon;
@@ -91,6 +94,14 @@ pub enum Command {
     Drain(DrainOptions),
     /// Explain a code: of an error, a close, an exit, or an HTTP status.
     Explain(ExplainOptions),
+    /// Measure what the daemon costs on this machine.
+    Bench(BenchOptions),
+    /// The devices and workers of `bench`: it starts this itself.
+    #[command(hide = true)]
+    BenchLoad,
+    /// The yardstick of `bench`: it starts this itself.
+    #[command(hide = true)]
+    BenchRelay,
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -425,6 +436,9 @@ pub fn main() -> ExitCode {
         Command::Undelivered(options) => undelivered::undelivered(&options),
         Command::Drain(options) => operate::drain(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Bench(options) => crate::bench::bench(&options),
+        Command::BenchLoad => crate::bench::load(),
+        Command::BenchRelay => crate::bench::relay(),
     };
     exit.into()
 }

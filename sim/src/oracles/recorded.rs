@@ -69,6 +69,7 @@ enum Recorded {
     Loaded(LoadId, Found),
     Timer,
     Called(RunId, bool),
+    BackedUp(Result<u64, Box<str>>),
     Drain,
 }
 
@@ -163,6 +164,7 @@ impl Recorded {
             Input::Loaded { load, found } => Self::Loaded(*load, found.clone()),
             Input::Timer => Self::Timer,
             Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
+            Input::BackedUp { outcome } => Self::BackedUp(outcome.map_err(Box::from)),
             Input::Drain => Self::Drain,
         }
     }
@@ -187,6 +189,9 @@ impl Recorded {
             Self::AppendFailed(from) => Input::AppendFailed { from: *from },
             Self::Loaded(load, found) => Input::Loaded { load: *load, found: found.clone() },
             Self::Timer => Input::Timer,
+            Self::BackedUp(outcome) => {
+                Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(|why| &**why) }
+            }
             Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
             Self::Drain => Input::Drain,
         }

@@ -140,6 +140,10 @@ pub struct Head<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The `Last-Event-ID` header.
     pub last_event_id: Option<&'a str>,
+    /// The `Forwarded` headers, joined by commas.
+    pub forwarded: Option<&'a str>,
+    /// The `X-Forwarded-For` headers, joined by commas.
+    pub forwarded_for: Option<&'a str>,
 }
 
 /// What a head says of the body after it.

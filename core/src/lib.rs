@@ -60,6 +60,7 @@ mod loads;
 mod notices;
 pub mod odd;
 mod operate;
+pub mod peer;
 pub mod planted;
 mod presence;
 mod progress;

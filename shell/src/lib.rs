@@ -27,5 +27,6 @@ pub mod store_thread;
 #[cfg(test)]
 mod store_thread_tests;
 mod sync;
+pub mod tls;
 pub mod webhook;
 pub mod worker;

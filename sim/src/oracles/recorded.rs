@@ -77,7 +77,7 @@ enum Recorded {
 struct RecordedHead {
     method: String,
     path: String,
-    fields: [Option<String>; 7],
+    fields: [Option<String>; 9],
     upgrade: UpgradeRequest,
     body: BodyLength,
 }
@@ -208,6 +208,8 @@ impl RecordedHead {
             head.protocols,
             head.idempotency_key,
             head.last_event_id,
+            head.forwarded,
+            head.forwarded_for,
         ];
         Self {
             method: head.method.to_owned(),
@@ -219,8 +221,18 @@ impl RecordedHead {
     }
 
     fn head(&self) -> Head<'_> {
-        let [query, host, origin, authorization, protocols, idempotency_key, last_event_id] =
-            self.fields.each_ref().map(Option::as_deref);
+        let fields = self.fields.each_ref().map(Option::as_deref);
+        let [
+            query,
+            host,
+            origin,
+            authorization,
+            protocols,
+            idempotency_key,
+            last_event_id,
+            forwarded,
+            forwarded_for,
+        ] = fields;
         Head {
             method: &self.method,
             path: &self.path,
@@ -233,6 +245,8 @@ impl RecordedHead {
             body: self.body,
             idempotency_key,
             last_event_id,
+            forwarded,
+            forwarded_for,
         }
     }
 }

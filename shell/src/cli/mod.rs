@@ -95,6 +95,10 @@ pub enum Command {
     Undelivered(UndeliveredOptions),
     /// Have the daemon go down: it begins nothing new, lets running runs end, and exits (scope `operate`).
     Drain(DrainOptions),
+    /// Close a user's connections (scope `operate`).
+    Disconnect(DisconnectOptions),
+    /// Refuse all tokens of a user that were made up to now, and close the connections (scope `operate`).
+    Revoke(RevokeOptions),
     /// Write what is stored at this moment to a file, while the daemon goes on (scope `operate`).
     Backup(BackupOptions),
     /// Make the store of a data directory, which has none, of a backup.
@@ -370,6 +374,31 @@ pub struct DrainOptions {
     pub connection: Connection,
 }
 
+/// `runcast disconnect`.
+#[derive(Clone, Debug, Args)]
+pub struct DisconnectOptions {
+    /// The user.
+    #[arg(value_parser = name(User::parse, User::RULE))]
+    pub user: User,
+    /// Let the clients come back at once, instead of telling them to stay away.
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast revoke`.
+#[derive(Clone, Debug, Args)]
+pub struct RevokeOptions {
+    /// The user, as the tokens' `sub` names it.
+    #[arg(value_parser = name(User::parse, User::RULE))]
+    pub user: User,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// `runcast backup`.
 #[derive(Clone, Debug, Args)]
 pub struct BackupOptions {
@@ -505,6 +534,8 @@ pub fn main() -> ExitCode {
         Command::Users(options) => users::users(&options),
         Command::Undelivered(options) => undelivered::undelivered(&options),
         Command::Drain(options) => operate::drain(&options),
+        Command::Disconnect(options) => operate::disconnect(&options),
+        Command::Revoke(options) => operate::revoke(&options),
         Command::Backup(options) => backup::backup(&options),
         Command::Restore(options) => backup::restore(&options),
         Command::Doctor(options) => doctor::doctor(&options),

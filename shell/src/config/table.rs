@@ -190,8 +190,8 @@ table! {
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
-    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "limits.revoked", core.limits.revoked, count(1, 10 * MILLION), "users of whom tokens may be revoked";
+    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "log.level", log.level, Choice(Level::WORDS), "what is worth a line";
     "log.format", log.format, Choice(Format::WORDS), "how lines look; auto: text on a terminal, else json";
 }

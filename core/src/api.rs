@@ -14,6 +14,7 @@ use crate::http::shorten;
 use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
+use crate::overview::Wanted;
 use crate::scope::Scope;
 use crate::sse::Begin;
 use crate::undelivered::{LISTED, LISTED_MAX};
@@ -61,6 +62,8 @@ enum What {
 
 /// Whoever asks about runs.
 const ANYONE: &[Scope] = &[Scope::User, Scope::Publish];
+/// Whoever may see a run and end it.
+const OVERSEERS: &[Scope] = &[Scope::User, Scope::Publish, Scope::Operate];
 const OWNER: &[Scope] = &[Scope::User];
 const OPERATOR: &[Scope] = &[Scope::Operate];
 const PUBLISHER: &[Scope] = &[Scope::Publish];
@@ -68,8 +71,8 @@ const PUBLISHER: &[Scope] = &[Scope::Publish];
 const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
     Route { method: "POST", path: "/v1/threads/{thread}/runs", scopes: ANYONE, what: What::NewRun },
-    Route { method: "GET", path: "/v1/runs/{run}", scopes: ANYONE, what: What::Run },
-    Route { method: "POST", path: "/v1/runs/{run}/cancel", scopes: ANYONE, what: What::Cancel },
+    Route { method: "GET", path: "/v1/runs/{run}", scopes: OVERSEERS, what: What::Run },
+    Route { method: "POST", path: "/v1/runs/{run}/cancel", scopes: OVERSEERS, what: What::Cancel },
     Route { method: "POST", path: "/v1/runs/{run}/input", scopes: ANYONE, what: What::Input },
     Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
     Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
@@ -115,7 +118,7 @@ enum Todo {
     Ack(Ack),
     Publish(Publication),
     Workers,
-    Status,
+    Status(Option<Wanted>),
     Drain,
     Undelivered(usize),
     Erase(User),
@@ -296,7 +299,7 @@ impl Core {
             Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Publish(publication) => self.on_publish(caller, publication, out),
             Todo::Workers => self.respond_workers(id, out),
-            Todo::Status => self.respond_status(id, out),
+            Todo::Status(wanted) => self.respond_status(id, wanted.as_ref(), out),
             Todo::Drain => self.on_drain_request(id, out),
             Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
@@ -326,7 +329,7 @@ impl Core {
             | Todo::Stream(_)
             | Todo::Publish(_)
             | Todo::Workers
-            | Todo::Status
+            | Todo::Status(_)
             | Todo::Drain
             | Todo::Metrics
             | Todo::Undelivered(_)
@@ -375,7 +378,7 @@ impl Request {
             What::Ack => Todo::Ack(user::read_ack(body)?),
             What::Publish => Todo::Publish(read_publication(body, self.topic()?, key)?),
             What::Workers => Todo::Workers,
-            What::Status => Todo::Status,
+            What::Status => Todo::Status(Wanted::read(&self.params)?),
             What::Drain => Todo::Drain,
             What::Erase => Todo::Erase(self.user()?),
             What::User => Todo::User(self.user()?),

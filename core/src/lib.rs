@@ -58,6 +58,7 @@ mod listing;
 mod notices;
 pub mod odd;
 mod operate;
+mod overview;
 pub mod planted;
 mod presence;
 mod progress;
@@ -167,6 +168,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// The newest ends of runs.
+    ends: overview::Ends,
     planted: Planted,
     seen: Seen,
 }
@@ -257,6 +260,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
         }

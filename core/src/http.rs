@@ -24,6 +24,8 @@ pub(crate) enum Path {
     Ready,
     /// The demo chat.
     Chat,
+    /// The operators' page.
+    Console,
 }
 
 impl Path {
@@ -34,6 +36,7 @@ impl Path {
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/" => Self::Chat,
+            "/console" => Self::Console,
             _ => return None,
         })
     }
@@ -47,6 +50,9 @@ impl Core {
         }
         conn.last_in = self.now.mono;
         clear_timers(id, &mut self.deadlines);
+        if let Err(refusal) = self.recognise(id, &head) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         if head.path.starts_with("/v1/") {
             return self.on_api_request(id, head, out);
         }
@@ -55,8 +61,8 @@ impl Core {
         }
         let Some(path) = Path::of(head.path) else {
             let found = shorten(head.path);
-            let message =
-                format!("expected one of /ws, /worker, /livez, /readyz, /metrics, /, /v1/…; found {found}");
+            let paths = "/ws, /worker, /livez, /readyz, /metrics, /, /console, /v1/…";
+            let message = format!("expected one of {paths}; found {found}");
             let refusal = Refusal::new(Code::NotFound, message, "check the path");
             return self.respond_refusal(id, &refusal, out);
         };
@@ -70,6 +76,7 @@ impl Core {
             Path::Live => self.respond(id, 200, Content::Text("alive\n".into()), out),
             Path::Ready => self.respond_ready(id, out),
             Path::Chat => self.respond(id, 200, Content::Page(Page::Chat), out),
+            Path::Console => self.respond(id, 200, Content::Page(Page::Console), out),
         }
     }
 

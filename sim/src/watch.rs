@@ -344,6 +344,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Backup { .. }
             | Effect::Exit => {}
         }
     }
@@ -433,6 +434,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
     }

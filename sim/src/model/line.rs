@@ -98,7 +98,11 @@ impl Model {
                 self.pages.insert(*load, stream.clone());
                 return Ok(());
             }
-            Effect::Append { .. } | Effect::Load { .. } | Effect::Webhook { .. } | Effect::Exit => {
+            Effect::Append { .. }
+            | Effect::Load { .. }
+            | Effect::Webhook { .. }
+            | Effect::Backup { .. }
+            | Effect::Exit => {
                 return Ok(());
             }
             // The body of a request, and a stream of events over HTTP, are nobody's here.

@@ -165,7 +165,7 @@ impl Core {
         }
         if let Some(worker) = &worker {
             self.free_slot(of);
-            self.leave_run(worker, &of.run);
+            self.leave_run(worker, &of.run, &agent);
         }
         if was_executed && end.status != "cancelled" {
             self.judge_agent(&agent, end.status == "ok", ran);
@@ -355,11 +355,12 @@ impl Core {
         self.free_slot(of);
         let Some(run) = self.run_mut(of) else { return };
         let Some(worker) = run.worker().cloned() else { unreachable!("a run comes back from a worker") };
+        let agent = run.spec.agent.clone();
         run.phase = Phase::Queued { is_durable: true };
         run.running_since = None;
         run.told = None;
         self.store_run(of);
-        self.leave_run(&worker, &of.run);
+        self.leave_run(&worker, &of.run, &agent);
         self.enqueue(of);
     }
 

@@ -193,6 +193,12 @@ section! {
         messages_per_second: u64 = 50,
         /// Messages at once.
         burst: u64 = 200,
+        /// Requests a second of one `sub`, in the long run.
+        requests_per_second: u64 = 200,
+        /// Requests of one `sub` at once.
+        requests_burst: u64 = 1_000,
+        /// Attempts of an address to say who it is that may fail, in a minute.
+        unauthenticated_per_address_per_minute: u64 = 60,
         /// Users of whom tokens may be revoked.
         revoked: usize = 100_000,
     }

@@ -76,6 +76,7 @@ mod run;
 mod scope;
 pub mod sometimes;
 mod sse;
+mod strangers;
 mod stream;
 mod subscribe;
 pub mod time;
@@ -110,6 +111,7 @@ use erase::Erase;
 use flow::LeftBehind;
 use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
+use limits::quota::Quotas;
 use loads::Load;
 use planted::Planted;
 use presence::Presence;
@@ -137,6 +139,10 @@ pub struct Core {
     durable: Durable,
     conns: BTreeMap<ConnId, Conn>,
     addresses: BTreeMap<IpAddr, usize>,
+    /// Addresses that have failed to say who they are.
+    attempts: Quotas<IpAddr>,
+    /// Who has lately made requests.
+    requests: Quotas<User>,
     users: BTreeMap<User, Context>,
     /// Users whose context is being read, with the connections that wait for it.
     loading: BTreeMap<User, Vec<ConnId>>,
@@ -208,6 +214,8 @@ impl Core {
             durable: Durable::default(),
             conns: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            attempts: Quotas::default(),
+            requests: Quotas::default(),
             users: BTreeMap::new(),
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -240,7 +248,7 @@ impl Core {
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
-            Input::Opened { conn, peer } => self.on_opened(conn, peer),
+            Input::Opened { conn, peer } => self.on_opened(conn, peer, out),
             Input::Request { conn, head } => self.on_request(conn, head, out),
             Input::Body { conn, body } => self.on_body(conn, body, out),
             Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),

@@ -70,6 +70,7 @@ states! {
     ErasedAfterCrash = "the erasing of a user goes on after a crash",
     ErasedWhileRunning = "a user is erased while a run is with a worker",
     WaitsForErasure = "somebody waits for a user to be erased",
+    Flooded = "a connection is refused as it comes, since there are far too many",
     WorkerExpired = "a worker's token expires while it is connected",
     RevokedConnected = "tokens are revoked of somebody who is connected",
     RevokedOnTheWay = "a token is revoked while its request is on the way",

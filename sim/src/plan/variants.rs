@@ -98,6 +98,10 @@ impl Plan {
         if !is_calm && dice.chance(1, 4) {
             self.workers.iter_mut().for_each(|worker| worker.short_tokens = true);
         }
+        // Two clients share an address, now and then an honest one and one that is not.
+        if !is_calm && dice.chance(1, 6) {
+            self.config.limits.unauthenticated_per_address_per_minute = 1;
+        }
         self
     }
 

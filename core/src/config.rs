@@ -117,6 +117,8 @@ section! {
         events_per_topic: u64 = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
+        /// Memory that the daemon may use, in bytes.
+        memory: u64 = 1024 * 1024 * 1024,
     }
 }
 

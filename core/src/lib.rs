@@ -63,6 +63,7 @@ mod operate;
 pub mod peer;
 pub mod planted;
 mod presence;
+mod pressure;
 mod progress;
 mod publish;
 mod purge;
@@ -115,6 +116,7 @@ use limits::quota::Quotas;
 use loads::Load;
 use planted::Planted;
 use presence::Presence;
+use pressure::Pressure;
 use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
@@ -141,6 +143,7 @@ pub struct Core {
     addresses: BTreeMap<IpAddr, usize>,
     /// Addresses that have failed to say who they are.
     attempts: Quotas<IpAddr>,
+    pressure: Pressure,
     /// Who has lately made requests.
     requests: Quotas<User>,
     users: BTreeMap<User, Context>,
@@ -215,6 +218,7 @@ impl Core {
             conns: BTreeMap::new(),
             addresses: BTreeMap::new(),
             attempts: Quotas::default(),
+            pressure: Pressure::default(),
             requests: Quotas::default(),
             users: BTreeMap::new(),
             loading: BTreeMap::new(),
@@ -269,6 +273,7 @@ impl Core {
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
             Input::BackedUp { outcome } => self.on_backed_up(outcome, out),
+            Input::Memory { used } => self.on_memory(used, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);

@@ -233,6 +233,7 @@ impl Core {
     pub(crate) fn on_closed(&mut self, id: ConnId) {
         self.detach(id);
         crate::conn::clear_timers(id, &mut self.deadlines);
+        self.pressure.forget(id);
         let Some(conn) = self.conns.remove(&id) else { return };
         if let Role::Worker(gone) = conn.role {
             self.leave_behind(id, gone);

@@ -147,6 +147,8 @@ table! {
         "time for which events and ends of runs are kept";
     "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
     "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
+    "store.memory", core.store.memory, bytes(64 * MIB, TIB),
+        "memory that the daemon may use; a warning at 80 percent, no new runs at 95";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),

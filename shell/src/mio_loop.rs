@@ -6,7 +6,7 @@ mod socket;
 
 pub use socket::Socket;
 
-use crate::metrics::LoopMeter;
+use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
@@ -28,6 +28,8 @@ const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX);
 
+/// How often it is looked how much memory is in use.
+const MEMORY_EVERY: Span = Span::secs(1);
 /// Sockets accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
 /// Time after which accepting is tried again when the system refused it (no file descriptors).
@@ -65,6 +67,8 @@ struct Running<J: Storage> {
     lingering: Lingering,
     webhook: Option<Webhook>,
     meter: LoopMeter,
+    /// When it is looked again how much memory is in use.
+    memory_at: Mono,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -141,7 +145,18 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, told: 0 }.run()
+        Running {
+            mio: self,
+            listener,
+            pump,
+            accepting,
+            lingering,
+            webhook,
+            meter,
+            memory_at: Mono::default(),
+            told: 0,
+        }
+        .run()
     }
 }
 
@@ -156,6 +171,10 @@ impl<J: Storage> Running<J> {
             }
             if let Some(at) = self.pump.deadline().filter(|at| *at <= now.mono) {
                 self.meter.late(now.mono.since(at));
+            }
+            if now.mono >= self.memory_at {
+                self.memory_at = now.mono + MEMORY_EVERY;
+                resident_bytes().into_iter().for_each(|used| self.pump.memory(used));
             }
             let turn = self.pump.turn(now)?;
             self.meter.turned(self.mio.now().mono.since(now.mono));
@@ -246,7 +265,7 @@ impl<J: Storage> Running<J> {
             Accepting::Stalled(until) => Some(until),
             Accepting::Drained | Accepting::Open => None,
         };
-        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept];
+        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept, Some(self.memory_at)];
         let at = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.mio.now().mono).0))
     }

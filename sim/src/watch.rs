@@ -434,6 +434,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::Memory { .. }
             | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }

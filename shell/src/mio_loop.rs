@@ -7,6 +7,7 @@ use crate::metrics::LoopMeter;
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::Reloader;
 use crate::storage::Storage;
+use crate::supervisor::Supervisor;
 use crate::webhook::Webhook;
 use linger::Lingering;
 use mio::net::{TcpListener, TcpStream};
@@ -59,6 +60,7 @@ struct Running<J: Storage> {
     lingering: Lingering,
     webhook: Option<Webhook>,
     meter: LoopMeter,
+    supervisor: Supervisor,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -129,15 +131,19 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, told: 0 }.run()
+        let supervisor = Supervisor::from_env();
+        let mio = self;
+        Running { mio, listener, pump, accepting, lingering, webhook, meter, supervisor, told: 0 }.run()
     }
 }
 
 impl<J: Storage> Running<J> {
     fn run(&mut self) -> Result<(), Ended> {
         let mut events = Events::with_capacity(1024);
+        self.supervisor.ready();
         loop {
             let now = self.mio.now();
+            self.supervisor.turns(now.mono);
             self.accept(now.mono);
             while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
                 self.pump.called(run, is_taken);
@@ -186,6 +192,7 @@ impl<J: Storage> Running<J> {
                 continue;
             }
             self.told += 1;
+            self.supervisor.stopping();
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();
         }
@@ -234,7 +241,7 @@ impl<J: Storage> Running<J> {
             Accepting::Stalled(until) => Some(until),
             Accepting::Drained | Accepting::Open => None,
         };
-        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept];
+        let deadlines = [self.pump.deadline(), self.lingering.deadline(), self.supervisor.deadline(), accept];
         let at = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.mio.now().mono).0))
     }

@@ -25,8 +25,8 @@ impl Supervisor {
         path.map_or_else(Self::default, |path| Self::at(&path, watchdog))
     }
 
-    /// The one that listens at a path (an abstract one begins with `@`) and wants to hear of the loop within so
-    /// many microseconds.
+    /// The one that listens at a path (an abstract one begins with `@`) and wants to hear of the loop within
+    /// so many microseconds.
     fn at(path: &str, watchdog: Option<u64>) -> Self {
         match UnixDatagram::unbound().and_then(|socket| Ok((socket, address(path)?))) {
             // Half of the time is left for what may hold it up.

@@ -11,7 +11,7 @@ use crate::effect::{Content, Effect, Effects, Response, Token};
 use crate::handshake::{Identity, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
-use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
+use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::revoke::read_disconnect;
@@ -61,6 +61,7 @@ enum What {
     Metrics,
     Disconnect,
     Revoke,
+    Backup,
 }
 
 /// Whoever asks about runs.
@@ -90,6 +91,7 @@ const ROUTES: &[Route] = &[
     Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
     Route { method: "POST", path: "/v1/users/{user}/disconnect", scopes: OPERATOR, what: What::Disconnect },
     Route { method: "POST", path: "/v1/users/{user}/revoke", scopes: OPERATOR, what: What::Revoke },
+    Route { method: "POST", path: "/v1/backups/{name}", scopes: OPERATOR, what: What::Backup },
 ];
 
 /// A request whose head was read.
@@ -129,6 +131,7 @@ enum Todo {
     Metrics,
     Disconnect(User, bool),
     Revoke(User),
+    Backup(BackupName),
 }
 
 /// Why a head is refused: by a status that its code does not have, or with the methods that there are.
@@ -176,6 +179,7 @@ impl Route {
             | What::Erase
             | What::User
             | What::Metrics
+            | What::Backup
             | What::Revoke => false,
         }
     }
@@ -332,6 +336,7 @@ impl Core {
             Todo::Erase(user) => self.on_erase(id, user, out),
             Todo::Disconnect(user, reconnect) => self.on_disconnect(id, &user, reconnect, out),
             Todo::Revoke(user) => self.on_revoke(id, user, out),
+            Todo::Backup(name) => self.on_backup(id, name, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
                 let other = if let Todo::Ask(user, _) | Todo::User(user) = &todo { Some(user) } else { None };
                 let user = other.cloned().unwrap_or(caller.identity.user);
@@ -366,7 +371,8 @@ impl Core {
             | Todo::Undelivered(_)
             | Todo::Erase(_)
             | Todo::Disconnect(..)
-            | Todo::Revoke(_) => unreachable!("done without a context"),
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => unreachable!("done without a context"),
         }
     }
 
@@ -430,6 +436,7 @@ impl Request {
             What::Metrics => Todo::Metrics,
             What::Disconnect => Todo::Disconnect(self.user()?, read_disconnect(body)?),
             What::Revoke => Todo::Revoke(self.user()?),
+            What::Backup => Todo::Backup(self.backup()?),
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
@@ -469,6 +476,12 @@ impl Request {
     fn user(&self) -> Result<User, Refusal> {
         let name = self.name.as_deref().unwrap_or_default();
         User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
+    }
+
+    /// The backup of the path.
+    fn backup(&self) -> Result<BackupName, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        BackupName::parse(name).ok_or_else(|| wrong("backup", NAME_RULE, name))
     }
 
     /// The run of the path.

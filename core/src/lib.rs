@@ -27,6 +27,7 @@ mod admission;
 mod agent;
 mod alerts;
 mod api;
+pub mod backup;
 mod caller;
 mod commands;
 pub mod config;
@@ -59,6 +60,7 @@ mod loads;
 mod notices;
 pub mod odd;
 mod operate;
+pub mod peer;
 pub mod planted;
 mod presence;
 mod progress;
@@ -94,6 +96,7 @@ use agent::AgentState;
 use alerts::Alerts;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use backup::Backup;
 use config::Config;
 use conn::Conn;
 use context::Context;
@@ -152,6 +155,7 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
+    backup: Option<Backup>,
     /// Users who are being erased.
     erasing: BTreeMap<User, Erase>,
     /// Users of whom all tokens are refused that were made up to then, wall clock.
@@ -217,6 +221,7 @@ impl Core {
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
             drain: None,
+            backup: None,
             erasing: BTreeMap::new(),
             revoked: BTreeMap::new(),
             purge: Purge::default(),
@@ -255,6 +260,7 @@ impl Core {
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
+            Input::BackedUp { outcome } => self.on_backed_up(outcome, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);

@@ -235,12 +235,7 @@ impl Core {
         if let Role::Worker(gone) = conn.role {
             self.leave_behind(id, gone);
         }
-        if let Some(count) = self.addresses.get_mut(&conn.peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&conn.peer);
-            }
-        }
+        self.uncount(conn.peer);
     }
 
     pub(crate) fn on_hello_timeout(&mut self, id: ConnId, out: &mut Effects) {

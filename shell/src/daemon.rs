@@ -14,6 +14,7 @@ use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
 use crate::store_thread::StoreThread;
+use crate::tls;
 use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
 use runcast_core::Core;
@@ -56,6 +57,7 @@ fn start(
         tracing::warn!("{problem}");
     }
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
+    let tls = tls::load(settings)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
     let (store, turns) = (StoreMeter::default(), LoopMeter::default());
@@ -66,9 +68,11 @@ fn start(
         Some(secret) => keys.with_dev(secret),
         None => keys,
     });
-    let live = Live { keys: keys.clone(), dev_secret: secret.clone(), log: Box::new(log) };
+    let tls = tls.map(Current::new);
+    let (log, dev_secret) = (Box::new(log), secret.clone());
+    let live = Live { keys: keys.clone(), tls: tls.clone(), dev_secret, log };
     let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
-    let mio = mio.reloading(reloader);
+    let mio = mio.reloading(reloader).encrypting(tls);
     let mut opening = Vec::new();
     let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
     let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
@@ -92,7 +96,7 @@ fn start(
 fn open_store(
     settings: &Settings,
     meter: StoreMeter,
-    wake: impl Fn() + Send + 'static,
+    wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
     preflight::data_directory(settings)?;
     fs::create_dir_all(&settings.data).map_err(|error| {
@@ -101,7 +105,7 @@ fn open_store(
     })?;
     let disk = FileDisk::open(&settings.store_file());
     let disk = disk.map_err(|error| preflight::store_problem(settings, &error))?;
-    StoreThread::open(disk, settings.repair, meter, wake)
+    StoreThread::open(disk, settings.repair, settings.backups(), meter, wake)
         .map_err(|error| preflight::store_problem(settings, &error))
 }
 

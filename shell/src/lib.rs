@@ -28,5 +28,6 @@ pub mod store_thread;
 mod store_thread_tests;
 pub mod supervisor;
 mod sync;
+pub mod tls;
 pub mod webhook;
 pub mod worker;

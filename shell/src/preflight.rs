@@ -9,6 +9,7 @@ use crate::config::{Origin, Problem, Problems, Settings, units};
 use crate::disk::{Disk, FileDisk, Untouched};
 use crate::metrics::free_bytes;
 use crate::store::Store;
+use crate::tls;
 use crate::webhook;
 use listenfd::ListenFd;
 use runcast_core::time::Span;
@@ -42,6 +43,7 @@ pub fn look(settings: &Settings) -> Findings {
     let mut stops = Problems::default();
     stops.keep(Keys::from_config(&settings.auth, settings.dev));
     stops.keep(webhook::configured(settings));
+    stops.keep(tls::load(settings));
     if settings.dev {
         stops.keep(read_dev_secret(&settings.data));
     }

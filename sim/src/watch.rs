@@ -341,6 +341,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Backup { .. }
             | Effect::Exit => {}
         }
     }
@@ -430,6 +431,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
     }

@@ -1,5 +1,6 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
+pub mod backup;
 mod bench;
 pub mod check;
 pub mod doctor;
@@ -22,7 +23,7 @@ pub use bench::{BenchOptions, BenchScenario};
 use crate::config::{Override, Problem, Problems, Settings, Sources, units};
 use crate::daemon;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use runcast_core::ids::{Agent, Device, Epoch, Key, RunId, Thread, User};
+use runcast_core::ids::{Agent, BackupName, Device, Epoch, Key, RunId, Thread, User};
 use runcast_core::time::Span;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -99,6 +100,10 @@ pub enum Command {
     Disconnect(DisconnectOptions),
     /// Refuse all tokens of a user that were made up to now, and close the connections (scope `operate`).
     Revoke(RevokeOptions),
+    /// Write what is stored at this moment to a file, while the daemon goes on (scope `operate`).
+    Backup(BackupOptions),
+    /// Make the store of a data directory, which has none, of a backup.
+    Restore(RestoreOptions),
     /// Look at all that a daemon needs, and at the way to it: store, disk, clock, limits, keys, address.
     Doctor(DoctorOptions),
     /// Send a run through the live daemon and show how long each step took.
@@ -399,6 +404,31 @@ pub struct RevokeOptions {
     pub connection: Connection,
 }
 
+/// `runcast backup`.
+#[derive(Clone, Debug, Args)]
+pub struct BackupOptions {
+    /// The name of its file in `backups` in the daemon's data directory; nothing is written over.
+    #[arg(value_name = "NAME", value_parser = name(BackupName::parse, BackupName::RULE))]
+    pub name: BackupName,
+    /// How long to wait for it.
+    #[arg(long, default_value = "1h", value_parser = units::duration)]
+    pub within: Span,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreOptions {
+    /// The backup. It stays as it is.
+    #[arg(value_name = "FILE")]
+    pub backup: PathBuf,
+    /// For which daemon.
+    #[command(flatten)]
+    pub config: ConfigOptions,
+}
+
 /// `runcast doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorOptions {
@@ -525,6 +555,8 @@ pub fn main() -> ExitCode {
         Command::Drain(options) => operate::drain(&options),
         Command::Disconnect(options) => operate::disconnect(&options),
         Command::Revoke(options) => operate::revoke(&options),
+        Command::Backup(options) => backup::backup(&options),
+        Command::Restore(options) => backup::restore(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Selftest(options) => selftest::selftest(&options),
         Command::Explain(options) => explain::explain(&options),

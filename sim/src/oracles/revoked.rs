@@ -67,6 +67,7 @@ impl Away {
             | Input::Loaded { .. }
             | Input::Timer
             | Input::Called { .. }
+            | Input::BackedUp { .. }
             | Input::Drain => {}
         }
     }

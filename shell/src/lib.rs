@@ -26,6 +26,7 @@ pub mod store;
 pub mod store_thread;
 #[cfg(test)]
 mod store_thread_tests;
+pub mod supervisor;
 mod sync;
 pub mod tls;
 pub mod webhook;

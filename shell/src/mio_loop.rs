@@ -10,6 +10,7 @@ use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
+use crate::supervisor::Supervisor;
 use crate::webhook::Webhook;
 use linger::Lingering;
 use mio::net::TcpListener;
@@ -69,6 +70,7 @@ struct Running<J: Storage> {
     meter: LoopMeter,
     /// When it is looked again how much memory is in use.
     memory_at: Mono,
+    supervisor: Supervisor,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -145,6 +147,7 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
+        let supervisor = Supervisor::from_env();
         Running {
             mio: self,
             listener,
@@ -154,6 +157,7 @@ impl MioLoop {
             webhook,
             meter,
             memory_at: Mono::default(),
+            supervisor,
             told: 0,
         }
         .run()
@@ -163,8 +167,10 @@ impl MioLoop {
 impl<J: Storage> Running<J> {
     fn run(&mut self) -> Result<(), Ended> {
         let mut events = Events::with_capacity(1024);
+        self.supervisor.ready();
         loop {
             let now = self.mio.now();
+            self.supervisor.turns(now.mono);
             self.accept(now.mono);
             while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
                 self.pump.called(run, is_taken);
@@ -217,6 +223,7 @@ impl<J: Storage> Running<J> {
                 continue;
             }
             self.told += 1;
+            self.supervisor.stopping();
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();
         }
@@ -265,7 +272,13 @@ impl<J: Storage> Running<J> {
             Accepting::Stalled(until) => Some(until),
             Accepting::Drained | Accepting::Open => None,
         };
-        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept, Some(self.memory_at)];
+        let deadlines = [
+            self.pump.deadline(),
+            self.lingering.deadline(),
+            self.supervisor.deadline(),
+            accept,
+            Some(self.memory_at),
+        ];
         let at = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.mio.now().mono).0))
     }

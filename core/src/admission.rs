@@ -205,9 +205,13 @@ impl Core {
             let message = format!("the key `{key}` was used for another request, which made {run}");
             return Err(Refusal::new(Code::KeyReused, message, "use a new key for a new request"));
         }
+        // Whoever waits for its end learns whether that is still to come, and up to where it may be.
+        let state = context.runs.get(&run).filter(|run| !run.is_ended()).map(Run::state);
+        let head = context.stream.last();
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
         let answer = accepted(asked.caller.id(), Some(key), &run, &thread, place);
+        let answer = answer.maybe_str("state", state).raw("head", head);
         self.reply(&asked.caller, 200, answer);
         Ok(true)
     }

@@ -3,6 +3,8 @@
 //!
 //! What is asked is carried out where the same is done for messages of a WebSocket.
 
+mod routes;
+
 use crate::Core;
 use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
@@ -11,83 +13,24 @@ use crate::effect::{Content, Effect, Effects, Response, Token};
 use crate::handshake::{Identity, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
-use crate::ids::{ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
+use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
 use crate::overview::Wanted;
+use crate::revoke::read_disconnect;
 use crate::scope::Scope;
+use crate::sometimes::Sometimes;
 use crate::sse::Begin;
 use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
-use crate::wire::query::{Params, decode};
+use crate::wire::query::Params;
 use crate::wire::topic::{Publication, read_publication};
 use crate::wire::user::{self, Ack, Ask, Input};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-
-/// A kind of request.
-#[derive(Debug)]
-struct Route {
-    method: &'static str,
-    /// A part in braces stands for a name.
-    path: &'static str,
-    /// One of these is needed.
-    scopes: &'static [Scope],
-    what: What,
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    NewRun,
-    Run,
-    Cancel,
-    Input,
-    Runs,
-    Threads,
-    Events,
-    Stream,
-    Ack,
-    Publish,
-    Workers,
-    Status,
-    Drain,
-    Undelivered,
-    Erase,
-    User,
-    Metrics,
-}
-
-/// Whoever asks about runs.
-const ANYONE: &[Scope] = &[Scope::User, Scope::Publish];
-/// Whoever may see a run and end it.
-const OVERSEERS: &[Scope] = &[Scope::User, Scope::Publish, Scope::Operate];
-const OWNER: &[Scope] = &[Scope::User];
-const OPERATOR: &[Scope] = &[Scope::Operate];
-const PUBLISHER: &[Scope] = &[Scope::Publish];
-
-const ROUTES: &[Route] = &[
-    Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
-    Route { method: "POST", path: "/v1/threads/{thread}/runs", scopes: ANYONE, what: What::NewRun },
-    Route { method: "GET", path: "/v1/runs/{run}", scopes: OVERSEERS, what: What::Run },
-    Route { method: "POST", path: "/v1/runs/{run}/cancel", scopes: OVERSEERS, what: What::Cancel },
-    Route { method: "POST", path: "/v1/runs/{run}/input", scopes: ANYONE, what: What::Input },
-    Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
-    Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
-    Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
-    Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
-    Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
-    Route { method: "POST", path: "/v1/topics/{topic}/events", scopes: PUBLISHER, what: What::Publish },
-    Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
-    Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
-    Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
-    Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
-    Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
-    Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
-    Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
-];
+use routes::{Refused, Route, What, route};
 
 /// A request whose head was read.
 #[derive(Debug)]
@@ -124,65 +67,9 @@ enum Todo {
     Erase(User),
     User(User),
     Metrics,
-}
-
-/// Why a head is refused: by a status that its code does not have, or with the methods that there are.
-struct Refused {
-    refusal: Refusal,
-    status: u16,
-    allow: Option<&'static str>,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { status: refusal.code.status(), refusal, allow: None }
-    }
-}
-
-impl Route {
-    /// What a path has in the place of the braces, if it is of this kind.
-    fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
-        let (mut own, mut others, mut name) = (self.path.split('/'), path.split('/'), None);
-        loop {
-            match (own.next(), others.next()) {
-                (None, None) => return Some(name),
-                (Some(own), Some(other)) if own.starts_with('{') && !other.is_empty() => name = Some(other),
-                (Some(own), Some(other)) if own == other => {}
-                (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return None,
-            }
-        }
-    }
-
-    const fn has_body(&self) -> bool {
-        matches!(self.what, What::NewRun | What::Input | What::Ack | What::Publish)
-    }
-}
-
-/// The kind of a request, and the name in its path.
-fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), Refused> {
-    let of_path = || ROUTES.iter().filter(|route| route.matches(path).is_some());
-    let Some(route) = of_path().find(|route| route.method == method) else {
-        let has = |method| of_path().any(|route| route.method == method);
-        let allow = match (has("GET"), has("POST"), has("DELETE")) {
-            (true, true, _) => "GET, POST",
-            (true, false, true) => "GET, DELETE",
-            (true, false, false) => "GET",
-            (false, true, _) => "POST",
-            (false, false, true) => "DELETE",
-            (false, false, false) => {
-                let message = format!("expected a path of the protocol, found {}", shorten(path));
-                return Err(Refusal::new(Code::NotFound, message, "see PROTOCOL.md, section 7").into());
-            }
-        };
-        let message = format!("expected {allow}, found {}", shorten(method));
-        let refusal = Refusal::new(Code::MethodNotAllowed, message, "use a method that there is");
-        return Err(Refused { allow: Some(allow), ..refusal.into() });
-    };
-    let name = match route.matches(path).flatten() {
-        Some(name) => Some(decode(name).ok_or_else(|| wrong("path", "percent-encoded UTF-8", name))?),
-        None => None,
-    };
-    Ok((route, name))
+    Disconnect(User, bool),
+    Revoke(User),
+    Backup(BackupName),
 }
 
 impl Core {
@@ -214,7 +101,7 @@ impl Core {
         let key = head
             .idempotency_key
             .map(|key| Key::parse(key).ok_or_else(|| wrong("Idempotency-Key", Key::RULE, key)));
-        let length = if route.has_body() { Some(self.body_length(head.body)?) } else { None };
+        let length = if route.has_body(head.body) { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
         let last_event_id = head.last_event_id.map(String::from);
         let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
@@ -277,6 +164,9 @@ impl Core {
     }
 
     fn on_request_whole(&mut self, id: ConnId, body: &str, out: &mut Effects) {
+        if let Err(refusal) = self.check_still(id) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
@@ -304,6 +194,9 @@ impl Core {
             Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
             Todo::Erase(user) => self.on_erase(id, user, out),
+            Todo::Disconnect(user, reconnect) => self.on_disconnect(id, &user, reconnect, out),
+            Todo::Revoke(user) => self.on_revoke(id, user, out),
+            Todo::Backup(name) => self.on_backup(id, name, out),
             Todo::Ask(..) | Todo::List(_) | Todo::Events(_) | Todo::Ack(_) | Todo::User(_) => {
                 let other = if let Todo::Ask(user, _) | Todo::User(user) = &todo { Some(user) } else { None };
                 let user = other.cloned().unwrap_or(caller.identity.user);
@@ -315,6 +208,9 @@ impl Core {
 
     /// The context of the user is there whom a request is about.
     pub(crate) fn on_request_context(&mut self, id: ConnId, out: &mut Effects) {
+        if let Err(refusal) = self.check_still(id) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         let Some(request) = self.request(id) else { return };
         let (Some(todo), Some(caller)) = (request.todo.take(), request.caller(id)) else { return };
         match todo {
@@ -333,7 +229,10 @@ impl Core {
             | Todo::Drain
             | Todo::Metrics
             | Todo::Undelivered(_)
-            | Todo::Erase(_) => unreachable!("done without a context"),
+            | Todo::Erase(_)
+            | Todo::Disconnect(..)
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => unreachable!("done without a context"),
         }
     }
 
@@ -343,6 +242,18 @@ impl Core {
         let hint = "ask again, with the same Idempotency-Key";
         let refusal = Refusal::new(Code::StorageUnavailable, message, hint);
         self.respond_refusal(id, &refusal.retry(crate::durable::RETRY.as_millis()), out);
+    }
+
+    /// A token that was good when it came may have been revoked since.
+    fn check_still(&mut self, id: ConnId) -> Result<(), Refusal> {
+        let Some(identity) = self.request(id).and_then(|request| request.identity.clone()) else {
+            return Ok(());
+        };
+        let still = self.check_revoked(&identity.user, identity.issued);
+        if still.is_err() {
+            self.seen.mark(Sometimes::RevokedOnTheWay);
+        }
+        still
     }
 
     fn request(&mut self, id: ConnId) -> Option<&mut Request> {
@@ -383,6 +294,9 @@ impl Request {
             What::Erase => Todo::Erase(self.user()?),
             What::User => Todo::User(self.user()?),
             What::Metrics => Todo::Metrics,
+            What::Disconnect => Todo::Disconnect(self.user()?, read_disconnect(body)?),
+            What::Revoke => Todo::Revoke(self.user()?),
+            What::Backup => Todo::Backup(self.backup()?),
             What::Undelivered => {
                 let limit = self.params.number("limit", 1..=LISTED_MAX as u64)?;
                 Todo::Undelivered(limit.map_or(LISTED, |limit| limit as usize))
@@ -424,6 +338,12 @@ impl Request {
         User::parse(name).ok_or_else(|| wrong("user", User::RULE, name))
     }
 
+    /// The backup of the path.
+    fn backup(&self) -> Result<BackupName, Refusal> {
+        let name = self.name.as_deref().unwrap_or_default();
+        BackupName::parse(name).ok_or_else(|| wrong("backup", NAME_RULE, name))
+    }
+
     /// The run of the path.
     fn run(&self) -> Result<RunId, Refusal> {
         let name = self.name.as_deref().unwrap_or_default();
@@ -435,41 +355,4 @@ impl Request {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::record::Image;
-    use crate::time::Now;
-    use alloc::vec::Vec;
-
-    #[test]
-    fn a_path_is_of_one_kind_and_gives_its_name() {
-        let found = |method, path| route(method, path).ok().map(|(route, name)| (route.what, name));
-        assert_eq!(found("GET", "/v1/runs"), Some((What::Runs, None)));
-        assert_eq!(found("GET", "/v1/runs/r%3A1"), Some((What::Run, Some("r:1".into()))));
-        assert_eq!(found("POST", "/v1/runs/r/cancel"), Some((What::Cancel, Some("r".into()))));
-        for path in ["/v1/runs/", "/v1/runs/r/", "/v1/runs//cancel", "/v1/runs/%ff", "/v1", "/v1/runs/r/s/t"]
-        {
-            assert_eq!(found("GET", path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_request_that_the_store_does_not_answer_is_given_up_in_time() {
-        let (mut now, mut out) = (Now::default(), Vec::new());
-        let mut core = Core::open(Config::default(), [0; 32], Image::default(), now, &mut out);
-        let conn = ConnId(1);
-        core.handle(now, crate::input::Input::Opened { conn, peer: [127, 0, 0, 1].into() }, &mut out);
-        let authorization = Some("Bearer t");
-        let head = Head { method: "GET", path: "/v1/runs", authorization, ..Head::default() };
-        core.handle(now, crate::input::Input::Request { conn, head }, &mut out);
-        let claims = Claims { sub: "alice".into(), exp: u64::MAX / 1000, ..Claims::default() };
-        core.handle(now, crate::input::Input::Verified { conn, outcome: Ok(claims) }, &mut out);
-        assert!(matches!(out[..], [Effect::Verify { .. }, Effect::Load { .. }]), "{out:?}");
-        out.clear();
-        (now.mono, _) = core.deadline().expect("it is waited for");
-        core.handle(now, crate::input::Input::Timer, &mut out);
-        let [Effect::Respond { response, .. }] = &out[..] else { panic!("{out:?}") };
-        assert_eq!((response.status, response.retry_after_secs), (503, Some(1)));
-    }
-}
+mod tests;

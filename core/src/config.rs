@@ -1,6 +1,7 @@
 //! What may be set, with its defaults (DESIGN §6). The shell reads it from files; the core judges it.
 
 use crate::ids::{Agent, Topic};
+use crate::peer::Network;
 use crate::time::Span;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -54,6 +55,8 @@ section! {
     Server {
         /// Origins of pages that may connect, besides the daemon's own host.
         origins: Vec<String> = Vec::new(),
+        /// Proxies that are believed for whom they speak.
+        trusted_proxies: Vec<Network> = Vec::new(),
         /// Connections in all.
         connections: usize = 20_000,
         /// Connections of one user.
@@ -190,6 +193,8 @@ section! {
         messages_per_second: u64 = 50,
         /// Messages at once.
         burst: u64 = 200,
+        /// Users of whom tokens may be revoked.
+        revoked: usize = 100_000,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::handshake::{Greeting, Identity};
 use crate::ids::{ConnId, Device, Epoch, Lane, RunId, Topic, User};
 use crate::limits::Rate;
 use crate::sse::Sse;
-use crate::time::{Mono, Now, Span};
+use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::call::Call;
 use crate::wire::error::CloseCode;
 use crate::wire::json::Object;
@@ -121,6 +121,8 @@ impl UserConn {
 #[derive(Debug)]
 pub(crate) struct WorkerConn {
     pub(crate) key: WorkerKey,
+    /// When its token is good no longer. It connects anew with another: nothing of its runs is lost by that.
+    pub(crate) expires: WallMs,
     pub(crate) is_welcome: bool,
     /// Messages that are not acknowledged yet.
     pub(crate) unacked: usize,

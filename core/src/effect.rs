@@ -1,6 +1,6 @@
 //! Everything the core can ask of the outside. Run in the order emitted.
 
-use crate::ids::{AppendId, ConnId, LoadId, RunId};
+use crate::ids::{AppendId, BackupName, ConnId, LoadId, RunId};
 use crate::record::{Query, Record};
 use crate::wire::error::CloseCode;
 use alloc::string::String;
@@ -98,6 +98,12 @@ pub enum Effect {
         run: RunId,
         /// The body, JSON.
         body: String,
+    },
+    /// Write what is stored at this moment to a file of this name, beside the store. Answered by `BackedUp`;
+    /// one at a time.
+    Backup {
+        /// A name like an id: it is no path.
+        name: BackupName,
     },
     /// The process may exit: everything is durable, and whoever was there has been closed or has not taken
     /// it in time. The answer to `Drain`.

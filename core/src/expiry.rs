@@ -1,4 +1,4 @@
-//! How long a user's connection may last: its token's time, the warning before, and a newer token in time
+//! How long a connection may last: its token's time; for users the warning before, and a newer token in time
 //! (PROTOCOL §5 `refresh`, `expiring`).
 
 use crate::Core;
@@ -60,6 +60,23 @@ impl Core {
             if is_sent { left } else { left.min(again) }
         };
         self.deadlines.set(Timer::Expiry(id), now.mono + next.min(EXPIRY_EVERY));
+    }
+
+    /// A connection's token may have expired.
+    pub(crate) fn on_expiry(&mut self, id: ConnId, out: &mut Effects) {
+        self.watch_expiry(id, out);
+        self.watch_worker_expiry(id, out);
+    }
+
+    /// Closes a worker whose token has expired, or looks again later.
+    pub(crate) fn watch_worker_expiry(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(Role::Worker(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return };
+        let left = me.expires.since(self.now.wall);
+        if left == Span::ZERO {
+            self.seen.mark(Sometimes::WorkerExpired);
+            return self.close(id, CloseCode::TokenExpired, "the token has expired", out);
+        }
+        self.deadlines.set(Timer::Expiry(id), self.now.mono + left.min(EXPIRY_EVERY));
     }
 
     /// A connection brings a newer token. Its other messages wait until that is judged.

@@ -25,6 +25,8 @@ use alloc::vec::Vec;
 pub(crate) struct Identity {
     pub(crate) user: User,
     pub(crate) expires: WallMs,
+    /// When the token was made, as far as it says.
+    pub(crate) issued: Option<WallMs>,
     pub(crate) scopes: Scopes,
     /// The agents it is good for; all when none are named.
     agents: Option<Arc<BTreeSet<String>>>,
@@ -68,6 +70,13 @@ enum Hello {
 struct Tokens {
     header: Option<Token>,
     subprotocol: Option<Token>,
+}
+
+impl Greeting {
+    /// Who it is, as far as that is known.
+    pub(crate) fn user(&self) -> Option<&User> {
+        self.identity.as_ref().map(|identity| &identity.user)
+    }
 }
 
 impl Core {
@@ -261,6 +270,8 @@ impl Core {
             let message = format!("expected `sub` to be {}", User::RULE);
             return Err(Refusal::new(Code::TokenSubject, message, "name the user differently"));
         };
+        let issued = claims.iat.map(|iat| WallMs(iat.saturating_mul(1000)));
+        self.check_revoked(&user, issued)?;
         let scopes = Scopes::parse(claims.scope.as_deref());
         if !wanted.iter().any(|scope| scopes.has(*scope)) {
             let words: Vec<&str> = wanted.iter().map(|scope| scope.as_str()).collect();
@@ -268,7 +279,7 @@ impl Core {
             return Err(Refusal::new(Code::TokenScope, message, "get a token for this"));
         }
         let agents = claims.agents.map(|agents| Arc::new(agents.into_iter().collect()));
-        Ok(Identity { user, expires: expires + leeway, scopes, agents })
+        Ok(Identity { user, expires: expires + leeway, issued, scopes, agents })
     }
 
     /// A message before the welcome: `hello`, or what waits for it.

@@ -50,6 +50,9 @@ impl Core {
         }
         conn.last_in = self.now.mono;
         clear_timers(id, &mut self.deadlines);
+        if let Err(refusal) = self.recognise(id, &head) {
+            return self.respond_refusal(id, &refusal, out);
+        }
         if head.path.starts_with("/v1/") {
             return self.on_api_request(id, head, out);
         }

@@ -113,6 +113,8 @@ names! {
     Topic: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// What a publisher calls an event.
     EventName: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    /// A backup, and its file.
+    BackupName: |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// One incarnation of a stream.
     Epoch: |t| is_name(t, NAME_BYTES), NAME_RULE;
 }

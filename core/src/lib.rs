@@ -27,6 +27,7 @@ mod admission;
 mod agent;
 mod alerts;
 mod api;
+pub mod backup;
 mod caller;
 mod commands;
 pub mod config;
@@ -55,10 +56,12 @@ mod invariants;
 mod legacy;
 mod limits;
 mod listing;
+mod loads;
 mod notices;
 pub mod odd;
 mod operate;
 mod overview;
+pub mod peer;
 pub mod planted;
 mod presence;
 mod progress;
@@ -69,6 +72,7 @@ mod queue;
 pub mod record;
 mod recovery;
 mod requests;
+mod revoke;
 mod run;
 mod scope;
 pub mod sometimes;
@@ -91,10 +95,9 @@ pub use worker::WorkerKey;
 
 use agent::AgentState;
 use alerts::Alerts;
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use caller::Caller;
+use backup::Backup;
 use config::Config;
 use conn::Conn;
 use context::Context;
@@ -104,20 +107,20 @@ use deadlines::Deadlines;
 use drain::Drain;
 use durable::{Durable, Reveal};
 use effect::{Effect, Effects};
-use ending::About;
 use erase::Erase;
 use flow::LeftBehind;
-use ids::{Agent, ConnId, Lane, LoadId, Owner, RunId, Topic, User};
+use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
+use loads::Load;
 use planted::Planted;
 use presence::Presence;
 use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use record::{Found, Image, Table};
+use record::Image;
 use sometimes::Seen;
-use time::{Mono, Now, Span};
+use time::{Mono, Now, Span, WallMs};
 use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
@@ -153,8 +156,11 @@ pub struct Core {
     moved: BTreeSet<User>,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
+    backup: Option<Backup>,
     /// Users who are being erased.
     erasing: BTreeMap<User, Erase>,
+    /// Users of whom all tokens are refused that were made up to then, wall clock.
+    revoked: BTreeMap<User, WallMs>,
     purge: Purge,
     undelivered: Undelivered,
     /// Whose streams have grown.
@@ -172,40 +178,6 @@ pub struct Core {
     ends: overview::Ends,
     planted: Planted,
     seen: Seen,
-}
-
-/// What the answer to a question is for.
-#[derive(Debug)]
-pub(crate) enum Load {
-    /// A user's context.
-    Context(User),
-    /// A page of events of one of a connection's streams.
-    Page(ConnId, Lane),
-    /// What is known of a run that is asked for.
-    Run(Box<admission::Asked>),
-    /// The end of a run of which something is asked.
-    Ended {
-        /// Who asks.
-        caller: Caller,
-        /// The run.
-        run: RunId,
-        /// What.
-        about: About,
-    },
-    /// A user's runs that have ended.
-    History(Caller, listing::Listing),
-    /// A page of events for a request.
-    Events(Caller, history::Page),
-    /// Rows of a user who is being erased.
-    Erase(User, Table),
-    /// The oldest rows of a table that is ordered by age.
-    Aged(Table),
-    /// A user's ended runs past those that are kept.
-    Excess(User),
-    /// Whether a publication is a repeated one.
-    Publication(Box<publish::Asked>),
-    /// The ends of runs that a worker still names.
-    Worker(ConnId, wire::worker::Hello),
 }
 
 impl Core {
@@ -252,7 +224,9 @@ impl Core {
             moved: BTreeSet::new(),
             grown: BTreeSet::new(),
             drain: None,
+            backup: None,
             erasing: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             purge: Purge::default(),
             undelivered: Undelivered::default(),
             topics: BTreeMap::new(),
@@ -290,6 +264,7 @@ impl Core {
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
+            Input::BackedUp { outcome } => self.on_backed_up(outcome, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
@@ -353,23 +328,6 @@ impl Core {
         }
     }
 
-    fn on_loaded(&mut self, load: LoadId, found: Found, out: &mut Effects) {
-        let Some(load) = self.loads.remove(&load) else { unreachable!("an answer belongs to a question") };
-        match load {
-            Load::Context(user) => self.on_context(&user, found, out),
-            Load::Page(conn, lane) => self.on_page(conn, &lane, found, out),
-            Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
-            Load::History(caller, what) => self.on_history(&caller, &what, found, out),
-            Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
-            Load::Erase(user, table) => self.on_rows_to_erase(&user, table, found, out),
-            Load::Aged(table) => self.on_aged(table, found, out),
-            Load::Excess(user) => self.on_excess(&user, found, out),
-            Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
-            Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
-        }
-    }
-
     fn on_timer(&mut self, out: &mut Effects) {
         self.watch_lateness();
         while let Some(timer) = self.deadlines.due(self.now.mono) {
@@ -381,7 +339,7 @@ impl Core {
                 Timer::Silence(conn) => self.on_silence(conn, out),
                 Timer::Stuck(conn) => self.on_stuck(conn, out),
                 Timer::Acks(conn, lane) => self.on_acks_overdue(conn, &lane, out),
-                Timer::Expiry(conn) => self.watch_expiry(conn, out),
+                Timer::Expiry(conn) => self.on_expiry(conn, out),
                 Timer::Backlog(conn, lane) => self.on_backlog(conn, &lane, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),
                 Timer::Timeout(run) => self.on_timeout(&run),

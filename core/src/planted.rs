@@ -101,6 +101,10 @@ bugs! {
     NewcomerCounts = "newcomer-counts",
     /// A user is erased, but for what was said.
     EraseLeavesEvents = "erase-leaves-events",
+    /// Tokens are revoked, and those who are connected with them stay.
+    RevokedStay = "revoked-stay",
+    /// That tokens were revoked is not stored.
+    RevocationForgotten = "revocation-forgotten",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.

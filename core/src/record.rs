@@ -97,11 +97,13 @@ pub enum Table {
     Erasing = 23,
     /// An alert that was told and is not over, by name. In the image.
     Alert = 24,
+    /// A user of whom tokens were revoked, by name. In the image.
+    Revoked = 25,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Daemon,
         Self::RunSpec,
         Self::RunState,
@@ -120,6 +122,7 @@ impl Table {
         Self::Undelivered,
         Self::Erasing,
         Self::Alert,
+        Self::Revoked,
     ];
 
     /// The table with this number.
@@ -140,7 +143,8 @@ impl Table {
             | Self::Presence
             | Self::Undelivered
             | Self::Erasing
-            | Self::Alert => true,
+            | Self::Alert
+            | Self::Revoked => true,
             Self::User
             | Self::Device
             | Self::Ended

@@ -38,6 +38,7 @@ impl Core {
         self.on_dispatch_again();
         self.watch_ages();
         self.recover_undelivered(image);
+        self.recover_revoked(image);
         self.recover_erasing(image, out);
         self.settle(out);
     }

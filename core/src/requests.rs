@@ -1,5 +1,6 @@
 //! The connection's side of the core: what arrives on it, in order, and what it is sent.
 
+use crate::Core;
 use crate::caller::Caller;
 use crate::conn::{Conn, Role, Turn, text};
 use crate::context::RunOf;
@@ -7,7 +8,7 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::{Content, Effects};
 use crate::ending::About;
-use crate::ids::{ConnId, LoadId, Owner, RunId};
+use crate::ids::{ConnId, Owner, RunId};
 use crate::input::Message;
 use crate::limits::Verdict;
 use crate::planted::Bug;
@@ -20,7 +21,6 @@ use crate::wire::event::{Envelope, Kind, encode};
 use crate::wire::json::Object;
 use crate::wire::user::{self, Body, error};
 use crate::wire::worker::{Attempt, Hello, ack};
-use crate::{Core, Load};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use bytes::Bytes;
@@ -236,12 +236,7 @@ impl Core {
         if let Role::Worker(gone) = conn.role {
             self.leave_behind(id, gone);
         }
-        if let Some(count) = self.addresses.get_mut(&conn.peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&conn.peer);
-            }
-        }
+        self.uncount(conn.peer);
     }
 
     pub(crate) fn on_hello_timeout(&mut self, id: ConnId, out: &mut Effects) {
@@ -319,14 +314,6 @@ impl Core {
             self.send(conn, text(ack(&Attempt { run, attempt }, n)), out);
             self.pace(conn, out);
         }
-    }
-
-    /// A question to the store.
-    pub(crate) fn ask(&mut self, load: Load) -> LoadId {
-        self.last_load += 1;
-        let id = LoadId(self.last_load);
-        self.loads.insert(id, load);
-        id
     }
 
     /// The next random number.

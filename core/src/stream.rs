@@ -28,6 +28,9 @@ pub(crate) struct Stream {
     owner: Owner,
     key: StreamKey,
     epoch: Epoch,
+    /// The epoch by which its events are stored, if that was another: a store that is made of a backup gives
+    /// its streams new ones, and leaves the events where they are.
+    stored_by: Option<Epoch>,
     /// The oldest seq still kept.
     floor: u64,
     /// The newest durable seq; 0 when there is none.
@@ -68,6 +71,8 @@ struct Mark {
 #[derive(Debug, Serialize, Deserialize)]
 struct Row {
     epoch: Epoch,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stored_by: Option<Epoch>,
     floor: u64,
     last: u64,
     bytes: u64,
@@ -94,6 +99,24 @@ fn row_of(owner: &Owner, what: &str) -> RowKey {
             RowKey { table: Table::Topic, owner: "".into(), name: format!("{topic}/{what}").into() }
         }
     }
+}
+
+/// Where its events are stored.
+fn key_of(owner: &Owner, epoch: &Epoch) -> StreamKey {
+    StreamKey(match owner {
+        Owner::User(user) => format!("u:{epoch}:{user}").into(),
+        Owner::Topic(topic) => format!("t:{epoch}:{topic}").into(),
+    })
+}
+
+/// The row of a stream with a new epoch, made of `random`: in a store that is made of a backup, so that
+/// nobody takes the past for the present. None for any other row.
+pub(crate) fn renewed(key: &RowKey, row: &[u8], random: u64) -> Option<Bytes> {
+    let is_stream = (key.table == Table::User && &*key.name == "stream")
+        || (key.table == Table::Topic && key.name.ends_with("/stream"));
+    let row: Row = serde_json::from_slice(row).ok().filter(|_| is_stream)?;
+    let stored_by = Some(row.stored_by.unwrap_or(row.epoch));
+    Some(crate::record::row(&Row { epoch: Epoch::new(random), stored_by, ..row }))
 }
 
 impl Resume {
@@ -128,15 +151,13 @@ pub(crate) struct Keep {
 impl Stream {
     /// A new stream.
     pub(crate) fn new(owner: Owner, epoch: Epoch) -> Self {
-        let key = StreamKey(match &owner {
-            Owner::User(user) => format!("u:{epoch}:{user}").into(),
-            Owner::Topic(topic) => format!("t:{epoch}:{topic}").into(),
-        });
+        let key = key_of(&owner, &epoch);
         let (tail, marks) = (VecDeque::new(), VecDeque::new());
         Self {
             owner,
             key,
             epoch,
+            stored_by: None,
             floor: 1,
             head: 0,
             last: 0,
@@ -152,6 +173,10 @@ impl Stream {
     pub(crate) fn from_rows(owner: Owner, row: &[u8], marks: Option<&[u8]>) -> Self {
         let row: Row = serde_json::from_slice(row).expect("a stored row is what was stored");
         let mut stream = Self::new(owner, row.epoch);
+        if let Some(stored_by) = row.stored_by {
+            stream.key = key_of(&stream.owner, &stored_by);
+            stream.stored_by = Some(stored_by);
+        }
         stream.floor = row.floor;
         stream.last = row.last;
         stream.head = row.last;
@@ -178,7 +203,8 @@ impl Stream {
     /// The row that stores its facts.
     pub(crate) fn row(&self) -> Record {
         let Self { floor, last, bytes, written, .. } = *self;
-        let row = Row { epoch: self.epoch.clone(), floor, last, bytes, written: written.0 };
+        let (epoch, stored_by) = (self.epoch.clone(), self.stored_by.clone());
+        let row = Row { epoch, stored_by, floor, last, bytes, written: written.0 };
         Record::Put { key: Self::row_key(&self.owner), value: crate::record::row(&row) }
     }
 

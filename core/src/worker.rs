@@ -106,9 +106,9 @@ impl Core {
             return self.close(id, CloseCode::Violation, &refusal.message, out);
         }
         let name = hello.worker.clone().unwrap_or_else(|| WorkerName::new(self.random()));
-        let key = WorkerKey { sub: identity.user, name };
+        let (key, expires) = (WorkerKey { sub: identity.user, name }, identity.expires);
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.role = Role::Worker(WorkerConn { key: key.clone(), is_welcome: false, unacked: 0 });
+        conn.role = Role::Worker(WorkerConn { key: key.clone(), expires, is_welcome: false, unacked: 0 });
         let unknown: Vec<_> = hello
             .runs
             .iter()
@@ -263,6 +263,7 @@ impl Core {
             self.repeat_commands(&RunOf { user, run }, out);
         }
         self.queue.has_changed = true;
+        self.watch_worker_expiry(id, out);
         self.tell_drain(id, out);
         self.take_inbox(id, out);
     }

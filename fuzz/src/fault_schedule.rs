@@ -50,12 +50,14 @@ fn plan(seed: u8, cast: u8) -> Plan {
         number: 0,
         devices: vec![laptop, phone],
         operates: false,
+        keeps_tokens: false,
     });
     plan.users.push(UserPlan {
         name: "bob".to_owned(),
         number: 1,
         devices: vec![device("desk", 0, Some(900 * MS))],
         operates: false,
+        keeps_tokens: false,
     });
     let agents: Vec<(&str, u64)> = AGENTS.iter().map(|agent| (*agent, 2)).collect();
     plan.workers.push(WorkerPlan::good("first", &agents));

@@ -65,6 +65,16 @@ impl Keys {
         self
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Reads a token's claims, if one of the keys has signed it.
     ///
     /// A key counts if its `kid` is the token's, or one of the two has none. `exp` and the other claims are

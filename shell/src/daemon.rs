@@ -10,8 +10,11 @@ use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
 use crate::metrics::{LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
+use crate::preflight;
 use crate::pump::Pump;
+use crate::reload::{Current, Live, Reloader};
 use crate::store_thread::StoreThread;
+use crate::tls;
 use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
 use runcast_core::Core;
@@ -19,7 +22,7 @@ use runcast_core::input::Claims;
 use runcast_core::record::Image;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +30,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long the tokens last that `--dev` hands out.
@@ -36,30 +40,44 @@ const DEV_USER: &str = "dev";
 
 /// Serves until SIGTERM or SIGINT. `opens_browser` is what makes it a demo.
 pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
-    log(settings);
-    match start(settings, opens_browser) {
+    let level = log(settings);
+    match start(settings, opens_browser, level) {
         Ok(exit) => exit,
         Err(problems) => refuse(&problems),
     }
 }
 
-fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
+fn start(
+    settings: &Settings,
+    opens_browser: bool,
+    log: impl Fn(Level) + Send + 'static,
+) -> Result<Exit, Problems> {
+    preflight::raise_open_files();
+    for problem in preflight::warnings(settings) {
+        tracing::warn!("{problem}");
+    }
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
+    let tls = tls::load(settings)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
     let (store, turns) = (StoreMeter::default(), LoopMeter::default());
     let metrics = Metrics::new(&store, &turns, settings.store_file());
     let (storage, image) = open_store(settings, store, mio.waker())?;
     let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
-    let keys = match &secret {
+    let keys = Current::new(match &secret {
         Some(secret) => keys.with_dev(secret),
         None => keys,
-    };
+    });
+    let tls = tls.map(Current::new);
+    let (log, dev_secret) = (Box::new(log), secret.clone());
+    let live = Live { keys: keys.clone(), tls: tls.clone(), dev_secret, log };
+    let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
+    let mio = mio.reloading(reloader).encrypting(tls);
     let mut opening = Vec::new();
     let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
-    let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.verify(token)));
+    let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
     let pump = pump.metered(Box::new(move |view| metrics.text(view)));
-    let (listener, address) = listen(settings)?;
+    let (listener, address) = preflight::listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
     let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
     let ended = mio.run(listener, pump, webhook, turns);
@@ -78,27 +96,17 @@ fn start(settings: &Settings, opens_browser: bool) -> Result<Exit, Problems> {
 fn open_store(
     settings: &Settings,
     meter: StoreMeter,
-    wake: impl Fn() + Send + 'static,
+    wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
-    let problem = |reason: String| {
-        let origin = Origin::File(settings.data.clone(), None);
-        Problem::new(origin, reason, "give another data directory with --data, or mend this one")
-    };
-    fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
-    let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, settings.repair, meter, wake).map_err(|error| problem(error.to_string()))
-}
-
-fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
-    let listener = TcpListener::bind(settings.listen).and_then(|listener| {
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    listener.map_err(|error| {
-        let reason = format!("cannot listen on {}: {error}", settings.listen);
-        let fix = "end what listens there, or give another address with --listen";
-        Problem::new(settings.origin("server.listen").clone(), reason, fix)
-    })
+    preflight::data_directory(settings)?;
+    fs::create_dir_all(&settings.data).map_err(|error| {
+        let reason = format!("store.dir: {} cannot be made: {error}", settings.data.display());
+        Problem::new(settings.origin("store.dir").clone(), reason, "give a directory that can be made")
+    })?;
+    let disk = FileDisk::open(&settings.store_file());
+    let disk = disk.map_err(|error| preflight::store_problem(settings, &error))?;
+    StoreThread::open(disk, settings.repair, settings.backups(), meter, wake)
+        .map_err(|error| preflight::store_problem(settings, &error))
 }
 
 fn system(settings: &Settings, error: &io::Error) -> Problem {
@@ -160,24 +168,33 @@ fn open_browser(url: &str) {
     }
 }
 
-/// One line to standard error for each thing that happens. The WebSocket library is not heard: at its finest
-/// level it shows frames, and tokens in them.
-fn log(settings: &Settings) {
-    let level = match settings.log.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    };
-    let targets = Targets::new().with_target("runcast", level);
+/// One line to standard error for each thing that happens. Returns what changes how much that is.
+fn log(settings: &Settings) -> impl Fn(Level) + Send + 'static + use<> {
+    let (filter, handle) = reload::Layer::new(targets(settings.log.level));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let is_text = match settings.log.format {
         Format::Text => true,
         Format::Json => false,
         Format::Auto => io::stderr().is_terminal(),
     };
-    let registry = tracing_subscriber::registry().with(targets);
+    let registry = tracing_subscriber::registry().with(filter);
     // A second daemon in one process (a test) keeps the first one's log.
     let _ = if is_text { registry.with(lines).try_init() } else { registry.with(lines.json()).try_init() };
+    move |level| {
+        if let Err(error) = handle.reload(targets(level)) {
+            tracing::error!(%error, "the level of the log stays");
+        }
+    }
+}
+
+/// The WebSocket library is not heard: at its finest level it shows frames, and tokens in them.
+fn targets(level: Level) -> Targets {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_target("runcast", level)
 }

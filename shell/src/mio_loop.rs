@@ -2,17 +2,22 @@
 //! nothing in here is simulated.
 
 mod linger;
+mod socket;
+
+pub use socket::Socket;
 
 use crate::metrics::LoopMeter;
 use crate::pump::{Call, Pump, StorageFailed};
+use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
 use crate::webhook::Webhook;
 use linger::Lingering;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use runcast_core::ids::ConnId;
 use runcast_core::time::{Mono, Now, Span, WallMs};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustls::ServerConfig;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -45,13 +50,17 @@ pub struct MioLoop {
     waker: Arc<Waker>,
     signals: Signals,
     start: Instant,
+    /// What SIGHUP is for.
+    reloader: Option<Reloader>,
+    /// The certificate of the moment, if the port speaks TLS.
+    tls: Option<Current<ServerConfig>>,
 }
 
 /// What the loop knows while it runs.
 struct Running<J: Storage> {
     mio: MioLoop,
     listener: TcpListener,
-    pump: Pump<TcpStream, J>,
+    pump: Pump<Socket, J>,
     accepting: Accepting,
     lingering: Lingering,
     webhook: Option<Webhook>,
@@ -72,16 +81,28 @@ enum Accepting {
 }
 
 impl MioLoop {
-    /// A loop that hears SIGTERM and SIGINT from here on.
+    /// A loop that hears SIGTERM, SIGINT and SIGHUP from here on.
     ///
     /// # Errors
     /// When the system gives no descriptors for it.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        Ok(Self { poll, waker, signals, start: Instant::now() })
+        Ok(Self { poll, waker, signals, start: Instant::now(), reloader: None, tls: None })
+    }
+
+    /// Who is told of SIGHUP. Without anybody it does nothing.
+    #[must_use]
+    pub fn reloading(self, reloader: Reloader) -> Self {
+        Self { reloader: Some(reloader), ..self }
+    }
+
+    /// Has the port speak TLS: each connection with the certificate of the moment in which it comes.
+    #[must_use]
+    pub fn encrypting(self, tls: Option<Current<ServerConfig>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Wakes the loop from another thread: the store has completed something.
@@ -112,7 +133,7 @@ impl MioLoop {
     pub fn run<J: Storage>(
         self,
         listener: std::net::TcpListener,
-        pump: Pump<TcpStream, J>,
+        pump: Pump<Socket, J>,
         webhook: Option<Webhook>,
         meter: LoopMeter,
     ) -> Result<(), Ended> {
@@ -143,7 +164,7 @@ impl<J: Storage> Running<J> {
             }
             let freed = !turn.closed.is_empty();
             for (conn, socket) in turn.closed {
-                self.lingering.add(now.mono, conn, socket);
+                self.lingering.add(now.mono, conn, socket.finish());
             }
             if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
                 self.accepting = Accepting::Open;
@@ -169,9 +190,13 @@ impl<J: Storage> Running<J> {
         }
     }
 
-    /// Tells the core to go down, or to hurry; whether it is told no more.
+    /// Tells the core to go down, or to hurry, or has files read again; whether it is told no more.
     fn heed_signals(&mut self) -> bool {
         for signal in self.mio.signals.pending() {
+            if signal == SIGHUP {
+                self.mio.reloader.iter().for_each(Reloader::again);
+                continue;
+            }
             self.told += 1;
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();
@@ -258,7 +283,8 @@ impl<J: Storage> Running<J> {
         let _unset = socket.set_nodelay(true);
         let token = Token(self.pump.next().0 as usize);
         self.mio.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.pump.accept(socket, peer.ip());
+        let tls = self.mio.tls.as_ref().map(Current::get);
+        self.pump.accept(Socket::new(socket, tls)?, peer.ip());
         Ok(())
     }
 }

@@ -281,6 +281,10 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Completion::Appended(upto) => self.feed(now, Input::Appended { upto }),
             Completion::Full(from) => self.feed(now, Input::AppendFailed { from }),
             Completion::Loaded(load, found) => self.feed(now, Input::Loaded { load, found }),
+            Completion::BackedUp(outcome) => {
+                let outcome = outcome.as_ref().map(|bytes| *bytes).map_err(String::as_str);
+                self.feed(now, Input::BackedUp { outcome });
+            }
             Completion::Failed(why) => return Err(StorageFailed(why)),
         }
         Ok(())
@@ -447,6 +451,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 self.appended = true;
             }
             Effect::Load { load, query } => self.storage.load(load, query),
+            Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
             Effect::Exit => self.is_over = true,
         }

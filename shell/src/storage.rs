@@ -3,7 +3,7 @@
 //! Production answers it from a storage thread, the simulator from its own clock; the loop cannot tell them
 //! apart.
 
-use runcast_core::ids::{AppendId, LoadId};
+use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Found, Query, Record};
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ pub trait Storage {
     fn append(&mut self, id: AppendId, records: Arc<[Record]>);
     /// Queues a question. It is answered from what is durable when its turn comes.
     fn load(&mut self, load: LoadId, query: Query);
+    /// Begins to write what is durable at this moment to a file of this name, beside what goes on.
+    fn back_up(&mut self, name: &BackupName);
     /// Ends a turn: all appends since the last call become one commit.
     fn submit(&mut self);
     /// The next thing that is done, if any.
@@ -28,6 +30,8 @@ pub enum Completion {
     Full(AppendId),
     /// The answer to a question.
     Loaded(LoadId, Found),
+    /// A backup is written, so many bytes; or there is none, with words why.
+    BackedUp(Result<u64, String>),
     /// A write or a sync failed. What is stored is unknown from here on; the process must end, since a retry
     /// may lie.
     Failed(String),

@@ -11,10 +11,11 @@ use crate::disk::Disk;
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
 use crate::store::{CommitError, FOLD_ROWS, OpenError, Repair, Store, codec};
-use runcast_core::ids::{AppendId, LoadId};
+use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Image, Query, Record};
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,7 @@ type Append = (AppendId, Arc<[Record]>);
 enum Request {
     Commit(Vec<Append>),
     Load(LoadId, Query),
+    BackUp(PathBuf),
 }
 
 /// The store on its own thread. Dropping it finishes what was submitted, closes the store and ends the
@@ -42,6 +44,8 @@ pub struct StoreThread {
     /// None only while being dropped.
     requests: Option<Sender<Request>>,
     completions: Receiver<Completion>,
+    /// Where backups are written.
+    backups: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,8 +58,9 @@ impl StoreThread {
     pub fn open(
         disk: impl Disk,
         repair: Repair,
+        backups: PathBuf,
         meter: StoreMeter,
-        wake: impl Fn() + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, Image), OpenError> {
         let (store, image) = Store::open(disk, repair)?;
         let (requests, inbox) = mpsc::channel();
@@ -63,7 +68,7 @@ impl StoreThread {
         let worker = Worker::new(store, inbox, outbox, meter, wake);
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run())?;
         let turn = Vec::new();
-        Ok((Self { turn, requests: Some(requests), completions, thread: Some(thread) }, image))
+        Ok((Self { turn, requests: Some(requests), completions, backups, thread: Some(thread) }, image))
     }
 
     /// After a failure the thread is gone and has said so: nothing is left to be told.
@@ -81,6 +86,10 @@ impl Storage for StoreThread {
 
     fn load(&mut self, load: LoadId, query: Query) {
         self.send(Request::Load(load, query));
+    }
+
+    fn back_up(&mut self, name: &BackupName) {
+        self.send(Request::BackUp(self.backups.join(name.as_str())));
     }
 
     fn submit(&mut self) {
@@ -124,7 +133,7 @@ struct Worker<W> {
     store: Store,
     inbox: Receiver<Request>,
     outbox: Sender<Completion>,
-    wake: W,
+    wake: Arc<W>,
     meter: StoreMeter,
     /// Appends that wait for the next commit.
     appends: VecDeque<Append>,
@@ -146,7 +155,7 @@ impl<W> fmt::Debug for Worker<W> {
 /// The thread ends here; the loop has been told why.
 struct Failed;
 
-impl<W: Fn()> Worker<W> {
+impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn new(
         store: Store,
         inbox: Receiver<Request>,
@@ -159,7 +168,7 @@ impl<W: Fn()> Worker<W> {
             store,
             inbox,
             outbox,
-            wake,
+            wake: Arc::new(wake),
             meter,
             appends,
             loads,
@@ -220,6 +229,25 @@ impl<W: Fn()> Worker<W> {
                 }
             }
             Request::Load(load, query) => self.loads.push_back((load, query)),
+            Request::BackUp(file) => self.back_up(file),
+        }
+    }
+
+    /// Holds fast what is durable now, and has another thread write it: commits do not wait for that.
+    fn back_up(&self, file: PathBuf) {
+        let (outbox, wake) = (self.outbox.clone(), self.wake.clone());
+        let snapshot = self.store.snapshot();
+        let write = move || {
+            let directory = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let written = directory.map_err(|error| error.to_string());
+            let written = written.and_then(|()| snapshot.map_err(|error| error.to_string()));
+            let written = written.and_then(|it| it.write(&file).map_err(|error| error.to_string()));
+            // A loop that is gone needs no answer.
+            outbox.send(Completion::BackedUp(written)).unwrap_or_default();
+            wake();
+        };
+        if let Err(error) = thread::Builder::new().name("backup".into()).spawn(write) {
+            self.tell([Completion::BackedUp(Err(error.to_string()))]);
         }
     }
 

@@ -9,7 +9,12 @@ const SECRET: &[u8] = b"a secret of the simulated identity provider, long enough
 
 /// A token for `sub` that is good until `exp` (Unix seconds).
 pub fn token(sub: &str, scope: &str, exp: u64) -> String {
-    let claims = Claims { sub: sub.to_owned(), exp, scope: Some(scope.to_owned()), ..Claims::default() };
+    made(None, sub, scope, exp)
+}
+
+/// The same, that says when it was made (Unix seconds).
+pub fn made(iat: Option<u64>, sub: &str, scope: &str, exp: u64) -> String {
+    let claims = Claims { sub: sub.to_owned(), exp, iat, scope: Some(scope.to_owned()), ..Claims::default() };
     sign(&claims, &Secret::new(SECRET), None)
 }
 

@@ -3,16 +3,16 @@
 //! A plan is data: whoever is left out of it takes nobody else's chances along, so it can be shrunk, written
 //! to a file and played again.
 
+mod variants;
+
 use crate::bugs;
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
-use crate::oracles::topics::{TOPICS, may_read};
 use crate::pipe::ZONES;
 use crate::play::Which;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::settings;
 use runcast_core::config::Config;
-use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::time::Span;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct UserPlan {
     /// Whether its tokens let it read what is for operators.
     #[serde(default)]
     pub operates: bool,
+    /// Whether its tokens say when they were made, and are used more than once.
+    #[serde(default)]
+    pub keeps_tokens: bool,
 }
 
 /// The application of such a device does not work before all is healed.
@@ -134,6 +137,9 @@ pub struct PublisherPlan {
     /// The users whom it has erased now and then, as an operator.
     #[serde(default)]
     pub erases: Vec<String>,
+    /// The users whom it has sent away now and then, or their tokens revoked.
+    #[serde(default)]
+    pub sends_away: Vec<String>,
 }
 
 /// What a client's connections are like.
@@ -171,6 +177,9 @@ pub struct WorkerPlan {
     pub dies_at: Option<Micros>,
     /// The mean time until it loses its connection, and how long it stays away then.
     pub flap_every: Option<(Micros, Micros)>,
+    /// Some of its tokens expire soon.
+    #[serde(default)]
+    pub short_tokens: bool,
     /// Of 100 offers it declines so many …
     pub declines: u64,
     /// … and does not answer so many.
@@ -261,6 +270,7 @@ impl WorkerPlan {
             overruns: false,
             dies_at: None,
             flap_every: None,
+            short_tokens: false,
             declines: 0,
             ignores: 0,
             repeats: 0,
@@ -354,116 +364,6 @@ impl Plan {
         let plan = Self { seed, config, users, workers, hostile, faults, heal_at, ..Self::empty(seed) };
         plan.with_variants(&mut dice, is_calm)
     }
-
-    /// Workers that wait for no acknowledgement, runs that have much to say, and a disk that takes longer
-    /// over it than a lease.
-    fn overrun(&mut self, dice: &mut Dice) {
-        self.config.runs.lease = Span::secs(2);
-        self.workers.iter_mut().for_each(|worker| worker.overruns = true);
-        self.users.iter_mut().flat_map(|user| &mut user.devices).for_each(|device| device.deltas_max = 2_000);
-        let at = dice.between(5, 15) * SECOND;
-        self.faults.push((at, Fault::SlowDisk { sync: 4 * SECOND, time: 15 * SECOND }));
-        self.faults.sort_by_key(|(at, _)| *at);
-    }
-
-    /// Runs with long words, for a device that takes nothing for long, or acknowledges nothing.
-    fn hold_up(&mut self, dice: &mut Dice) {
-        let is_deaf = dice.chance(1, 2);
-        self.heal_at = self.heal_at.max(80 * SECOND);
-        // Long words cost time, and few make enough of them.
-        self.users.truncate(3);
-        let Some(first) = self.users.first_mut() else { return };
-        for device in &mut first.devices {
-            device.is_bulky = true;
-            device.ask_every = Some(dice.log_uniform(4 * SECOND, 20 * SECOND));
-        }
-        let network = Network { buffer: dice.log_uniform(1024, 64 * 1024) as usize, ..Network::good(0) };
-        let device = &mut first.devices[0];
-        if is_deaf {
-            (device.habit, device.network) = (Habit::Deaf, network);
-        } else {
-            (device.habit, device.ack_every, device.window) = (Habit::Online, NEVER_ACKS, None);
-        }
-    }
-
-    /// What is so for a whole seed.
-    fn with_variants(mut self, dice: &mut Dice, is_calm: bool) -> Self {
-        self.rots = dice.chance(1, 4);
-        self.splits = dice.chance(1, 4);
-        self.repairs_fully = dice.chance(3, 4);
-        for site in odd::ALL {
-            self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
-        }
-        if !is_calm && dice.chance(1, 30) {
-            self.overrun(dice);
-        }
-        if !is_calm && dice.chance(1, 6) {
-            self.loss = dice.pick(&[10, 14, 50]);
-        }
-        if !is_calm && self.users.len() > 1 && dice.chance(1, 6) {
-            let broken = self.users.iter().skip(1).filter(|_| dice.chance(1, 3));
-            self.broken = broken.map(|user| user.number).collect();
-        }
-        if dice.chance(2, 3) {
-            self.draw_topics(dice);
-        }
-        if !is_calm && dice.chance(1, 3) {
-            self.config.server.drain = Span::millis(dice.log_uniform(1, 30_000));
-            self.faults.extend(faults::drains(dice, self.heal_at));
-            self.faults.sort_by_key(|(at, _)| *at);
-        }
-        if dice.chance(1, 2) {
-            self.config.delivery.webhook = Some("http://somewhere".to_owned());
-            self.config.delivery.undelivered_after = Span::millis(dice.log_uniform(1_000, 60_000));
-        }
-        if dice.chance(1, 4) {
-            let names: Vec<String> = self.users.iter().map(|user| user.name.clone()).collect();
-            self.publishers.iter_mut().for_each(|publisher| publisher.erases.clone_from(&names));
-        }
-        // What is kept for a time is judged by the wall clock.
-        if !self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })) && dice.chance(1, 3) {
-            self.config.store.keep = Span::millis(dice.log_uniform(1_000, 300_000));
-            self.config.store.runs_per_user = dice.log_uniform(1, 100) as usize;
-            self.config.runs.key_keep = Span::millis(dice.log_uniform(60_000, 600_000));
-        }
-        if !is_calm && dice.chance(1, 50) {
-            self.hold_up(dice);
-        }
-        self
-    }
-
-    /// Who reads topics, and who says something on them.
-    fn draw_topics(&mut self, dice: &mut Dice) {
-        if dice.chance(1, 2) {
-            self.config.store.events_per_topic = dice.log_uniform(16, 1_000);
-        }
-        for user in &mut self.users {
-            user.operates = dice.chance(1, 4);
-            for device in &mut user.devices {
-                if dice.chance(1, 2) {
-                    continue;
-                }
-                for (name, _) in TOPICS {
-                    let is_readable = may_read(name, user.operates);
-                    if dice.chance(1, if is_readable { 2 } else { 8 }) {
-                        device.topics.push(name.to_owned());
-                    }
-                }
-            }
-        }
-        for index in 0..dice.between(1, 3) {
-            let network = Network { bytes_per_s: 2_000_000, ..Network::draw(dice) };
-            let every = dice.log_uniform(50 * MS, 5 * SECOND);
-            let name = format!("press-{index}");
-            self.publishers.push(PublisherPlan {
-                dice: 4_000 + index,
-                name,
-                network,
-                every,
-                erases: Vec::new(),
-            });
-        }
-    }
 }
 
 /// The first user is the most active, the second half as much, and so on.
@@ -474,7 +374,7 @@ fn draw_user(dice: &mut Dice, user: usize, users: usize, all_ask_every: Micros, 
     let name = if user % 7 == 3 { format!("Zoë {user:03} ({user})") } else { format!("user-{user:03}") };
     let devices =
         (0..devices).map(|index| DevicePlan::draw(dice, (user, index), Some(every), deltas_max)).collect();
-    UserPlan { number: user, name, devices, operates: false }
+    UserPlan { number: user, name, devices, operates: false, keeps_tokens: false }
 }
 
 fn draw_config(dice: &mut Dice) -> Config {

@@ -218,6 +218,7 @@ mod tests {
                 name: format!("user-{number}"),
                 devices: vec![device],
                 operates: false,
+                keeps_tokens: false,
             });
         }
         plan.config.agents = Plan::draw(1).config.agents;

@@ -99,6 +99,8 @@ states! {
     Draining = "something is refused, or waits, since the daemon goes down",
     ClosedDraining = "closed 4400: the daemon goes down",
     ErasedForAnOperator = "an operator hears that a user is erased",
+    SentAway = "an operator hears that connections are closed",
+    OldTokenRefused = "a client comes back with a token that is revoked",
     ClosedDisconnected = "closed 4507: disconnected by an operator",
     ClosedAcksOverdue = "closed 4403: acks overdue",
     ClosedSilent = "closed 4404: silent",

@@ -9,6 +9,7 @@ use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
+use crate::oracles::revoked::Away;
 use crate::oracles::timers::{self, Offers};
 use crate::said::Said;
 use runcast::pump::Witness;
@@ -156,6 +157,7 @@ pub struct Watch {
     fair: Fair,
     drain: Drain,
     before: access::Before,
+    away: Away,
     /// Whether the wall clock may jump.
     jumps: bool,
     model: Watching,
@@ -175,6 +177,7 @@ impl Watch {
             fair: Fair::default(),
             drain: Drain::default(),
             before: access::Before::default(),
+            away: Away::default(),
             jumps,
             model,
             recording,
@@ -277,6 +280,7 @@ impl Watch {
         let told = Told::read(text);
         let leeway = self.config.auth.leeway;
         let judgements = [
+            ("O17", self.away.said(conn)),
             ("O17", line.access.judge(now, &self.cause, &told, leeway, self.jumps)),
             ("O15", timers::sent(line, now.mono, &self.config, &self.cause, &told, &mut self.offers)),
         ];
@@ -337,6 +341,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Backup { .. }
             | Effect::Exit => {}
         }
     }
@@ -375,6 +380,7 @@ impl Witness for Watch {
         self.now = now;
         self.cause = Cause::of(input);
         self.before = access::Before::look(core, input);
+        self.away.look(input);
         self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
@@ -399,6 +405,7 @@ impl Witness for Watch {
         self.judge("O9", fair);
         let unmoved = self.before.judge(core);
         self.judge("O17", unmoved);
+        self.away.settle();
         if let Cause::Closed(conn) = self.cause {
             self.lines.remove(&conn);
         }
@@ -424,6 +431,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
     }

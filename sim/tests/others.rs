@@ -15,7 +15,13 @@ fn alone(seed: u64) -> Plan {
     plan.heal_at = 60 * SECOND;
     plan.config.runs.active_per_user = 2;
     let device = DevicePlan { ask_every: Some(500 * MS), ..DevicePlan::watching("good") };
-    plan.users.push(UserPlan { number: 0, name: "good".into(), devices: vec![device], operates: false });
+    plan.users.push(UserPlan {
+        number: 0,
+        name: "good".into(),
+        devices: vec![device],
+        operates: false,
+        keeps_tokens: false,
+    });
     plan.workers.push(WorkerPlan::good("w", &[("research", 9), ("write", 9), ("check", 9)]));
     plan
 }
@@ -40,7 +46,13 @@ fn among_others(seed: u64) -> Plan {
             device(first + 1, "slow", Habit::Online, slow),
             device(first + 2, "flapping", Habit::Flapping, Network { tiny: true, ..slow }),
         ];
-        plan.users.push(UserPlan { number, name: format!("bad-{number}"), devices, operates: false });
+        plan.users.push(UserPlan {
+            number,
+            name: format!("bad-{number}"),
+            devices,
+            operates: false,
+            keeps_tokens: false,
+        });
     }
     plan.hostile = 3;
     plan

@@ -1,6 +1,6 @@
 //! The daemon under test: started, killed, and started again on the same port and data.
 
-use crate::{PATIENCE, SECRET, raw_request};
+use crate::{Log, PATIENCE, SECRET, raw_request};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,8 @@ use tempfile::TempDir;
 pub struct Daemon {
     child: Child,
     /// Ends with the process.
-    log: Receiver<SocketAddr>,
+    told: Receiver<SocketAddr>,
+    log: Log,
     directory: TempDir,
     settings: Vec<String>,
     door: Door,
@@ -58,19 +59,50 @@ impl Daemon {
         let directory = TempDir::new().expect("a directory for the test");
         fs::write(directory.path().join("secret"), SECRET).expect("the secret is written");
         let secret = directory.path().join("secret");
-        let config =
-            format!("[auth]\nkeys = [{{ alg = \"HS256\", secret_file = {secret:?} }}]\n[agents.research]\n");
+        let config = format!(
+            "[auth]\nkeys = [{{ alg = \"HS256\", secret_file = {secret:?} }}]\n[agents.research]\n\
+                     [log]\nlevel = \"info\"\nformat = \"json\"\n"
+        );
         fs::write(directory.path().join("runcast.toml"), config).expect("the configuration is written");
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address, log) = launch(directory.path(), &settings, any);
+        let log = Log::default();
+        let (child, address, told) = launch(directory.path(), &settings, any, &log);
         let door = Door { address, open: Arc::new((Mutex::new(true), Condvar::new())) };
-        Self { child, log, directory, settings, door }
+        Self { child, told, log, directory, settings, door }
     }
 
     /// Where it listens.
     pub fn door(&self) -> Door {
         self.door.clone()
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("runcast.toml")
+    }
+
+    /// What it has logged, with all its restarts.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// A directory for the test's files, in which its configuration lies too.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Changes the configuration file, in which `from` stands once. The daemon is not told.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.directory.path().join("runcast.toml");
+        let text = fs::read_to_string(&path).expect("the configuration is there");
+        assert_eq!(text.matches(from).count(), 1, "{from:?} stands once in {text}");
+        fs::write(path, text.replace(from, to)).expect("the configuration is written");
     }
 
     /// Kills it with SIGKILL, wherever it is.
@@ -91,7 +123,7 @@ impl Daemon {
     /// Waits until it has ended by itself, and returns its exit code.
     pub fn exit_code(&mut self) -> i32 {
         self.door.set(false);
-        let ended = self.log.recv_timeout(PATIENCE);
+        let ended = self.told.recv_timeout(PATIENCE);
         assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the daemon does not end");
         let status = self.child.wait().expect("the daemon has ended");
         status.code().expect("no signal ends it")
@@ -100,9 +132,10 @@ impl Daemon {
     /// Starts it again, after [`kill`](Self::kill) or [`exit_code`](Self::exit_code), on the same port and
     /// data.
     pub fn restart(&mut self) {
-        let (child, address, log) = launch(self.directory.path(), &self.settings, self.door.address);
+        let (child, address, told) =
+            launch(self.directory.path(), &self.settings, self.door.address, &self.log);
         assert_eq!(address, self.door.address);
-        (self.child, self.log) = (child, log);
+        (self.child, self.told) = (child, told);
         self.door.set(true);
     }
 }
@@ -120,26 +153,28 @@ fn launch(
     directory: &Path,
     settings: &[String],
     listen: SocketAddr,
+    log: &Log,
 ) -> (Child, SocketAddr, Receiver<SocketAddr>) {
     let mut command = Command::new(binary());
     command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
     command.arg("--data").arg(directory.join("data")).arg("--listen").arg(listen.to_string());
-    command.args(["--set", "log.format=json", "--set", "log.level=info"]);
     command.args(settings.iter().flat_map(|setting| ["--set", setting]));
     let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the daemon starts");
-    let log = follow(child.stderr.take().expect("its log is piped"));
-    let address = log.recv_timeout(PATIENCE).expect("the daemon serves; what it said instead is above");
-    let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(status, 200, "not ready: {body}");
-    (child, address, log)
+    let told = follow(child.stderr.take().expect("its log is piped"), log.clone());
+    let address = told.recv_timeout(PATIENCE).expect("the daemon serves; what it said instead is above");
+    if !settings.iter().any(|setting| setting.starts_with("server.tls_cert=")) {
+        let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        assert_eq!(status, 200, "not ready: {body}");
+    }
+    (child, address, told)
 }
 
 /// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it
 /// comes.
-fn follow(log: ChildStderr) -> Receiver<SocketAddr> {
+fn follow(stderr: ChildStderr, log: Log) -> Receiver<SocketAddr> {
     let (tell, told) = channel();
     thread::spawn(move || {
-        for line in BufReader::new(log).lines().map_while(Result::ok) {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let fields = serde_json::from_str(&line).map(|line: Value| line["fields"].clone());
             match fields {
                 Ok(fields) if fields["message"] == "serving" => {
@@ -149,6 +184,7 @@ fn follow(log: ChildStderr) -> Receiver<SocketAddr> {
                 }
                 Ok(_) | Err(_) => show(&line),
             }
+            log.add(line);
         }
     });
     told
@@ -167,6 +203,19 @@ pub fn runcast(words: &[&str]) -> (i32, String, String) {
     let output = command.output().expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
+}
+
+/// Runs a command of the binary to its end with a disk of 2 MiB mounted at `data`: its exit code and all it
+/// says. None where nothing may be mounted.
+pub fn runcast_on_small_disk(data: &Path, words: &[&str]) -> Option<(i32, String)> {
+    fs::create_dir_all(data).expect("a directory to mount at");
+    let script = "mount -t tmpfs -o size=2m small \"$0\" || exit 99; \"$@\" 2>&1";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(data);
+    let output = command.arg(binary()).args(words).stderr(Stdio::null()).output().ok()?;
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let is_mounted = output.status.code() != Some(99) && !said.is_empty();
+    is_mounted.then(|| (output.status.code().expect("no signal ends it"), said))
 }
 
 /// The binary, built once in a test run, in the profile of the test itself.

@@ -5,14 +5,18 @@
 
 mod daemon;
 mod http;
+mod log;
+mod pair;
 mod promtool;
 mod socket;
 mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door, runcast};
+pub use daemon::{Daemon, Door, runcast, runcast_on_small_disk};
 pub use http::{Answer, Ask};
+pub use log::Log;
+pub use pair::Pair;
 pub use promtool::promtool;
 pub use socket::{Ended, Socket, raw_request};
 pub use token::{SECRET, claims, sign, token};

@@ -41,8 +41,18 @@ impl User {
 
     /// Connects anew, from wherever.
     pub fn connect_from(&mut self, from: &Value) -> Result<Value, Ended> {
+        let token = token(&self.name, "user");
+        self.enter(&token, from)
+    }
+
+    /// Connects for the first time, with this token.
+    pub fn connect_with(&mut self, token: &str) -> Result<Value, Ended> {
+        self.enter(token, &json!("oldest"))
+    }
+
+    fn enter(&mut self, token: &str, from: &Value) -> Result<Value, Ended> {
         self.socket = None;
-        let mut socket = Socket::connect(self.door.address(), "/ws", &token(&self.name, "user"))?;
+        let mut socket = Socket::connect(self.door.address(), "/ws", token)?;
         socket.say(&json!({ "type": "hello", "device": self.device, "from": from }));
         let welcome = socket.hear()?;
         assert_eq!(welcome["type"], "welcome", "{welcome}");

@@ -7,7 +7,11 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (1..1_000u64, 1..300u64).prop_map(|(messages_per_second, burst)| Limits { messages_per_second, burst })
+    (1..1_000u64, 1..300u64).prop_map(|(messages_per_second, burst)| Limits {
+        messages_per_second,
+        burst,
+        ..Limits::default()
+    })
 }
 
 proptest! {

@@ -59,6 +59,8 @@ codes! {
     TokenAudience = "token_audience", 401, false;
     /// A `sub` that cannot be a user, or another than before.
     TokenSubject = "token_subject", 401, false;
+    /// Made before an operator revoked its user's tokens.
+    TokenRevoked = "token_revoked", 401, false;
     /// Good, but not for this.
     TokenScope = "token_scope", 403, false;
     /// The browser's page is from elsewhere.

@@ -4,6 +4,8 @@
 //! `contradictions.rs`. The whole is checked at once, and everything that is wrong is told at once.
 
 mod contradictions;
+#[cfg(test)]
+mod document;
 mod keys;
 mod kind;
 mod problem;
@@ -22,10 +24,15 @@ pub(crate) use table::nearest;
 pub(crate) use keys::{KEYS_MOST, KeyDraft, KeyList};
 
 use crate::store::Repair;
+use crate::tls::TlsConfig;
 use runcast_core::config::Config;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+/// The keys that a running daemon takes over on SIGHUP.
+pub const RELOADED: &[&str] =
+    &["auth.jwks_file", "auth.keys", "server.tls_cert", "server.tls_key", "log.level"];
 
 /// The effective configuration. Every value is in its range, and none contradicts another.
 #[derive(Clone, Debug)]
@@ -38,6 +45,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// How the store finds its free pages after a crash.
     pub repair: Repair,
+    /// Where the certificate is, if the port speaks TLS.
+    pub tls: TlsConfig,
     /// Where the keys are; [`Keys`](crate::auth::Keys) reads them.
     pub auth: AuthConfig,
     /// The file with the secret by which the webhook's calls are signed.
@@ -48,6 +57,8 @@ pub struct Settings {
     pub dev: bool,
     /// Where each value comes from that is not a default, by its key.
     origins: BTreeMap<String, Origin>,
+    /// What it was read from.
+    sources: Sources,
 }
 
 /// Where the keys are that tokens may be signed with.
@@ -120,11 +131,13 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
             data: PathBuf::from("./runcast-data"),
             repair: Repair::default(),
+            tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             webhook_secret_file: None,
             log: Log::default(),
             dev: false,
             origins: BTreeMap::new(),
+            sources: Sources::default(),
         }
     }
 }
@@ -139,9 +152,33 @@ impl Settings {
         contradictions::find(&settings).or(settings)
     }
 
+    /// Reads the same sources once more. The environment is that of the start.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as [`load`](Self::load) tells it.
+    pub fn again(&self) -> Result<Self, Problems> {
+        Self::load(&self.sources)
+    }
+
+    /// The keys that are not the same in `newer`, and of which a running daemon takes over nothing.
+    pub fn fixed_differences(&self, newer: &Self) -> Vec<&'static str> {
+        let is_fixed = |key: &str| !RELOADED.contains(&key);
+        let differs = |key: &&&dyn table::Key<Self>| key.show(self) != key.show(newer);
+        let keys = table::SETTINGS.iter().filter(|key| is_fixed(key.name())).filter(differs);
+        let mut names: Vec<&'static str> = keys.map(|key| key.name()).collect();
+        names.extend((self.core.agents != newer.core.agents).then_some("agents"));
+        names.extend((self.core.topics != newer.core.topics).then_some("topics"));
+        names
+    }
+
     /// The store's file in the data directory.
     pub fn store_file(&self) -> PathBuf {
         self.data.join("store.redb")
+    }
+
+    /// The directory in which backups are written.
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
     }
 
     /// Where the value of a key comes from, like that of `runs.timeout`.

@@ -31,6 +31,20 @@ pub struct Sources {
     pub dev: bool,
 }
 
+impl Sources {
+    /// The same, without what is not configuration: others' variables may be secrets.
+    fn only_ours(&self) -> Self {
+        let is_ours = |(name, _): &&(String, OsString)| key_of(name).is_some();
+        Self { environment: self.environment.iter().filter(is_ours).cloned().collect(), ..self.clone() }
+    }
+}
+
+/// The key that a variable of the environment sets, if it sets one.
+fn key_of(variable: &str) -> Option<String> {
+    let key = variable.strip_prefix(PREFIX).filter(|rest| rest.contains("__"))?;
+    Some(key.to_ascii_lowercase().replace("__", "."))
+}
+
 /// One key set by the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
@@ -50,7 +64,7 @@ struct Reader {
 
 /// Reads all sources. Values are in their ranges; whether they contradict each other is not judged.
 pub(crate) fn read(sources: &Sources) -> Result<Settings, Problems> {
-    let settings = Settings { dev: sources.dev, ..Settings::default() };
+    let settings = Settings { dev: sources.dev, sources: sources.only_ours(), ..Settings::default() };
     let mut reader = Reader { settings, problems: Problems::default() };
     if let Some(path) = &sources.file {
         reader.file(path);
@@ -133,8 +147,7 @@ impl Reader {
     }
 
     fn variable(&mut self, name: &str, value: &OsString) {
-        let Some(key) = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__")) else { return };
-        let key = key.to_ascii_lowercase().replace("__", ".");
+        let Some(key) = key_of(name) else { return };
         let origin = Origin::Environment(name.to_owned());
         match value.to_str() {
             Some(text) => self.word(&key, text, origin),

@@ -87,7 +87,8 @@ impl Engine {
         Ok(transaction.commit()?)
     }
 
-    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+    /// A transaction, durable when it is committed.
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
         let mut transaction = self.db().ok_or(redb::Error::DatabaseClosed)?.begin_write()?;
         transaction.set_quick_repair(self.repair == Repair::Quick);
         Ok(transaction)

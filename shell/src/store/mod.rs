@@ -9,6 +9,7 @@
 //! a loss of power nothing needs to be walked, however much is stored.
 
 mod backend;
+mod backup;
 pub(crate) mod codec;
 mod engine;
 mod fold;
@@ -18,6 +19,8 @@ mod properties;
 mod query;
 
 use crate::disk::{Disk, is_full};
+pub use backup::{BackupError, Snapshot, restore};
+
 use backend::{Fault, Operation};
 use engine::{Engine, guarded};
 use overlay::{JournalRow, Overlay};

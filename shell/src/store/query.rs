@@ -76,8 +76,15 @@ fn row(rows: &Rows, overlay: &Overlay, key: &RowKey) -> Result<Option<Bytes>, re
     rows.get(row_key(key))?.map(|value| whole_row(key, value.value())).transpose()
 }
 
-fn whole_row(key: &RowKey, value: &[u8]) -> Result<Bytes, redb::Error> {
+pub(super) fn whole_row(key: &RowKey, value: &[u8]) -> Result<Bytes, redb::Error> {
     codec::decode_row(key, value).ok_or_else(|| redb::Error::Corrupted(row_words(key)))
+}
+
+/// The key that is stored so.
+pub(super) fn row_of((number, owner, name): RowKeyBytes<'_>) -> Result<RowKey, redb::Error> {
+    let table = Table::from_number(number);
+    let table = table.ok_or_else(|| redb::Error::Corrupted(format!("table {number}")))?;
+    Ok(RowKey { table, owner: text(owner)?, name: text(name)? })
 }
 
 fn row_words(key: &RowKey) -> String {

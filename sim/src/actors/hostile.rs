@@ -23,6 +23,7 @@ enum Trick {
     Garbage,
     SlowHead,
     NoToken,
+    Mute,
     BeforeHello,
     BadToken,
     TwiceHello,
@@ -38,10 +39,11 @@ enum Trick {
     TopicAhead,
 }
 
-const TRICKS: [Trick; 16] = [
+const TRICKS: [Trick; 17] = [
     Trick::Garbage,
     Trick::SlowHead,
     Trick::NoToken,
+    Trick::Mute,
     Trick::BeforeHello,
     Trick::BadToken,
     Trick::TwiceHello,
@@ -113,7 +115,8 @@ impl Hostile {
                 (Link::raw(ctx.net, route, b"GET /ws HTTP/1.1\r\nHost: ".to_vec()), Who::Stranger)
             }
             Trick::NoToken | Trick::BadToken => (Link::call(ctx.net, route, &upgrade), Who::Stranger),
-            Trick::BeforeHello
+            Trick::Mute
+            | Trick::BeforeHello
             | Trick::TwiceHello
             | Trick::Binary
             | Trick::BadJson
@@ -140,6 +143,7 @@ impl Hostile {
         let (token, early) = match self.trick {
             Trick::Garbage | Trick::SlowHead => (None, vec![]),
             Trick::NoToken => (None, vec![hello("")]),
+            Trick::Mute => (Some(token), vec![]),
             Trick::BadToken => (Some(bad_token), vec![hello("")]),
             Trick::ForgedPosition => {
                 let from = self.dice.pick(&[
@@ -188,6 +192,7 @@ impl Hostile {
             Trick::Garbage => &[400],
             Trick::SlowHead => &[408],
             Trick::NoToken | Trick::BadToken => &[4501],
+            Trick::Mute => &[4503],
             Trick::BeforeHello => &[4503, 4504],
             Trick::TwiceHello | Trick::Binary => &[4504],
             Trick::Oversize => &[4505],
@@ -264,6 +269,7 @@ impl Hostile {
             Trick::Garbage
             | Trick::SlowHead
             | Trick::NoToken
+            | Trick::Mute
             | Trick::BeforeHello
             | Trick::BadToken
             | Trick::ForgedPosition

@@ -3,6 +3,7 @@
 //! stepped again.
 
 pub mod asks;
+pub mod errand;
 pub mod hostile;
 pub mod job;
 pub mod publisher;

@@ -2,6 +2,7 @@
 //! until it is answered. What it is told must be durable, and each publication be made once.
 
 use super::Ctx;
+use super::errand::Errand;
 use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::keys;
@@ -27,8 +28,8 @@ struct Publication {
     mark: String,
     has_key: bool,
     body: String,
-    /// The user who is to be erased, if that is what is asked for.
-    erases: Option<String>,
+    /// What is to be done to a user, if that is what is asked for.
+    errand: Option<(Errand, String)>,
     /// How often it was asked for.
     tries: u32,
 }
@@ -111,8 +112,13 @@ impl Publisher {
     fn next(&mut self) -> Publication {
         if !self.plan.erases.is_empty() && self.dice.chance(1, 10) {
             let user = self.dice.pick(&self.plan.erases.iter().collect::<Vec<_>>()).clone();
-            let (topic, mark, body) = ("", user.clone(), String::new());
-            return Publication { topic, mark, has_key: true, body, erases: Some(user), tries: 0 };
+            return self.errand(Errand::Erase, user);
+        }
+        if !self.plan.sends_away.is_empty() && self.dice.chance(1, 6) {
+            let user = self.dice.pick(&self.plan.sends_away.iter().collect::<Vec<_>>()).clone();
+            let errand =
+                self.dice.pick(&[Errand::Reconnect, Errand::Disconnect, Errand::Revoke, Errand::Revoke]);
+            return self.errand(errand, user);
         }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);
@@ -123,14 +129,21 @@ impl Publisher {
             "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
             "z".repeat(bulk)
         );
-        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, erases: None, tries: 0 }
+        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0 }
+    }
+
+    fn errand(&mut self, errand: Errand, user: String) -> Publication {
+        let mark = format!("{errand:?} {user}");
+        let errand = Some((errand, user));
+        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
         publication.tries += 1;
         let Publication { topic, mark, has_key, body, .. } = &publication;
-        let scope = if publication.erases.is_some() { "operate" } else { "publish" };
-        let token = keys::token(&self.plan.name, scope, ctx.expiry(3600 * SECOND));
+        let scope = if publication.errand.is_some() { "operate" } else { "publish" };
+        let made = (!self.plan.sends_away.is_empty()).then(|| ctx.expiry(0));
+        let token = keys::made(made, &self.plan.name, scope, ctx.expiry(3600 * SECOND));
         let key = if *has_key { format!("Idempotency-Key: {mark}\r\n") } else { String::new() };
         let mut request = format!(
             "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
@@ -138,13 +151,15 @@ impl Publisher {
             body.len()
         );
         let mut what = format!("publishes {mark} on {topic}");
-        if let Some(user) = &publication.erases {
-            let path: String = user.bytes().map(|byte| format!("%{byte:02x}")).collect();
-            what = format!("erases {user}");
+        if let Some((errand, user)) = &publication.errand {
+            let (method, path, body) = errand.request(user);
+            let length = body.len();
+            what = format!("{errand:?} {user}");
             request = format!(
-                "DELETE /v1/users/{path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
+                 Content-Length: {length}\r\n\r\n{body}"
             );
-            ctx.oracles.erases(user);
+            errand.begins(ctx, user);
         }
         ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
         let end = ctx.net.call(ctx.route(&self.plan.network));
@@ -165,11 +180,20 @@ impl Publisher {
         let pause = self.dice.exponential(self.plan.every);
         self.at = ctx.now + pause;
         ctx.trace.message(Of::Other, &self.plan.name, "←", &format!("{outcome:?}"));
+        if let (Some((errand, user)), Outcome::Answered(status, body)) = (&publication.errand, outcome)
+            && errand.is_done(ctx, user, *status, body)
+        {
+            return;
+        }
         match outcome {
-            Outcome::Answered(204, _) if publication.erases.is_some() => {
-                sometimes!(ctx.oracles.tally, ErasedForAnOperator);
+            Outcome::Answered(status @ (200 | 201), body) if publication.errand.is_none() => {
+                self.judge(ctx, &publication, *status, body)
             }
-            Outcome::Answered(status @ (200 | 201), body) => self.judge(ctx, &publication, *status, body),
+            // Another operator, or it itself, has had its tokens revoked.
+            Outcome::Answered(401, _) if !self.plan.sends_away.is_empty() => {
+                self.at = ctx.now + self.dice.between(100 * MS, 2 * SECOND);
+                self.publication = Some(publication);
+            }
             Outcome::Answered(429 | 503 | 408, _) | Outcome::Broken => {
                 // Without a key nobody can know whether it has come about.
                 self.at = ctx.now + self.dice.between(100 * MS, 2 * SECOND);

@@ -47,6 +47,12 @@ pub struct Device {
     topics: Topics,
     /// Whether its token lets it read what is for operators.
     operates: bool,
+    /// Whether its tokens say when they were made, and are used more than once.
+    keeps_tokens: bool,
+    /// The one that it kept, and when it was made.
+    kept: Option<(String, u64)>,
+    /// It came with a token that must not let it in: when that was made.
+    revoked: Option<u64>,
     /// What a newer token that is not answered for would let it read.
     refresh: Option<bool>,
     link: Option<Link>,
@@ -93,7 +99,8 @@ pub struct Device {
 impl Device {
     /// A device that will call soon.
     pub fn new(plan: DevicePlan, user: &UserPlan, mut dice: Dice) -> Self {
-        let (user_name, operates, user) = (&user.name, user.operates, user.number);
+        let (keeps_tokens, operates) = (user.keeps_tokens, user.operates);
+        let (user_name, user) = (&user.name, user.number);
         let label = plan.name.clone().unwrap_or_else(|| format!("viewer-{}", dice.below(1000)));
         Self {
             who: format!("{user_name}/{label}"),
@@ -101,6 +108,9 @@ impl Device {
             user_name: user_name.clone(),
             topics: Topics::new(&plan.topics, plan.name.is_none(), operates),
             operates,
+            keeps_tokens,
+            kept: None,
+            revoked: None,
             refresh: None,
             asks: Asks::new(&plan, user, &label, &mut dice),
             link: None,
@@ -267,9 +277,9 @@ impl Device {
     }
 
     /// The head, `hello` right behind it, and now and then more, before any answer.
-    fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
+    fn upgrade(&mut self, ctx: &mut Ctx<'_>) -> Upgrade {
         let life = if !ctx.healed && self.dice.chance(1, 10) { self.dice.between(5, 40) } else { 12 * 3600 };
-        let token = self.token(ctx, life, self.operates);
+        let token = self.token_to_call(ctx, life);
         let mut upgrade = Upgrade { path: "/ws", ..Upgrade::default() };
         let mut hello = self.hello();
         match self.dice.below(3) {
@@ -287,7 +297,29 @@ impl Device {
     /// A token for so many seconds.
     fn token(&self, ctx: &Ctx<'_>, life: u64, operates: bool) -> String {
         let scope = if operates { "user operate" } else { "user" };
-        keys::token(&self.user_name, scope, ctx.expiry(life * SECOND))
+        let made = self.keeps_tokens.then(|| ctx.expiry(0));
+        keys::made(made, &self.user_name, scope, ctx.expiry(life * SECOND))
+    }
+
+    /// A new one, or the one of before, as long as nobody has refused that.
+    fn token_to_call(&mut self, ctx: &mut Ctx<'_>, life: u64) -> String {
+        if !self.keeps_tokens {
+            return self.token(ctx, life, self.operates);
+        }
+        if self.kept.is_none() || self.dice.chance(1, 3) {
+            self.kept = Some((self.token(ctx, 12 * 3600, self.operates), ctx.expiry(0)));
+        }
+        let (token, made) = self.kept.clone().expect("it was just made");
+        self.revoked = Some(made).filter(|made| ctx.oracles.revoked.is_revoked(&self.user_name, *made));
+        sometimes!(ctx.oracles.tally, OldTokenRefused if self.revoked.is_some());
+        token
+    }
+
+    /// The daemon has let it in.
+    fn judge_token(&self, ctx: &mut Ctx<'_>) {
+        // Of another disk nobody knows it any more.
+        let made = self.revoked.filter(|made| ctx.oracles.revoked.is_revoked(&self.user_name, *made));
+        self.expect(ctx, "O17", made.is_none(), || "a revoked token lets it in".to_owned());
     }
 
     /// Mostly the own position, now and then another way that cannot lose what the application has.
@@ -370,6 +402,7 @@ impl Device {
                 Incoming::Text(text) => self.hear(ctx, &text),
                 Incoming::Refused(status) => {
                     let good = matches!(status, 401 | 408 | 429 | 503);
+                    self.kept = None;
                     self.expect(ctx, "B10", good, || format!("the upgrade is refused: {status}"));
                     self.hang_up(ctx);
                 }
@@ -377,7 +410,8 @@ impl Device {
                     ctx.trace.note(Of::User(self.user), format_args!("{:<12} ← closed {code:?}", self.who));
                     // Past 4500 only what a slow network or a short token explains.
                     let good = code.is_none_or(|code| code < 4500 || matches!(code, 4501 | 4503 | 4506));
-                    let good = good || (code == Some(4507) && ctx.oracles.is_to_be_erased(&self.user_name));
+                    let good = good || (code == Some(4507) && ctx.oracles.is_sent_away(&self.user_name));
+                    self.kept.take_if(|_| code.is_none_or(|code| code >= 4500));
                     // A bad network may bring no whole message in that time.
                     let is_undisturbed = self.is_undisturbed && self.plan.network.is_good();
                     let is_hasty = is_undisturbed && matches!(code, Some(4403 | 4404 | 4407));
@@ -484,6 +518,7 @@ impl Device {
     }
 
     fn welcome(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+        self.judge_token(ctx);
         let (Some(epoch), Some(resume), Some(head), Some(floor)) =
             (said.epoch.as_deref(), said.resume.as_ref(), said.head, said.floor)
         else {
@@ -569,8 +604,8 @@ impl Device {
                 let judged = self.topics.refused(said);
                 return self.judge(ctx, judged);
             }
-            // It was made to be short, and has expired on its way.
-            (Some("refresh"), "token_expired" | "rate_limited") => {
+            // It was made to be short, and has expired on its way, or was revoked.
+            (Some("refresh"), "token_expired" | "token_revoked" | "rate_limited") => {
                 self.refresh = None;
                 return;
             }
@@ -593,6 +628,7 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
+            "token_revoked" if self.keeps_tokens => self.kept = None,
             "run_not_found"
                 if ctx.oracles.disks_lost > 0
                     || ctx.oracles.forgets_runs

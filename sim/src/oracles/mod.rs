@@ -27,6 +27,7 @@ pub mod recorded;
 pub mod restart;
 pub mod resume;
 pub mod retries;
+pub mod revoked;
 pub mod rot;
 pub mod silence;
 pub mod timers;
@@ -48,6 +49,7 @@ use order::{Piece, Sender};
 use others::Progress;
 use positions::Positions;
 use restart::Rows;
+use revoked::Revoked;
 use runcast_core::config::{Config, Store};
 use runcast_core::odd;
 use runcast_core::record::{Record, Table};
@@ -139,6 +141,10 @@ pub struct Oracles {
     names: BTreeMap<String, usize>,
     /// Users whom an operator wants erased.
     to_be_erased: BTreeSet<String>,
+    /// Users whom an operator has wanted gone, for whatever time.
+    sent_away: BTreeSet<String>,
+    /// Whose tokens were revoked.
+    pub revoked: Revoked,
     /// How often each user was erased.
     erasures: BTreeMap<usize, u64>,
     /// Disks that were lost with all that was on them.
@@ -179,6 +185,8 @@ impl Oracles {
             forgets_runs: config.store.keep < Store::default().keep,
             names: BTreeMap::new(),
             to_be_erased: BTreeSet::new(),
+            sent_away: BTreeSet::new(),
+            revoked: Revoked::default(),
             erasures: BTreeMap::new(),
             disks_lost: 0,
             epochs: BTreeMap::new(),
@@ -317,6 +325,16 @@ impl Oracles {
         self.to_be_erased.contains(name)
     }
 
+    /// An operator wants a user's connections closed.
+    pub fn sends_away(&mut self, name: &str) {
+        self.sent_away.insert(name.to_owned());
+    }
+
+    /// Whether an operator ever has.
+    pub fn is_sent_away(&self, name: &str) -> bool {
+        self.sent_away.contains(name)
+    }
+
     /// How often all that was stored of a user was lost, or erased, so far.
     fn generation(&self, user: usize) -> u64 {
         self.disks_lost + self.erasures.get(&user).copied().unwrap_or(0)
@@ -345,6 +363,7 @@ impl Oracles {
     pub fn disk_lost(&mut self) {
         self.disks_lost += 1;
         self.truth.forget();
+        self.revoked.forget();
         self.rows = Rows::default();
         self.delivery = Delivery::default();
         self.accepted.clear();
@@ -590,7 +609,11 @@ impl Oracles {
                 conn.head = head;
                 self.judge("O4", Some(user), falls.map_or(Ok(()), Err));
             }
-            "accepted" => self.accepted(user, said),
+            "accepted" => {
+                let head = durable::head(&mut self.truth, user, &conn.epoch, said.head.unwrap_or(0));
+                self.judge("O16", Some(user), head);
+                self.accepted(user, said);
+            }
             _ => {}
         }
         self.sign(conn, said);
@@ -618,6 +641,7 @@ impl Oracles {
     fn accepted(&mut self, user: usize, said: &Said<'_>) {
         let run = said.run.as_deref().unwrap_or_default();
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
+        self.judge("O16", Some(user), durable::ended(&self.truth, said));
         // What was on its way when its user was erased says nothing of the keys that came after.
         let is_erased = self.truth.runs.get(run).is_some_and(|run| run.is_erased);
         let Some(key) = said.key.as_deref().filter(|_| !is_erased) else { return };

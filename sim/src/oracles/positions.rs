@@ -31,8 +31,10 @@ impl Positions {
     /// A record has reached stable storage.
     pub fn stored(&mut self, record: &Record) {
         let Record::Put { key, value } = record else { return };
-        let row: Option<serde_json::Value> = serde_json::from_slice(value).ok();
-        let Some(row) = row.filter(|_| key.table == Table::Device) else { return };
+        if key.table != Table::Device {
+            return;
+        }
+        let Ok(row) = serde_json::from_slice::<serde_json::Value>(value) else { return };
         let topics = row.get("topics").and_then(|topics| topics.as_object()).into_iter().flatten();
         let own = String::new();
         for (topic, place) in topics.chain([(&own, &row)]) {

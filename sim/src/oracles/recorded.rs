@@ -69,6 +69,7 @@ enum Recorded {
     Loaded(LoadId, Found),
     Timer,
     Called(RunId, bool),
+    BackedUp(Result<u64, Box<str>>),
     Drain,
 }
 
@@ -76,7 +77,7 @@ enum Recorded {
 struct RecordedHead {
     method: String,
     path: String,
-    fields: [Option<String>; 7],
+    fields: [Option<String>; 9],
     upgrade: UpgradeRequest,
     body: BodyLength,
 }
@@ -163,6 +164,7 @@ impl Recorded {
             Input::Loaded { load, found } => Self::Loaded(*load, found.clone()),
             Input::Timer => Self::Timer,
             Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
+            Input::BackedUp { outcome } => Self::BackedUp(outcome.map_err(Box::from)),
             Input::Drain => Self::Drain,
         }
     }
@@ -187,6 +189,9 @@ impl Recorded {
             Self::AppendFailed(from) => Input::AppendFailed { from: *from },
             Self::Loaded(load, found) => Input::Loaded { load: *load, found: found.clone() },
             Self::Timer => Input::Timer,
+            Self::BackedUp(outcome) => {
+                Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(|why| &**why) }
+            }
             Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
             Self::Drain => Input::Drain,
         }
@@ -203,6 +208,8 @@ impl RecordedHead {
             head.protocols,
             head.idempotency_key,
             head.last_event_id,
+            head.forwarded,
+            head.forwarded_for,
         ];
         Self {
             method: head.method.to_owned(),
@@ -214,8 +221,18 @@ impl RecordedHead {
     }
 
     fn head(&self) -> Head<'_> {
-        let [query, host, origin, authorization, protocols, idempotency_key, last_event_id] =
-            self.fields.each_ref().map(Option::as_deref);
+        let fields = self.fields.each_ref().map(Option::as_deref);
+        let [
+            query,
+            host,
+            origin,
+            authorization,
+            protocols,
+            idempotency_key,
+            last_event_id,
+            forwarded,
+            forwarded_for,
+        ] = fields;
         Head {
             method: &self.method,
             path: &self.path,
@@ -228,6 +245,8 @@ impl RecordedHead {
             body: self.body,
             idempotency_key,
             last_event_id,
+            forwarded,
+            forwarded_for,
         }
     }
 }

@@ -39,9 +39,9 @@ impl Delivery {
     /// A record has become durable.
     pub fn stored(&mut self, now: Micros, record: &Record) {
         let Record::Put { key, value } = record else { return };
-        let Ok(row) = serde_json::from_slice::<serde_json::Value>(value) else { return };
-        let number = |name: &str| row[name].as_u64().unwrap_or(0);
         if key.table == Table::Device {
+            let row: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
+            let number = |name: &str| row[name].as_u64().unwrap_or(0);
             let got = self.got.entry(key.owner.to_string()).or_default();
             let (first, acked) = (number("first"), number("acked"));
             // What begins at the same place counts as far as the furthest.

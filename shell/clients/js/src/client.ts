@@ -76,8 +76,8 @@ export class Client implements Requests {
   readonly #streams = new Map<string, Stream>();
   /** What was asked for and has not ended; until its acceptance such a run is known by its key only. */
   readonly #runs = new Set<Run>();
-  /** Runs that ended while we were away; their ends are in what follows, or lost. */
-  readonly #ended = new Set<Run>();
+  /** Runs that have ended, and up to where their ends are in what follows, or else lost. */
+  readonly #ended = new Map<Run, number>();
   readonly #self = randomHex();
   #calls = 0;
   readonly #place: Place;
@@ -255,7 +255,8 @@ export class Client implements Requests {
     this.#welcome = welcome;
     this.#begin("", welcome, changed ? "user" : undefined);
     for (const topic of welcome.topics ?? []) this.#beginTopic(topic);
-    for (const run of this.#runs) if (run.id && !this.#isOpen(run)) this.#ended.add(run);
+    for (const run of this.#runs)
+      if (run.id && !welcome.runs.some((open) => open.run === run.id)) this.#ended.set(run, welcome.head);
     this.#outbox.limit = welcome.limits.message_bytes;
     this.#outbox.sendAll();
     this.#acknowledge();
@@ -315,7 +316,7 @@ export class Client implements Requests {
   #answer(message: Message): void {
     if (message.type === "accepted") {
       for (const run of this.#bind(message["key"] as string, message["run"] as string))
-        if (message["duplicate"] && !this.#isOpen(run)) this.#ended.add(run);
+        if (message["duplicate"] && !message["state"]) this.#ended.set(run, message["head"] as number);
     } else if (message.type === "subscribed") this.#subscribed(message["topics"] as TopicState[]);
     if (!this.#outbox.answered(message) && message.type === "error")
       this.#emit("error", (this.#link.problem = RuncastError.of(message)));
@@ -342,16 +343,15 @@ export class Client implements Requests {
     return asked;
   }
 
-  #isOpen = ({ id }: Run) => this.#welcome!.runs.some(({ run }) => run === id);
-
-  /** Once all that there was at the `welcome` has been processed, an end that was not in it will not come. */
+  /** Once all that there was when a run had ended has been processed, an end that was not in it will not
+   *  come. */
   #failLost(): void {
-    if (!this.#ended.size || this.#streams.get("")!.done < this.#welcome!.head) return;
-    for (const run of this.#ended) {
+    for (const [run, head] of this.#ended) {
+      if (this.#streams.get("")!.done < head) continue;
       run.fail(new RuncastError("reset", "the run ended, and its history is not kept any more"));
       this.#runs.delete(run);
+      this.#ended.delete(run);
     }
-    this.#ended.clear();
   }
 
   #wanted({ stream, what }: Item): boolean {

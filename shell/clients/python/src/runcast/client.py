@@ -69,10 +69,6 @@ class Client:
     ) -> None:
         self.device = device if device is None else checked_id("device", device)
         """This installation's name; made by the daemon when there was none."""
-        self._open: set[str] = set()
-        """Runs that have not ended, as far as is known on this connection."""
-        self._head = 0
-        """Of the user's stream at the last connect."""
         self.user: str | None = None
         """Whose connection it is, once connected."""
         self.runs: list[Message] = []
@@ -212,9 +208,9 @@ class Client:
 
     def _accepted(self, watched: Watched, answer: Message) -> None:
         watched.answer(_accepted(answer))
-        if answer.get("duplicate") and watched.run not in self._open and not watched.end.done():
-            # It had ended when we connected: its end is in what follows up to the head of then, or lost.
-            watched.lost_at = self._head
+        if answer.get("duplicate") and "state" not in answer and not watched.end.done():
+            # It has ended: its end is in what follows up to the head of now, or lost.
+            watched.lost_at = answer.get("head", 0)
             self._look_for_lost(self._streams[None].at)
 
     def _refused(self, watched: Watched, answer: asyncio.Future[Message]) -> None:
@@ -325,7 +321,6 @@ class Client:
             self._give_up(UserChangedError(self.user, str(user)))
         self.user = user
         self.runs = welcome.get("runs", [])
-        self._open, self._head = {run["run"] for run in self.runs}, welcome["head"]
         if self._ack:
             self.device = welcome.get("device", self.device)
         self._resume(None, welcome, self.runs)
@@ -450,14 +445,7 @@ class Client:
         if ticket is not None:
             self._hand_out(ticket)
             if event.topic is None:
-                self._note(event)
                 self._look_for_lost(event.seq)
-
-    def _note(self, event: Event) -> None:
-        if event.event == "run_queued":
-            self._open.add(event.run)
-        elif event.event == "agent_completed":
-            self._open.discard(event.run)
 
     def _hand_out(self, ticket: Ticket) -> None:
         event = ticket.event

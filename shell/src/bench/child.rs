@@ -1,0 +1,274 @@
+//! The processes that the bench starts of its own binary: the daemon or the relay, and the load generator.
+
+use super::BenchError;
+use super::order::{Answer, Order, Tally};
+use super::system::{self, Usage};
+use super::told::Told;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a start may take, recovery of a large store included.
+const START_WITHIN: Duration = Duration::from_secs(120);
+/// Lines of the daemon's log that are shown when it does not start.
+const LINES: usize = 10;
+
+/// What a daemon's configuration says besides the defaults.
+const CONFIG: &str = r#"
+[auth]
+keys = [{ alg = "HS256", secret_file = "secret" }]
+[server]
+connections = 1000000
+connections_per_address = 1000000
+[runs]
+active = 100000
+queued = 100000
+timeout = "1h"
+lease = "10m"
+start = "1m"
+[limits]
+messages_per_second = 1000
+burst = 1000
+"#;
+
+/// A daemon's directory: its secret, its configuration, its data. Gone when this is dropped.
+#[derive(Debug)]
+pub(super) struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    /// A new one in `directory`, with limits that do not stand in the way of thousands from one address.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
+        let directory = tempfile::Builder::new().prefix("runcast-bench-").tempdir_in(directory)?;
+        let mut random = [0; 32];
+        SysRng.try_fill_bytes(&mut random).map_err(std::io::Error::other)?;
+        let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(directory.path().join("secret"), secret)?;
+        fs::write(directory.path().join("runcast.toml"), CONFIG)?;
+        Ok(Self { directory })
+    }
+
+    /// Where its secret is.
+    pub(super) fn secret(&self) -> PathBuf {
+        self.directory.path().join("secret")
+    }
+}
+
+/// A running daemon. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Daemon {
+    /// Starts a daemon at home; it is ready when this returns. Also how long that took.
+    ///
+    /// # Errors
+    /// When it does not start, with the last lines of its log.
+    pub(super) fn start(home: &Home) -> Result<(Self, Duration), BenchError> {
+        let begun = Instant::now();
+        let mut command = Command::new(std::env::current_exe()?);
+        let directory = home.directory.path();
+        command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
+        command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
+        command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let log = child.stderr.take().ok_or(BenchError::Pipe)?;
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            // Read to its end, so that the daemon never waits for its log.
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        daemon.address = address(&told)?;
+        while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
+            if begun.elapsed() > START_WITHIN {
+                return Err(BenchError::Daemon("it serves, and does not become ready".into()));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok((daemon, begun.elapsed()))
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        system::usage(self.child.id())
+    }
+
+    /// What it tells of itself.
+    pub(super) fn told(&self) -> Result<Told, BenchError> {
+        get(self.address, "/metrics").map(|text| Told::read(&text))
+    }
+
+    /// Kills it with SIGKILL, wherever it is.
+    pub(super) fn kill(&mut self) {
+        // It may have ended by itself; there is nothing to do about another failure here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What the daemon answers to a GET, head and all.
+fn get(address: SocketAddr, path: &str) -> Result<String, BenchError> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(START_WITHIN))?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The address that the log names.
+fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
+    let mut last = VecDeque::new();
+    let deadline = Instant::now() + START_WITHIN;
+    loop {
+        let line = match log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(BenchError::Daemon(Vec::from(last).join("\n")));
+            }
+        };
+        let fields = serde_json::from_str(&line).map(|line: serde_json::Value| line["fields"].clone());
+        let fields = fields.unwrap_or_default();
+        if fields["message"] == "serving"
+            && let Some(address) = fields["address"].as_str().and_then(|address| address.parse().ok())
+        {
+            return Ok(address);
+        }
+        last.push_back(line);
+        if last.len() > LINES {
+            last.pop_front();
+        }
+    }
+}
+
+/// A running relay. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Relay {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Relay {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn start() -> Result<Self, BenchError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        BufReader::new(told).read_line(&mut line)?;
+        relay.address =
+            line.trim().parse().map_err(|_| BenchError::Load("the relay names no address".into()))?;
+        Ok(relay)
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        system::usage(self.child.id())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The load generator. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Load {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Load {
+    /// Starts one for what serves at this address: a daemon with this secret, or a relay without.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn start(at: SocketAddr, secret: Option<PathBuf>) -> Result<Self, BenchError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
+        let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut load = Self { child, orders, answers };
+        load.ask(&Order::Aim { at, secret })?;
+        Ok(load)
+    }
+
+    /// Has it do something, shows how far it is, and returns when it is done.
+    ///
+    /// # Errors
+    /// [`BenchError::Load`] with what went wrong.
+    pub(super) fn ask(&mut self, order: &Order) -> Result<Tally, BenchError> {
+        let line = serde_json::to_string(order).map_err(std::io::Error::other)?;
+        // One that has ended has said why.
+        let _ = writeln!(self.orders, "{line}");
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.answers.read_line(&mut line)? == 0 {
+                return Err(BenchError::Load("the load generator has ended".into()));
+            }
+            match serde_json::from_str(&line).map_err(std::io::Error::other)? {
+                Answer::Doing { what, done, of } => {
+                    let of = of.map_or_else(String::new, |of| format!(" of {of}"));
+                    progress(&format!("    {what}: {done}{of}"));
+                }
+                Answer::Done(tally) => return Ok(tally),
+                Answer::Failed { why } => return Err(BenchError::Load(why)),
+            }
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says on standard error how far it is: on a terminal in one line, that the next one replaces.
+pub(super) fn progress(text: &str) {
+    let mut err = std::io::stderr();
+    let _ =
+        if err.is_terminal() { write!(err, "\r\x1b[K{text}") } else { writeln!(err, "{}", text.trim_end()) };
+}

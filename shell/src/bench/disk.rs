@@ -1,0 +1,121 @@
+//! The store alone, and its yardstick: bytes appended to a file, each batch with an `fdatasync`.
+
+use super::report::{Figures, Report};
+use super::{BenchError, Plan};
+use crate::disk::FileDisk;
+use crate::store::{FOLD_ROWS, Repair, Store};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use runcast_core::ids::AppendId;
+use runcast_core::record::{Record, StreamKey};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Events of one commit, where the store is alone.
+const COMMIT_EVENTS: usize = 1_000;
+/// Streams that they go to.
+const STREAMS: usize = 100;
+/// Events that are stored, when nobody says otherwise.
+const EVENTS: usize = 200_000;
+/// Batches a second that are synced as the yardstick of latency.
+const SYNCS_A_SECOND: usize = 200;
+
+/// Appends as many bytes a second as so many events have, in batches, and syncs each: how long that takes.
+///
+/// # Errors
+/// When the disk does not take them.
+pub(super) fn syncs(plan: &Plan, events_a_second: usize) -> Result<Figures, BenchError> {
+    let mut file = tempfile::tempfile_in(&plan.directory)?;
+    let batch = vec![b'.'; (events_a_second * plan.bytes).div_ceil(SYNCS_A_SECOND)];
+    let every = Duration::from_secs(1) / SYNCS_A_SECOND as u32;
+    let begun = Instant::now();
+    let mut micros = histogram();
+    let mut next = begun;
+    while begun.elapsed() < Duration::from_secs(plan.seconds) {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next += every;
+        let at = Instant::now();
+        file.write_all(&batch)?;
+        file.sync_data()?;
+        micros.saturating_record(micros_since(at));
+    }
+    Ok(times(&micros).to_vec())
+}
+
+/// Stores events by the thousand, folding as the daemon does, and appends the same bytes to a file.
+pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
+    let commits = plan.events.unwrap_or(EVENTS).div_ceil(COMMIT_EVENTS);
+    for _ in 0..plan.rounds {
+        report.add("store", stored(plan, commits)?);
+        report.add("bare fdatasync", appended(plan, commits)?);
+    }
+    report.compare("events/s", "store", "bare fdatasync", "at least 0.5");
+    Ok(())
+}
+
+fn stored(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
+    let directory = tempfile::Builder::new().prefix("runcast-bench-").tempdir_in(&plan.directory)?;
+    let failed = |why: String| BenchError::Store(why);
+    let disk = FileDisk::open(&directory.path().join("store")).map_err(|error| failed(error.to_string()))?;
+    let (mut store, _) = Store::open(disk, Repair::Quick).map_err(|error| failed(error.to_string()))?;
+    let bytes = Bytes::from(vec![b'.'; plan.bytes]);
+    let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("stream {it}").into())).collect();
+    let (mut micros, begun) = (histogram(), Instant::now());
+    for commit in 0..commits {
+        let event = |number: usize| Record::Event {
+            stream: streams[number % STREAMS].clone(),
+            seq: (number / STREAMS) as u64 + 1,
+            bytes: bytes.clone(),
+        };
+        let first = commit * COMMIT_EVENTS;
+        let records: Arc<[Record]> = (first..first + COMMIT_EVENTS).map(event).collect();
+        let at = Instant::now();
+        let done = store.commit(&[(AppendId(commit as u64 + 1), records)]);
+        done.map_err(|error| failed(error.to_string()))?;
+        micros.saturating_record(micros_since(at));
+        if store.is_fold_due() {
+            store.fold(FOLD_ROWS).map_err(|error| failed(error.to_string()))?;
+        }
+    }
+    Ok(rates(commits, begun, &micros))
+}
+
+fn appended(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
+    let mut file = tempfile::tempfile_in(&plan.directory)?;
+    let batch = vec![b'.'; plan.bytes * COMMIT_EVENTS];
+    let (mut micros, begun) = (histogram(), Instant::now());
+    for _ in 0..commits {
+        let at = Instant::now();
+        file.write_all(&batch)?;
+        file.sync_data()?;
+        micros.saturating_record(micros_since(at));
+    }
+    Ok(rates(commits, begun, &micros))
+}
+
+fn rates(commits: usize, begun: Instant, micros: &Histogram<u64>) -> Figures {
+    let events = (commits * COMMIT_EVENTS) as f64;
+    let mut figures = vec![("events/s", events / begun.elapsed().as_secs_f64())];
+    figures.extend(times(micros));
+    figures
+}
+
+fn micros_since(at: Instant) -> u64 {
+    u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(600_000_000, 3).expect("three digits up to ten minutes can be kept")
+}
+
+/// Percentiles, in milliseconds.
+fn times(micros: &Histogram<u64>) -> [(&'static str, f64); 4] {
+    let ms = |micros: u64| micros as f64 / 1e3;
+    [
+        ("p50 ms", ms(micros.value_at_quantile(0.5))),
+        ("p99 ms", ms(micros.value_at_quantile(0.99))),
+        ("p99.9 ms", ms(micros.value_at_quantile(0.999))),
+        ("longest ms", ms(micros.max())),
+    ]
+}

@@ -1,0 +1,53 @@
+//! Events as they are published: `live`, as many as go through, each to one connection; and `paced`, some
+//! thousands a second, each to three devices of its user (DESIGN §7).
+
+use super::order::{Crowd, Flow, Order};
+use super::report::{Report, flow};
+use super::stage::{Stage, Who};
+use super::{BenchError, Plan, disk, system};
+
+/// Events published a second where they are paced.
+const RATE: u64 = 5_000;
+/// Devices of a user there.
+const DEVICES: usize = 3;
+/// Before it is measured, so much is published.
+const WARM_UP: u64 = 5_000;
+
+pub(super) fn saturated(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
+    let users = plan.connections(1_000);
+    rounds(plan, report, users, 1, &Flow::saturated(plan))?;
+    report.compare("processor µs/event", "runcast", "bare relay", "at most 2");
+    Ok(())
+}
+
+pub(super) fn paced(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
+    let users = plan.connections(1_000).div_ceil(DEVICES);
+    let rate = plan.rate.unwrap_or(RATE);
+    rounds(plan, report, users, DEVICES, &Flow::paced(plan, rate))?;
+    report.compare("processor µs/event", "runcast", "bare relay", "at most 2.5");
+    report.compare("p99 ms", "runcast", "bare fdatasync", "at most 1.5, and 2 ms");
+    Ok(())
+}
+
+fn rounds(
+    plan: &Plan,
+    report: &mut Report,
+    users: usize,
+    devices: usize,
+    what: &Flow,
+) -> Result<(), BenchError> {
+    system::open_files(users * devices + 64)?;
+    for _ in 0..plan.rounds {
+        for who in Who::BOTH {
+            let mut stage = Stage::new(plan, who)?;
+            stage.set(Crowd { users, devices, marked: 0 })?;
+            stage.load.ask(&Order::Publish(Flow::of(plan, WARM_UP.min(users as u64 * 10))))?;
+            let measured = stage.measure(&Order::Publish(what.clone()))?;
+            report.add(who.name(), flow(measured));
+        }
+        if let Some(rate) = what.rate {
+            report.add("bare fdatasync", disk::syncs(plan, rate as usize)?);
+        }
+    }
+    Ok(())
+}

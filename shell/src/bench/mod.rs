@@ -1,0 +1,122 @@
+//! `runcast bench`: what the daemon costs, measured through its public protocol by anyone who has the binary.
+//!
+//! Three processes: the bench itself, which starts the others and reads what the system tells of them; a
+//! daemon as `runcast serve` starts it, with a directory of its own; and a load generator, which is every
+//! device and every worker at once and checks on every connection that each event continues its position and
+//! that none is missing. Arms that are compared are measured in turns, round by round, so that a change of
+//! the machine's mood touches all of them; what is compared are ratios within a round.
+
+mod child;
+mod disk;
+mod idle;
+mod live;
+mod load;
+mod order;
+mod probe;
+mod relay;
+mod replay;
+mod report;
+mod restart;
+mod stage;
+mod stalled;
+mod storm;
+mod system;
+mod told;
+
+pub(crate) use load::main as load;
+pub(crate) use relay::main as relay;
+
+use crate::cli::{BenchOptions, BenchScenario, Exit};
+use child::progress;
+use report::Report;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Why a scenario was not measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("a child has no pipe to it")]
+    Pipe,
+    #[error("cannot read {0} ({1}): the bench reads processor time and memory from /proc, as Linux has it")]
+    Proc(String, io::Error),
+    #[error("{0} does not look like that of Linux")]
+    Stat(String),
+    #[error(
+        "expected room for {wanted} open files, found a limit of {hard}; raise it (`ulimit -Hn`), or ask for \
+         fewer --connections"
+    )]
+    Files { wanted: u64, hard: u64 },
+    #[error("the daemon did not start:\n{0}")]
+    Daemon(String),
+    #[error("the load: {0}")]
+    Load(String),
+    #[error("the store: {0}")]
+    Store(String),
+}
+
+/// What is to be measured, with everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    rounds: usize,
+    /// How long one arm is measured.
+    seconds: u64,
+    connections: Option<usize>,
+    rate: Option<u64>,
+    events: Option<usize>,
+    stalled: Vec<usize>,
+    bytes: usize,
+    directory: PathBuf,
+}
+
+impl Plan {
+    fn new(options: &BenchOptions) -> Self {
+        Self {
+            rounds: options.rounds.max(1),
+            seconds: options.seconds.max(1),
+            connections: options.connections,
+            rate: options.rate,
+            events: options.events,
+            stalled: options.stalled.clone(),
+            bytes: options.bytes,
+            directory: options.dir.clone().unwrap_or_else(std::env::temp_dir),
+        }
+    }
+
+    /// So many connections as asked for, or as the scenario has by itself.
+    fn connections(&self, default: usize) -> usize {
+        self.connections.unwrap_or(default).max(1)
+    }
+}
+
+/// Measures what was asked for and prints it.
+pub(crate) fn bench(options: &BenchOptions) -> Exit {
+    let plan = Plan::new(options);
+    if system::is_in_memory(&plan.directory) {
+        let path = plan.directory.display();
+        progress(&format!("{path} lies in memory: syncs cost nothing there; give a disk with --dir\n"));
+    }
+    let mut exit = Exit::Done;
+    for scenario in options.scenarios() {
+        let mut report = Report::new(scenario, options.json);
+        let measured = match scenario {
+            BenchScenario::Stalled => stalled::measure(&plan, &mut report),
+            BenchScenario::Live => live::saturated(&plan, &mut report),
+            BenchScenario::Paced => live::paced(&plan, &mut report),
+            BenchScenario::Replay => replay::measure(&plan, &mut report),
+            BenchScenario::Idle => idle::measure(&plan, &mut report),
+            BenchScenario::Storm => storm::measure(&plan, &mut report),
+            BenchScenario::Restart => restart::measure(&plan, &mut report),
+            BenchScenario::Store => disk::measure(&plan, &mut report),
+        };
+        match measured {
+            Ok(()) => report.finish(),
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "\nruncast: {scenario}: {error}");
+                exit = Exit::Failed;
+            }
+        }
+    }
+    exit
+}

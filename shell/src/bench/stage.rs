@@ -1,0 +1,166 @@
+//! What a scenario plays on: a daemon or a relay, and a load generator turned to it.
+
+use super::child::{Daemon, Home, Load, Relay};
+use super::order::{Crowd, Flow, Order, Tally};
+use super::report::Figures;
+use super::system::Usage;
+use super::told::Told;
+use super::{BenchError, Plan};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Workers that publish.
+const WORKERS: usize = 4;
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The daemon.
+    Runcast,
+    /// The yardstick.
+    Relay,
+}
+
+impl Who {
+    pub(super) const BOTH: [Self; 2] = [Self::Runcast, Self::Relay];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Runcast => "runcast",
+            Self::Relay => "bare relay",
+        }
+    }
+}
+
+/// A daemon or a relay, and its load. All of it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) load: Load,
+    server: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    Daemon(Daemon, Home),
+    Relay(Relay),
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) tally: Tally,
+    /// Processor time of the server, in microseconds.
+    pub(super) cpu: u64,
+    /// Its memory afterwards, in bytes.
+    pub(super) resident: u64,
+    /// What it tells itself.
+    pub(super) told: Figures,
+}
+
+impl Stage {
+    /// Starts it, with nobody connected.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub(super) fn new(plan: &Plan, who: Who) -> Result<Self, BenchError> {
+        match who {
+            Who::Runcast => {
+                let home = Home::new(&plan.directory)?;
+                let (daemon, _) = Daemon::start(&home)?;
+                let load = Load::start(daemon.address(), Some(home.secret()))?;
+                Ok(Self { load, server: Server::Daemon(daemon, home) })
+            }
+            Who::Relay => {
+                let relay = Relay::start()?;
+                let load = Load::start(relay.address(), None)?;
+                Ok(Self { load, server: Server::Relay(relay) })
+            }
+        }
+    }
+
+    /// Connects everybody; every user has a run that a worker executes.
+    ///
+    /// # Errors
+    /// As [`Load::ask`].
+    pub(super) fn set(&mut self, crowd: Crowd) -> Result<(), BenchError> {
+        self.load.ask(&Order::Connect(crowd))?;
+        self.load.ask(&Order::Work { workers: WORKERS })?;
+        self.load.ask(&Order::Run)?;
+        Ok(())
+    }
+
+    /// What the server has used so far.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        match &self.server {
+            Server::Daemon(daemon, _) => daemon.usage(),
+            Server::Relay(relay) => relay.usage(),
+        }
+    }
+
+    /// Where the daemon is and its secret; none for a relay.
+    pub(super) fn door(&self) -> Option<(SocketAddr, PathBuf)> {
+        match &self.server {
+            Server::Daemon(daemon, home) => Some((daemon.address(), home.secret())),
+            Server::Relay(_) => None,
+        }
+    }
+
+    /// Has the load do something, and tells what came of it and what the server has used for it.
+    ///
+    /// # Errors
+    /// As [`Load::ask`].
+    pub(super) fn measure(&mut self, order: &Order) -> Result<Measured, BenchError> {
+        let told = self.told()?;
+        let before = self.usage()?;
+        let tally = self.load.ask(order)?;
+        let after = self.usage()?;
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        Ok(Measured { tally, cpu, resident: after.resident, told: self.told()?.since(&told) })
+    }
+
+    fn told(&self) -> Result<Told, BenchError> {
+        match &self.server {
+            Server::Daemon(daemon, _) => daemon.told(),
+            Server::Relay(_) => Ok(Told::default()),
+        }
+    }
+
+    /// The daemon is killed and started again; returns how long that took until it was ready. Devices are
+    /// away then, workers are back. A relay cannot do this, and stays as it is.
+    ///
+    /// # Errors
+    /// When it does not start, or the workers cannot go on.
+    pub(super) fn restart(&mut self) -> Result<Duration, BenchError> {
+        let Server::Daemon(daemon, home) = &mut self.server else { return Ok(Duration::ZERO) };
+        self.load.ask(&Order::Cut { workers: true })?;
+        daemon.kill();
+        let (again, took) = Daemon::start(home)?;
+        *daemon = again;
+        let (at, secret) = (daemon.address(), Some(home.secret()));
+        self.load.ask(&Order::Aim { at, secret })?;
+        self.load.ask(&Order::Rejoin)?;
+        Ok(took)
+    }
+}
+
+impl Flow {
+    /// At this rate, for as long as the plan says.
+    pub(super) const fn paced(plan: &Plan, rate: u64) -> Self {
+        Self { rate: Some(rate), events: None, ms: Some(plan.seconds * 1_000), ..Self::saturated(plan) }
+    }
+
+    /// As fast as windows allow, for as long as the plan says.
+    pub(super) const fn saturated(plan: &Plan) -> Self {
+        let (ms, bytes) = (Some(plan.seconds * 1_000), plan.bytes);
+        Self { rate: None, events: None, ms, bytes, to_marked: false, is_watched: true }
+    }
+
+    /// So many, as fast as windows allow.
+    pub(super) const fn of(plan: &Plan, events: u64) -> Self {
+        Self { events: Some(events), ms: None, ..Self::saturated(plan) }
+    }
+}

@@ -1,0 +1,176 @@
+//! Backups: all that is stored at one moment in a file of its own, and a store made of such a file.
+
+use super::codec;
+use super::engine::{CHUNKS, Engine, JOURNAL, ROWS, guarded};
+use super::{CommitError, FOLD_ROWS, OpenError, ReadError, Repair, Store, query};
+use crate::disk::FileDisk;
+use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use runcast_core::backup::restored;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows that are written in one transaction, so that a backup needs little memory.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// What is stored at one moment. What is committed later does not change it.
+pub struct Snapshot(ReadTransaction);
+
+/// Why there is no backup, or no store made of one. Each message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Nothing is written over.
+    #[error("{0} is there already: move it away, or take another name")]
+    There(PathBuf),
+    /// The file is no backup, or of a newer version.
+    #[error("{0}: {1}")]
+    NotABackup(PathBuf, OpenError),
+    /// The disk does not do it.
+    #[error("{0} cannot be read or written: {1}")]
+    Io(PathBuf, String),
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Holds fast what is durable at this moment.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the disk does not answer.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        let read = self.read(|db, _| Ok(db.begin_read()?));
+        read.map(Snapshot).map_err(|error| ReadError(self.words(&error)))
+    }
+}
+
+impl Snapshot {
+    /// Writes it to a file that is not there yet, and is there whole or not at all; its size in bytes.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn write(&self, file: &Path) -> Result<u64, BackupError> {
+        let failed = |error: &dyn fmt::Display| BackupError::Io(file.into(), error.to_string());
+        if file.exists() {
+            return Err(BackupError::There(file.into()));
+        }
+        let part = beside(file);
+        remove(&part).map_err(|error| failed(&error))?;
+        let disk = FileDisk::open(&part).map_err(|error| failed(&error))?;
+        {
+            let (engine, _) = Engine::open(Arc::new(disk), Repair::Full).map_err(|error| failed(&error))?;
+            guarded(|| self.copy(&engine)).map_err(|error| failed(&error))?;
+        }
+        finish(&part, file).map_err(|error| failed(&error))
+    }
+
+    fn copy(&self, into: &Engine) -> Result<(), redb::Error> {
+        self.copy_table(into, JOURNAL)?;
+        self.copy_table(into, ROWS)?;
+        self.copy_table(into, CHUNKS)?;
+        into.begin_write()?.commit()?;
+        Ok(())
+    }
+
+    fn copy_table<K: redb::Key + 'static>(
+        &self,
+        into: &Engine,
+        table: TableDefinition<'_, K, &'static [u8]>,
+    ) -> Result<(), redb::Error> {
+        let from = self.0.open_table(table)?;
+        let mut rows = from.iter()?.peekable();
+        while rows.peek().is_some() {
+            let mut transaction = into.begin_write()?;
+            transaction.set_durability(Durability::None)?;
+            {
+                let mut copy = transaction.open_table(table)?;
+                for row in rows.by_ref().take(ROWS_AT_ONCE) {
+                    let (key, value) = row?;
+                    copy.insert(key.value(), value.value())?;
+                }
+            }
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a store of a backup, in a file that is not there yet. All its streams have new epochs; how many they
+/// are. The backup stays as it is.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn restore(backup: &Path, file: &Path, mut random: impl FnMut() -> u64) -> Result<u64, BackupError> {
+    let failed = |error: &dyn fmt::Display| BackupError::Io(file.into(), error.to_string());
+    if file.exists() {
+        return Err(BackupError::There(file.into()));
+    }
+    let part = beside(file);
+    fs::copy(backup, &part).map_err(|error| BackupError::Io(backup.into(), error.to_string()))?;
+    let disk = FileDisk::open(&part).map_err(|error| failed(&error))?;
+    let opened = Store::open(disk, Repair::Full);
+    let (mut store, _) = opened.map_err(|error| BackupError::NotABackup(backup.into(), error))?;
+    let renewed = store.renew(&mut random).map_err(|error| failed(&error))?;
+    drop(store);
+    finish(&part, file).map_err(|error| failed(&error))?;
+    Ok(renewed)
+}
+
+impl Store {
+    /// Gives all streams new epochs.
+    fn renew(&mut self, random: &mut dyn FnMut() -> u64) -> Result<u64, CommitError> {
+        while self.fold(FOLD_ROWS)? {}
+        let mut renewed = 0;
+        let written = guarded(|| {
+            let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let db = engine.db().ok_or(redb::Error::DatabaseClosed)?;
+            let before = db.begin_read()?.open_table(ROWS)?;
+            let transaction = engine.begin_write()?;
+            {
+                let mut rows = transaction.open_table(ROWS)?;
+                for entry in before.iter()? {
+                    let (stored, value) = entry?;
+                    let key = query::row_of(stored.value())?;
+                    let row = query::whole_row(&key, value.value())?;
+                    if let Some(row) = restored(&key, &row, random()) {
+                        rows.insert(stored.value(), codec::encode_row(&key, &row).as_slice())?;
+                        renewed += 1;
+                    }
+                }
+            }
+            Ok(transaction.commit()?)
+        });
+        self.settle(written)?;
+        Ok(renewed)
+    }
+}
+
+/// Where a file is written until it is whole.
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What was written is on the disk, under its name; its size.
+fn finish(part: &Path, file: &Path) -> io::Result<u64> {
+    let written = File::open(part)?;
+    written.sync_all()?;
+    fs::rename(part, file)?;
+    if let Some(directory) = file.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(written.metadata()?.len())
+}

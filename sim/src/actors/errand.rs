@@ -1,0 +1,53 @@
+//! What an operator has done to a user: erased, sent away, or sent away with all tokens revoked.
+
+use super::Ctx;
+use crate::sometimes;
+use serde_json::Value;
+
+/// One errand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// All that is stored goes.
+    Erase,
+    /// Connections are closed; they may come back at once.
+    Reconnect,
+    /// Connections are closed.
+    Disconnect,
+    /// And tokens of before are good for nothing.
+    Revoke,
+}
+
+impl Errand {
+    /// The request for it, without its end.
+    pub fn request(self, user: &str) -> (&'static str, String, &'static str) {
+        let name: String = user.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        match self {
+            Self::Erase => ("DELETE", format!("/v1/users/{name}"), ""),
+            Self::Reconnect => ("POST", format!("/v1/users/{name}/disconnect"), "{\"reconnect\":true}"),
+            Self::Disconnect => ("POST", format!("/v1/users/{name}/disconnect"), ""),
+            Self::Revoke => ("POST", format!("/v1/users/{name}/revoke"), ""),
+        }
+    }
+
+    /// It is about to be asked for.
+    pub fn begins(self, ctx: &mut Ctx<'_>, user: &str) {
+        ctx.oracles.sends_away(user);
+        if self == Self::Erase {
+            ctx.oracles.erases(user);
+        }
+    }
+
+    /// It was answered: whether that is the answer to it.
+    pub fn is_done(self, ctx: &mut Ctx<'_>, user: &str, status: u16, body: &str) -> bool {
+        let answer: Value = serde_json::from_str(body).unwrap_or_default();
+        match (self, status, answer["upto_ts"].as_u64()) {
+            (Self::Erase, 204, _) => sometimes!(ctx.oracles.tally, ErasedForAnOperator),
+            (Self::Reconnect | Self::Disconnect, 200, _) => {
+                sometimes!(ctx.oracles.tally, SentAway if answer["closed"].as_u64() > Some(0));
+            }
+            (Self::Revoke, 200, Some(upto_ts)) => ctx.oracles.revoked.told(user, upto_ts),
+            _ => return false,
+        }
+        true
+    }
+}

@@ -1,0 +1,97 @@
+//! `runcast bench`, each scenario very small: all that was published is delivered, in order and without a
+//! gap, which the bench checks by itself, and every arm is measured in every round. What it cost is not
+//! judged.
+
+use runcast_tests::runcast;
+use serde_json::Value;
+
+const ROUNDS: usize = 2;
+
+/// Measures one scenario, and returns the lines of its rounds and those that sum them up.
+fn bench(scenario: &str, options: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let rounds = ROUNDS.to_string();
+    let common = ["bench", scenario, "--json", "--rounds", &rounds, "--seconds", "1", "--connections", "12"];
+    let (exit, out, err) = runcast(&[&common, options].concat());
+    assert_eq!(exit, 0, "{err}");
+    let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+    lines.partition(|line| line["round"].is_u64())
+}
+
+/// The figure of each round of an arm.
+fn figures(lines: &[Value], arm: &str, figure: &str) -> Vec<u64> {
+    let rounds: Vec<&Value> = lines.iter().filter(|line| line["arm"] == arm).collect();
+    assert_eq!(rounds.len(), ROUNDS, "{arm}: {lines:?}");
+    rounds.iter().map(|line| line[figure].as_f64().expect(figure) as u64).collect()
+}
+
+/// Everything that was published was delivered to so many devices each.
+fn all_delivered(lines: &[Value], arm: &str, devices: u64) {
+    let published = figures(lines, arm, "published");
+    assert!(published.iter().all(|it| *it > 0), "{arm}: {lines:?}");
+    let wanted: Vec<u64> = published.iter().map(|published| published * devices).collect();
+    assert_eq!(figures(lines, arm, "delivered"), wanted, "{arm}");
+}
+
+#[test]
+fn live_events_reach_one_device_each() {
+    let (rounds, _) = bench("live", &[]);
+    all_delivered(&rounds, "runcast", 1);
+    all_delivered(&rounds, "bare relay", 1);
+}
+
+#[test]
+fn paced_events_reach_three_devices_each() {
+    let (rounds, sums) = bench("paced", &["--rate", "50"]);
+    all_delivered(&rounds, "runcast", 3);
+    all_delivered(&rounds, "bare relay", 3);
+    assert!(sums.iter().any(|line| line["under"] == "bare fdatasync" && line["median"].is_f64()), "{sums:?}");
+}
+
+#[test]
+fn everything_stored_is_replayed_after_a_restart() {
+    let (rounds, _) = bench("replay", &["--events", "30"]);
+    assert_eq!(figures(&rounds, "runcast", "delivered"), [12 * 30; ROUNDS]);
+    assert_eq!(figures(&rounds, "bare relay", "delivered"), [12 * 30; ROUNDS]);
+}
+
+#[test]
+fn idle_connections_keep_some_memory() {
+    let (rounds, sums) = bench("idle", &[]);
+    figures(&rounds, "runcast", "resident KiB/connection");
+    assert!(sums.iter().any(|line| line["figure"] == "resident KiB/connection"), "{sums:?}");
+}
+
+#[test]
+fn all_who_come_back_at_once_miss_nothing() {
+    let (rounds, sums) = bench("storm", &[]);
+    assert_eq!(figures(&rounds, "runcast 12", "events missed"), [12 * 10; ROUNDS]);
+    assert_eq!(figures(&rounds, "bare relay 12", "events missed"), [12 * 10; ROUNDS]);
+    assert!(sums.iter().any(|line| line["over"] == "runcast 12"), "{sums:?}");
+}
+
+#[test]
+fn others_are_compared_with_and_without_a_stalled_device() {
+    let (rounds, sums) = bench("stalled", &["--rate", "50", "--stalled", "1"]);
+    for arm in ["none", "none again"] {
+        all_delivered(&rounds, arm, 3);
+    }
+    let published: u64 = figures(&rounds, "1 stalled", "published").iter().sum();
+    let delivered: u64 = figures(&rounds, "1 stalled", "delivered").iter().sum();
+    assert!(delivered < 3 * published, "the stalled one gets nothing");
+    assert!(
+        sums.iter().any(|line| line["over"] == "1 stalled" && line["goal"] == "at most 1.10"),
+        "{sums:?}"
+    );
+}
+
+#[test]
+fn a_killed_daemon_is_ready_again_with_everything() {
+    let (rounds, _) = bench("restart", &["--events", "1000"]);
+    figures(&rounds, "1000 events", "resident MiB");
+}
+
+#[test]
+fn the_store_is_measured_beside_bare_appends() {
+    let (_, sums) = bench("store", &["--events", "3000"]);
+    assert!(sums.iter().any(|line| line["over"] == "store" && line["median"].is_f64()), "{sums:?}");
+}

@@ -55,12 +55,11 @@ class Timeline {
 
   set(run: Run): void {
     const [queued, running] = this.#bar.children as unknown as [HTMLElement, HTMLElement];
-    const isRun = run.running_ms > 0 || run.state !== "ended";
     const width = (ms: number) => `${Math.min(100, (100 * ms) / Timeline.scale).toFixed(1)}%`;
     queued.style.width = width(run.queued_ms);
     running.style.width = width(run.running_ms);
     const waited = `waited ${duration(run.queued_ms)}`;
-    say(this.#text, isRun ? `${waited} · ran ${duration(run.running_ms)}` : `${waited} · never ran`);
+    say(this.#text, run.attempt > 0 ? `${waited} · ran ${duration(run.running_ms)}` : `${waited} · ${run.state === "ended" ? "never ran" : "has not begun"}`);
   }
 }
 
@@ -150,7 +149,7 @@ export function queue(actions: Actions): Panel<Run> {
       say(place, String(run.position));
       about.set(run);
       reason.set(run.reason ?? "");
-      say(message, run.message ?? "");
+      say(message, run.reason === "user_limit" ? "As many runs of this user as allowed are running." : (run.message ?? ""));
       const eta = run.eta_ms === undefined ? "" : `starts in about ${duration(run.eta_ms)}`;
       say(times, [`waits for ${duration(Math.floor((run.waited_ms ?? 0) / 1000) * 1000)}`, eta].filter(Boolean).join(" · "));
       act.set(run);
@@ -234,10 +233,11 @@ export function connectionRow(actions: Actions): Row<Connection> {
   const update = (it: Connection) => {
     kind.set(it.kind);
     user.set(it.user);
-    say(device, [it.device, it.address, `heard ${ago(it.idle_ms)}`].filter(Boolean).join(" · "));
+    say(device, [it.device, it.address].filter(Boolean).join(" · "));
+    mark(device, "title", `heard ${ago(it.idle_ms)}, ${it.output_bytes} bytes wait for its network`);
     bar.style.width = `${Math.min(100, (100 * it.lag) / Math.max(1, it.window))}%`;
     mark(full, "data-tone", it.lag > it.window ? "warn" : undefined);
-    const window = it.kind === "websocket" ? ` · ${it.unacked} of ${it.window} in the window` : "";
+    const window = it.kind === "websocket" ? ` · window ${it.unacked}/${it.window}` : "";
     say(lag, `${it.lag.toLocaleString("en")} behind${window}`);
     button.onclick = () => actions.disconnect(it.user);
     mark(button, "aria-label", `Disconnect ${it.user}`);

@@ -11,6 +11,7 @@ import {
   hasToken,
   type News,
   Refusal,
+  sentence,
   type Run,
   type Status,
   takeTokenFromAddress,
@@ -21,6 +22,7 @@ import {
 import { Figures } from "./figures.js";
 import * as lists from "./lists.js";
 import { Found } from "./found.js";
+import { Panel } from "./rows.js";
 import { confirm, Door } from "./sure.js";
 
 /** What happens shows within a second, the way to the daemon and back included. */
@@ -43,7 +45,7 @@ const state = {
   news: [] as News[],
   gone: new Map<string, { at: number; worker: WorkerRow }>(),
   status: undefined as Status | undefined,
-  undelivered: { count: -1, at: 0 },
+  undelivered: { count: -1, at: 0, items: [] as Undelivered[] },
   failure: "",
 };
 let timer: ReturnType<typeof setTimeout> | undefined;
@@ -138,11 +140,16 @@ const panels = {
   undelivered: lists.undelivered(actions, now),
   activity: lists.activity(now),
 };
-$("panels").append(...Object.values(panels).map(({ node }) => node));
+const column = (...all: { node: HTMLElement }[]) => el("div", { class: "column" }, ...all.map(({ node }) => node));
+$("panels").append(
+  column(panels.runs, panels.queue, panels.ended),
+  column(panels.workers, panels.agents, panels.connections, panels.undelivered, panels.activity),
+);
 const found = new Found(actions);
 
 function show(status: Status): void {
   const { runs, queued, ended, connections, workers } = status.lists;
+  Panel.isSearch = state.find !== "";
   figures.add(status, Date.now());
   lists.scaleTo(runs.items);
   panels.runs.show(runs.items, runs.count);
@@ -154,6 +161,7 @@ function show(status: Status): void {
   const isFound = ({ agent }: { agent: string }) => agent.includes(state.find);
   panels.agents.show(state.find ? status.agents.filter(isFound) : status.agents);
   showNews();
+  showUndelivered();
   showAlerts(status);
   const words = [`Runcast ${status.version}`, `store ${status.store}`, `${status.totals.accepted} runs accepted`];
   say($("foot"), words.join(" · "));
@@ -181,6 +189,9 @@ function showNews(): void {
   panels.activity.show(state.news.filter(isFound));
 }
 
+const says = (...texts: (string | undefined)[]): string =>
+  texts.flatMap((text) => (text ? [sentence(text)] : [])).join(" ");
+
 let drawnAlerts: string | undefined;
 
 function showAlerts({ alerts, store, draining }: Status): void {
@@ -194,9 +205,9 @@ function showAlerts({ alerts, store, draining }: Status): void {
   const described = own.map(({ alert, agent, message, hint }) =>
     el(
       "p",
-      { class: "alert" },
+      { class: "alert", title: says(message, hint) },
       el("b", {}, [alert.replaceAll("_", " "), agent].filter(Boolean).join(": ")),
-      ` ${[message, hint].filter(Boolean).join(" – ")}`,
+      el("small", {}, says(message, hint)),
     ),
   );
   node.replaceChildren(...(own.length ? described : [el("p", { class: "calm" }, "No alerts")]));
@@ -217,8 +228,7 @@ function showLink(): void {
 const feed = new Feed(
   () => (state.news = []),
   (news) => {
-    state.news.unshift(news);
-    state.news.length = Math.min(state.news.length, NEWS_MAX);
+    state.news = [news, ...state.news].sort((a, b) => b.ts - a.ts).slice(0, NEWS_MAX);
     if (!news.isNew) return;
     if (lists.isBad(news)) announce(lists.sentenceOf(news), news.event === "alert_raised");
     if (news.event === "worker_left") left(news);
@@ -277,8 +287,15 @@ async function undelivered({ undelivered: count }: Status): Promise<void> {
   const last = state.undelivered;
   if (count === last.count && (count === 0 || Date.now() - last.at < 10_000)) return;
   const list = count ? await ask<{ undelivered: Undelivered[] }>(`/v1/undelivered?limit=${LISTED}`) : { undelivered: [] };
-  state.undelivered = { count, at: Date.now() };
-  panels.undelivered.show(list.undelivered, count);
+  state.undelivered = { count, at: Date.now(), items: list.undelivered };
+  showUndelivered();
+}
+
+function showUndelivered(): void {
+  const isFound = (run: Undelivered) => [run.user, run.run, run.agent].some((name) => name.includes(state.find));
+  const { items, count } = state.undelivered;
+  const matching = items.filter(isFound);
+  panels.undelivered.show(matching, state.find ? matching.length : Math.max(count, 0));
 }
 
 function start(): void {

@@ -185,6 +185,12 @@ impl Core {
         }
     }
 
+    /// One that is told, as it is now.
+    pub(crate) fn describe_alert(&self, alert: &Alert) -> Object {
+        let message = self.is_so(alert, true);
+        alert.describe().maybe_str("message", message.as_deref()).str("hint", alert.hint())
+    }
+
     fn tell_alert(&mut self, alert: Alert) {
         let was_so = self.alerts.told.contains(&alert);
         let Some(message) = self.is_so(&alert, was_so) else {

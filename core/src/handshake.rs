@@ -177,7 +177,7 @@ impl Core {
         let message_bytes = match path {
             // A worker's message of up to twice the limit is read, so that its number can be used up.
             Path::Worker => self.config.server.worker_message * 2,
-            Path::User | Path::Live | Path::Ready | Path::Chat => self.config.server.message,
+            Path::User | Path::Live | Path::Ready | Path::Chat | Path::Console => self.config.server.message,
         };
         out.push(Effect::Upgrade { conn: id, message_bytes });
         let mono = self.now.mono;

@@ -24,6 +24,8 @@ pub(crate) enum Path {
     Ready,
     /// The demo chat.
     Chat,
+    /// The operators' page.
+    Console,
 }
 
 impl Path {
@@ -34,6 +36,7 @@ impl Path {
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/" => Self::Chat,
+            "/console" => Self::Console,
             _ => return None,
         })
     }
@@ -59,8 +62,8 @@ impl Core {
         }
         let Some(path) = Path::of(head.path) else {
             let found = shorten(head.path);
-            let message =
-                format!("expected one of /ws, /worker, /livez, /readyz, /metrics, /, /v1/…; found {found}");
+            let paths = "/ws, /worker, /livez, /readyz, /metrics, /, /console, /v1/…";
+            let message = format!("expected one of {paths}; found {found}");
             let refusal = Refusal::new(Code::NotFound, message, "check the path");
             return self.respond_refusal(id, &refusal, out);
         };
@@ -74,6 +77,7 @@ impl Core {
             Path::Live => self.respond(id, 200, Content::Text("alive\n".into()), out),
             Path::Ready => self.respond_ready(id, out),
             Path::Chat => self.respond(id, 200, Content::Page(Page::Chat), out),
+            Path::Console => self.respond(id, 200, Content::Page(Page::Console), out),
         }
     }
 

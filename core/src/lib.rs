@@ -60,6 +60,7 @@ mod loads;
 mod notices;
 pub mod odd;
 mod operate;
+mod overview;
 pub mod peer;
 pub mod planted;
 mod presence;
@@ -182,6 +183,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// The newest ends of runs.
+    ends: overview::Ends,
     planted: Planted,
     seen: Seen,
 }
@@ -243,6 +246,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
         }

@@ -13,7 +13,7 @@ use crate::input::Message;
 use crate::limits::Verdict;
 use crate::planted::Bug;
 use crate::record::Found;
-use crate::run::{Phase, Run};
+use crate::run::{Ended, Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::strangers::neighbourhood;
 use crate::time::Span;
@@ -168,13 +168,14 @@ impl Core {
     ) {
         if let Some(rows) = self.looked_up(caller.conn, found, out) {
             let ended = crate::admission::ended(run, &rows);
-            let ended = ended.filter(|ended| caller.may(&ended.user, &ended.agent));
+            let is_seen = |ended: &Ended| caller.may(&ended.user, &ended.agent) || caller.operates(about);
+            let ended = ended.filter(is_seen);
             let not_found = crate::admission::run_not_found(run);
             match (ended, about) {
                 (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
                 (Some(ended), About::State) => {
-                    let state = Content::Json(ended.describe(run).finish());
-                    self.respond(caller.conn, 200, state, out);
+                    let state = caller.say_whose(ended.describe(run), &ended.user);
+                    self.respond(caller.conn, 200, Content::Json(state.finish()), out);
                 }
                 (Some(_), About::Input) => {
                     self.refuse(caller, "input", &crate::questions::not_awaited(run), out);

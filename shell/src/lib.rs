@@ -18,6 +18,7 @@ pub mod disk;
 pub mod line;
 pub mod metrics;
 pub mod mio_loop;
+pub mod preflight;
 pub mod pump;
 pub mod reload;
 pub mod storage;

@@ -145,7 +145,18 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, memory_at: Mono::default(), told: 0 }.run()
+        Running {
+            mio: self,
+            listener,
+            pump,
+            accepting,
+            lingering,
+            webhook,
+            meter,
+            memory_at: Mono::default(),
+            told: 0,
+        }
+        .run()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::BenchError;
 use super::order::{Answer, Order, Tally};
 use super::system::{self, Usage};
+use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::VecDeque;
@@ -96,7 +97,7 @@ impl Daemon {
         });
         let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         daemon.address = address(&told)?;
-        while !is_ready(daemon.address)? {
+        while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
             if begun.elapsed() > START_WITHIN {
                 return Err(BenchError::Daemon("it serves, and does not become ready".into()));
             }
@@ -109,12 +110,16 @@ impl Daemon {
         self.address
     }
 
+    /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
         system::usage(self.child.id())
     }
-}
 
-impl Daemon {
+    /// What it tells of itself.
+    pub(super) fn told(&self) -> Result<Told, BenchError> {
+        get(self.address, "/metrics").map(|text| Told::read(&text))
+    }
+
     /// Kills it with SIGKILL, wherever it is.
     pub(super) fn kill(&mut self) {
         // It may have ended by itself; there is nothing to do about another failure here.
@@ -129,14 +134,15 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether the daemon says that it is ready.
-fn is_ready(address: SocketAddr) -> Result<bool, BenchError> {
+/// What the daemon answers to a GET, head and all.
+fn get(address: SocketAddr, path: &str) -> Result<String, BenchError> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(START_WITHIN))?;
-    socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes())?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    Ok(answer)
 }
 
 /// The address that the log names.

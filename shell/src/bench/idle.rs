@@ -2,8 +2,8 @@
 //! for all of them (DESIGN §7).
 
 use super::order::{Crowd, Flow, Order};
-use super::report::Report;
-use super::stage::{Stage, Who};
+use super::report::{MIB, Report};
+use super::stage::{Measured, Stage, Who};
 use super::{BenchError, Plan, system};
 
 /// Events that each has got and acknowledged.
@@ -25,13 +25,13 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
             }
             stage.load.ask(&Order::Rest { ms: REST_MS })?;
             let rest = Order::Rest { ms: plan.seconds * 1_000 };
-            let (tally, before, after) = stage.measure(&rest)?;
+            let Measured { tally, cpu, resident, .. } = stage.measure(&rest)?;
             let seconds = tally.elapsed.max(1) as f64 / 1e6;
-            let kept = after.resident.saturating_sub(empty.resident) as f64;
+            let kept = resident.saturating_sub(empty.resident) as f64;
             let figures = vec![
                 ("resident KiB/connection", kept / 1024.0 / users as f64),
-                ("resident MiB", after.resident as f64 / f64::from(1 << 20)),
-                ("processor ms/s", (after.cpu - before.cpu) as f64 / 1e3 / seconds),
+                ("resident MiB", resident as f64 / MIB),
+                ("processor ms/s", cpu as f64 / 1e3 / seconds),
             ];
             report.add(who.name(), figures);
         }

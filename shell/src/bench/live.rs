@@ -42,8 +42,8 @@ fn rounds(
             let mut stage = Stage::new(plan, who)?;
             stage.set(Crowd { users, devices, marked: 0 })?;
             stage.load.ask(&Order::Publish(Flow::of(plan, WARM_UP.min(users as u64 * 10))))?;
-            let (tally, before, after) = stage.measure(&Order::Publish(what.clone()))?;
-            report.add(who.name(), flow(&tally, before, after));
+            let measured = stage.measure(&Order::Publish(what.clone()))?;
+            report.add(who.name(), flow(measured));
         }
         if let Some(rate) = what.rate {
             report.add("bare fdatasync", disk::syncs(plan, rate as usize)?);

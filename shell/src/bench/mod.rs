@@ -21,6 +21,7 @@ mod stage;
 mod stalled;
 mod storm;
 mod system;
+mod told;
 
 pub(crate) use load::main as load;
 pub(crate) use relay::main as relay;

@@ -1,7 +1,7 @@
 //! Devices that begin anew are sent everything that is stored, by a daemon that was just started and has
 //! nothing of it in memory (DESIGN §7).
 
-use super::order::{Crowd, Flow, From, Order, Tally};
+use super::order::{Crowd, Flow, From, Order};
 use super::report::{Report, flow};
 use super::stage::{Stage, Who};
 use super::{BenchError, Plan, system};
@@ -22,9 +22,10 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
             stage.load.ask(&Order::Publish(stored))?;
             stage.restart()?;
             stage.load.ask(&Order::Rest { ms: 1_000 })?;
-            let (tally, before, after) = stage.measure(&Order::Back { from: From::Oldest })?;
+            let mut measured = stage.measure(&Order::Back { from: From::Oldest })?;
             // How old the events are says nothing.
-            report.add(who.name(), flow(&Tally { latency: None, ..tally }, before, after));
+            measured.tally.latency = None;
+            report.add(who.name(), flow(measured));
         }
     }
     report.compare("processor µs/event", "runcast", "bare relay", "at most 1.5");

@@ -2,13 +2,15 @@
 //! the least and the most.
 
 use super::child::progress;
-use super::order::Tally;
-use super::system::Usage;
+use super::stage::Measured;
 use crate::cli::{BenchScenario, say};
 use serde_json::{Map, Value, json};
 
 /// What was measured of one arm in one round: the figure's name, with its unit, and its value.
 pub(super) type Figures = Vec<(&'static str, f64)>;
+
+/// Bytes of a mebibyte.
+pub(super) const MIB: f64 = 1_048_576.0;
 
 /// One scenario's measurements.
 #[derive(Debug)]
@@ -132,9 +134,9 @@ impl Report {
     }
 }
 
-/// The figures that every arm has in which events flow, from before to after.
-pub(super) fn flow(tally: &Tally, before: Usage, after: Usage) -> Figures {
-    let cpu = after.cpu.saturating_sub(before.cpu);
+/// The figures that every arm has in which events flow.
+pub(super) fn flow(measured: Measured) -> Figures {
+    let Measured { tally, cpu, resident, told } = measured;
     let per_event = |amount: u64| amount as f64 / tally.delivered.max(1) as f64;
     let seconds = tally.elapsed.max(1) as f64 / 1e6;
     let mut figures = vec![
@@ -143,13 +145,14 @@ pub(super) fn flow(tally: &Tally, before: Usage, after: Usage) -> Figures {
         ("delivered/s", tally.delivered as f64 / seconds),
         ("processor µs/event", per_event(cpu)),
         ("wire bytes/event", per_event(tally.wire_bytes)),
+        ("resident MiB", resident as f64 / MIB),
     ];
-    figures.push(("resident MiB", after.resident as f64 / f64::from(1 << 20)));
     if let Some(latency) = tally.latency {
         let parts = [("p50 ms", latency.p50), ("p99 ms", latency.p99), ("p99.9 ms", latency.p999)];
         figures.extend(parts.map(|(name, micros)| (name, micros as f64 / 1e3)));
         figures.push(("longest ms", latency.max as f64 / 1e3));
     }
+    figures.extend(told);
     figures
 }
 

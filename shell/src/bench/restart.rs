@@ -2,7 +2,7 @@
 //! until it is ready (DESIGN §7). Afterwards every event is asked for, so that none is missing.
 
 use super::order::{Crowd, Flow, From, Order};
-use super::report::Report;
+use super::report::{MIB, Report};
 use super::stage::{Stage, Who};
 use super::{BenchError, Plan, system};
 
@@ -24,7 +24,7 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
             let took = stage.restart()?;
             let figures = vec![
                 ("ready s (goal: at most 1)", took.as_secs_f64()),
-                ("resident MiB", stage.usage()?.resident as f64 / f64::from(1 << 20)),
+                ("resident MiB", stage.usage()?.resident as f64 / MIB),
             ];
             report.add(&format!("{stored} events"), figures);
         }

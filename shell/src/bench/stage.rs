@@ -2,7 +2,9 @@
 
 use super::child::{Daemon, Home, Load, Relay};
 use super::order::{Crowd, Flow, Order, Tally};
+use super::report::Figures;
 use super::system::Usage;
+use super::told::Told;
 use super::{BenchError, Plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +44,18 @@ pub(super) struct Stage {
 enum Server {
     Daemon(Daemon, Home),
     Relay(Relay),
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) tally: Tally,
+    /// Processor time of the server, in microseconds.
+    pub(super) cpu: u64,
+    /// Its memory afterwards, in bytes.
+    pub(super) resident: u64,
+    /// What it tells itself.
+    pub(super) told: Figures,
 }
 
 impl Stage {
@@ -95,14 +109,24 @@ impl Stage {
         }
     }
 
-    /// Has the load do something, and tells what the server had used before and after.
+    /// Has the load do something, and tells what came of it and what the server has used for it.
     ///
     /// # Errors
     /// As [`Load::ask`].
-    pub(super) fn measure(&mut self, order: &Order) -> Result<(Tally, Usage, Usage), BenchError> {
+    pub(super) fn measure(&mut self, order: &Order) -> Result<Measured, BenchError> {
+        let told = self.told()?;
         let before = self.usage()?;
         let tally = self.load.ask(order)?;
-        Ok((tally, before, self.usage()?))
+        let after = self.usage()?;
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        Ok(Measured { tally, cpu, resident: after.resident, told: self.told()?.since(&told) })
+    }
+
+    fn told(&self) -> Result<Told, BenchError> {
+        match &self.server {
+            Server::Daemon(daemon, _) => daemon.told(),
+            Server::Relay(_) => Ok(Told::default()),
+        }
     }
 
     /// The daemon is killed and started again; returns how long that took until it was ready. Devices are

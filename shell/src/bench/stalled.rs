@@ -57,6 +57,5 @@ fn one(plan: &Plan, crowd: Crowd, stalled: usize) -> Result<Figures, BenchError>
         stage.load.ask(&Order::Rest { ms: 1_000 })?;
     }
     let rate = plan.rate.unwrap_or(RATE);
-    let (tally, before, after) = stage.measure(&Order::Publish(Flow::paced(plan, rate)))?;
-    Ok(flow(&tally, before, after))
+    Ok(flow(stage.measure(&Order::Publish(Flow::paced(plan, rate)))?))
 }

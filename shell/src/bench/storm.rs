@@ -7,7 +7,7 @@
 use super::order::{Crowd, Flow, From, Order};
 use super::probe::Probe;
 use super::report::Report;
-use super::stage::{Stage, Who};
+use super::stage::{Measured, Stage, Who};
 use super::{BenchError, Plan, system};
 
 /// Devices that are cut, when nobody says otherwise.
@@ -50,13 +50,14 @@ fn one(plan: &Plan, report: &mut Report, who: Who, users: usize) -> Result<(), B
     stage.load.ask(&Order::Publish(missed))?;
     stage.load.ask(&Order::Rest { ms: 1_000 })?;
     let probe = stage.door().map(Probe::start).transpose()?;
-    let (tally, before, after) = stage.measure(&Order::Back { from: From::Position })?;
+    let Measured { tally, cpu, resident, told } = stage.measure(&Order::Back { from: From::Position })?;
     let mut figures = vec![
         ("caught up s", tally.elapsed as f64 / 1e6),
-        ("processor ms/device", (after.cpu - before.cpu) as f64 / 1e3 / users as f64),
+        ("processor ms/device", cpu as f64 / 1e3 / users as f64),
         ("events missed", tally.delivered as f64),
-        ("resident KiB/device", after.resident as f64 / 1024.0 / users as f64),
+        ("resident KiB/device", resident as f64 / 1024.0 / users as f64),
     ];
+    figures.extend(told);
     if let Some(probe) = probe {
         figures.extend(probe.stop()?);
     }

@@ -4,6 +4,8 @@
 //! `contradictions.rs`. The whole is checked at once, and everything that is wrong is told at once.
 
 mod contradictions;
+#[cfg(test)]
+mod document;
 mod keys;
 mod kind;
 mod problem;
@@ -172,6 +174,11 @@ impl Settings {
     /// The store's file in the data directory.
     pub fn store_file(&self) -> PathBuf {
         self.data.join("store.redb")
+    }
+
+    /// The directory in which backups are written.
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
     }
 
     /// Where the value of a key comes from, like that of `runs.timeout`.

@@ -192,13 +192,13 @@ table! {
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
-    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "limits.requests_per_second", core.limits.requests_per_second, count(1, MILLION),
         "HTTP requests of one sub, in the long run";
     "limits.requests_burst", core.limits.requests_burst, count(1, MILLION), "HTTP requests of one sub at once";
     "limits.unauthenticated_per_address_per_minute", core.limits.unauthenticated_per_address_per_minute,
         count(1, MILLION), "attempts of an address to authenticate that may fail in a minute";
     "limits.revoked", core.limits.revoked, count(1, 10 * MILLION), "users of whom tokens may be revoked";
+    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "log.level", log.level, Choice(Level::WORDS), "what is worth a line";
     "log.format", log.format, Choice(Format::WORDS), "how lines look; auto: text on a terminal, else json";
 }

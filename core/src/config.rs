@@ -1,6 +1,7 @@
 //! What may be set, with its defaults (DESIGN §6). The shell reads it from files; the core judges it.
 
 use crate::ids::{Agent, Topic};
+use crate::peer::Network;
 use crate::time::Span;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -54,6 +55,8 @@ section! {
     Server {
         /// Origins of pages that may connect, besides the daemon's own host.
         origins: Vec<String> = Vec::new(),
+        /// Proxies that are believed for whom they speak.
+        trusted_proxies: Vec<Network> = Vec::new(),
         /// Connections in all.
         connections: usize = 20_000,
         /// Connections of one user.
@@ -114,6 +117,8 @@ section! {
         events_per_topic: u64 = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
+        /// Memory that the daemon may use, in bytes.
+        memory: u64 = 1024 * 1024 * 1024,
     }
 }
 
@@ -190,6 +195,12 @@ section! {
         messages_per_second: u64 = 50,
         /// Messages at once.
         burst: u64 = 200,
+        /// Requests a second of one `sub`, in the long run.
+        requests_per_second: u64 = 200,
+        /// Requests of one `sub` at once.
+        requests_burst: u64 = 1_000,
+        /// Attempts of an address to say who it is that may fail, in a minute.
+        unauthenticated_per_address_per_minute: u64 = 60,
         /// Users of whom tokens may be revoked.
         revoked: usize = 100_000,
     }

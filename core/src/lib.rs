@@ -60,8 +60,11 @@ mod loads;
 mod notices;
 pub mod odd;
 mod operate;
+mod overview;
+pub mod peer;
 pub mod planted;
 mod presence;
+mod pressure;
 mod progress;
 mod publish;
 mod purge;
@@ -75,6 +78,7 @@ mod run;
 mod scope;
 pub mod sometimes;
 mod sse;
+mod strangers;
 mod stream;
 mod subscribe;
 pub mod time;
@@ -109,9 +113,11 @@ use erase::Erase;
 use flow::LeftBehind;
 use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
+use limits::quota::Quotas;
 use loads::Load;
 use planted::Planted;
 use presence::Presence;
+use pressure::Pressure;
 use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
@@ -136,6 +142,11 @@ pub struct Core {
     durable: Durable,
     conns: BTreeMap<ConnId, Conn>,
     addresses: BTreeMap<IpAddr, usize>,
+    /// Addresses that have failed to say who they are.
+    attempts: Quotas<IpAddr>,
+    pressure: Pressure,
+    /// Who has lately made requests.
+    requests: Quotas<User>,
     users: BTreeMap<User, Context>,
     /// Users whose context is being read, with the connections that wait for it.
     loading: BTreeMap<User, Vec<ConnId>>,
@@ -172,6 +183,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// The newest ends of runs.
+    ends: overview::Ends,
     planted: Planted,
     seen: Seen,
 }
@@ -207,6 +220,9 @@ impl Core {
             durable: Durable::default(),
             conns: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            attempts: Quotas::default(),
+            pressure: Pressure::default(),
+            requests: Quotas::default(),
             users: BTreeMap::new(),
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -230,6 +246,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
         }
@@ -239,7 +256,7 @@ impl Core {
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
-            Input::Opened { conn, peer } => self.on_opened(conn, peer),
+            Input::Opened { conn, peer } => self.on_opened(conn, peer, out),
             Input::Request { conn, head } => self.on_request(conn, head, out),
             Input::Body { conn, body } => self.on_body(conn, body, out),
             Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),
@@ -260,6 +277,7 @@ impl Core {
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
             Input::BackedUp { outcome } => self.on_backed_up(outcome, out),
+            Input::Memory { used } => self.on_memory(used, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);

@@ -109,8 +109,8 @@ fn key_of(owner: &Owner, epoch: &Epoch) -> StreamKey {
     })
 }
 
-/// The row of a stream with a new epoch, made of `random`: in a store that is made of a backup, so that nobody
-/// takes the past for the present. None for any other row.
+/// The row of a stream with a new epoch, made of `random`: in a store that is made of a backup, so that
+/// nobody takes the past for the present. None for any other row.
 pub(crate) fn renewed(key: &RowKey, row: &[u8], random: u64) -> Option<Bytes> {
     let is_stream = (key.table == Table::User && &*key.name == "stream")
         || (key.table == Table::Topic && key.name.ends_with("/stream"));

@@ -32,11 +32,28 @@ pub fn ask_with(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Lost> {
-    let answer = fetch(url, token, method, path, body)?;
+    json(&fetch(url, token, method, path, body)?)
+}
+
+/// The same as [`ask`], for what takes the daemon long: each silence may last for `patience`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_patiently(
+    url: &str,
+    token: &str,
+    method: &str,
+    path: &str,
+    patience: Duration,
+) -> Result<Value, Lost> {
+    json(&exchange(url, token, (method, path), None, patience)?)
+}
+
+fn json(answer: &[u8]) -> Result<Value, Lost> {
     if answer.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&answer).map_err(|_| broken("expected JSON"))
+    serde_json::from_slice(answer).map_err(|_| broken("expected JSON"))
 }
 
 /// Sends a request and returns the answer's body as it is.
@@ -50,8 +67,18 @@ pub fn fetch(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Vec<u8>, Lost> {
+    exchange(url, token, (method, path), body, PATIENCE)
+}
+
+fn exchange(
+    url: &str,
+    token: &str,
+    (method, path): (&str, &str),
+    body: Option<&Value>,
+    patience: Duration,
+) -> Result<Vec<u8>, Lost> {
     let (uri, authority) = target(url, path)?;
-    let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: words(&error) };
+    let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: words(&error, patience) };
     let mut stream = connect(&authority).map_err(unreachable)?;
     let path = uri.path_and_query().map_or(path, |path| path.as_str());
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
@@ -68,6 +95,7 @@ pub fn fetch(
     head.push_str("\r\n");
     head.push_str(&body);
     stream.write_all(head.as_bytes()).map_err(unreachable)?;
+    stream.set_read_timeout(Some(patience)).map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(unreachable)?;
     read(&answer)
@@ -102,9 +130,9 @@ fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn words(error: &io::Error) -> String {
+fn words(error: &io::Error, patience: Duration) -> String {
     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-        return format!("no answer within {} s", PATIENCE.as_secs());
+        return format!("no answer within {} s", patience.as_secs());
     }
     error.to_string()
 }

@@ -10,9 +10,11 @@ use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
 use crate::metrics::{LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
+use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
 use crate::store_thread::StoreThread;
+use crate::tls;
 use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
 use runcast_core::Core;
@@ -20,7 +22,7 @@ use runcast_core::input::Claims;
 use runcast_core::record::Image;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,7 +52,12 @@ fn start(
     opens_browser: bool,
     log: impl Fn(Level) + Send + 'static,
 ) -> Result<Exit, Problems> {
+    preflight::raise_open_files();
+    for problem in preflight::warnings(settings) {
+        tracing::warn!("{problem}");
+    }
     let keys = Keys::from_config(&settings.auth, settings.dev)?;
+    let tls = tls::load(settings)?;
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
     let (store, turns) = (StoreMeter::default(), LoopMeter::default());
@@ -61,14 +68,16 @@ fn start(
         Some(secret) => keys.with_dev(secret),
         None => keys,
     });
-    let live = Live { keys: keys.clone(), dev_secret: secret.clone(), log: Box::new(log) };
+    let tls = tls.map(Current::new);
+    let (log, dev_secret) = (Box::new(log), secret.clone());
+    let live = Live { keys: keys.clone(), tls: tls.clone(), dev_secret, log };
     let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
-    let mio = mio.reloading(reloader);
+    let mio = mio.reloading(reloader).encrypting(tls);
     let mut opening = Vec::new();
     let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
     let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
     let pump = pump.metered(Box::new(move |view| metrics.text(view)));
-    let (listener, address) = listen(settings)?;
+    let (listener, address) = preflight::listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
     let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
     let ended = mio.run(listener, pump, webhook, turns);
@@ -89,26 +98,15 @@ fn open_store(
     meter: StoreMeter,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Problem> {
-    let problem = |reason: String| {
-        let origin = Origin::File(settings.data.clone(), None);
-        Problem::new(origin, reason, "give another data directory with --data, or mend this one")
-    };
-    fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
-    let disk = FileDisk::open(&settings.store_file()).map_err(|error| problem(error.to_string()))?;
-    StoreThread::open(disk, settings.repair, settings.data.join("backups"), meter, wake)
-        .map_err(|error| problem(error.to_string()))
-}
-
-fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
-    let listener = TcpListener::bind(settings.listen).and_then(|listener| {
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    listener.map_err(|error| {
-        let reason = format!("cannot listen on {}: {error}", settings.listen);
-        let fix = "end what listens there, or give another address with --listen";
-        Problem::new(settings.origin("server.listen").clone(), reason, fix)
-    })
+    preflight::data_directory(settings)?;
+    fs::create_dir_all(&settings.data).map_err(|error| {
+        let reason = format!("store.dir: {} cannot be made: {error}", settings.data.display());
+        Problem::new(settings.origin("store.dir").clone(), reason, "give a directory that can be made")
+    })?;
+    let disk = FileDisk::open(&settings.store_file());
+    let disk = disk.map_err(|error| preflight::store_problem(settings, &error))?;
+    StoreThread::open(disk, settings.repair, settings.backups(), meter, wake)
+        .map_err(|error| preflight::store_problem(settings, &error))
 }
 
 fn system(settings: &Settings, error: &io::Error) -> Problem {

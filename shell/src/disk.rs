@@ -4,6 +4,10 @@
 //! power. What was written is promised to survive a loss of power only after a [`Disk::sync`] that succeeded.
 //! Until then each sector may hold its old bytes, its new bytes, or neither.
 
+mod untouched;
+
+pub use untouched::Untouched;
+
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod line;
 pub mod metrics;
 pub mod mio_loop;
+pub mod preflight;
 pub mod pump;
 pub mod reload;
 pub mod storage;
@@ -25,6 +26,8 @@ pub mod store;
 pub mod store_thread;
 #[cfg(test)]
 mod store_thread_tests;
+pub mod supervisor;
 mod sync;
+pub mod tls;
 pub mod webhook;
 pub mod worker;

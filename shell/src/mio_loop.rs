@@ -2,17 +2,22 @@
 //! nothing in here is simulated.
 
 mod linger;
+mod socket;
 
-use crate::metrics::LoopMeter;
+pub use socket::Socket;
+
+use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
-use crate::reload::Reloader;
+use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
+use crate::supervisor::Supervisor;
 use crate::webhook::Webhook;
 use linger::Lingering;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use runcast_core::ids::ConnId;
 use runcast_core::time::{Mono, Now, Span, WallMs};
+use rustls::ServerConfig;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::fmt;
@@ -24,6 +29,8 @@ const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX);
 
+/// How often it is looked how much memory is in use.
+const MEMORY_EVERY: Span = Span::secs(1);
 /// Sockets accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
 /// Time after which accepting is tried again when the system refused it (no file descriptors).
@@ -48,17 +55,22 @@ pub struct MioLoop {
     start: Instant,
     /// What SIGHUP is for.
     reloader: Option<Reloader>,
+    /// The certificate of the moment, if the port speaks TLS.
+    tls: Option<Current<ServerConfig>>,
 }
 
 /// What the loop knows while it runs.
 struct Running<J: Storage> {
     mio: MioLoop,
     listener: TcpListener,
-    pump: Pump<TcpStream, J>,
+    pump: Pump<Socket, J>,
     accepting: Accepting,
     lingering: Lingering,
     webhook: Option<Webhook>,
     meter: LoopMeter,
+    /// When it is looked again how much memory is in use.
+    memory_at: Mono,
+    supervisor: Supervisor,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -84,13 +96,19 @@ impl MioLoop {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        Ok(Self { poll, waker, signals, start: Instant::now(), reloader: None })
+        Ok(Self { poll, waker, signals, start: Instant::now(), reloader: None, tls: None })
     }
 
     /// Who is told of SIGHUP. Without anybody it does nothing.
     #[must_use]
     pub fn reloading(self, reloader: Reloader) -> Self {
         Self { reloader: Some(reloader), ..self }
+    }
+
+    /// Has the port speak TLS: each connection with the certificate of the moment in which it comes.
+    #[must_use]
+    pub fn encrypting(self, tls: Option<Current<ServerConfig>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Wakes the loop from another thread: the store has completed something.
@@ -121,7 +139,7 @@ impl MioLoop {
     pub fn run<J: Storage>(
         self,
         listener: std::net::TcpListener,
-        pump: Pump<TcpStream, J>,
+        pump: Pump<Socket, J>,
         webhook: Option<Webhook>,
         meter: LoopMeter,
     ) -> Result<(), Ended> {
@@ -129,21 +147,40 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, told: 0 }.run()
+        let supervisor = Supervisor::from_env();
+        Running {
+            mio: self,
+            listener,
+            pump,
+            accepting,
+            lingering,
+            webhook,
+            meter,
+            memory_at: Mono::default(),
+            supervisor,
+            told: 0,
+        }
+        .run()
     }
 }
 
 impl<J: Storage> Running<J> {
     fn run(&mut self) -> Result<(), Ended> {
         let mut events = Events::with_capacity(1024);
+        self.supervisor.ready();
         loop {
             let now = self.mio.now();
+            self.supervisor.turns(now.mono);
             self.accept(now.mono);
             while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
                 self.pump.called(run, is_taken);
             }
             if let Some(at) = self.pump.deadline().filter(|at| *at <= now.mono) {
                 self.meter.late(now.mono.since(at));
+            }
+            if now.mono >= self.memory_at {
+                self.memory_at = now.mono + MEMORY_EVERY;
+                resident_bytes().into_iter().for_each(|used| self.pump.memory(used));
             }
             let turn = self.pump.turn(now)?;
             self.meter.turned(self.mio.now().mono.since(now.mono));
@@ -152,7 +189,7 @@ impl<J: Storage> Running<J> {
             }
             let freed = !turn.closed.is_empty();
             for (conn, socket) in turn.closed {
-                self.lingering.add(now.mono, conn, socket);
+                self.lingering.add(now.mono, conn, socket.finish());
             }
             if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
                 self.accepting = Accepting::Open;
@@ -186,6 +223,7 @@ impl<J: Storage> Running<J> {
                 continue;
             }
             self.told += 1;
+            self.supervisor.stopping();
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();
         }
@@ -234,7 +272,13 @@ impl<J: Storage> Running<J> {
             Accepting::Stalled(until) => Some(until),
             Accepting::Drained | Accepting::Open => None,
         };
-        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept];
+        let deadlines = [
+            self.pump.deadline(),
+            self.lingering.deadline(),
+            self.supervisor.deadline(),
+            accept,
+            Some(self.memory_at),
+        ];
         let at = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.mio.now().mono).0))
     }
@@ -271,7 +315,8 @@ impl<J: Storage> Running<J> {
         let _unset = socket.set_nodelay(true);
         let token = Token(self.pump.next().0 as usize);
         self.mio.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.pump.accept(socket, peer.ip());
+        let tls = self.mio.tls.as_ref().map(Current::get);
+        self.pump.accept(Socket::new(socket, tls)?, peer.ip());
         Ok(())
     }
 }

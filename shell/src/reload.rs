@@ -1,4 +1,4 @@
-//! What may change while the daemon serves: the keys of tokens, and how much is logged.
+//! What may change while the daemon serves: the keys of tokens, the certificate, and how much is logged.
 //!
 //! A thread of its own reads, so that the loop never waits for a file. It looks every two seconds whether a
 //! file has changed, and on SIGHUP it reads the configuration and all of them. What is wrong with the new
@@ -6,6 +6,8 @@
 
 use crate::auth::{Keys, Secret};
 use crate::config::{KeyFile, Level, Settings};
+use crate::tls;
+use rustls::ServerConfig;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ impl<T> fmt::Debug for Current<T> {
 pub struct Live {
     /// The keys that tokens may be signed with.
     pub keys: Current<Keys>,
+    /// The certificate, if the port speaks TLS.
+    pub tls: Option<Current<ServerConfig>>,
     /// The secret of `--dev`, which is no file's.
     pub dev_secret: Option<Secret>,
     /// Takes another level of the log.
@@ -131,7 +135,7 @@ impl Reader {
             tracing::warn!(key, "this has changed, and needs a restart");
         }
         // The files of now, with all that needs a restart as it was.
-        self.settings.auth = settings.auth;
+        (self.settings.auth, self.settings.tls) = (settings.auth, settings.tls);
         self.settings.log.level = settings.log.level;
         (self.live.log)(settings.log.level);
         self.stamps = stamps(&self.settings);
@@ -139,6 +143,7 @@ impl Reader {
     }
 
     fn read(&self) {
+        self.read_certificate();
         match Keys::from_config(&self.settings.auth, self.settings.dev) {
             Ok(keys) => {
                 let keys = match &self.live.dev_secret {
@@ -157,11 +162,26 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Whoever is connected stays with the certificate of before.
+    fn read_certificate(&self) {
+        match (tls::load(&self.settings), &self.live.tls) {
+            (Ok(None), None) => {}
+            (Ok(Some(config)), Some(tls)) => {
+                tls.put(config);
+                tracing::info!("the certificate was read again");
+            }
+            (Ok(_), _) => tracing::warn!(key = "server.tls_cert", "this has changed, and needs a restart"),
+            (Err(problem), _) => tracing::error!(%problem, "the certificate of before stays"),
+        }
+    }
+}
+
 fn stamps(settings: &Settings) -> Vec<(PathBuf, Stamp)> {
     let keys = settings.auth.keys.iter().map(|key| match &key.file {
         KeyFile::Secret(path) | KeyFile::Public(path) => path,
     });
-    let files = keys.chain(&settings.auth.jwks_file);
+    let files = keys.chain(&settings.auth.jwks_file).chain(&settings.tls.cert).chain(&settings.tls.key);
     files.map(|path| (path.clone(), stamp(path))).collect()
 }
 

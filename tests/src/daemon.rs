@@ -77,6 +77,16 @@ impl Daemon {
         self.door.clone()
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("runcast.toml")
+    }
+
     /// What it has logged, with all its restarts.
     pub fn log(&self) -> &Log {
         &self.log
@@ -152,8 +162,10 @@ fn launch(
     let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the daemon starts");
     let told = follow(child.stderr.take().expect("its log is piped"), log.clone());
     let address = told.recv_timeout(PATIENCE).expect("the daemon serves; what it said instead is above");
-    let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(status, 200, "not ready: {body}");
+    if !settings.iter().any(|setting| setting.starts_with("server.tls_cert=")) {
+        let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        assert_eq!(status, 200, "not ready: {body}");
+    }
     (child, address, told)
 }
 
@@ -193,8 +205,21 @@ pub fn runcast(words: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
 }
 
+/// Runs a command of the binary to its end with a disk of 2 MiB mounted at `data`: its exit code and all it
+/// says. None where nothing may be mounted.
+pub fn runcast_on_small_disk(data: &Path, words: &[&str]) -> Option<(i32, String)> {
+    fs::create_dir_all(data).expect("a directory to mount at");
+    let script = "mount -t tmpfs -o size=2m small \"$0\" || exit 99; \"$@\" 2>&1";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(data);
+    let output = command.arg(binary()).args(words).stderr(Stdio::null()).output().ok()?;
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let is_mounted = output.status.code() != Some(99) && !said.is_empty();
+    is_mounted.then(|| (output.status.code().expect("no signal ends it"), said))
+}
+
 /// The binary, built once in a test run, in the profile of the test itself.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the test knows where it is");

@@ -1,6 +1,6 @@
 //! The client commands against a daemon: what they print, and with what they end (DESIGN §6).
 
-use runcast_tests::{Ask, Daemon, Door, PATIENCE, User, Worker, runcast, token};
+use runcast_tests::{Ask, Daemon, Door, Ended, PATIENCE, User, Worker, runcast, token};
 use serde_json::{Value, json};
 
 fn command(door: &Door, token: &str, words: &[&str]) -> (i32, String, String) {
@@ -112,4 +112,25 @@ fn what_nobody_got_is_listed_and_the_daemon_is_drained_from_the_command_line() {
     let (code, printed, _) = command(&door, &operator, &["drain"]);
     assert!(code == 0 && printed.starts_with("draining: 0 active runs"), "{printed}");
     assert_eq!(daemon.exit_code(), 0);
+}
+
+#[test]
+fn a_user_is_sent_away_from_the_command_line() {
+    let daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    let operator = token("olga", "operate");
+    let mut user = User::connected("al ice", "laptop", &door);
+    let (code, printed, _) = command(&door, &operator, &["disconnect", "al ice", "--reconnect"]);
+    assert_eq!((code, printed.as_str()), (0, "al ice: 1 connections closed\n"));
+    assert_eq!(user.socket().end(), Ended(Some(4400)));
+    user.connect().expect("it may come back");
+    assert_eq!(command(&door, &operator, &["disconnect", "al ice"]).0, 0);
+    assert_eq!(user.socket().end(), Ended(Some(4507)));
+    user.connect().expect("its token is still good");
+    let (code, printed, _) = command(&door, &operator, &["revoke", "al ice"]);
+    assert_eq!((code, printed.as_str()), (0, "al ice: tokens revoked, 1 connections closed\n"));
+    assert_eq!(user.socket().end(), Ended(Some(4507)));
+    assert!(user.connect().is_err(), "its token has no iat, and is refused");
+    let (code, _, errors) = command(&door, &token("al ice", "user"), &["revoke", "bob"]);
+    assert!(code == 77 && errors.contains("token_revoked"), "{code} {errors}");
 }

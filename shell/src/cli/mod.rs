@@ -1,11 +1,15 @@
 //! The command line: what may be asked of the binary, and what it answers with when it ends (DESIGN §6).
 
+pub mod backup;
 mod bench;
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod operate;
+pub mod paper;
 pub mod run;
 pub mod runs;
+pub mod selftest;
 mod show;
 mod table;
 pub mod tail;
@@ -16,10 +20,10 @@ pub mod workers;
 
 pub use bench::{BenchOptions, BenchScenario};
 
-use crate::config::{Override, Problems, Settings, Sources, units};
+use crate::config::{Override, Problem, Problems, Settings, Sources, units};
 use crate::daemon;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use runcast_core::ids::{Agent, Device, Epoch, Key, RunId, Thread, User};
+use runcast_core::ids::{Agent, BackupName, Device, Epoch, Key, RunId, Thread, User};
 use runcast_core::time::Span;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -92,8 +96,24 @@ pub enum Command {
     Undelivered(UndeliveredOptions),
     /// Have the daemon go down: it begins nothing new, lets running runs end, and exits (scope `operate`).
     Drain(DrainOptions),
+    /// Close a user's connections (scope `operate`).
+    Disconnect(DisconnectOptions),
+    /// Refuse all tokens of a user that were made up to now, and close the connections (scope `operate`).
+    Revoke(RevokeOptions),
+    /// Write what is stored at this moment to a file, while the daemon goes on (scope `operate`).
+    Backup(BackupOptions),
+    /// Make the store of a data directory, which has none, of a backup.
+    Restore(RestoreOptions),
+    /// Look at all that a daemon needs, and at the way to it: store, disk, clock, limits, keys, address.
+    Doctor(DoctorOptions),
+    /// Send a run through the live daemon and show how long each step took.
+    Selftest(SelftestOptions),
     /// Explain a code: of an error, a close, an exit, or an HTTP status.
     Explain(ExplainOptions),
+    /// Print what a shell needs to complete commands.
+    Completions(CompletionsOptions),
+    /// Print the manual page, or write one for each command.
+    Man(ManOptions),
     /// Measure what the daemon costs on this machine.
     Bench(BenchOptions),
     /// The devices and workers of `bench`: it starts this itself.
@@ -359,6 +379,104 @@ pub struct DrainOptions {
     pub connection: Connection,
 }
 
+/// `runcast disconnect`.
+#[derive(Clone, Debug, Args)]
+pub struct DisconnectOptions {
+    /// The user.
+    #[arg(value_parser = name(User::parse, User::RULE))]
+    pub user: User,
+    /// Let the clients come back at once, instead of telling them to stay away.
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast revoke`.
+#[derive(Clone, Debug, Args)]
+pub struct RevokeOptions {
+    /// The user, as the tokens' `sub` names it.
+    #[arg(value_parser = name(User::parse, User::RULE))]
+    pub user: User,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast backup`.
+#[derive(Clone, Debug, Args)]
+pub struct BackupOptions {
+    /// The name of its file in `backups` in the daemon's data directory; nothing is written over.
+    #[arg(value_name = "NAME", value_parser = name(BackupName::parse, BackupName::RULE))]
+    pub name: BackupName,
+    /// How long to wait for it.
+    #[arg(long, default_value = "1h", value_parser = units::duration)]
+    pub within: Span,
+    /// Where to.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// `runcast restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreOptions {
+    /// The backup. It stays as it is.
+    #[arg(value_name = "FILE")]
+    pub backup: PathBuf,
+    /// For which daemon.
+    #[command(flatten)]
+    pub config: ConfigOptions,
+}
+
+/// `runcast doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorOptions {
+    /// What the daemon is, or would be, started with.
+    #[command(flatten)]
+    pub config: ConfigOptions,
+    /// The daemon's address, if it is not the one where it listens.
+    #[arg(long, env = "RUNCAST_URL")]
+    pub url: Option<String>,
+    /// A token with the scope `operate`, to compare the clocks.
+    #[arg(long, env = "RUNCAST_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `runcast selftest`.
+#[derive(Clone, Debug, Args)]
+pub struct SelftestOptions {
+    /// Where to. Its token needs the scopes `user` and `worker`.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Without a token: sign one with the first HS256 secret of this configuration.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Without a token: sign one with the secret that `serve --dev` made in this data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// It fails when it takes longer.
+    #[arg(long, default_value = "10s", value_parser = units::duration)]
+    pub within: Span,
+}
+
+/// `runcast completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsOptions {
+    /// For which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `runcast man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManOptions {
+    /// Write runcast.1, runcast-serve.1 and so on here.
+    pub directory: Option<PathBuf>,
+}
+
 /// `runcast explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainOptions {
@@ -435,7 +553,15 @@ pub fn main() -> ExitCode {
         Command::Users(options) => users::users(&options),
         Command::Undelivered(options) => undelivered::undelivered(&options),
         Command::Drain(options) => operate::drain(&options),
+        Command::Disconnect(options) => operate::disconnect(&options),
+        Command::Revoke(options) => operate::revoke(&options),
+        Command::Backup(options) => backup::backup(&options),
+        Command::Restore(options) => backup::restore(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
+        Command::Selftest(options) => selftest::selftest(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Completions(options) => paper::completions(&options),
+        Command::Man(options) => paper::man(&options),
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
         Command::BenchRelay => crate::bench::relay(),
@@ -455,6 +581,11 @@ fn with(settings: Result<Settings, Problems>, go: impl FnOnce(&Settings) -> Exit
 pub(crate) fn say(text: &str) -> Exit {
     let _ = writeln!(std::io::stdout(), "{text}");
     Exit::Done
+}
+
+/// Says what should be seen to.
+pub(crate) fn warn(problem: &Problem) {
+    let _ = writeln!(std::io::stderr(), "warning: {problem}");
 }
 
 /// Says why the daemon cannot start, a line for each reason.

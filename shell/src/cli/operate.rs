@@ -1,10 +1,11 @@
-//! `runcast drain`: what an operator has the daemon do.
+//! `runcast drain`, `disconnect` and `revoke`: what an operator has the daemon do.
 
 use super::show::{seconds, token};
 use super::table::finish;
-use super::{DrainOptions, Exit};
-use crate::ask::ask;
-use serde_json::Value;
+use super::users::encode;
+use super::{DisconnectOptions, DrainOptions, Exit, RevokeOptions};
+use crate::ask::{ask, ask_with};
+use serde_json::{Value, json};
 
 /// Has the daemon go down. Told again, it changes nothing.
 pub fn drain(options: &DrainOptions) -> Exit {
@@ -13,6 +14,27 @@ pub fn drain(options: &DrainOptions) -> Exit {
         ask(&connection.url, &token(connection), "POST", "/v1/drain")
             .map(|answer| if connection.json { answer.to_string() } else { told(&answer) }),
     )
+}
+
+/// Closes a user's connections.
+pub fn disconnect(options: &DisconnectOptions) -> Exit {
+    let connection = &options.connection;
+    let path = format!("/v1/users/{}/disconnect", encode(&options.user));
+    let body = json!({ "reconnect": options.reconnect });
+    finish(ask_with(&connection.url, &token(connection), "POST", &path, Some(&body)).map(|answer| {
+        let told = format!("{}: {} connections closed", options.user, answer["closed"]);
+        if connection.json { answer.to_string() } else { told }
+    }))
+}
+
+/// Has all tokens of a user refused that were made up to now, and closes the connections.
+pub fn revoke(options: &RevokeOptions) -> Exit {
+    let connection = &options.connection;
+    let path = format!("/v1/users/{}/revoke", encode(&options.user));
+    finish(ask(&connection.url, &token(connection), "POST", &path).map(|answer| {
+        let told = format!("{}: tokens revoked, {} connections closed", options.user, answer["closed"]);
+        if connection.json { answer.to_string() } else { told }
+    }))
 }
 
 fn told(answer: &Value) -> String {
@@ -24,7 +46,6 @@ fn told(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_is_waited_for_is_told() {

@@ -6,6 +6,7 @@ use crate::config::{KeyFile, Origin, Problem, Problems, Settings};
 use clap::ValueEnum;
 use jsonwebtoken::Algorithm;
 use runcast_core::input::Claims;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Prints a token on a line of its own.
@@ -22,6 +23,28 @@ fn make(options: &TokenOptions) -> Result<String, Problems> {
     let (secret, kid) = signer(&settings)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let claims = claims(options, &settings, now);
+    Ok(sign(&claims, &secret, kid.as_deref()))
+}
+
+/// A token for this user with these scopes, good for an hour.
+pub(super) fn of(
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+    user: &str,
+    scope: &str,
+) -> Result<String, Problems> {
+    let settings = ConfigOptions { config, data, ..ConfigOptions::default() }.load()?;
+    let (secret, kid) = signer(&settings)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let claims = Claims {
+        sub: user.to_owned(),
+        exp: now + 3_600,
+        iat: Some(now),
+        iss: settings.core.auth.issuer.clone(),
+        aud: settings.core.auth.audience.iter().cloned().collect(),
+        scope: Some(scope.to_owned()),
+        ..Claims::default()
+    };
     Ok(sign(&claims, &secret, kid.as_deref()))
 }
 

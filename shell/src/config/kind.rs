@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::units;
 use super::written::Written;
+use runcast_core::peer::Network;
 use runcast_core::time::Span;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -238,6 +239,28 @@ impl Kind<Vec<String>> for Origins {
 
     fn show(&self, value: &Vec<String>) -> Option<String> {
         Some(format!("[{}]", value.iter().map(|v| quoted(v)).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// Networks, as CIDR has them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Networks;
+
+impl Kind<Vec<Network>> for Networks {
+    fn expects(&self) -> String {
+        "a list of addresses or networks like [\"10.0.0.0/8\", \"::1\"]".to_owned()
+    }
+
+    fn read(&self, written: &Written<'_>) -> Result<Vec<Network>, Problem> {
+        written.items(&self.expects(), |item| {
+            let network = item.text().and_then(Network::parse);
+            network.ok_or_else(|| item.expected("an address or network like 10.0.0.0/8"))
+        })
+    }
+
+    fn show(&self, value: &Vec<Network>) -> Option<String> {
+        let networks = value.iter().map(|network| quoted(&network.to_string()));
+        Some(format!("[{}]", networks.collect::<Vec<_>>().join(", ")))
     }
 }
 

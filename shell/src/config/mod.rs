@@ -4,6 +4,8 @@
 //! `contradictions.rs`. The whole is checked at once, and everything that is wrong is told at once.
 
 mod contradictions;
+#[cfg(test)]
+mod document;
 mod keys;
 mod kind;
 mod problem;
@@ -22,13 +24,15 @@ pub(crate) use table::nearest;
 pub(crate) use keys::{KEYS_MOST, KeyDraft, KeyList};
 
 use crate::store::Repair;
+use crate::tls::TlsConfig;
 use runcast_core::config::Config;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// The keys that a running daemon takes over on SIGHUP.
-pub const RELOADED: &[&str] = &["auth.jwks_file", "auth.keys", "log.level"];
+pub const RELOADED: &[&str] =
+    &["auth.jwks_file", "auth.keys", "server.tls_cert", "server.tls_key", "log.level"];
 
 /// The effective configuration. Every value is in its range, and none contradicts another.
 #[derive(Clone, Debug)]
@@ -41,6 +45,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// How the store finds its free pages after a crash.
     pub repair: Repair,
+    /// Where the certificate is, if the port speaks TLS.
+    pub tls: TlsConfig,
     /// Where the keys are; [`Keys`](crate::auth::Keys) reads them.
     pub auth: AuthConfig,
     /// The file with the secret by which the webhook's calls are signed.
@@ -125,6 +131,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8787)),
             data: PathBuf::from("./runcast-data"),
             repair: Repair::default(),
+            tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             webhook_secret_file: None,
             log: Log::default(),
@@ -167,6 +174,11 @@ impl Settings {
     /// The store's file in the data directory.
     pub fn store_file(&self) -> PathBuf {
         self.data.join("store.redb")
+    }
+
+    /// The directory in which backups are written.
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
     }
 
     /// Where the value of a key comes from, like that of `runs.timeout`.

@@ -2,7 +2,7 @@
 //! Reading, `check --print` and the errors all come from these tables.
 
 use super::kind::{
-    Address, Amount, Choice, Kind, Optional, Origins, Place, Switch, Text, bytes, count, time,
+    Address, Amount, Choice, Kind, Networks, Optional, Origins, Place, Switch, Text, bytes, count, time,
 };
 use super::problem::Problem;
 use super::written::Written;
@@ -109,6 +109,10 @@ table! {
     /// The keys of the configuration, section by section.
     SETTINGS: Settings;
     "server.listen", listen, Address, "where to listen";
+    "server.tls_cert", tls.cert, Optional(Place), "the certificate and its chain, as PEM; without one no TLS";
+    "server.tls_key", tls.key, Optional(Place), "the certificate's private key, as PEM";
+    "server.trusted_proxies", core.server.trusted_proxies, Networks,
+        "proxies that are believed when they tell for whom they speak";
     "server.origins", core.server.origins, Origins, "origins of pages that may connect, besides the own host";
     "server.connections", core.server.connections, count(1, MILLION), "connections in all";
     "server.connections_per_user", core.server.connections_per_user, count(1, MILLION),
@@ -143,6 +147,8 @@ table! {
         "time for which events and ends of runs are kept";
     "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
     "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
+    "store.memory", core.store.memory, bytes(64 * MIB, TIB),
+        "memory that the daemon may use; a warning at 80 percent, no new runs at 95";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),
@@ -186,8 +192,13 @@ table! {
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
-    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
+    "limits.requests_per_second", core.limits.requests_per_second, count(1, MILLION),
+        "HTTP requests of one sub, in the long run";
+    "limits.requests_burst", core.limits.requests_burst, count(1, MILLION), "HTTP requests of one sub at once";
+    "limits.unauthenticated_per_address_per_minute", core.limits.unauthenticated_per_address_per_minute,
+        count(1, MILLION), "attempts of an address to authenticate that may fail in a minute";
     "limits.revoked", core.limits.revoked, count(1, 10 * MILLION), "users of whom tokens may be revoked";
+    "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "log.level", log.level, Choice(Level::WORDS), "what is worth a line";
     "log.format", log.format, Choice(Format::WORDS), "how lines look; auto: text on a terminal, else json";
 }

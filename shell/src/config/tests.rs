@@ -333,3 +333,29 @@ fn a_file_that_cannot_be_read_is_told() {
     let problems = load("/no/such/file.toml").unwrap_err().to_string();
     assert!(problems.starts_with("/no/such/file.toml: cannot be read: "), "{problems}");
 }
+
+#[test]
+fn every_key_is_documented_and_in_the_example_that_says_nothing_as_it_stands() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for (name, text) in
+        [("configuration.md", super::document::document()), ("runcast.toml", super::document::example())]
+    {
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(docs.join(name), &text).unwrap();
+        }
+        let written = fs::read_to_string(docs.join(name)).unwrap();
+        assert!(written == text, "{name} is not as the table has it; BLESS=1 writes it anew");
+    }
+    let example = super::document::example();
+    assert_eq!(load(&example).unwrap().print(), Settings::default().print());
+    // What is commented out is right, too.
+    let values =
+        |line: &&str| !line.starts_with("# ") || (line.contains(" = ") && !line.contains(" is not set"));
+    let all: String = example
+        .lines()
+        .skip(2)
+        .filter(values)
+        .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+        .collect();
+    assert_eq!(load(&all).unwrap().core, Config::default());
+}

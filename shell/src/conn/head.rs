@@ -21,6 +21,8 @@ pub struct Request {
     protocols: Option<String>,
     idempotency_key: Option<String>,
     last_event_id: Option<String>,
+    forwarded: Option<String>,
+    forwarded_for: Option<String>,
     upgrade: UpgradeRequest,
     key: Option<String>,
     length: Option<u64>,
@@ -103,6 +105,12 @@ impl Request {
             once(&mut self.idempotency_key, value)
         } else if is("last-event-id") {
             once(&mut self.last_event_id, value)
+        } else if is("forwarded") {
+            join(&mut self.forwarded, text(value)?);
+            Ok(())
+        } else if is("x-forwarded-for") {
+            join(&mut self.forwarded_for, text(value)?);
+            Ok(())
         } else {
             Ok(())
         }
@@ -137,6 +145,8 @@ impl Request {
             },
             idempotency_key: self.idempotency_key.as_deref(),
             last_event_id: self.last_event_id.as_deref(),
+            forwarded: self.forwarded.as_deref(),
+            forwarded_for: self.forwarded_for.as_deref(),
         }
     }
 

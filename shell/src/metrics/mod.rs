@@ -8,6 +8,8 @@ mod core;
 mod lines;
 mod process;
 
+pub(crate) use process::{free_bytes, resident_bytes};
+
 use self::core::CoreFacts;
 use process::ProcessFacts;
 use prometheus_client::encoding::text::encode;

@@ -77,7 +77,7 @@ fn cpu_seconds() -> Option<f64> {
 }
 
 /// How many files and sockets the process may have open; none if there is no limit.
-pub(crate) fn open_files_most() -> Option<u64> {
+fn open_files_most() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 

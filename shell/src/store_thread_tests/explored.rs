@@ -14,6 +14,7 @@ use shuttle::Runner;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Schedules that are tried, drawn at random and with few changes of the thread that has priority.
@@ -68,9 +69,14 @@ impl Loop {
         let disk = Ram::default();
         let waker = Arc::new(Waker::default());
         let wakes = waker.clone();
-        let (thread, _) =
-            StoreThread::open(disk.clone(), Repair::default(), StoreMeter::default(), move || wakes.wake())
-                .unwrap();
+        let (thread, _) = StoreThread::open(
+            disk.clone(),
+            Repair::default(),
+            PathBuf::new(),
+            StoreMeter::default(),
+            move || wakes.wake(),
+        )
+        .unwrap();
         Self { thread, waker, disk, come: VecDeque::new() }
     }
 
@@ -146,7 +152,10 @@ fn questions_are_answered_in_order_from_what_is_durable() {
                     assert_eq!(load, LoadId(loaded));
                     assert!(events.len() as u64 >= upto, "what is durable is found");
                 }
-                other @ (Completion::Loaded(..) | Completion::Full(_) | Completion::Failed(_)) => {
+                other @ (Completion::Loaded(..)
+                | Completion::Full(_)
+                | Completion::BackedUp(_)
+                | Completion::Failed(_)) => {
                     panic!("{other:?}")
                 }
             }

@@ -67,9 +67,13 @@ impl Rig {
         let file = FileDisk::open(&dir.path().join("store")).unwrap();
         let (wake, woken) = mpsc::channel();
         let disk = Moody { file, moods: moods.clone() };
-        let (store, image) = StoreThread::open(disk, Repair::default(), StoreMeter::default(), move || {
-            wake.send(()).unwrap_or_default()
-        })
+        let (store, image) = StoreThread::open(
+            disk,
+            Repair::default(),
+            dir.path().join("backups"),
+            StoreMeter::default(),
+            move || wake.send(()).unwrap_or_default(),
+        )
         .unwrap();
         Self { dir, moods, store, image, woken }
     }

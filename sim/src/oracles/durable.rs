@@ -55,6 +55,19 @@ pub fn accepted(truth: &Truth, run: &str) -> Result<(), String> {
     Err(format!("{run} is accepted before it is durable"))
 }
 
+/// Judges an `accepted` that says of a run that was accepted before whether it has ended: then its end is
+/// durable, and not after the head that is told.
+///
+/// # Errors
+/// It is not.
+pub fn ended(truth: &Truth, said: &Said<'_>) -> Result<(), String> {
+    let run = said.run.as_deref().and_then(|run| truth.runs.get(run));
+    let Some((head, run)) = said.head.zip(run.filter(|run| !run.is_erased)) else { return Ok(()) };
+    let is_over = run.ended.is_some() && run.last_seq <= head;
+    let is_right = said.state.is_some() || is_over;
+    if is_right { Ok(()) } else { Err(format!("its end is told before it is durable: {said:?}")) }
+}
+
 /// Judges an `ack` to a worker.
 ///
 /// # Errors

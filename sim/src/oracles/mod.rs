@@ -609,7 +609,11 @@ impl Oracles {
                 conn.head = head;
                 self.judge("O4", Some(user), falls.map_or(Ok(()), Err));
             }
-            "accepted" => self.accepted(user, said),
+            "accepted" => {
+                let head = durable::head(&mut self.truth, user, &conn.epoch, said.head.unwrap_or(0));
+                self.judge("O16", Some(user), head);
+                self.accepted(user, said);
+            }
             _ => {}
         }
         self.sign(conn, said);
@@ -637,6 +641,7 @@ impl Oracles {
     fn accepted(&mut self, user: usize, said: &Said<'_>) {
         let run = said.run.as_deref().unwrap_or_default();
         self.judge("O16", Some(user), durable::accepted(&self.truth, run));
+        self.judge("O16", Some(user), durable::ended(&self.truth, said));
         // What was on its way when its user was erased says nothing of the keys that came after.
         let is_erased = self.truth.runs.get(run).is_some_and(|run| run.is_erased);
         let Some(key) = said.key.as_deref().filter(|_| !is_erased) else { return };

@@ -70,6 +70,7 @@ enum Recorded {
     Timer,
     Called(RunId, bool),
     BackedUp(Result<u64, Box<str>>),
+    Memory(u64),
     Drain,
 }
 
@@ -77,7 +78,7 @@ enum Recorded {
 struct RecordedHead {
     method: String,
     path: String,
-    fields: [Option<String>; 7],
+    fields: [Option<String>; 9],
     upgrade: UpgradeRequest,
     body: BodyLength,
 }
@@ -165,6 +166,7 @@ impl Recorded {
             Input::Timer => Self::Timer,
             Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
             Input::BackedUp { outcome } => Self::BackedUp(outcome.map_err(Box::from)),
+            Input::Memory { used } => Self::Memory(*used),
             Input::Drain => Self::Drain,
         }
     }
@@ -193,6 +195,7 @@ impl Recorded {
                 Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(|why| &**why) }
             }
             Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
+            Self::Memory(used) => Input::Memory { used: *used },
             Self::Drain => Input::Drain,
         }
     }
@@ -208,6 +211,8 @@ impl RecordedHead {
             head.protocols,
             head.idempotency_key,
             head.last_event_id,
+            head.forwarded,
+            head.forwarded_for,
         ];
         Self {
             method: head.method.to_owned(),
@@ -219,8 +224,18 @@ impl RecordedHead {
     }
 
     fn head(&self) -> Head<'_> {
-        let [query, host, origin, authorization, protocols, idempotency_key, last_event_id] =
-            self.fields.each_ref().map(Option::as_deref);
+        let fields = self.fields.each_ref().map(Option::as_deref);
+        let [
+            query,
+            host,
+            origin,
+            authorization,
+            protocols,
+            idempotency_key,
+            last_event_id,
+            forwarded,
+            forwarded_for,
+        ] = fields;
         Head {
             method: &self.method,
             path: &self.path,
@@ -233,6 +248,8 @@ impl RecordedHead {
             body: self.body,
             idempotency_key,
             last_event_id,
+            forwarded,
+            forwarded_for,
         }
     }
 }

@@ -1,0 +1,325 @@
+//! What a start would find wrong, told alike by `serve`, `check` and `doctor`: the data directory, the store,
+//! the disk, the clock, the address, the limits of the system.
+//!
+//! Each is a [`Problem`]: where, what was found, what to do. Those that stop a start are errors; the others
+//! are warnings, with which the daemon serves all the same. Nothing is changed by looking.
+
+use crate::auth::{Keys, read_dev_secret};
+use crate::config::{Origin, Problem, Problems, Settings, units};
+use crate::disk::{Disk, FileDisk, Untouched};
+use crate::metrics::free_bytes;
+use crate::store::Store;
+use crate::tls;
+use crate::webhook;
+use listenfd::ListenFd;
+use runcast_core::time::Span;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// With less free space than this the disk counts as full, in bytes: some commits and a fold.
+const FREE_LEAST: u64 = 16 << 20;
+/// No clock that is right shows less, in Unix seconds: the beginning of 2025.
+const YEAR_LEAST: u64 = 1_735_689_600;
+/// A clock may be behind the last write of the store by so much.
+const CLOCK_BEHIND_MOST: Duration = Duration::from_secs(60);
+/// Files that are open besides connections.
+const FILES_BESIDE: u64 = 64;
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What stops a start.
+    pub stops: Problems,
+    /// What does not, and should be seen to.
+    pub warnings: Vec<Problem>,
+}
+
+/// Looks at everything.
+pub fn look(settings: &Settings) -> Findings {
+    let mut stops = Problems::default();
+    stops.keep(Keys::from_config(&settings.auth, settings.dev));
+    stops.keep(webhook::configured(settings));
+    stops.keep(tls::load(settings));
+    if settings.dev {
+        stops.keep(read_dev_secret(&settings.data));
+    }
+    if stops.keep(data_directory(settings)).is_some() {
+        stops.keep(store(settings));
+    }
+    stops.keep(listen(settings));
+    Findings { stops, warnings: warnings(settings) }
+}
+
+/// What does not stop a start, and should be seen to.
+pub fn warnings(settings: &Settings) -> Vec<Problem> {
+    let now = SystemTime::now();
+    // Without a store it is no warning.
+    let space = space(settings).filter(|_| settings.store_file().exists());
+    [space, clock(settings, now), open_files(settings, open_files_allowed())].into_iter().flatten().collect()
+}
+
+/// Whether the data directory can be written to or, when there is none, be made; and has room for a store to
+/// begin in.
+///
+/// # Errors
+/// It cannot.
+pub fn data_directory(settings: &Settings) -> Result<(), Problem> {
+    let problem = |reason: String| {
+        Problem::new(
+            directory_origin(settings),
+            format!("store.dir: {reason}"),
+            "give a directory that can be written to",
+        )
+    };
+    let existing = existing(&settings.data);
+    match fs::metadata(&existing) {
+        Err(error) => Err(problem(format!("{} cannot be read: {error}", existing.display()))),
+        Ok(found) if !found.is_dir() => Err(problem(format!("{} is no directory", existing.display()))),
+        Ok(_) => match probe(&existing) {
+            // That is told as what it is.
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(problem(format!("{} cannot be written to: {error}", existing.display()))),
+            Ok(()) => Ok(()),
+        },
+    }?;
+    match space(settings) {
+        Some(problem) if !settings.store_file().exists() => Err(problem),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the store, when there is one, is free and can be opened. It is opened indeed, and not written to;
+/// returns its size in bytes.
+///
+/// # Errors
+/// Another process has it, or it is damaged, newer, or something else.
+pub fn store(settings: &Settings) -> Result<Option<u64>, Problem> {
+    let path = settings.store_file();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let disk = FileDisk::open(&path).map_err(|error| store_problem(settings, &error))?;
+    let size = disk.size().map_err(|error| store_problem(settings, &error))?;
+    if size > 0 {
+        Store::open(Untouched::new(disk), settings.repair)
+            .map_err(|error| store_problem(settings, &error))?;
+    }
+    Ok(Some(size))
+}
+
+/// What is wrong with the store, in the words of [`OpenError`](crate::store::OpenError) and
+/// [`DiskError`](crate::disk::DiskError), which say after a colon what to do.
+pub fn store_problem(settings: &Settings, error: &impl ToString) -> Problem {
+    let text = error.to_string();
+    let (reason, fix) = text.rsplit_once(": ").unwrap_or((&text, "mend it, or give another with --data"));
+    Problem::new(Origin::File(settings.store_file(), None), reason, fix)
+}
+
+/// Listens where it is configured, or on the socket that a supervisor has handed over.
+///
+/// # Errors
+/// Something else does, or the system does not allow it.
+pub fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
+    let listener = bind(settings.listen).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    listener.map_err(|error| {
+        let reason = format!("cannot listen on {}: {error}", settings.listen);
+        let is = |kind| error.kind() == kind;
+        let fix = if is(ErrorKind::PermissionDenied) {
+            "give a port from 1024 on, or the right to lower ones"
+        } else if is(ErrorKind::AddrNotAvailable) {
+            "give an address of this machine with --listen"
+        } else {
+            "end what listens there, or give another address with --listen"
+        };
+        Problem::new(settings.origin("server.listen").clone(), reason, fix)
+    })
+}
+
+/// The socket that a supervisor has opened before (systemd's socket activation), or a new one.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match ListenFd::from_env().take_tcp_listener(0)? {
+        Some(inherited) => Ok(inherited),
+        None => TcpListener::bind(address),
+    }
+}
+
+/// Whether the disk is full, or nearly.
+fn space(settings: &Settings) -> Option<Problem> {
+    let directory = existing(&settings.data);
+    let free = free_bytes(&directory).filter(|free| *free < FREE_LEAST)?;
+    let reason = format!(
+        "the disk of {} is full: {} are free, expected {} at least",
+        directory.display(),
+        units::show_size(free),
+        units::show_size(FREE_LEAST)
+    );
+    let fix = "free some space: until then runs are refused, and what is stored is delivered";
+    Some(Problem::new(directory_origin(settings), reason, fix))
+}
+
+/// Whether the clock can be right: by it tokens are judged, and what is old is forgotten.
+fn clock(settings: &Settings, now: SystemTime) -> Option<Problem> {
+    let fix = "set the clock (NTP), else tokens are refused and events are kept too long or not long enough";
+    let problem = |reason| Some(Problem::new(Origin::Default, reason, fix));
+    let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    if unix < YEAR_LEAST {
+        return problem(format!("the clock is wrong: it shows {unix} s of Unix time, which is before 2025"));
+    }
+    let written = fs::metadata(settings.store_file()).and_then(|found| found.modified()).ok()?;
+    let behind = written.duration_since(now).ok().filter(|behind| *behind > CLOCK_BEHIND_MOST)?;
+    let behind = units::show_duration(Span::secs(behind.as_secs()));
+    problem(format!("the clock is wrong: the store was last written {behind} from now"))
+}
+
+/// How many files and sockets a daemon may open once it has raised its own limit; none if there is no end.
+pub fn open_files_allowed() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
+
+/// Raises the limit of open files as far as the system allows without asking.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+/// Whether the process may open as many sockets as are configured. `most` is how many it may open.
+fn open_files(settings: &Settings, most: Option<u64>) -> Option<Problem> {
+    let wanted = settings.core.server.connections as u64 + FILES_BESIDE;
+    // Nobody tries things out with so many.
+    let most = most.filter(|most| *most < wanted && !settings.dev)?;
+    let reason = format!("the limit of open files is {most}, and server.connections needs {wanted}");
+    let fix = "raise it (`ulimit -Hn`, LimitNOFILE in the unit), or lower server.connections";
+    Some(Problem::new(settings.origin("server.connections").clone(), reason, fix))
+}
+
+fn directory_origin(settings: &Settings) -> Origin {
+    match settings.origin("store.dir") {
+        Origin::Default => Origin::File(settings.data.clone(), None),
+        set @ (Origin::File(..) | Origin::Environment(_) | Origin::Flag(_)) => set.clone(),
+    }
+}
+
+/// The directory itself, or the nearest above it that exists.
+pub fn existing(data: &Path) -> PathBuf {
+    let exists = |path: &&Path| {
+        let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        !matches!(fs::symlink_metadata(here), Err(error) if error.kind() == ErrorKind::NotFound)
+    };
+    match data.ancestors().find(exists) {
+        Some(path) if !path.as_os_str().is_empty() => path.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// Makes a file and removes it.
+fn probe(directory: &Path) -> io::Result<()> {
+    let path = directory.join(format!(".runcast-check-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&path)?;
+    fs::remove_file(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Override, Sources};
+
+    fn settings(data: &Path) -> Settings {
+        let set = |flag, key: &str, value: &str| Override { flag, key: key.into(), value: value.into() };
+        let data = set("--data", "store.dir", data.to_str().unwrap());
+        let listen = set("--listen", "server.listen", "127.0.0.1:0");
+        let sources = Sources { overrides: vec![data, listen], dev: true, ..Sources::default() };
+        Settings::load(&sources).unwrap()
+    }
+
+    fn judged(data: &Path) -> String {
+        let stops = look(&settings(data)).stops;
+        stops.or(()).map_or_else(|problems| problems.to_string(), |()| "good".into())
+    }
+
+    #[test]
+    fn a_data_directory_is_or_can_be_made_and_is_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(judged(dir.path()), "good");
+        assert_eq!(judged(&dir.path().join("not/yet")), "good");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        let fix = "give a directory that can be written to";
+        assert_eq!(judged(file.path()), format!("--data: store.dir: {path} is no directory; {fix}"));
+    }
+
+    #[test]
+    fn a_store_that_a_start_could_not_open_is_told_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let held = FileDisk::open(&path).unwrap();
+        assert_eq!(judged(dir.path()).matches("is in use by another process; stop that daemon").count(), 1);
+        drop(held);
+        fs::write(&path, "something else").unwrap();
+        assert!(
+            judged(dir.path()).contains("is not a Runcast store; move it away"),
+            "{}",
+            judged(dir.path())
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"something else");
+    }
+
+    #[test]
+    fn a_damaged_store_is_told_and_a_good_one_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        drop(Store::open(FileDisk::open(&path).unwrap(), Default::default()).unwrap());
+        let good = fs::read(&path).unwrap();
+        assert_eq!(judged(dir.path()), "good");
+        assert_eq!(fs::read(&path).unwrap(), good);
+        let mut damaged = good.clone();
+        damaged.truncate(good.len() / 2);
+        damaged[8_192..].fill(0x5a);
+        fs::write(&path, &damaged).unwrap();
+        let told = judged(dir.path());
+        assert!(told.contains("the store is damaged") && told.contains("restore it from a backup"), "{told}");
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+
+    #[test]
+    fn a_broken_dev_secret_is_told_before_a_start_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("dev-secret"), "short\n").unwrap();
+        assert!(judged(dir.path()).contains("too short a secret: expected at least 32 bytes, found 5"));
+    }
+
+    #[test]
+    fn a_clock_before_the_last_write_or_before_2025_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("store.redb"), "").unwrap();
+        let (settings, now) = (settings(dir.path()), SystemTime::now());
+        assert_eq!(clock(&settings, now), None);
+        let told = clock(&settings, now - Duration::from_secs(7_200)).unwrap().to_string();
+        assert!(told.starts_with("configuration: the clock is wrong: the store was last written"), "{told}");
+        let told = clock(&settings, SystemTime::UNIX_EPOCH).unwrap().to_string();
+        assert!(told.contains("before 2025; set the clock (NTP)"), "{told}");
+    }
+
+    #[test]
+    fn too_low_a_limit_of_open_files_is_told() {
+        let settings = Settings::default();
+        assert_eq!(open_files(&settings, None), None);
+        assert_eq!(open_files(&settings, Some(1 << 20)), None);
+        let told = open_files(&settings, Some(1_024)).unwrap().to_string();
+        assert!(told.contains("is 1024, and server.connections needs 20064; raise it"), "{told}");
+    }
+}

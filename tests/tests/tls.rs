@@ -1,0 +1,214 @@
+//! The port speaks TLS: everything goes over it as in the clear, the certificate is replaced without anybody
+//! noticing, and whoever speaks something else disturbs nobody.
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use runcast_tests::{Daemon, Door, PATIENCE, runcast, token};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Message, WebSocket};
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A certificate for localhost, and the files it is in.
+struct Certificate {
+    der: CertificateDer<'static>,
+    pem: String,
+    key: String,
+}
+
+impl Certificate {
+    fn until(year: i32) -> Self {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self { der: certificate.der().clone(), pem: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    fn write(&self, directory: &Path) -> (PathBuf, PathBuf) {
+        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        fs::write(&cert, &self.pem).expect("the certificate is written");
+        fs::write(&key, &self.key).expect("the key is written");
+        (cert, key)
+    }
+
+    /// A connection of somebody who trusts this certificate alone.
+    fn connect(&self, door: &Door) -> Stream {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().expect("versions");
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
+        let socket = TcpStream::connect(door.address()).expect("the daemon listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        StreamOwned::new(tls, socket)
+    }
+
+    fn get(&self, door: &Door, path: &str) -> std::io::Result<String> {
+        let mut stream = self.connect(door);
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        // Read to an end that the daemon has announced: an answer that was cut off is an error.
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn socket(&self, door: &Door, path: &str, token: &str, hello: &Value) -> WebSocket<Stream> {
+        let mut request = format!("wss://localhost{path}").into_client_request().expect("a URL");
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "runcast.v1".parse().expect("a header"));
+        headers.insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+        let (mut socket, _) = tungstenite::client(request, self.connect(door)).expect("it is upgraded");
+        say(&mut socket, hello);
+        assert_eq!(hear(&mut socket, "welcome")["type"], "welcome");
+        socket
+    }
+}
+
+fn say(socket: &mut WebSocket<Stream>, message: &Value) {
+    socket.send(Message::text(message.to_string())).expect("it is sent");
+}
+
+fn hear(socket: &mut WebSocket<Stream>, kind: &str) -> Value {
+    loop {
+        let Message::Text(text) = socket.read().expect("a message") else { continue };
+        let message: Value = serde_json::from_str(&text).expect("JSON");
+        if message["type"] == kind || message["event"] == kind {
+            return message;
+        }
+    }
+}
+
+fn start(certificate: &Certificate, settings: &[&str]) -> (Daemon, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (cert, key) = certificate.write(directory.path());
+    let (cert, key) = (cert.display(), key.display());
+    let own = [format!("server.tls_cert={cert}"), format!("server.tls_key={key}")];
+    let all: Vec<&str> = own.iter().map(String::as_str).chain(settings.iter().copied()).collect();
+    (Daemon::start(&all), directory)
+}
+
+#[test]
+fn a_run_with_long_messages_goes_over_tls_from_end_to_end() {
+    let certificate = Certificate::until(4000);
+    let (daemon, _directory) = start(&certificate, &["runs.timeout=10m"]);
+    let door = daemon.door();
+    let answer = certificate.get(&door, "/livez").expect("a whole answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("alive\n"), "{answer}");
+    let hello = json!({ "type": "hello", "device": "laptop" });
+    let mut user = certificate.socket(&door, "/ws", &token("alice", "user"), &hello);
+    let hello = json!({ "type": "hello", "agents": [{ "agent": "research", "slots": 1 }] });
+    let mut worker = certificate.socket(&door, "/worker", &token("workers", "worker"), &hello);
+    let input = "i".repeat(60_000);
+    say(&mut user, &json!({ "type": "run", "agent": "research", "input": input }));
+    let offer = hear(&mut worker, "run");
+    assert_eq!(offer["input"], input);
+    let (run, attempt) = (&offer["run"], &offer["attempt"]);
+    say(&mut worker, &json!({ "type": "started", "run": run, "attempt": attempt }));
+    hear(&mut worker, "ack");
+    for n in 1..=4 {
+        let text = n.to_string().repeat(900_000);
+        say(
+            &mut worker,
+            &json!({ "type": "event", "run": run, "attempt": attempt, "n": n,
+                                  "event": "agent_output", "data": { "text": text } }),
+        );
+        let event = hear(&mut user, "agent_output");
+        assert_eq!(event["data"]["text"], text);
+        say(&mut user, &json!({ "type": "ack", "seq": event["seq"] }));
+    }
+    user.close(None).expect("a close frame is sent");
+    assert!(matches!(user.read(), Ok(Message::Close(_))), "it is answered");
+}
+
+#[test]
+fn a_new_certificate_is_taken_over_and_nobody_is_cut_off() {
+    let (first, second) = (Certificate::until(4000), Certificate::until(4001));
+    let (daemon, directory) = start(&first, &[]);
+    let door = daemon.door();
+    let hello = json!({ "type": "hello", "device": "laptop" });
+    let mut user = first.socket(&door, "/ws", &token("alice", "user"), &hello);
+    assert!(second.get(&door, "/livez").is_err(), "it is not known yet");
+    second.write(directory.path());
+    daemon.signal("HUP");
+    daemon.log().nth(1, "the certificate was read again");
+    assert!(second.get(&door, "/livez").expect("an answer").contains(" 200 "));
+    assert!(first.get(&door, "/livez").is_err(), "it is known no longer");
+    say(&mut user, &json!({ "type": "ping" }));
+    hear(&mut user, "pong");
+
+    fs::write(directory.path().join("key.pem"), first.key).expect("another's key");
+    daemon.signal("HUP");
+    let problem = daemon.log().nth(1, "the certificate of before stays")["problem"].to_string();
+    assert!(problem.contains("it does not go with"), "{problem}");
+    assert!(second.get(&door, "/livez").expect("an answer").contains(" 200 "));
+}
+
+#[test]
+fn whoever_speaks_no_tls_or_nothing_is_given_up_in_time() {
+    let certificate = Certificate::until(4000);
+    let (daemon, _directory) = start(&certificate, &["server.hello_timeout=300ms"]);
+    let door = daemon.door();
+    let long = [0x16; 40_000];
+    let half = [0x16, 3, 1, 1, 0, 1];
+    for (what, bytes) in [
+        ("plain HTTP", &b"GET / HTTP/1.1\r\n\r\n"[..]),
+        ("garbage", &long),
+        ("half a hello", &half),
+        ("nothing", &[]),
+    ] {
+        let mut socket = TcpStream::connect(door.address()).expect("the daemon listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        // It may be over before all is sent.
+        let _unsent = socket.write_all(bytes);
+        let mut answer = Vec::new();
+        let ended = socket.read_to_end(&mut answer).map_err(|error| error.kind());
+        assert!(matches!(ended, Ok(_) | Err(ErrorKind::ConnectionReset)), "{what}: {ended:?}");
+        assert!(answer.len() < 64, "{what}: {answer:?}");
+    }
+    assert!(certificate.get(&door, "/livez").expect("an answer").contains(" 200 "));
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_before_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let check = |certificate: &Certificate, key: bool| {
+        let (cert, private) = certificate.write(directory.path());
+        let mut words =
+            vec!["check".to_owned(), "--set".into(), format!("server.tls_cert={}", cert.display())];
+        if key {
+            words.extend(["--set".to_owned(), format!("server.tls_key={}", private.display())]);
+        }
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "a secret of at least thirty-two bytes").expect("it is written");
+        let config = directory.path().join("runcast.toml");
+        let text = format!("[auth]\nkeys = [{{ alg = \"HS256\", secret_file = {secret:?} }}]\n");
+        fs::write(&config, text).expect("it is written");
+        words.extend(["--config".to_owned(), config.display().to_string()]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (code, printed, errors) = runcast(&words);
+        (code, printed + &errors)
+    };
+    assert_eq!(check(&Certificate::until(4000), true).0, 0);
+    let (code, said) = check(&Certificate::until(2021), true);
+    assert!(code == 78 && said.contains("has expired") && said.contains("renew it"), "{code} {said}");
+    let (code, said) = check(&Certificate::until(4000), false);
+    assert!(code == 78 && said.contains("server.tls_cert is set and server.tls_key is not"), "{code} {said}");
+    let swapped = Certificate { pem: Certificate::until(4000).pem, ..Certificate::until(4000) };
+    let (code, said) = check(&swapped, true);
+    assert!(code == 78 && said.contains("it does not go with"), "{code} {said}");
+    let no_pem = Certificate { pem: "nothing".into(), ..Certificate::until(4000) };
+    let (code, said) = check(&no_pem, true);
+    assert!(code == 78 && said.contains("expected 1 to 16 certificates as PEM, found 0"), "{code} {said}");
+}

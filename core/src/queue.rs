@@ -91,7 +91,8 @@ impl Core {
             at = 0;
         }
         context.waiting.insert(at, of.run.clone());
-        let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
+        let run = context.runs.get(&of.run).expect("a queued run is in its context");
+        let (spec, is_durable) = (&run.spec, run.phase == (Phase::Queued { is_durable: true }));
         let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
         let left = Span(self.config.runs.queued_for.0.saturating_sub(age.0)).min(AGE_EVERY);
         self.deadlines.set(Timer::Queued(of.run.clone()), now.mono + left);
@@ -99,7 +100,8 @@ impl Core {
             self.queue.turns.push_back(of.user.clone());
         }
         self.queue.waiting += 1;
-        self.queue.has_changed = true;
+        // One that is not durable cannot start, and when it is, that is told.
+        self.queue.has_changed |= is_durable;
         self.notice_queue();
     }
 
@@ -236,6 +238,11 @@ impl Core {
 
     /// Queued runs that start before a user's run with `index` older ones: everyone has had as many turns.
     pub(crate) fn ahead(&self, user: &User, index: usize) -> u64 {
+        if index == 0 {
+            // Everybody in the queue has a run in the first round.
+            let turn = self.queue.turns.iter().position(|other| other == user);
+            return turn.unwrap_or(self.queue.turns.len()) as u64;
+        }
         let mut is_before = true;
         let mut ahead = index;
         for other in &self.queue.turns {

@@ -19,9 +19,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 /// What one connection may say in one turn, in messages.
 const MESSAGES_PER_TURN: usize = 64;
+/// Connections heard in one turn; the others have theirs in the next, so that a turn stays short when
+/// thousands come back at once.
+const VISITS_PER_TURN: usize = 256;
+/// Answers of the store taken in one turn. With each a device may be sent a page of events.
+const COMPLETIONS_PER_TURN: usize = 16;
 /// Time for a peer to take the last words to it.
 const LAST_WORDS: Span = Span::secs(5);
 /// Time for a peer to take an answer, which may be long.
@@ -63,6 +69,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     opened: Vec<(ConnId, IpAddr)>,
     /// Connections that may have something to say.
     busy: BTreeSet<ConnId>,
+    /// The last that was heard in a turn that could not hear all of them.
+    heard: ConnId,
     /// Connections to which something is to be said.
     unflushed: BTreeSet<ConnId>,
     /// When those that end are given up.
@@ -150,6 +158,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             last: ConnId(0),
             opened: Vec::new(),
             busy: BTreeSet::new(),
+            heard: ConnId(0),
             unflushed: BTreeSet::new(),
             ending: BTreeSet::new(),
             closed: Vec::new(),
@@ -265,13 +274,11 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         if std::mem::take(&mut self.drains) {
             self.feed(now, Input::Drain);
         }
-        while let Some(completion) = self.storage.completed() {
-            self.complete(now, completion)?;
-        }
+        let has_completions = self.take_completions(now)?;
         for (conn, peer) in std::mem::take(&mut self.opened) {
             self.feed(now, Input::Opened { conn, peer });
         }
-        for conn in std::mem::take(&mut self.busy) {
+        for conn in self.take_busy() {
             self.visit(now, conn);
         }
         if std::mem::take(&mut self.appended) {
@@ -282,9 +289,31 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         }
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
-        let more = self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
+        let more = has_completions || self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
         let (closed, calls) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.calls));
         Ok(Turn { more, closed, calls, is_over: self.is_over })
+    }
+
+    /// Hears what the store has done; whether it may have done more.
+    fn take_completions(&mut self, now: Now) -> Result<bool, StorageFailed> {
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completion) = self.storage.completed() else { return Ok(false) };
+            self.complete(now, completion)?;
+        }
+        Ok(true)
+    }
+
+    /// The connections that are heard in this turn: all that have something, or the next of them by their
+    /// ids.
+    fn take_busy(&mut self) -> BTreeSet<ConnId> {
+        if self.busy.len() <= VISITS_PER_TURN {
+            return std::mem::take(&mut self.busy);
+        }
+        let after = self.busy.range((Bound::Excluded(self.heard), Bound::Unbounded));
+        let turn = after.chain(self.busy.range(..=self.heard)).take(VISITS_PER_TURN);
+        let turn: Vec<ConnId> = turn.copied().collect();
+        self.heard = turn.last().copied().unwrap_or(self.heard);
+        turn.iter().filter_map(|conn| self.busy.take(conn)).collect()
     }
 
     fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {

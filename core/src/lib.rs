@@ -57,6 +57,7 @@ mod legacy;
 mod limits;
 mod listing;
 mod loads;
+pub mod note;
 mod notices;
 pub mod odd;
 mod operate;
@@ -111,6 +112,7 @@ use flow::LeftBehind;
 use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use loads::Load;
+use note::Note;
 use planted::Planted;
 use presence::Presence;
 use purge::Purge;
@@ -173,6 +175,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// What is worth a line of the log, until the input ends.
+    notes: Vec<Note>,
     planted: Planted,
     seen: Seen,
 }
@@ -231,6 +235,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            notes: Vec::new(),
             planted,
             seen: Seen::default(),
         }
@@ -264,6 +269,7 @@ impl Core {
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
+        self.tell_notes(out);
         self.assert_cheap();
     }
 

@@ -228,6 +228,7 @@ impl Core {
         if self.durable.is_full() {
             return Err(self.storage_unavailable());
         }
+        self.check_memory()?;
         let waiting = self.users.get(user).map_or(0, |context| context.waiting.len());
         if waiting >= runs.queued_per_user {
             let message = format!("expected fewer than {} queued runs of one user", runs.queued_per_user);

@@ -3,6 +3,8 @@
 //!
 //! What is asked is carried out where the same is done for messages of a WebSocket.
 
+mod routes;
+
 use crate::Core;
 use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
@@ -14,6 +16,7 @@ use crate::http::shorten;
 use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
 use crate::input::{BodyLength, Claims, Head, TokenProblem};
 use crate::listing::Listing;
+use crate::overview::Wanted;
 use crate::revoke::read_disconnect;
 use crate::scope::Scope;
 use crate::sometimes::Sometimes;
@@ -21,78 +24,13 @@ use crate::sse::Begin;
 use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::wrong;
-use crate::wire::query::{Params, decode};
+use crate::wire::query::Params;
 use crate::wire::topic::{Publication, read_publication};
 use crate::wire::user::{self, Ack, Ask, Input};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-
-/// A kind of request.
-#[derive(Debug)]
-struct Route {
-    method: &'static str,
-    /// A part in braces stands for a name.
-    path: &'static str,
-    /// One of these is needed.
-    scopes: &'static [Scope],
-    what: What,
-}
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    NewRun,
-    Run,
-    Cancel,
-    Input,
-    Runs,
-    Threads,
-    Events,
-    Stream,
-    Ack,
-    Publish,
-    Workers,
-    Status,
-    Drain,
-    Undelivered,
-    Erase,
-    User,
-    Metrics,
-    Disconnect,
-    Revoke,
-    Backup,
-}
-
-/// Whoever asks about runs.
-const ANYONE: &[Scope] = &[Scope::User, Scope::Publish];
-const OWNER: &[Scope] = &[Scope::User];
-const OPERATOR: &[Scope] = &[Scope::Operate];
-const PUBLISHER: &[Scope] = &[Scope::Publish];
-
-const ROUTES: &[Route] = &[
-    Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
-    Route { method: "POST", path: "/v1/threads/{thread}/runs", scopes: ANYONE, what: What::NewRun },
-    Route { method: "GET", path: "/v1/runs/{run}", scopes: ANYONE, what: What::Run },
-    Route { method: "POST", path: "/v1/runs/{run}/cancel", scopes: ANYONE, what: What::Cancel },
-    Route { method: "POST", path: "/v1/runs/{run}/input", scopes: ANYONE, what: What::Input },
-    Route { method: "GET", path: "/v1/runs", scopes: OWNER, what: What::Runs },
-    Route { method: "GET", path: "/v1/threads", scopes: OWNER, what: What::Threads },
-    Route { method: "GET", path: "/v1/events", scopes: OWNER, what: What::Events },
-    Route { method: "GET", path: "/v1/stream", scopes: OWNER, what: What::Stream },
-    Route { method: "POST", path: "/v1/ack", scopes: OWNER, what: What::Ack },
-    Route { method: "POST", path: "/v1/topics/{topic}/events", scopes: PUBLISHER, what: What::Publish },
-    Route { method: "GET", path: "/v1/workers", scopes: OPERATOR, what: What::Workers },
-    Route { method: "GET", path: "/v1/status", scopes: OPERATOR, what: What::Status },
-    Route { method: "POST", path: "/v1/drain", scopes: OPERATOR, what: What::Drain },
-    Route { method: "GET", path: "/v1/undelivered", scopes: OPERATOR, what: What::Undelivered },
-    Route { method: "GET", path: "/metrics", scopes: OPERATOR, what: What::Metrics },
-    Route { method: "GET", path: "/v1/users/{user}", scopes: OPERATOR, what: What::User },
-    Route { method: "DELETE", path: "/v1/users/{user}", scopes: OPERATOR, what: What::Erase },
-    Route { method: "POST", path: "/v1/users/{user}/disconnect", scopes: OPERATOR, what: What::Disconnect },
-    Route { method: "POST", path: "/v1/users/{user}/revoke", scopes: OPERATOR, what: What::Revoke },
-    Route { method: "POST", path: "/v1/backups/{name}", scopes: OPERATOR, what: What::Backup },
-];
+use routes::{Refused, Route, What, route};
 
 /// A request whose head was read.
 #[derive(Debug)]
@@ -105,7 +43,7 @@ pub(crate) struct Request {
     last_event_id: Option<String>,
     /// The length of its body, if it is to have one.
     length: Option<usize>,
-    identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// What is to be done as soon as the user's context is there.
     todo: Option<Todo>,
 }
@@ -123,7 +61,7 @@ enum Todo {
     Ack(Ack),
     Publish(Publication),
     Workers,
-    Status,
+    Status(Option<Wanted>),
     Drain,
     Undelivered(usize),
     Erase(User),
@@ -132,84 +70,6 @@ enum Todo {
     Disconnect(User, bool),
     Revoke(User),
     Backup(BackupName),
-}
-
-/// Why a head is refused: by a status that its code does not have, or with the methods that there are.
-struct Refused {
-    refusal: Refusal,
-    status: u16,
-    allow: Option<&'static str>,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { status: refusal.code.status(), refusal, allow: None }
-    }
-}
-
-impl Route {
-    /// What a path has in the place of the braces, if it is of this kind.
-    fn matches<'p>(&self, path: &'p str) -> Option<Option<&'p str>> {
-        let (mut own, mut others, mut name) = (self.path.split('/'), path.split('/'), None);
-        loop {
-            match (own.next(), others.next()) {
-                (None, None) => return Some(name),
-                (Some(own), Some(other)) if own.starts_with('{') && !other.is_empty() => name = Some(other),
-                (Some(own), Some(other)) if own == other => {}
-                (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return None,
-            }
-        }
-    }
-
-    /// Whether it has a body that is to be read: `found` says whether there is one.
-    const fn has_body(&self, found: BodyLength) -> bool {
-        match self.what {
-            What::NewRun | What::Input | What::Ack | What::Publish => true,
-            What::Disconnect => !matches!(found, BodyLength::None),
-            What::Run
-            | What::Cancel
-            | What::Runs
-            | What::Threads
-            | What::Events
-            | What::Stream
-            | What::Workers
-            | What::Status
-            | What::Drain
-            | What::Undelivered
-            | What::Erase
-            | What::User
-            | What::Metrics
-            | What::Backup
-            | What::Revoke => false,
-        }
-    }
-}
-
-/// The kind of a request, and the name in its path.
-fn route(method: &str, path: &str) -> Result<(&'static Route, Option<String>), Refused> {
-    let of_path = || ROUTES.iter().filter(|route| route.matches(path).is_some());
-    let Some(route) = of_path().find(|route| route.method == method) else {
-        let has = |method| of_path().any(|route| route.method == method);
-        let allow = match (has("GET"), has("POST"), has("DELETE")) {
-            (true, true, _) => "GET, POST",
-            (true, false, true) => "GET, DELETE",
-            (true, false, false) => "GET",
-            (false, true, _) => "POST",
-            (false, false, true) => "DELETE",
-            (false, false, false) => {
-                let message = format!("expected a path of the protocol, found {}", shorten(path));
-                return Err(Refusal::new(Code::NotFound, message, "see PROTOCOL.md, section 7").into());
-            }
-        };
-        let message = format!("expected {allow}, found {}", shorten(method));
-        let refusal = Refusal::new(Code::MethodNotAllowed, message, "use a method that there is");
-        return Err(Refused { allow: Some(allow), ..refusal.into() });
-    };
-    let name = match route.matches(path).flatten() {
-        Some(name) => Some(decode(name).ok_or_else(|| wrong("path", "percent-encoded UTF-8", name))?),
-        None => None,
-    };
-    Ok((route, name))
 }
 
 impl Core {
@@ -274,7 +134,7 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(scopes) = self.request(id).map(|request| request.route.scopes) else { return };
-        let identity = match self.judge(scopes, outcome) {
+        let identity = match self.judge(scopes, outcome).and_then(|identity| self.count_request(identity)) {
             Ok(identity) => identity,
             Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };
@@ -329,7 +189,7 @@ impl Core {
             Todo::Stream(begin) => self.begin_stream(caller, begin, out),
             Todo::Publish(publication) => self.on_publish(caller, publication, out),
             Todo::Workers => self.respond_workers(id, out),
-            Todo::Status => self.respond_status(id, out),
+            Todo::Status(wanted) => self.respond_status(id, wanted.as_ref(), out),
             Todo::Drain => self.on_drain_request(id, out),
             Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
             Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
@@ -365,7 +225,7 @@ impl Core {
             | Todo::Stream(_)
             | Todo::Publish(_)
             | Todo::Workers
-            | Todo::Status
+            | Todo::Status(_)
             | Todo::Drain
             | Todo::Metrics
             | Todo::Undelivered(_)
@@ -429,7 +289,7 @@ impl Request {
             What::Ack => Todo::Ack(user::read_ack(body)?),
             What::Publish => Todo::Publish(read_publication(body, self.topic()?, key)?),
             What::Workers => Todo::Workers,
-            What::Status => Todo::Status,
+            What::Status => Todo::Status(Wanted::read(&self.params)?),
             What::Drain => Todo::Drain,
             What::Erase => Todo::Erase(self.user()?),
             What::User => Todo::User(self.user()?),

@@ -6,6 +6,7 @@ use crate::conn::{Role, text};
 use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Content, Effects, Response};
+use crate::ending::About;
 use crate::handshake::Identity;
 use crate::ids::{Agent, ConnId, Device, RunId, User};
 use crate::scope::Scope;
@@ -49,6 +50,21 @@ impl Caller {
         let is_publisher = matches!(self.form, Form::Request) && scopes.has(Scope::Publish);
         is_own || is_publisher && self.identity.allows(agent)
     }
+
+    /// Whether it may do this over HTTP as an operator: see how a run is, and end it, whosesoever it is.
+    pub(crate) fn operates(&self, about: About) -> bool {
+        let is_theirs = match about {
+            About::Cancel | About::State => true,
+            About::Input => false,
+        };
+        is_theirs && matches!(self.form, Form::Request) && self.identity.scopes.has(Scope::Operate)
+    }
+
+    /// Tells an operator whose run it is.
+    pub(crate) fn say_whose(&self, run: Object, user: &User) -> Object {
+        let whose = self.operates(About::State).then(|| user.as_str());
+        run.maybe_str("user", whose)
+    }
 }
 
 impl Core {
@@ -59,12 +75,17 @@ impl Core {
         Some(Caller { conn, identity, device, form: Form::Message(id) })
     }
 
-    /// A run in memory, if this caller may see it. One that it may not see is looked up as if there were
-    /// none.
-    pub(crate) fn run_for(&self, caller: &Caller, run: &RunId) -> Option<RunOf> {
+    /// A run in memory, if this caller may ask this about it. One about which it may not is looked up as if
+    /// there were none.
+    pub(crate) fn run_for(&self, caller: &Caller, run: &RunId, about: About) -> Option<RunOf> {
         let of = self.run_of(run)?;
-        let state = self.users.get(&of.user)?.runs.get(run)?;
-        caller.may(&of.user, &state.spec.agent).then_some(of)
+        (self.is_theirs(caller, &of) || caller.operates(about)).then_some(of)
+    }
+
+    /// Whether a caller need not be an operator to see and steer a run in memory.
+    pub(crate) fn is_theirs(&self, caller: &Caller, of: &RunOf) -> bool {
+        let run = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run));
+        run.is_some_and(|run| caller.may(&of.user, &run.spec.agent))
     }
 
     /// Answers, once all that was recorded so far is durable. `status` is for HTTP.

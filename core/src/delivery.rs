@@ -80,6 +80,8 @@ impl Core {
                     cursor.mark_full(stream.head(), &mut self.seen);
                     break;
                 }
+                // What is sent again is little, and has its time.
+                Next::Page(..) if !cursor.is_retrying() && self.pressure.sheds(id) => break,
                 Next::Page(after, count) => {
                     cursor.page_asked();
                     if cursor.is_retrying() {

@@ -156,6 +156,8 @@ pub enum Content {
 pub enum Page {
     /// The demo chat, at `/`.
     Chat,
+    /// The operators' page, at `/console`.
+    Console,
 }
 
 /// A token. Shows itself to nobody who prints it.

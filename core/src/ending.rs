@@ -167,7 +167,7 @@ impl Core {
         }
         if let Some(worker) = &worker {
             self.free_slot(of);
-            self.leave_run(worker, &of.run);
+            self.leave_run(worker, &of.run, &agent);
         }
         if was_executed && end.status != "cancelled" {
             self.judge_agent(&agent, end.status == "ok", ran);
@@ -211,7 +211,8 @@ impl Core {
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a run that ends is in its context");
         run.phase = Phase::Ended;
-        let row = crate::record::row(&run.ended(end.status, now));
+        let ended = run.ended(end.status, now);
+        let row = crate::record::row(&ended);
         let (history, spec, last_seq) = (history_key(&run.spec, &of.run), run.spec.clone(), run.last_seq);
         for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
@@ -219,6 +220,7 @@ impl Core {
         self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
         self.durable.record(Record::Put { key: history, value: row });
         self.record_end_age(&spec, &of.run, now.wall.0);
+        self.ends.add(&of.run, ended);
         self.watch_delivery(of, &spec, end.status, last_seq);
     }
 
@@ -356,11 +358,12 @@ impl Core {
         self.free_slot(of);
         let Some(run) = self.run_mut(of) else { return };
         let Some(worker) = run.worker().cloned() else { unreachable!("a run comes back from a worker") };
+        let agent = run.spec.agent.clone();
         run.phase = Phase::Queued { is_durable: true };
         run.running_since = None;
         run.told = None;
         self.store_run(of);
-        self.leave_run(&worker, &of.run);
+        self.leave_run(&worker, &of.run, &agent);
         self.enqueue(of);
     }
 
@@ -389,8 +392,10 @@ impl Core {
             let refusal: Refusal = self.storage_unavailable();
             return self.refuse(&caller, "cancel", &refusal, out);
         }
-        let of = self.run_for(&caller, &run);
-        if let Some(state) = of.and_then(|of| self.cancel(&of, Cause::User, out)) {
+        let of = self.run_for(&caller, &run, About::Cancel);
+        let is_theirs = of.as_ref().is_some_and(|of| self.is_theirs(&caller, of));
+        let cause = if is_theirs { Cause::User } else { Cause::Operator };
+        if let Some(state) = of.and_then(|of| self.cancel(&of, cause, out)) {
             return self.answer_cancel(&caller, &run, state);
         }
         self.look_up_end(caller, run, About::Cancel, out);

@@ -163,6 +163,7 @@ impl Core {
     /// The last of a user: what was not delivered, the events, and the stream's own rows.
     fn erase_stream(&mut self, user: &User) {
         self.forget_undelivered_of(user);
+        self.ends.forget(user);
         let context = self.users.remove(user).expect("a context in use is in memory");
         let (stream, owner) = (context.stream, Owner::User(user.clone()));
         if stream.last() > 0 && !self.planted.is(Bug::EraseLeavesEvents) {

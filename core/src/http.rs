@@ -24,6 +24,8 @@ pub(crate) enum Path {
     Ready,
     /// The demo chat.
     Chat,
+    /// The operators' page.
+    Console,
 }
 
 impl Path {
@@ -34,6 +36,7 @@ impl Path {
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
             "/" => Self::Chat,
+            "/console" => Self::Console,
             _ => return None,
         })
     }
@@ -47,7 +50,8 @@ impl Core {
         }
         conn.last_in = self.now.mono;
         clear_timers(id, &mut self.deadlines);
-        if let Err(refusal) = self.recognise(id, &head) {
+        let fine = self.recognise(id, &head).and_then(|()| self.check_attempts(id, &head));
+        if let Err(refusal) = fine {
             return self.respond_refusal(id, &refusal, out);
         }
         if head.path.starts_with("/v1/") {
@@ -58,8 +62,8 @@ impl Core {
         }
         let Some(path) = Path::of(head.path) else {
             let found = shorten(head.path);
-            let message =
-                format!("expected one of /ws, /worker, /livez, /readyz, /metrics, /, /v1/…; found {found}");
+            let paths = "/ws, /worker, /livez, /readyz, /metrics, /, /console, /v1/…";
+            let message = format!("expected one of {paths}; found {found}");
             let refusal = Refusal::new(Code::NotFound, message, "check the path");
             return self.respond_refusal(id, &refusal, out);
         };
@@ -73,6 +77,7 @@ impl Core {
             Path::Live => self.respond(id, 200, Content::Text("alive\n".into()), out),
             Path::Ready => self.respond_ready(id, out),
             Path::Chat => self.respond(id, 200, Content::Page(Page::Chat), out),
+            Path::Console => self.respond(id, 200, Content::Page(Page::Console), out),
         }
     }
 
@@ -142,11 +147,14 @@ impl Core {
 
     /// Answers a request, once: what would be said after it is not.
     pub(crate) fn answer(&mut self, id: ConnId, response: Response, out: &mut Effects) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if conn.is_closing {
+        if self.conns.get(&id).is_none_or(|conn| conn.is_closing) {
             return;
         }
         clear_timers(id, &mut self.deadlines);
+        if matches!(response.status, 400..=428) {
+            self.count_attempt(id);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.role = Role::Http;
         conn.is_closing = true;
         // Whoever does not take the answer is given up like any other who takes nothing.

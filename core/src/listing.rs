@@ -5,7 +5,7 @@ use crate::effect::{Content, Effects};
 use crate::ending::About;
 use crate::ids::{RunId, Thread};
 use crate::record::{Found, Query, RowKey, Table};
-use crate::run::{Ended, Phase, history_place, history_run};
+use crate::run::{Ended, history_place, history_run};
 use crate::wire::error::Refusal;
 use crate::wire::json::Object;
 use crate::wire::query::Params;
@@ -65,11 +65,11 @@ impl Core {
     /// How a run is: from memory, or from the store.
     pub(crate) fn on_run_state(&mut self, caller: Caller, run: RunId, out: &mut Effects) {
         let now = self.now;
-        let described = self.run_for(&caller, &run).and_then(|of| {
+        let described = self.run_for(&caller, &run, About::State).and_then(|of| {
             let context = self.users.get(&of.user)?;
             let head = context.stream.head();
-            let state = context.runs.get(&run)?;
-            (state.phase != Phase::Gone && state.first_seq <= head).then(|| state.describe(&run, head, now))
+            let state = context.runs.get(&run).filter(|run| run.is_listed(head))?;
+            Some(caller.say_whose(state.describe(&run, head, now), &of.user))
         });
         match described {
             Some(state) => self.respond(caller.conn, 200, Content::Json(state.finish()), out),

@@ -197,7 +197,7 @@ impl Core {
 
     /// `input`: to a run in memory at once, to another after asking the store whether there was one.
     pub(crate) fn on_input(&mut self, caller: Caller, input: Input, out: &mut Effects) {
-        let Some(of) = self.run_for(&caller, &input.run) else {
+        let Some(of) = self.run_for(&caller, &input.run, About::Input) else {
             return self.look_up_end(caller, input.run, About::Input, out);
         };
         match self.take_input(&of, input, caller.device.clone()) {

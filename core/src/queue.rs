@@ -17,6 +17,7 @@ use crate::time::Span;
 use crate::wire::user::{Place, Priority};
 use crate::worker::WorkerKey;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// How often a queued run's age, which is by the wall clock, is looked at.
 pub(crate) const AGE_EVERY: Span = Span::secs(3600);
@@ -38,6 +39,43 @@ pub(crate) struct Queue {
     latest_ms: u64,
     /// Whether a run may be able to start that could not before.
     pub(crate) has_changed: bool,
+}
+
+/// How many queued runs start before each, of all users in one walk. Users take turns: before a user's run
+/// with `index` older ones come as many of everybody, and one more of those whose turn is earlier.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// By index: the runs of everybody with fewer older ones.
+    rounds: Vec<u64>,
+    /// By index: the users passed so far that have a run with as many older ones.
+    before: Vec<u64>,
+}
+
+impl Order {
+    pub(crate) fn new(core: &Core) -> Self {
+        let mut longer: Vec<u64> = Vec::new();
+        for context in core.queue.turns.iter().filter_map(|user| core.users.get(user)) {
+            longer.resize(longer.len().max(context.waiting.len()), 0);
+            longer[..context.waiting.len()].iter_mut().for_each(|users| *users += 1);
+        }
+        let before = alloc::vec![0; longer.len()];
+        let sums = longer.into_iter().scan(0, |sum, users| {
+            let sum_before = *sum;
+            *sum += users;
+            Some(sum_before)
+        });
+        Self { rounds: sums.collect(), before }
+    }
+
+    /// Of a run with so many older ones of the user whose turn it is in this walk.
+    pub(crate) fn ahead(&self, index: usize) -> u64 {
+        self.rounds[index] + self.before[index]
+    }
+
+    /// That user had so many, and the next one has its turn.
+    pub(crate) fn pass(&mut self, waiting: usize) {
+        self.before[..waiting].iter_mut().for_each(|users| *users += 1);
+    }
 }
 
 impl Core {

@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// A user's connection that is welcome.
-    fn describe_conn(&self, id: ConnId) -> Option<Object> {
+    pub(crate) fn describe_conn(&self, id: ConnId) -> Option<Object> {
         let conn = self.conns.get(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)?;
         let Role::User(me) = &conn.role else { return None };
         let kind = match (&me.sse, &me.device) {

@@ -87,6 +87,8 @@ pub struct Sizes {
     pub appends: usize,
     /// Ended runs that nobody has acknowledged.
     pub undelivered: usize,
+    /// Addresses that have lately failed to say who they are, and those who have lately made requests.
+    pub quotas: usize,
 }
 
 impl<'a> View<'a> {
@@ -244,6 +246,7 @@ impl<'a> View<'a> {
             timers: core.deadlines.len(),
             appends: core.durable.waiting(),
             undelivered: core.undelivered.len(),
+            quotas: core.attempts.len() + core.requests.len(),
         }
     }
 

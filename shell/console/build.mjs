@@ -1,6 +1,6 @@
 // Builds the pages that are embedded in the daemon: `chat/` with the JavaScript client becomes `chat.html`,
 // one file that asks for nothing from elsewhere, and `chat.csp`, the policy that lets a browser run that
-// script and that style and nothing else. Both are committed, so that the daemon is built without Node.js and
+// script and that style and nothing else; `console/` likewise. All are committed, so that the daemon is built without Node.js and
 // without a network; with `--check` nothing is written, and it fails unless what is committed is what would
 // be built.
 
@@ -13,6 +13,8 @@ import { build } from "esbuild";
 
 const here = import.meta.dirname;
 const compiler = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin/tsc");
+/** What a page may be long. */
+const BYTES_MAX = { "console.html": 60_000 };
 const isCheck = process.argv.includes("--check");
 
 /** One source and all it imports, as a browser takes it. */
@@ -56,7 +58,12 @@ async function page(name) {
 }
 
 execFileSync(process.execPath, [compiler, "--project", here], { stdio: "inherit" });
-for (const [file, built] of Object.entries(await page("chat"))) {
+for (const [file, built] of Object.entries({ ...(await page("chat")), ...(await page("console")) })) {
+  if (file in BYTES_MAX) {
+    const bytes = Buffer.byteLength(built);
+    console.log(`${file}: ${bytes.toLocaleString("en")} of ${BYTES_MAX[file].toLocaleString("en")} bytes`);
+    if (bytes > BYTES_MAX[file]) process.exitCode = 1;
+  }
   const path = join(here, file);
   if (!isCheck) writeFileSync(path, built);
   else if (readFileSync(path, "utf8") !== built) {

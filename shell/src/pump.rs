@@ -74,6 +74,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
+    /// The core is to be told how much memory is in use.
+    used: Option<u64>,
     /// The core is to be told to go down.
     drains: bool,
     /// The core has gone down.
@@ -154,6 +156,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
+            used: None,
             drains: false,
             is_over: false,
             calls: Vec::new(),
@@ -194,6 +197,11 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// A call is over: the core hears in the next turn whether it was taken.
     pub fn called(&mut self, run: RunId, is_taken: bool) {
         self.called.push((run, is_taken));
+    }
+
+    /// So many bytes of memory are in use: the core hears of it in the next turn.
+    pub fn memory(&mut self, used: u64) {
+        self.used = Some(used);
     }
 
     /// The core is told in the next turn to go down; if it was told before, without waiting for runs. It
@@ -250,6 +258,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         }
         for (run, is_taken) in std::mem::take(&mut self.called) {
             self.feed(now, Input::Called { run, is_taken });
+        }
+        if let Some(used) = self.used.take() {
+            self.feed(now, Input::Memory { used });
         }
         if std::mem::take(&mut self.drains) {
             self.feed(now, Input::Drain);

@@ -114,11 +114,9 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
 
 /// The error says nothing of the content.
 fn not_pem(path: &Path, error: &pem::Error, fix: &str) -> Problem {
-    let reason = match error {
-        pem::Error::NoItemsFound => "expected PEM, found none of what is needed".to_owned(),
-        _ => "expected PEM, found something else".to_owned(),
-    };
-    Problem::new(Origin::File(path.to_owned(), None), reason, fix)
+    let is_nothing = matches!(error, pem::Error::NoItemsFound);
+    let found = if is_nothing { "none of what is needed" } else { "something else" };
+    Problem::new(Origin::File(path.to_owned(), None), format!("expected PEM, found {found}"), fix)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {

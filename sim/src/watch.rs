@@ -332,6 +332,9 @@ impl Watch {
                 self.judge("O15", timer);
             }
             Effect::Append { .. } => self.before.appended(),
+            Effect::Respond { conn, response } if matches!(response.status, 401 | 403) => {
+                self.away.refused(*conn);
+            }
             Effect::Upgrade { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }
@@ -432,6 +435,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::Memory { .. }
             | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }

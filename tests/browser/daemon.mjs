@@ -65,9 +65,13 @@ export class Daemon {
   }
 
   /** A token for a worker. */
-  async workerToken() {
-    const args = ["token", "--user", "workers", "--scope", "worker", "--data", this.data];
-    return (await promisify(execFile)(binary, args)).stdout.trim();
+  workerToken() {
+    return this.tokenOf("workers", "worker");
+  }
+
+  async tokenOf(user, ...scopes) {
+    const args = ["token", "--user", user, ...scopes.flatMap((scope) => ["--scope", scope])];
+    return (await promisify(execFile)(binary, [...args, "--data", this.data])).stdout.trim();
   }
 
   /** All events of the user, from the oldest to the head, as a viewer of no consequence is sent them. */

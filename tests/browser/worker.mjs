@@ -56,8 +56,8 @@ export class Worker {
   #welcome = false;
 
   /** `agents` are async functions of a job, by name; `port` is the daemon's, at each connection. */
-  constructor(port, token, agents) {
-    Object.assign(this, { port, token, agents });
+  constructor(port, token, agents, { name = "outside", slots = 4 } = {}) {
+    Object.assign(this, { port, token, agents, name, slots });
     this.#connect();
   }
 
@@ -77,9 +77,13 @@ export class Worker {
     const socket = new WebSocket(`ws://127.0.0.1:${this.port()}/worker`, ["runcast.v1"], { headers });
     this.socket = socket;
     socket.on("open", () => {
-      const agents = Object.keys(this.agents).map((agent) => ({ agent, slots: 4, timeout_ms: 600_000 }));
+      const agents = Object.keys(this.agents).map((agent) => ({
+        agent,
+        slots: this.slots,
+        timeout_ms: 600_000,
+      }));
       const runs = [...this.#jobs.values()].map(({ of, n }) => ({ ...of, n }));
-      socket.send(JSON.stringify({ type: "hello", worker: "outside", agents, runs }));
+      socket.send(JSON.stringify({ type: "hello", worker: this.name, agents, runs }));
     });
     socket.on("message", (data) => this.#hear(JSON.parse(data)));
     socket.on("error", () => {}); // a close follows

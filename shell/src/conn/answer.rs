@@ -8,8 +8,16 @@ use tungstenite::handshake::derive_accept_key;
 /// The chat page, one file without anything from elsewhere, as `npm run build` in `shell/console` made it.
 const CHAT: &str = include_str!("../../console/chat.html");
 
-/// What that page may do: run its own script and style, known by their hashes, and speak to this daemon.
-const CHAT_POLICY: &str = include_str!("../../console/chat.csp");
+/// The operators' page, made likewise.
+const CONSOLE: &str = include_str!("../../console/console.html");
+
+/// What a page may do: run its own script and style, known by their hashes, and speak to this daemon.
+const fn policy(page: Page) -> &'static str {
+    match page {
+        Page::Chat => include_str!("../../console/chat.csp"),
+        Page::Console => include_str!("../../console/console.csp"),
+    }
+}
 
 /// The bytes of a 101 that selects `runcast.v1`.
 pub(super) fn switch(key: &str) -> String {
@@ -37,6 +45,7 @@ pub(super) fn respond(response: &Response, metrics: &str, without_body: bool) ->
         Content::Json(text) => (Some("application/json"), text.as_str()),
         Content::Problem(text) => (Some("application/problem+json"), text.as_str()),
         Content::Page(Page::Chat) => (Some("text/html; charset=utf-8"), CHAT),
+        Content::Page(Page::Console) => (Some("text/html; charset=utf-8"), CONSOLE),
         Content::Metrics => (Some(CONTENT_TYPE), metrics),
     };
     let mut answer = format!("HTTP/1.1 {} {}\r\n", response.status, phrase(response.status),);
@@ -56,8 +65,9 @@ pub(super) fn respond(response: &Response, metrics: &str, without_body: bool) ->
         426 => "Upgrade: websocket\r\nConnection: close, Upgrade\r\n",
         _ => "Connection: close\r\n",
     });
-    if matches!(response.content, Content::Page(_)) {
-        write!(answer, "Content-Security-Policy: {CHAT_POLICY}\r\nReferrer-Policy: no-referrer\r\n")
+    if let Content::Page(page) = response.content {
+        let policy = policy(page);
+        write!(answer, "Content-Security-Policy: {policy}\r\nReferrer-Policy: no-referrer\r\n")
             .expect("a string takes all that is written");
     }
     answer.push_str("\r\n");

@@ -37,8 +37,8 @@ pub struct Away {
     asked: BTreeMap<ConnId, String>,
     /// Whose token each connection has brought.
     users: BTreeMap<ConnId, String>,
-    /// The user whose tokens are revoked in the present step.
-    present: Option<String>,
+    /// The user whose tokens are revoked in the present step, and who asked for it.
+    present: Option<(ConnId, String)>,
     away: BTreeSet<ConnId>,
 }
 
@@ -67,6 +67,7 @@ impl Away {
             | Input::Loaded { .. }
             | Input::Timer
             | Input::Called { .. }
+            | Input::Memory { .. }
             | Input::BackedUp { .. }
             | Input::Drain => {}
         }
@@ -75,9 +76,14 @@ impl Away {
     fn verified(&mut self, conn: ConnId, claims: &Claims) {
         let operates = claims.scope.as_deref().unwrap_or_default().split(' ').any(|scope| scope == "operate");
         match self.asked.remove(&conn) {
-            Some(user) => self.present = Some(user).filter(|_| operates),
+            Some(user) => self.present = Some((conn, user)).filter(|_| operates),
             None => drop(self.users.insert(conn, claims.sub.clone())),
         }
+    }
+
+    /// Somebody may not do what was asked for: the own token has expired, or is revoked itself.
+    pub fn refused(&mut self, conn: ConnId) {
+        self.present.take_if(|(asker, _)| *asker == conn);
     }
 
     /// Something is said.
@@ -90,7 +96,7 @@ impl Away {
 
     /// The step is over.
     pub fn settle(&mut self) {
-        let Some(user) = self.present.take() else { return };
+        let Some((_, user)) = self.present.take() else { return };
         let there = self.users.iter().filter(|(_, theirs)| **theirs == user);
         self.away.extend(there.map(|(conn, _)| *conn));
     }
@@ -142,6 +148,11 @@ mod tests {
         verify(&mut away, 1, "Zoë (1)", "user");
         verify(&mut away, 2, "bob", "user");
         let head = Head { method: "POST", path: "/v1/users/Zo%c3%ab%20(1)/revoke", ..Head::default() };
+        away.look(&Input::Request { conn: ConnId(3), head: head.clone() });
+        verify(&mut away, 3, "op", "operate");
+        away.refused(ConnId(3));
+        away.settle();
+        assert!(away.said(ConnId(1)).is_ok(), "it was refused");
         away.look(&Input::Request { conn: ConnId(3), head });
         verify(&mut away, 3, "op", "operate");
         assert!(away.said(ConnId(1)).is_ok(), "in the same step it may be told");

@@ -311,7 +311,7 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, refusal);
         self.send(id, text(error(of, request, refusal)), out);
     }
 

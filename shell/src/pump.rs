@@ -493,6 +493,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Load { load, query } => self.storage.load(load, query),
             Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
+            Effect::Note(note) => crate::log::write(&note),
             Effect::Exit => self.is_over = true,
         }
     }
@@ -506,9 +507,6 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn respond(&mut self, now: Now, id: ConnId, response: &Response) {
-        if response.status >= 400 {
-            tracing::info!(conn = id.0, status = response.status, "refused");
-        }
         let metrics = match (&response.content, &self.meter) {
             (Content::Metrics, Some(meter)) => meter(&self.core.inspect()),
             _ => String::new(),

@@ -344,6 +344,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
             | Effect::Backup { .. }
             | Effect::Exit => {}
         }

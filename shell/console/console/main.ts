@@ -4,6 +4,7 @@
 
 import { $, announce, el, mark, say } from "../chat/dom.js";
 import {
+  type AgentRow,
   type Alert,
   ask,
   type Connection,
@@ -158,8 +159,7 @@ function show(status: Status): void {
   panels.ended.show(ended.items, ended.count);
   panels.connections.show(stable(connections.items), connections.count);
   showWorkers(workers.items, workers.count);
-  const isFound = ({ agent }: { agent: string }) => agent.includes(state.find);
-  panels.agents.show(state.find ? status.agents.filter(isFound) : status.agents);
+  panels.agents.show(closedLast(status.agents.filter(({ agent }) => agent.includes(state.find))));
   showNews();
   showUndelivered();
   showAlerts(status);
@@ -172,6 +172,10 @@ function show(status: Status): void {
 /** The same place for the same lag, whoever came first. */
 const stable = (items: Connection[]): Connection[] =>
   items.toSorted((a, b) => b.lag - a.lag || a.user.localeCompare(b.user) || a.connection.localeCompare(b.connection));
+
+/** Agents whose breaker is open stand first. */
+const closedLast = (agents: AgentRow[]): AgentRow[] =>
+  agents.toSorted((a, b) => Number(a.breaker === "closed") - Number(b.breaker === "closed"));
 
 function showWorkers(items: WorkerRow[], count: number): void {
   const here = new Set(items.map(keyOf));

@@ -202,9 +202,10 @@ describe("the operators' page", { skip }, () => {
     await hasRows(page, "connections", 2); // bob, and the page itself
     await rowOf(page, "connections", "bob").waitFor();
     const { socket: again } = await connect("alice", "laptop");
+    const closedAgain = once(again, "close");
     await page.getByRole("button", { name: "Disconnect alice" }).click();
     await page.getByRole("button", { name: "Disconnect", exact: true }).click();
-    assert.equal((await once(again, "close"))[0], 4507);
+    assert.equal((await closedAgain)[0], 4507);
   });
 
   test("a user, a run and a thread are found", async () => {

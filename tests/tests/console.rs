@@ -88,6 +88,7 @@ fn connections_that_are_most_behind_come_first() {
         accepted(&door, user, "t");
     }
     ahead.until("run_queued");
+    ahead.ack();
     let connections = loop {
         let connections = lists(&door, "limit=10")["connections"].clone();
         if all(&connections, "user") == ["bob", "alice"] && connections["items"][1]["lag"] == json!(0) {

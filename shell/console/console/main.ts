@@ -271,7 +271,7 @@ async function poll(): Promise<void> {
     state.skew = Date.now() - status.ts;
     state.status = status;
     if (isSame) show(status);
-    await Promise.all([undelivered(status), found.ask()]);
+    void besides(status);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 401 || error.status === 403) {
@@ -284,6 +284,21 @@ async function poll(): Promise<void> {
   showLink();
   // Something came up meanwhile that is to be looked at without delay.
   soon(state.asked === asked ? EVERY_MS : 0);
+}
+
+let isAside = false;
+
+/** What is asked besides does not hold up the rest: while a disk is full it may stay unanswered. */
+async function besides(status: Status): Promise<void> {
+  if (isAside) return;
+  isAside = true;
+  try {
+    await Promise.all([undelivered(status), found.ask()]);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+  } finally {
+    isAside = false;
+  }
 }
 
 /** Asked for when there are others, and now and then. */

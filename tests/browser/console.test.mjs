@@ -188,6 +188,26 @@ describe("the operators' page", { skip }, () => {
     await hasRows(page, "runs", 0);
   });
 
+  test("a user is disconnected when that is confirmed", async () => {
+    await serve();
+    const { socket } = await connect("alice", "laptop");
+    await connect("bob", "desk");
+    const page = await openLive();
+    const closed = once(socket, "close");
+    await page.getByRole("button", { name: "Disconnect alice" }).click();
+    await page.locator("#sure").getByLabel("Let them reconnect at once").check();
+    await page.getByRole("button", { name: "Disconnect", exact: true }).click();
+    assert.equal((await closed)[0], 4400);
+    await page.getByText("alice has been disconnected.").waitFor();
+    await hasRows(page, "connections", 2); // bob, and the page itself
+    await rowOf(page, "connections", "bob").waitFor();
+    const { socket: again } = await connect("alice", "laptop");
+    const closedAgain = once(again, "close");
+    await page.getByRole("button", { name: "Disconnect alice" }).click();
+    await page.getByRole("button", { name: "Disconnect", exact: true }).click();
+    assert.equal((await closedAgain)[0], 4507);
+  });
+
   test("a user, a run and a thread are found", async () => {
     await serve(...places(2));
     work("helper", 4, "dig", "echo");
@@ -314,7 +334,8 @@ describe("the operators' page", { skip }, () => {
     await rowOf(page, "runs", evil).waitFor();
     await rowOf(page, "queue", evil).waitFor();
     await page.fill("#find", evil);
-    await page.locator("#found").getByText(`User ${evil}`).waitFor();
+    const title = page.locator("#found-title");
+    await eventually(async () => (await title.textContent()) === `User ${evil}`, "the user is found");
     assert.equal(await page.title(), "Runcast console");
     assert.equal(await page.locator("img").count(), 0);
   });

@@ -230,7 +230,8 @@ impl World {
         self.kill(SECOND);
         self.step_through(2 * SECOND)?;
         if self.plan.rots {
-            let found = rot::judge(self.daemon.disk(), &self.oracles.truth, &mut self.dice);
+            let (disk, is_synced_once) = (self.daemon.disk(), self.plan.repairs_fully);
+            let found = rot::judge(disk, &self.oracles.truth, is_synced_once, &mut self.dice);
             self.oracles.judge("O3", None, found);
         }
         self.step()

@@ -185,10 +185,9 @@ impl Core {
         }
     }
 
-    /// One that is told, as it is now.
+    /// One that is so, in words too.
     pub(crate) fn describe_alert(&self, alert: &Alert) -> Object {
-        let message = self.is_so(alert, true);
-        alert.describe().maybe_str("message", message.as_deref()).str("hint", alert.hint())
+        alert.describe().str("message", &self.words(alert)).str("hint", alert.hint())
     }
 
     fn tell_alert(&mut self, alert: Alert) {
@@ -196,8 +195,7 @@ impl Core {
         match (was_so, self.is_so(&alert, was_so)) {
             (false, true) => {
                 self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
-                let data = alert.describe().str("message", &self.words(&alert)).str("hint", alert.hint());
-                self.write_to_topic(&alerts(), "alert_raised", &data.finish());
+                self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(&alert).finish());
                 self.seen.mark(Sometimes::Alerted);
                 self.alerts.told.insert(alert);
             }

@@ -8,6 +8,7 @@ use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
@@ -227,6 +228,7 @@ impl Core {
         if self.durable.is_full() {
             return Err(self.storage_unavailable());
         }
+        self.check_memory()?;
         let waiting = self.users.get(user).map_or(0, |context| context.waiting.len());
         if waiting >= runs.queued_per_user {
             let message = format!("expected fewer than {} queued runs of one user", runs.queued_per_user);
@@ -284,6 +286,7 @@ impl Core {
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
         self.counts.accepted += 1;
+        self.note(Note::Accepted { run: id.clone(), user: user.clone(), agent: ask.agent.clone() });
         let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),

@@ -36,6 +36,8 @@ pub enum Alert {
     QueueHigh,
     /// Few connections more are let in.
     ConnectionsHigh,
+    /// Little memory is left; near the end of it new runs are refused.
+    MemoryHigh,
     /// The disk takes long.
     CommitSlow,
     /// The loop is held up: the processor is busy, or the process stood still.
@@ -48,14 +50,21 @@ pub enum Alert {
 
 impl Alert {
     /// Those that are of the daemon as a whole.
-    const OF_ALL: [Self; 5] =
-        [Self::QueueHigh, Self::ConnectionsHigh, Self::CommitSlow, Self::LoopLate, Self::Undelivered];
+    const OF_ALL: [Self; 6] = [
+        Self::QueueHigh,
+        Self::ConnectionsHigh,
+        Self::MemoryHigh,
+        Self::CommitSlow,
+        Self::LoopLate,
+        Self::Undelivered,
+    ];
 
     /// Its name in the protocol.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::QueueHigh => "queue_high",
             Self::ConnectionsHigh => "connections_high",
+            Self::MemoryHigh => "memory_high",
             Self::CommitSlow => "commit_slow",
             Self::LoopLate => "loop_late",
             Self::Undelivered => "undelivered",
@@ -69,6 +78,7 @@ impl Alert {
             Self::BreakerOpen(agent) => Some(agent),
             Self::QueueHigh
             | Self::ConnectionsHigh
+            | Self::MemoryHigh
             | Self::CommitSlow
             | Self::LoopLate
             | Self::Undelivered => None,
@@ -80,6 +90,7 @@ impl Alert {
         match self {
             Self::QueueHigh => "start more workers, or raise runs.queued",
             Self::ConnectionsHigh => "raise server.connections, or spread the users over more daemons",
+            Self::MemoryHigh => "raise store.memory, or spread the users over more daemons",
             Self::CommitSlow => "look at the disk under store.dir, and at what else writes to it",
             Self::LoopLate => "give the daemon more processor time; look for pauses of the machine",
             Self::Undelivered => "see GET /v1/undelivered; tell these users by other means",
@@ -210,6 +221,10 @@ impl Core {
             Alert::QueueHigh => of(self.queue.waiting, self.config.runs.queued, "runs are queued"),
             Alert::ConnectionsHigh => {
                 of(self.conns.len(), self.config.server.connections, "connections are open")
+            }
+            Alert::MemoryHigh => {
+                let (used, budget) = (self.pressure.used >> 20, self.config.store.memory >> 20);
+                of(used as usize, budget as usize, "MiB of memory are in use")
             }
             Alert::CommitSlow => lasts(self.alerts.slow_until, "a commit took a second or more"),
             Alert::LoopLate => lasts(self.alerts.late_until, "a timer was half a second late or more"),

@@ -43,7 +43,7 @@ pub(crate) struct Request {
     last_event_id: Option<String>,
     /// The length of its body, if it is to have one.
     length: Option<usize>,
-    identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// What is to be done as soon as the user's context is there.
     todo: Option<Todo>,
 }
@@ -134,7 +134,7 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(scopes) = self.request(id).map(|request| request.route.scopes) else { return };
-        let identity = match self.judge(scopes, outcome) {
+        let identity = match self.judge(scopes, outcome).and_then(|identity| self.count_request(identity)) {
             Ok(identity) => identity,
             Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };

@@ -117,6 +117,8 @@ section! {
         events_per_topic: u64 = 1_000,
         /// Devices kept of a user.
         devices_per_user: usize = 64,
+        /// Memory that the daemon may use, in bytes.
+        memory: u64 = 1024 * 1024 * 1024,
     }
 }
 
@@ -193,6 +195,12 @@ section! {
         messages_per_second: u64 = 50,
         /// Messages at once.
         burst: u64 = 200,
+        /// Requests a second of one `sub`, in the long run.
+        requests_per_second: u64 = 200,
+        /// Requests of one `sub` at once.
+        requests_burst: u64 = 1_000,
+        /// Attempts of an address to say who it is that may fail, in a minute.
+        unauthenticated_per_address_per_minute: u64 = 60,
         /// Users of whom tokens may be revoked.
         revoked: usize = 100_000,
     }

@@ -1,6 +1,7 @@
 //! Everything the core can ask of the outside. Run in the order emitted.
 
 use crate::ids::{AppendId, BackupName, ConnId, LoadId, RunId};
+use crate::note::Note;
 use crate::record::{Query, Record};
 use crate::wire::error::CloseCode;
 use alloc::string::String;
@@ -105,6 +106,8 @@ pub enum Effect {
         /// A name like an id: it is no path.
         name: BackupName,
     },
+    /// This happened: for the log alone.
+    Note(Note),
     /// The process may exit: everything is durable, and whoever was there has been closed or has not taken
     /// it in time. The answer to `Drain`.
     Exit,

@@ -8,6 +8,7 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ids::{Call, RunId};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Query, Record, Table};
 use crate::run::{Cause, Phase, Run, ended_key, history_key};
@@ -159,13 +160,14 @@ impl Core {
         if was_executed {
             self.counts.ran.add(ran);
         }
+        self.note_end(of, end.status, ran.as_millis());
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
             self.dequeue(of);
         }
         if let Some(worker) = &worker {
             self.free_slot(of);
-            self.leave_run(worker, &of.run);
+            self.leave_run(worker, &of.run, &agent);
         }
         if was_executed && end.status != "cancelled" {
             self.judge_agent(&agent, end.status == "ok", ran);
@@ -324,6 +326,7 @@ impl Core {
         run.queued_since = now;
         let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
         self.deadlines.set_earlier(Timer::Dispatch, now + delay);
+        self.note(Note::Retried { run: of.run.clone(), delay_ms: delay.as_millis() });
         self.write(of, Kind::RunRetrying, &data.finish());
         self.store_tools(of);
         self.forget_questions(of);
@@ -355,11 +358,12 @@ impl Core {
         self.free_slot(of);
         let Some(run) = self.run_mut(of) else { return };
         let Some(worker) = run.worker().cloned() else { unreachable!("a run comes back from a worker") };
+        let agent = run.spec.agent.clone();
         run.phase = Phase::Queued { is_durable: true };
         run.running_since = None;
         run.told = None;
         self.store_run(of);
-        self.leave_run(&worker, &of.run);
+        self.leave_run(&worker, &of.run, &agent);
         self.enqueue(of);
     }
 

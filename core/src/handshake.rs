@@ -11,6 +11,7 @@ use crate::http::Path;
 use crate::ids::{Agent, ConnId, User};
 use crate::input::{Claims, Head, TokenProblem, UpgradeRequest};
 use crate::scope::{Scope, Scopes};
+use crate::strangers::neighbourhood;
 use crate::time::{Span, WallMs};
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::{user, worker};
@@ -163,7 +164,7 @@ impl Core {
             return Err((CloseCode::Overloaded, refusal));
         }
         let peer = self.conns.get(&id).map(|conn| conn.peer);
-        let of_peer = peer.and_then(|peer| self.addresses.get(&peer)).copied().unwrap_or(0);
+        let of_peer = peer.and_then(|peer| self.addresses.get(&neighbourhood(peer))).copied().unwrap_or(0);
         if of_peer > server.connections_per_address {
             let message = format!("{} connections are all of one address", server.connections_per_address);
             let refusal = Refusal::new(Code::RateLimited, message, "close others first").retry(5_000);

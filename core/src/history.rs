@@ -78,6 +78,10 @@ impl Core {
     /// A page is asked for. The user's context is in memory.
     pub(crate) fn on_get_events(&mut self, caller: Caller, page: Page, out: &mut Effects) {
         let user = caller.identity.user.clone();
+        if let Err(refusal) = self.check_memory() {
+            self.refuse(&caller, "events", &refusal, out);
+            return self.leave_memory(&user);
+        }
         // What a stream is called must not change once it was said.
         self.store_stream(&user);
         if self.refuse_reset(&caller, &page, out) {
@@ -151,7 +155,7 @@ impl Core {
             .str("reason", reason)
             .str("epoch", stream.epoch().as_str())
             .raw("floor", stream.floor());
-        self.counts.refuse(Code::Reset);
+        self.note_refusal(caller.conn, &refusal);
         self.respond(caller.conn, Code::Reset.status(), Content::Problem(problem.finish()), out);
     }
 }

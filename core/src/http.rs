@@ -50,7 +50,8 @@ impl Core {
         }
         conn.last_in = self.now.mono;
         clear_timers(id, &mut self.deadlines);
-        if let Err(refusal) = self.recognise(id, &head) {
+        let fine = self.recognise(id, &head).and_then(|()| self.check_attempts(id, &head));
+        if let Err(refusal) = fine {
             return self.respond_refusal(id, &refusal, out);
         }
         if head.path.starts_with("/v1/") {
@@ -134,7 +135,7 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, refusal);
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
         let content = Content::Problem(problem(status, refusal).finish());
         self.answer(id, Response { status, content, retry_after_secs, allow }, out);
@@ -146,11 +147,14 @@ impl Core {
 
     /// Answers a request, once: what would be said after it is not.
     pub(crate) fn answer(&mut self, id: ConnId, response: Response, out: &mut Effects) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if conn.is_closing {
+        if self.conns.get(&id).is_none_or(|conn| conn.is_closing) {
             return;
         }
         clear_timers(id, &mut self.deadlines);
+        if matches!(response.status, 400..=428) {
+            self.count_attempt(id);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.role = Role::Http;
         conn.is_closing = true;
         // Whoever does not take the answer is given up like any other who takes nothing.

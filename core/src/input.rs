@@ -93,6 +93,11 @@ pub enum Input<'a> {
         /// Its size in bytes, or why there is none: words with what to do.
         outcome: Result<u64, &'a str>,
     },
+    /// So many bytes of memory are in use. Told now and then, where the system tells it.
+    Memory {
+        /// How many.
+        used: u64,
+    },
     /// The daemon is to go down, and ends with [`Effect::Exit`](crate::effect::Effect::Exit). Said again:
     /// without waiting for runs.
     Drain,

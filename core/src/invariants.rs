@@ -21,6 +21,9 @@ impl Core {
         assert_eq!(active, self.queue.active, "active runs are counted");
         let of_agents: usize = self.agents.values().map(|agent| agent.active).sum();
         assert_eq!(of_agents, active, "each agent's active runs are counted");
+        for worker in self.workers.values() {
+            assert_eq!(worker.counted(), worker.runs.len(), "a worker's runs are counted");
+        }
         for (user, context) in &self.users {
             let is_in_turn = self.queue.turns.contains(user);
             assert_eq!(is_in_turn, !context.waiting.is_empty(), "whoever waits has a turn: {user:?}");

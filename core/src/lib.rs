@@ -57,6 +57,7 @@ mod legacy;
 mod limits;
 mod listing;
 mod loads;
+pub mod note;
 mod notices;
 pub mod odd;
 mod operate;
@@ -64,6 +65,7 @@ mod overview;
 pub mod peer;
 pub mod planted;
 mod presence;
+mod pressure;
 mod progress;
 mod publish;
 mod purge;
@@ -77,6 +79,7 @@ mod run;
 mod scope;
 pub mod sometimes;
 mod sse;
+mod strangers;
 mod stream;
 mod subscribe;
 pub mod time;
@@ -111,9 +114,12 @@ use erase::Erase;
 use flow::LeftBehind;
 use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
+use limits::quota::Quotas;
 use loads::Load;
+use note::Note;
 use planted::Planted;
 use presence::Presence;
+use pressure::Pressure;
 use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
@@ -138,6 +144,11 @@ pub struct Core {
     durable: Durable,
     conns: BTreeMap<ConnId, Conn>,
     addresses: BTreeMap<IpAddr, usize>,
+    /// Addresses that have failed to say who they are.
+    attempts: Quotas<IpAddr>,
+    pressure: Pressure,
+    /// Who has lately made requests.
+    requests: Quotas<User>,
     users: BTreeMap<User, Context>,
     /// Users whose context is being read, with the connections that wait for it.
     loading: BTreeMap<User, Vec<ConnId>>,
@@ -174,6 +185,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// What is worth a line of the log, until the input ends.
+    notes: Vec<Note>,
     /// The newest ends of runs.
     ends: overview::Ends,
     planted: Planted,
@@ -211,6 +224,9 @@ impl Core {
             durable: Durable::default(),
             conns: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            attempts: Quotas::default(),
+            pressure: Pressure::default(),
+            requests: Quotas::default(),
             users: BTreeMap::new(),
             loading: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -234,6 +250,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            notes: Vec::new(),
             ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
@@ -244,7 +261,7 @@ impl Core {
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
-            Input::Opened { conn, peer } => self.on_opened(conn, peer),
+            Input::Opened { conn, peer } => self.on_opened(conn, peer, out),
             Input::Request { conn, head } => self.on_request(conn, head, out),
             Input::Body { conn, body } => self.on_body(conn, body, out),
             Input::BadHead { conn, problem } => self.on_bad_head(conn, problem, out),
@@ -265,9 +282,11 @@ impl Core {
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
             Input::BackedUp { outcome } => self.on_backed_up(outcome, out),
+            Input::Memory { used } => self.on_memory(used, out),
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
+        self.tell_notes(out);
         self.assert_cheap();
     }
 

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod properties;
+pub(crate) mod quota;
 
 use crate::config::Limits;
 use crate::time::{Mono, Span};

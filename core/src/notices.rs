@@ -4,11 +4,12 @@
 
 use crate::Core;
 use crate::conn::text;
-use crate::context::RunOf;
+use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Lane, RunId, Topic, User};
 use crate::planted::Bug;
+use crate::queue::Order;
 use crate::run::{Phase, Run};
 use crate::time::Span;
 use crate::wire::json::Object;
@@ -19,6 +20,11 @@ use core::mem;
 
 /// The least time between two notices of one run's place.
 const CHANGE_EVERY: Span = Span::secs(1);
+
+/// Whether a run waits, and its user may know.
+fn is_queued(context: &Context, run: &RunId) -> bool {
+    context.runs.get(run).is_some_and(|run| run.phase == Phase::Queued { is_durable: true })
+}
 
 impl Core {
     /// The queue has changed: those in it are looked at soon, and together.
@@ -60,9 +66,17 @@ impl Core {
     /// All runs that wait for a worker to begin, with how many are ahead; none for those that are offered.
     fn standing(&self) -> Vec<(User, RunId, Option<u64>)> {
         let mut all = Vec::new();
+        let mut order = Order::new(self);
         for user in &self.queue.turns {
-            let queued = self.queued_of(user).into_iter();
-            all.extend(queued.map(|(run, ahead)| (user.clone(), run, Some(ahead))));
+            let Some(context) = self.users.get(user) else { continue };
+            for (index, id) in context.waiting.iter().enumerate() {
+                let ahead = order.ahead(index);
+                debug_assert_eq!(ahead, self.ahead(user, index), "one by one it is the same");
+                if is_queued(context, id) {
+                    all.push((user.clone(), id.clone(), Some(ahead)));
+                }
+            }
+            order.pass(context.waiting.len());
         }
         for worker in self.workers.values() {
             for (run, user) in &worker.runs {
@@ -78,10 +92,7 @@ impl Core {
     /// A user's queued runs, with how many are ahead.
     fn queued_of(&self, user: &User) -> Vec<(RunId, u64)> {
         let Some(context) = self.users.get(user) else { return Vec::new() };
-        let is_queued = |run: &RunId| {
-            context.runs.get(run).is_some_and(|run| run.phase == Phase::Queued { is_durable: true })
-        };
-        let waiting = context.waiting.iter().enumerate().filter(|(_, run)| is_queued(run));
+        let waiting = context.waiting.iter().enumerate().filter(|(_, run)| is_queued(context, run));
         waiting.map(|(index, run)| (run.clone(), self.ahead(user, index))).collect()
     }
 

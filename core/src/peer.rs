@@ -4,6 +4,7 @@
 use crate::Core;
 use crate::ids::ConnId;
 use crate::input::Head;
+use crate::strangers::neighbourhood;
 use crate::wire::error::{Code, Refusal};
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -76,16 +77,22 @@ impl Core {
         Ok(())
     }
 
+    /// Whether this is a proxy that is trusted.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        is_trusted(&self.config.server.trusted_proxies, address)
+    }
+
     /// Counts a connection for another address.
     fn count_for(&mut self, id: ConnId, address: IpAddr) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let before = core::mem::replace(&mut conn.peer, address);
-        *self.addresses.entry(address).or_default() += 1;
+        *self.addresses.entry(neighbourhood(address)).or_default() += 1;
         self.uncount(before);
     }
 
     /// An address has one connection less.
     pub(crate) fn uncount(&mut self, address: IpAddr) {
+        let address = neighbourhood(address);
         if let Some(count) = self.addresses.get_mut(&address) {
             *count -= 1;
             if *count == 0 {

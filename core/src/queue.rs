@@ -17,6 +17,7 @@ use crate::time::Span;
 use crate::wire::user::{Place, Priority};
 use crate::worker::WorkerKey;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// How often a queued run's age, which is by the wall clock, is looked at.
 pub(crate) const AGE_EVERY: Span = Span::secs(3600);
@@ -40,6 +41,43 @@ pub(crate) struct Queue {
     pub(crate) has_changed: bool,
 }
 
+/// How many queued runs start before each, of all users in one walk. Users take turns: before a user's run
+/// with `index` older ones come as many of everybody, and one more of those whose turn is earlier.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// By index: the runs of everybody with fewer older ones.
+    rounds: Vec<u64>,
+    /// By index: the users passed so far that have a run with as many older ones.
+    before: Vec<u64>,
+}
+
+impl Order {
+    pub(crate) fn new(core: &Core) -> Self {
+        let mut longer: Vec<u64> = Vec::new();
+        for context in core.queue.turns.iter().filter_map(|user| core.users.get(user)) {
+            longer.resize(longer.len().max(context.waiting.len()), 0);
+            longer[..context.waiting.len()].iter_mut().for_each(|users| *users += 1);
+        }
+        let before = alloc::vec![0; longer.len()];
+        let sums = longer.into_iter().scan(0, |sum, users| {
+            let sum_before = *sum;
+            *sum += users;
+            Some(sum_before)
+        });
+        Self { rounds: sums.collect(), before }
+    }
+
+    /// Of a run with so many older ones of the user whose turn it is in this walk.
+    pub(crate) fn ahead(&self, index: usize) -> u64 {
+        self.rounds[index] + self.before[index]
+    }
+
+    /// That user had so many, and the next one has its turn.
+    pub(crate) fn pass(&mut self, waiting: usize) {
+        self.before[..waiting].iter_mut().for_each(|users| *users += 1);
+    }
+}
+
 impl Core {
     /// A run joins the queue: a new one last, one that goes back in its old place.
     pub(crate) fn enqueue(&mut self, of: &RunOf) {
@@ -53,7 +91,8 @@ impl Core {
             at = 0;
         }
         context.waiting.insert(at, of.run.clone());
-        let spec = &context.runs.get(&of.run).expect("a queued run is in its context").spec;
+        let run = context.runs.get(&of.run).expect("a queued run is in its context");
+        let (spec, is_durable) = (&run.spec, run.phase == (Phase::Queued { is_durable: true }));
         let age = now.wall.since(crate::time::WallMs(spec.accepted_ms));
         let left = Span(self.config.runs.queued_for.0.saturating_sub(age.0)).min(AGE_EVERY);
         self.deadlines.set(Timer::Queued(of.run.clone()), now.mono + left);
@@ -61,7 +100,8 @@ impl Core {
             self.queue.turns.push_back(of.user.clone());
         }
         self.queue.waiting += 1;
-        self.queue.has_changed = true;
+        // One that is not durable cannot start, and when it is, that is told.
+        self.queue.has_changed |= is_durable;
         self.notice_queue();
     }
 
@@ -198,6 +238,11 @@ impl Core {
 
     /// Queued runs that start before a user's run with `index` older ones: everyone has had as many turns.
     pub(crate) fn ahead(&self, user: &User, index: usize) -> u64 {
+        if index == 0 {
+            // Everybody in the queue has a run in the first round.
+            let turn = self.queue.turns.iter().position(|other| other == user);
+            return turn.unwrap_or(self.queue.turns.len()) as u64;
+        }
         let mut is_before = true;
         let mut ahead = index;
         for other in &self.queue.turns {

@@ -85,6 +85,7 @@ impl Core {
     fn recover_run(&mut self, of: RunOf, queued: &mut Vec<(u64, RunOf)>) {
         let Some(run) = self.run_mut(&of) else { return };
         let (phase, thread, ordinal) = (run.phase.clone(), run.spec.thread.clone(), run.ordinal);
+        let agent = run.spec.agent.clone();
         let (is_waiting, is_running) = (run.is_waiting(), matches!(phase, Phase::Running(_)));
         let worker = match phase {
             Phase::Queued { .. } => return queued.push((ordinal, of)),
@@ -100,7 +101,7 @@ impl Core {
         };
         let context = self.users.get_mut(&of.user).expect("it was just made");
         assert!(context.busy.insert(thread, of.run.clone()).is_none(), "a thread's runs go one at a time");
-        self.recall_worker(&worker, &of);
+        self.recall_worker(&worker, &of, &agent);
         if is_waiting {
             let context = self.users.get_mut(&of.user).expect("it was just made");
             context.paused += 1;

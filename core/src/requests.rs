@@ -15,6 +15,7 @@ use crate::planted::Bug;
 use crate::record::Found;
 use crate::run::{Ended, Phase, Run};
 use crate::sometimes::Sometimes;
+use crate::strangers::neighbourhood;
 use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Envelope, Kind, encode};
@@ -28,12 +29,13 @@ use core::net::IpAddr;
 use rand::Rng;
 
 impl Core {
-    pub(crate) fn on_opened(&mut self, id: ConnId, peer: IpAddr) {
+    pub(crate) fn on_opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Effects) {
         let conn = Conn::new(id, peer, self.now.mono);
         assert!(self.conns.insert(id, conn).is_none(), "connection ids are never reused");
-        *self.addresses.entry(peer).or_default() += 1;
+        *self.addresses.entry(neighbourhood(peer)).or_default() += 1;
         self.counts.opened += 1;
         self.deadlines.set(Timer::Head(id), self.now.mono + self.config.server.hello_timeout);
+        self.check_flood(id, peer, out);
     }
 
     pub(crate) fn on_message(&mut self, id: ConnId, message: Message<'_>, out: &mut Effects) {
@@ -232,6 +234,7 @@ impl Core {
     pub(crate) fn on_closed(&mut self, id: ConnId) {
         self.detach(id);
         crate::conn::clear_timers(id, &mut self.deadlines);
+        self.pressure.forget(id);
         let Some(conn) = self.conns.remove(&id) else { return };
         if let Role::Worker(gone) = conn.role {
             self.leave_behind(id, gone);
@@ -274,6 +277,10 @@ impl Core {
 
     /// Closes a connection.
     pub(crate) fn close(&mut self, id: ConnId, code: CloseCode, reason: &str, out: &mut Effects) {
+        // What the daemon's own state closes is no fault of a stranger's.
+        if !(4400..4500).contains(&(code as u16)) {
+            self.count_attempt(id);
+        }
         self.detach(id);
         if let Some(Role::Request(_)) = self.conns.get(&id).map(|conn| &conn.role) {
             let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
@@ -304,7 +311,7 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, refusal);
         self.send(id, text(error(of, request, refusal)), out);
     }
 

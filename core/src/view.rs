@@ -87,6 +87,8 @@ pub struct Sizes {
     pub appends: usize,
     /// Ended runs that nobody has acknowledged.
     pub undelivered: usize,
+    /// Addresses that have lately failed to say who they are, and those who have lately made requests.
+    pub quotas: usize,
 }
 
 impl<'a> View<'a> {
@@ -244,6 +246,7 @@ impl<'a> View<'a> {
             timers: core.deadlines.len(),
             appends: core.durable.waiting(),
             undelivered: core.undelivered.len(),
+            quotas: core.attempts.len() + core.requests.len(),
         }
     }
 
@@ -253,7 +256,8 @@ impl<'a> View<'a> {
         let Role::User(me) = &conn.role else { return None };
         let (head, cursor) = (self.0.stream_of(&me.identity.user, lane)?.head(), me.cursor(lane)?);
         let has_room = conn.room(self.0.config.server.output) == u64::MAX;
-        let is_open = conn.is_welcome() && !conn.is_closing && has_room && cursor.is_open();
+        let may_be_sent = conn.is_welcome() && !conn.is_closing && !self.0.pressure.is_shed(id);
+        let is_open = may_be_sent && has_room && cursor.is_open();
         Some(cursor.view(head, is_open))
     }
 

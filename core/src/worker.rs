@@ -50,6 +50,8 @@ pub(crate) struct Worker {
     agents: BTreeMap<Agent, Serves>,
     /// The runs at it, or offered to it.
     pub(crate) runs: BTreeMap<RunId, User>,
+    /// How many of them each agent has: looked at for every offer, when there may be thousands of runs.
+    used: BTreeMap<Agent, usize>,
     /// Nothing is offered to it before.
     passed_over_until: Mono,
     pass_over: Span,
@@ -85,11 +87,23 @@ impl Worker {
         self.agents.values()
     }
 
+    /// Has one run more.
+    fn hold(&mut self, of: &RunOf, agent: &Agent) {
+        self.runs.insert(of.run.clone(), of.user.clone());
+        *self.used.entry(agent.clone()).or_default() += 1;
+    }
+
+    /// All its runs, as they are counted.
+    pub(crate) fn counted(&self) -> usize {
+        self.used.values().sum()
+    }
+
     fn new() -> Self {
         Self {
             conn: None,
             agents: BTreeMap::new(),
             runs: BTreeMap::new(),
+            used: BTreeMap::new(),
             passed_over_until: Mono::default(),
             pass_over: PASS_OVER,
             is_draining: false,
@@ -256,8 +270,10 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &mut conn.role else { return };
         me.is_welcome = true;
-        let key = me.key.clone();
+        let (key, peer) = (me.key.clone(), conn.peer);
         conn.is_busy = false;
+        let (sub, worker) = (key.sub.as_str().into(), key.name.as_str().into());
+        self.note(crate::note::Note::WorkerConnected { conn: id, peer, sub, worker });
         let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
         for (run, user) in runs {
             self.repeat_commands(&RunOf { user, run }, out);
@@ -298,30 +314,35 @@ impl Core {
     }
 
     /// A run leaves its worker, for whatever reason.
-    pub(crate) fn leave_run(&mut self, key: &WorkerKey, run: &RunId) {
+    pub(crate) fn leave_run(&mut self, key: &WorkerKey, run: &RunId, agent: &Agent) {
         let worker = self.workers.get_mut(key).expect("a run's worker has a session");
         assert!(worker.runs.remove(run).is_some(), "a worker knows its runs");
+        let used = worker.used.get_mut(agent).expect("a worker counts its runs");
+        *used -= 1;
+        if *used == 0 {
+            worker.used.remove(agent);
+        }
         self.forget_worker(key);
     }
 
     /// The session of a worker whose run was found in the store.
-    pub(crate) fn recall_worker(&mut self, key: &WorkerKey, of: &RunOf) {
+    pub(crate) fn recall_worker(&mut self, key: &WorkerKey, of: &RunOf, agent: &Agent) {
         let worker = self.workers.entry(key.clone()).or_insert_with(Worker::new);
-        worker.runs.insert(of.run.clone(), of.user.clone());
+        worker.hold(of, agent);
         self.stir(key);
         self.renew_lease(key);
     }
 
     /// Offers a run to a worker.
     pub(crate) fn offer(&mut self, of: &RunOf, key: &WorkerKey, out: &mut Effects) {
-        let worker = self.workers.get_mut(key).expect("an offer goes to a worker that is there");
-        worker.runs.insert(of.run.clone(), of.user.clone());
-        let conn = worker.conn.expect("an offer goes to a worker that is connected");
         self.count(of);
         self.deadlines.set(Timer::Start(of.run.clone()), self.now.mono + self.config.runs.start);
         let context = self.users.get_mut(&of.user).expect("a context in use is in memory");
         let run = context.runs.get_mut(&of.run).expect("a queued run is in its context");
         let spec = run.spec.clone();
+        let worker = self.workers.get_mut(key).expect("an offer goes to a worker that is there");
+        worker.hold(of, &spec.agent);
+        let conn = worker.conn.expect("an offer goes to a worker that is connected");
         assert!(
             context.busy.insert(spec.thread.clone(), of.run.clone()).is_none(),
             "a thread's runs go one at a time"
@@ -374,11 +395,7 @@ impl Core {
         if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| conn.is_welcome())) {
             return 0;
         }
-        let used = worker.runs.iter().filter(|(run, user)| {
-            let context = self.users.get(*user);
-            context.and_then(|context| context.runs.get(*run)).is_some_and(|run| run.spec.agent == *agent)
-        });
-        serves.slots.saturating_sub(used.count())
+        serves.slots.saturating_sub(worker.used.get(agent).copied().unwrap_or(0))
     }
 
     /// Slots for an agent that are free now.

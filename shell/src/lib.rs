@@ -16,6 +16,7 @@ pub mod conn;
 pub mod daemon;
 pub mod disk;
 pub mod line;
+mod log;
 pub mod metrics;
 pub mod mio_loop;
 pub mod preflight;
@@ -26,6 +27,7 @@ pub mod store;
 pub mod store_thread;
 #[cfg(test)]
 mod store_thread_tests;
+pub mod supervisor;
 mod sync;
 pub mod tls;
 pub mod webhook;

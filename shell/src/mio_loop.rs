@@ -6,10 +6,11 @@ mod socket;
 
 pub use socket::Socket;
 
-use crate::metrics::LoopMeter;
+use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
+use crate::supervisor::Supervisor;
 use crate::webhook::Webhook;
 use linger::Lingering;
 use mio::net::TcpListener;
@@ -28,6 +29,8 @@ const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX);
 
+/// How often it is looked how much memory is in use.
+const MEMORY_EVERY: Span = Span::secs(1);
 /// Sockets accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
 /// Time after which accepting is tried again when the system refused it (no file descriptors).
@@ -65,6 +68,9 @@ struct Running<J: Storage> {
     lingering: Lingering,
     webhook: Option<Webhook>,
     meter: LoopMeter,
+    /// When it is looked again how much memory is in use.
+    memory_at: Mono,
+    supervisor: Supervisor,
     /// Signals to go down that have come.
     told: u32,
 }
@@ -141,21 +147,40 @@ impl MioLoop {
         let mut listener = TcpListener::from_std(listener);
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (accepting, lingering) = (Accepting::Open, Lingering::default());
-        Running { mio: self, listener, pump, accepting, lingering, webhook, meter, told: 0 }.run()
+        let supervisor = Supervisor::from_env();
+        Running {
+            mio: self,
+            listener,
+            pump,
+            accepting,
+            lingering,
+            webhook,
+            meter,
+            memory_at: Mono::default(),
+            supervisor,
+            told: 0,
+        }
+        .run()
     }
 }
 
 impl<J: Storage> Running<J> {
     fn run(&mut self) -> Result<(), Ended> {
         let mut events = Events::with_capacity(1024);
+        self.supervisor.ready();
         loop {
             let now = self.mio.now();
+            self.supervisor.turns(now.mono);
             self.accept(now.mono);
             while let Some((run, is_taken)) = self.webhook.as_ref().and_then(Webhook::over) {
                 self.pump.called(run, is_taken);
             }
             if let Some(at) = self.pump.deadline().filter(|at| *at <= now.mono) {
                 self.meter.late(now.mono.since(at));
+            }
+            if now.mono >= self.memory_at {
+                self.memory_at = now.mono + MEMORY_EVERY;
+                resident_bytes().into_iter().for_each(|used| self.pump.memory(used));
             }
             let turn = self.pump.turn(now)?;
             self.meter.turned(self.mio.now().mono.since(now.mono));
@@ -198,6 +223,7 @@ impl<J: Storage> Running<J> {
                 continue;
             }
             self.told += 1;
+            self.supervisor.stopping();
             tracing::info!(signal, times = self.told, "told to go down");
             self.pump.drain();
         }
@@ -246,7 +272,13 @@ impl<J: Storage> Running<J> {
             Accepting::Stalled(until) => Some(until),
             Accepting::Drained | Accepting::Open => None,
         };
-        let deadlines = [self.pump.deadline(), self.lingering.deadline(), accept];
+        let deadlines = [
+            self.pump.deadline(),
+            self.lingering.deadline(),
+            self.supervisor.deadline(),
+            accept,
+            Some(self.memory_at),
+        ];
         let at = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_micros(at.since(self.mio.now().mono).0))
     }

@@ -11,6 +11,7 @@ use crate::metrics::free_bytes;
 use crate::store::Store;
 use crate::tls;
 use crate::webhook;
+use listenfd::ListenFd;
 use runcast_core::time::Span;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, OpenOptions};
@@ -118,12 +119,12 @@ pub fn store_problem(settings: &Settings, error: &impl ToString) -> Problem {
     Problem::new(Origin::File(settings.store_file(), None), reason, fix)
 }
 
-/// Listens where it is configured.
+/// Listens where it is configured, or on the socket that a supervisor has handed over.
 ///
 /// # Errors
 /// Something else does, or the system does not allow it.
 pub fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem> {
-    let listener = TcpListener::bind(settings.listen).and_then(|listener| {
+    let listener = bind(settings.listen).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
     });
@@ -139,6 +140,14 @@ pub fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem>
         };
         Problem::new(settings.origin("server.listen").clone(), reason, fix)
     })
+}
+
+/// The socket that a supervisor has opened before (systemd's socket activation), or a new one.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match ListenFd::from_env().take_tcp_listener(0)? {
+        Some(inherited) => Ok(inherited),
+        None => TcpListener::bind(address),
+    }
 }
 
 /// Whether the disk is full, or nearly.

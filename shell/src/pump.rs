@@ -19,9 +19,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::ops::Bound;
 
 /// What one connection may say in one turn, in messages.
 const MESSAGES_PER_TURN: usize = 64;
+/// Connections heard in one turn; the others have theirs in the next, so that a turn stays short when
+/// thousands come back at once.
+const VISITS_PER_TURN: usize = 256;
+/// Answers of the store taken in one turn. With each a device may be sent a page of events.
+const COMPLETIONS_PER_TURN: usize = 16;
 /// Time for a peer to take the last words to it.
 const LAST_WORDS: Span = Span::secs(5);
 /// Time for a peer to take an answer, which may be long.
@@ -63,6 +69,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     opened: Vec<(ConnId, IpAddr)>,
     /// Connections that may have something to say.
     busy: BTreeSet<ConnId>,
+    /// The last that was heard in a turn that could not hear all of them.
+    heard: ConnId,
     /// Connections to which something is to be said.
     unflushed: BTreeSet<ConnId>,
     /// When those that end are given up.
@@ -74,6 +82,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     causes: VecDeque<Cause>,
     /// Appends were given to the store since the last submission.
     appended: bool,
+    /// The core is to be told how much memory is in use.
+    used: Option<u64>,
     /// The core is to be told to go down.
     drains: bool,
     /// The core has gone down.
@@ -148,12 +158,14 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             last: ConnId(0),
             opened: Vec::new(),
             busy: BTreeSet::new(),
+            heard: ConnId(0),
             unflushed: BTreeSet::new(),
             ending: BTreeSet::new(),
             closed: Vec::new(),
             effects: opening,
             causes: VecDeque::new(),
             appended: false,
+            used: None,
             drains: false,
             is_over: false,
             calls: Vec::new(),
@@ -194,6 +206,11 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// A call is over: the core hears in the next turn whether it was taken.
     pub fn called(&mut self, run: RunId, is_taken: bool) {
         self.called.push((run, is_taken));
+    }
+
+    /// So many bytes of memory are in use: the core hears of it in the next turn.
+    pub fn memory(&mut self, used: u64) {
+        self.used = Some(used);
     }
 
     /// The core is told in the next turn to go down; if it was told before, without waiting for runs. It
@@ -251,16 +268,17 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         for (run, is_taken) in std::mem::take(&mut self.called) {
             self.feed(now, Input::Called { run, is_taken });
         }
+        if let Some(used) = self.used.take() {
+            self.feed(now, Input::Memory { used });
+        }
         if std::mem::take(&mut self.drains) {
             self.feed(now, Input::Drain);
         }
-        while let Some(completion) = self.storage.completed() {
-            self.complete(now, completion)?;
-        }
+        let has_completions = self.take_completions(now)?;
         for (conn, peer) in std::mem::take(&mut self.opened) {
             self.feed(now, Input::Opened { conn, peer });
         }
-        for conn in std::mem::take(&mut self.busy) {
+        for conn in self.take_busy() {
             self.visit(now, conn);
         }
         if std::mem::take(&mut self.appended) {
@@ -271,9 +289,31 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         }
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
-        let more = self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
+        let more = has_completions || self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
         let (closed, calls) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.calls));
         Ok(Turn { more, closed, calls, is_over: self.is_over })
+    }
+
+    /// Hears what the store has done; whether it may have done more.
+    fn take_completions(&mut self, now: Now) -> Result<bool, StorageFailed> {
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completion) = self.storage.completed() else { return Ok(false) };
+            self.complete(now, completion)?;
+        }
+        Ok(true)
+    }
+
+    /// The connections that are heard in this turn: all that have something, or the next of them by their
+    /// ids.
+    fn take_busy(&mut self) -> BTreeSet<ConnId> {
+        if self.busy.len() <= VISITS_PER_TURN {
+            return std::mem::take(&mut self.busy);
+        }
+        let after = self.busy.range((Bound::Excluded(self.heard), Bound::Unbounded));
+        let turn = after.chain(self.busy.range(..=self.heard)).take(VISITS_PER_TURN);
+        let turn: Vec<ConnId> = turn.copied().collect();
+        self.heard = turn.last().copied().unwrap_or(self.heard);
+        turn.iter().filter_map(|conn| self.busy.take(conn)).collect()
     }
 
     fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {
@@ -453,6 +493,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Load { load, query } => self.storage.load(load, query),
             Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
+            Effect::Note(note) => crate::log::write(&note),
             Effect::Exit => self.is_over = true,
         }
     }
@@ -466,9 +507,6 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn respond(&mut self, now: Now, id: ConnId, response: &Response) {
-        if response.status >= 400 {
-            tracing::info!(conn = id.0, status = response.status, "refused");
-        }
         let metrics = match (&response.content, &self.meter) {
             (Content::Metrics, Some(meter)) => meter(&self.core.inspect()),
             _ => String::new(),

@@ -322,6 +322,14 @@ impl Daemon {
         self.core().is_some_and(|core| core.inspect().is_draining())
     }
 
+    /// Of its memory so much is in use, in percent.
+    pub fn use_memory(&mut self, percent: u64) {
+        if let Some(pump) = &mut self.pump {
+            pump.memory(self.config.store.memory / 100 * percent);
+            self.plan_turn(self.schedule.now() + TURN);
+        }
+    }
+
     /// Tells the process to go down; told again, it hurries.
     pub fn drain(&mut self) {
         if let Some(pump) = &mut self.pump {

@@ -94,6 +94,11 @@ pub enum Fault {
         /// How long.
         time: Micros,
     },
+    /// Little memory is left.
+    LittleMemory {
+        /// How long.
+        time: Micros,
+    },
     /// Syncs fail, until the process has been started again.
     BrokenDisk {
         /// How long it is down.
@@ -124,6 +129,7 @@ impl Fault {
             | Self::Slowness { time, .. }
             | Self::Stall { time }
             | Self::SlowDisk { time, .. }
+            | Self::LittleMemory { time }
             | Self::FullDisk { time } => Some(*time),
             Self::Reset { .. }
             | Self::DropAll

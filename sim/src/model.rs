@@ -167,6 +167,7 @@ impl Model {
             | Input::Loaded { .. }
             | Input::Timer
             | Input::Called { .. }
+            | Input::Memory { .. }
             | Input::BackedUp { .. }
             | Input::Drain => {}
         }

@@ -25,6 +25,8 @@ struct Settings {
     keep: Option<(u64, usize, u64)>,
     #[serde(default)]
     webhook: Option<(String, u64)>,
+    #[serde(default)]
+    attempts: Option<u64>,
     #[serde(default = "events_per_topic")]
     events_per_topic: u64,
 }
@@ -61,6 +63,7 @@ pub fn serialize<S: Serializer>(config: &Config, to: S) -> Result<S::Ok, S::Erro
         agents: config.agents.keys().map(|agent| agent.as_str().to_owned()).collect(),
         odd: config.odd,
         drain: Some(config.server.drain.as_millis()),
+        attempts: Some(config.limits.unauthenticated_per_address_per_minute),
         webhook: config.delivery.webhook.clone().map(|url| (url, after)),
         keep: Some((
             config.store.keep.as_millis(),
@@ -90,6 +93,9 @@ pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Config, D::Error>
     config.odd = settings.odd;
     if let Some(drain) = settings.drain {
         config.server.drain = Span::millis(drain);
+    }
+    if let Some(attempts) = settings.attempts {
+        config.limits.unauthenticated_per_address_per_minute = attempts;
     }
     if let Some((url, after)) = settings.webhook {
         config.delivery.webhook = Some(url);

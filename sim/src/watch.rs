@@ -344,6 +344,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
             | Effect::Backup { .. }
             | Effect::Exit => {}
         }
@@ -434,6 +435,7 @@ impl Cause {
             | Input::Body { .. }
             | Input::BadHead { .. }
             | Input::Called { .. }
+            | Input::Memory { .. }
             | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }

@@ -219,7 +219,7 @@ pub fn runcast_on_small_disk(data: &Path, words: &[&str]) -> Option<(i32, String
 }
 
 /// The binary, built once in a test run, in the profile of the test itself.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the test knows where it is");

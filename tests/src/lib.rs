@@ -13,7 +13,7 @@ mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door, runcast, runcast_on_small_disk};
+pub use daemon::{Daemon, Door, binary, runcast, runcast_on_small_disk};
 pub use http::{Answer, Ask};
 pub use log::Log;
 pub use pair::Pair;

@@ -19,6 +19,9 @@ const ROLES: [(&str, &str, &str); 6] = [
     ("`operate`", "op", "operate"),
 ];
 
+/// So many attempts fail here.
+const ATTEMPTS: &str = "limits.unauthenticated_per_address_per_minute=100000";
+
 /// A request, its body, and what each role is answered: the status, and the code of a refusal.
 type Row = (&'static str, &'static str, [&'static str; 6]);
 
@@ -97,7 +100,7 @@ fn answered(door: &Door, ask: &Ask) -> String {
 
 #[test]
 fn every_path_answers_every_role_as_the_table_says() {
-    let daemon = Daemon::start(&["topics.news.events=100", "runs.queued_per_user=1000"]);
+    let daemon = Daemon::start(&["topics.news.events=100", "runs.queued_per_user=1000", ATTEMPTS]);
     let door = daemon.door();
     let alice = User::connected("alice", "laptop", &door);
     let epoch = alice.epoch().expect("it was welcome");
@@ -218,7 +221,7 @@ fn last_words(mut socket: Socket) -> (Value, Ended) {
 
 #[test]
 fn every_fault_of_a_token_has_its_code_in_every_form() {
-    let daemon = Daemon::start(&["auth.issuer=id", "auth.audience=runcast"]);
+    let daemon = Daemon::start(&["auth.issuer=id", "auth.audience=runcast", ATTEMPTS]);
     let (door, address) = (daemon.door(), daemon.door().address());
     let mut operator = claims("op", "operate");
     (operator["iss"], operator["aud"]) = (json!("id"), json!("runcast"));

@@ -90,7 +90,7 @@ const FIGURES: Figure[] = [
     tone: ({ delivery }) => (delivery.lagging > 0 ? "warn" : undefined),
   },
   {
-    name: "Acknowledged after",
+    name: "Time to ack",
     value: (status, before) => {
       const mean = acknowledged(status, before);
       return mean === undefined ? "–" : mean < 10 ? `${mean.toFixed(1)} ms` : duration(mean);

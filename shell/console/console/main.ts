@@ -4,6 +4,7 @@
 
 import { $, announce, el, mark, say } from "../chat/dom.js";
 import {
+  type AgentRow,
   type Alert,
   ask,
   type Connection,
@@ -11,6 +12,7 @@ import {
   hasToken,
   type News,
   Refusal,
+  sentence,
   type Run,
   type Status,
   takeTokenFromAddress,
@@ -21,6 +23,7 @@ import {
 import { Figures } from "./figures.js";
 import * as lists from "./lists.js";
 import { Found } from "./found.js";
+import { Panel } from "./rows.js";
 import { confirm, Door } from "./sure.js";
 
 /** What happens shows within a second, the way to the daemon and back included. */
@@ -43,7 +46,7 @@ const state = {
   news: [] as News[],
   gone: new Map<string, { at: number; worker: WorkerRow }>(),
   status: undefined as Status | undefined,
-  undelivered: { count: -1, at: 0 },
+  undelivered: { count: -1, at: 0, items: [] as Undelivered[] },
   failure: "",
 };
 let timer: ReturnType<typeof setTimeout> | undefined;
@@ -138,11 +141,16 @@ const panels = {
   undelivered: lists.undelivered(actions, now),
   activity: lists.activity(now),
 };
-$("panels").append(...Object.values(panels).map(({ node }) => node));
+const column = (...all: { node: HTMLElement }[]) => el("div", { class: "column" }, ...all.map(({ node }) => node));
+$("panels").append(
+  column(panels.runs, panels.queue, panels.ended),
+  column(panels.workers, panels.agents, panels.connections, panels.undelivered, panels.activity),
+);
 const found = new Found(actions);
 
 function show(status: Status): void {
   const { runs, queued, ended, connections, workers } = status.lists;
+  Panel.isSearch = state.find !== "";
   figures.add(status, Date.now());
   lists.scaleTo(runs.items);
   panels.runs.show(runs.items, runs.count);
@@ -151,9 +159,9 @@ function show(status: Status): void {
   panels.ended.show(ended.items, ended.count);
   panels.connections.show(stable(connections.items), connections.count);
   showWorkers(workers.items, workers.count);
-  const isFound = ({ agent }: { agent: string }) => agent.includes(state.find);
-  panels.agents.show(state.find ? status.agents.filter(isFound) : status.agents);
+  panels.agents.show(closedLast(status.agents.filter(({ agent }) => agent.includes(state.find))));
   showNews();
+  showUndelivered();
   showAlerts(status);
   const words = [`Runcast ${status.version}`, `store ${status.store}`, `${status.totals.accepted} runs accepted`];
   say($("foot"), words.join(" · "));
@@ -164,6 +172,10 @@ function show(status: Status): void {
 /** The same place for the same lag, whoever came first. */
 const stable = (items: Connection[]): Connection[] =>
   items.toSorted((a, b) => b.lag - a.lag || a.user.localeCompare(b.user) || a.connection.localeCompare(b.connection));
+
+/** Agents whose breaker is open stand first. */
+const closedLast = (agents: AgentRow[]): AgentRow[] =>
+  agents.toSorted((a, b) => Number(a.breaker === "closed") - Number(b.breaker === "closed"));
 
 function showWorkers(items: WorkerRow[], count: number): void {
   const here = new Set(items.map(keyOf));
@@ -181,6 +193,9 @@ function showNews(): void {
   panels.activity.show(state.news.filter(isFound));
 }
 
+const says = (...texts: (string | undefined)[]): string =>
+  texts.flatMap((text) => (text ? [sentence(text)] : [])).join(" ");
+
 let drawnAlerts: string | undefined;
 
 function showAlerts({ alerts, store, draining }: Status): void {
@@ -194,9 +209,9 @@ function showAlerts({ alerts, store, draining }: Status): void {
   const described = own.map(({ alert, agent, message, hint }) =>
     el(
       "p",
-      { class: "alert" },
+      { class: "alert", title: says(message, hint) },
       el("b", {}, [alert.replaceAll("_", " "), agent].filter(Boolean).join(": ")),
-      ` ${[message, hint].filter(Boolean).join(" – ")}`,
+      el("small", {}, says(message, hint)),
     ),
   );
   node.replaceChildren(...(own.length ? described : [el("p", { class: "calm" }, "No alerts")]));
@@ -217,8 +232,7 @@ function showLink(): void {
 const feed = new Feed(
   () => (state.news = []),
   (news) => {
-    state.news.unshift(news);
-    state.news.length = Math.min(state.news.length, NEWS_MAX);
+    state.news = [news, ...state.news].sort((a, b) => b.ts - a.ts).slice(0, NEWS_MAX);
     if (!news.isNew) return;
     if (lists.isBad(news)) announce(lists.sentenceOf(news), news.event === "alert_raised");
     if (news.event === "worker_left") left(news);
@@ -257,7 +271,7 @@ async function poll(): Promise<void> {
     state.skew = Date.now() - status.ts;
     state.status = status;
     if (isSame) show(status);
-    await Promise.all([undelivered(status), found.ask()]);
+    void besides(status);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 401 || error.status === 403) {
@@ -272,13 +286,35 @@ async function poll(): Promise<void> {
   soon(state.asked === asked ? EVERY_MS : 0);
 }
 
+let isAside = false;
+
+/** What is asked besides does not hold up the rest: while a disk is full it may stay unanswered. */
+async function besides(status: Status): Promise<void> {
+  if (isAside) return;
+  isAside = true;
+  try {
+    await Promise.all([undelivered(status), found.ask()]);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+  } finally {
+    isAside = false;
+  }
+}
+
 /** Asked for when there are others, and now and then. */
 async function undelivered({ undelivered: count }: Status): Promise<void> {
   const last = state.undelivered;
   if (count === last.count && (count === 0 || Date.now() - last.at < 10_000)) return;
   const list = count ? await ask<{ undelivered: Undelivered[] }>(`/v1/undelivered?limit=${LISTED}`) : { undelivered: [] };
-  state.undelivered = { count, at: Date.now() };
-  panels.undelivered.show(list.undelivered, count);
+  state.undelivered = { count, at: Date.now(), items: list.undelivered };
+  showUndelivered();
+}
+
+function showUndelivered(): void {
+  const isFound = (run: Undelivered) => [run.user, run.run, run.agent].some((name) => name.includes(state.find));
+  const { items, count } = state.undelivered;
+  const matching = items.filter(isFound);
+  panels.undelivered.show(matching, state.find ? matching.length : Math.max(count, 0));
 }
 
 function start(): void {

@@ -11,6 +11,8 @@ export interface Row<Item> {
 
 /** A list of things of one kind in a panel of its own. */
 export class Panel<Item> {
+  /** Something is looked for: what is not shown may be there. */
+  static isSearch = false;
   readonly node: HTMLElement;
   readonly #count = el("span", { class: "count" }, "0");
   readonly #note = el("p", { class: "none" });
@@ -39,7 +41,7 @@ export class Panel<Item> {
 
   show(items: Item[], count = items.length): void {
     say(this.#count, count > items.length ? `${items.length} of ${count.toLocaleString("en")}` : `${count}`);
-    say(this.#note, items.length ? "" : this.none);
+    say(this.#note, items.length ? "" : Panel.isSearch ? "Nothing here matches." : this.none);
     const focused = document.activeElement;
     const wasHere = focused instanceof HTMLElement && this.#body.contains(focused);
     const keys = new Set(items.map(this.key));

@@ -6,6 +6,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod operate;
+pub mod paper;
 pub mod run;
 pub mod runs;
 pub mod selftest;
@@ -109,6 +110,10 @@ pub enum Command {
     Selftest(SelftestOptions),
     /// Explain a code: of an error, a close, an exit, or an HTTP status.
     Explain(ExplainOptions),
+    /// Print what a shell needs to complete commands.
+    Completions(CompletionsOptions),
+    /// Print the manual page, or write one for each command.
+    Man(ManOptions),
     /// Measure what the daemon costs on this machine.
     Bench(BenchOptions),
     /// The devices and workers of `bench`: it starts this itself.
@@ -458,6 +463,20 @@ pub struct SelftestOptions {
     pub within: Span,
 }
 
+/// `runcast completions`.
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsOptions {
+    /// For which shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `runcast man`.
+#[derive(Clone, Debug, Args)]
+pub struct ManOptions {
+    /// Write runcast.1, runcast-serve.1 and so on here.
+    pub directory: Option<PathBuf>,
+}
+
 /// `runcast explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainOptions {
@@ -541,6 +560,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::doctor(&options),
         Command::Selftest(options) => selftest::selftest(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::Completions(options) => paper::completions(&options),
+        Command::Man(options) => paper::man(&options),
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
         Command::BenchRelay => crate::bench::relay(),

@@ -147,6 +147,8 @@ table! {
         "time for which events and ends of runs are kept";
     "store.runs_per_user", core.store.runs_per_user, count(1, 100_000), "ended runs kept of a user";
     "store.events_per_topic", core.store.events_per_topic, count(16, 10 * MILLION), "events kept of a topic";
+    "store.memory", core.store.memory, bytes(64 * MIB, TIB),
+        "memory that the daemon may use; a warning at 80 percent, no new runs at 95";
     "store.devices_per_user", core.store.devices_per_user, count(1, 10_000), "devices kept of a user";
     "runs.active", core.runs.active, count(1, 100_000), "runs executed at once, of all users";
     "runs.active_per_user", core.runs.active_per_user, count(1, 100_000),
@@ -190,6 +192,11 @@ table! {
     "limits.messages_per_second", core.limits.messages_per_second, count(1, MILLION),
         "messages of a connection, in the long run";
     "limits.burst", core.limits.burst, count(1, MILLION), "messages of a connection at once";
+    "limits.requests_per_second", core.limits.requests_per_second, count(1, MILLION),
+        "HTTP requests of one sub, in the long run";
+    "limits.requests_burst", core.limits.requests_burst, count(1, MILLION), "HTTP requests of one sub at once";
+    "limits.unauthenticated_per_address_per_minute", core.limits.unauthenticated_per_address_per_minute,
+        count(1, MILLION), "attempts of an address to authenticate that may fail in a minute";
     "limits.revoked", core.limits.revoked, count(1, 10 * MILLION), "users of whom tokens may be revoked";
     "metrics.public", core.metrics.public, Switch, "whether anybody may read /metrics, or operators alone";
     "log.level", log.level, Choice(Level::WORDS), "what is worth a line";

@@ -8,7 +8,7 @@ mod core;
 mod lines;
 mod process;
 
-pub(crate) use process::free_bytes;
+pub(crate) use process::{free_bytes, resident_bytes};
 
 use self::core::CoreFacts;
 use process::ProcessFacts;

@@ -86,6 +86,7 @@ impl Hosts {
                 let disk = stage.daemon.disk();
                 disk.set_quota(Some(disk.used_bytes()));
             }
+            Fault::LittleMemory { .. } => stage.borrow_mut().daemon.use_memory(97),
             Fault::BrokenDisk { .. } => stage.borrow().daemon.disk().set_sync_fails(true),
             Fault::Jump { by } => stage.borrow_mut().daemon.jump(*by),
         }
@@ -112,6 +113,7 @@ impl Hosts {
             }
             Fault::SlowDisk { .. } => stage.borrow_mut().daemon.hasten(),
             Fault::FullDisk { .. } => stage.borrow().daemon.disk().set_quota(None),
+            Fault::LittleMemory { .. } => stage.borrow_mut().daemon.use_memory(10),
             Fault::Stall { .. }
             | Fault::Reset { .. }
             | Fault::DropAll

@@ -101,6 +101,7 @@ impl Model {
             Effect::Append { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
             | Effect::Backup { .. }
             | Effect::Exit => {
                 return Ok(());

@@ -11,6 +11,8 @@ const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 7);
 const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.
 const PUBLISH_WINDOW: usize = 256;
+/// Addresses, or those who make requests, of which something is known.
+const QUOTAS: usize = 65_536;
 /// Bytes of one event besides the message that brought it.
 const ENVELOPE: usize = 4096;
 
@@ -31,6 +33,7 @@ pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
         ("users in the queue", sizes.turns, sizes.queued),
         ("users that are being loaded", sizes.loading, sizes.loads),
         ("timers", sizes.timers, timers),
+        ("quotas", sizes.quotas, 2 * QUOTAS),
         ("undelivered runs", sizes.undelivered, config.delivery.undelivered),
         ("appends", sizes.appends, appends),
     ];
@@ -58,8 +61,9 @@ pub fn output(bytes: usize, config: &Config) -> Result<(), String> {
 /// # Errors
 /// What is left.
 pub fn base(sizes: &Sizes) -> Result<(), String> {
-    let (timers, undelivered) = (sizes.timers.min(TIMERS.3), sizes.undelivered);
-    let nothing = Sizes { timers, undelivered, ..Sizes::default() };
+    // Quotas are forgotten when others are used.
+    let (timers, undelivered, quotas) = (sizes.timers.min(TIMERS.3), sizes.undelivered, sizes.quotas);
+    let nothing = Sizes { timers, undelivered, quotas, ..Sizes::default() };
     if *sizes == nothing {
         return Ok(());
     }

@@ -70,6 +70,7 @@ enum Recorded {
     Timer,
     Called(RunId, bool),
     BackedUp(Result<u64, Box<str>>),
+    Memory(u64),
     Drain,
 }
 
@@ -165,6 +166,7 @@ impl Recorded {
             Input::Timer => Self::Timer,
             Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
             Input::BackedUp { outcome } => Self::BackedUp(outcome.map_err(Box::from)),
+            Input::Memory { used } => Self::Memory(*used),
             Input::Drain => Self::Drain,
         }
     }
@@ -193,6 +195,7 @@ impl Recorded {
                 Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(|why| &**why) }
             }
             Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
+            Self::Memory(used) => Input::Memory { used: *used },
             Self::Drain => Input::Drain,
         }
     }

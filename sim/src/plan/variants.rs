@@ -98,6 +98,15 @@ impl Plan {
         if !is_calm && dice.chance(1, 4) {
             self.workers.iter_mut().for_each(|worker| worker.short_tokens = true);
         }
+        if !is_calm && dice.chance(1, 6) {
+            let time = dice.log_uniform(SECOND, 20 * SECOND);
+            self.faults.push((dice.below(self.heal_at), Fault::LittleMemory { time }));
+            self.faults.sort_by_key(|(at, _)| *at);
+        }
+        // Two clients share an address, now and then an honest one and one that is not.
+        if !is_calm && dice.chance(1, 6) {
+            self.config.limits.unauthenticated_per_address_per_minute = 1;
+        }
         self
     }
 

@@ -95,6 +95,7 @@ impl World {
                 let disk = self.daemon.disk();
                 disk.set_quota(Some(disk.used_bytes()));
             }
+            Fault::LittleMemory { .. } => self.daemon.use_memory(97),
             Fault::BrokenDisk { .. } => self.daemon.disk().set_sync_fails(true),
             Fault::Jump { by } => self.daemon.jump(*by),
         }
@@ -133,6 +134,7 @@ impl World {
             Fault::Slowness { .. } => self.net.set_slowness(1),
             Fault::SlowDisk { .. } => self.daemon.hasten(),
             Fault::FullDisk { .. } => self.daemon.disk().set_quota(None),
+            Fault::LittleMemory { .. } => self.daemon.use_memory(10),
             Fault::Stall { .. }
             | Fault::Reset { .. }
             | Fault::DropAll
@@ -159,6 +161,7 @@ impl World {
         self.daemon.hasten();
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);
+        self.daemon.use_memory(10);
         self.daemon.stall(0);
         self.patience = Some(Patience::new(now));
         self.disturb(0);

@@ -1,0 +1,89 @@
+//! Limits before authentication and after: each is told with when to try again, and hits nobody else.
+
+use runcast_tests::{Answer, Ask, Daemon, Door, Ended, Socket, User, token};
+use serde_json::json;
+use std::io::Read;
+use std::net::TcpStream;
+
+fn get(door: &Door, token: &str) -> Answer {
+    Ask::new("GET", "/v1/runs").token(token).send(door)
+}
+
+fn is_rate_limited(answer: &Answer) -> bool {
+    let retry_ms = answer.json["retry_ms"].as_u64();
+    answer.status == 429
+        && answer.json["code"] == "rate_limited"
+        && retry_ms > Some(0)
+        && answer.head.to_ascii_lowercase().contains("retry-after: ")
+}
+
+#[test]
+fn an_address_that_fails_to_say_who_it_is_is_not_heard_for_a_while() {
+    let daemon = Daemon::start(&["limits.unauthenticated_per_address_per_minute=6"]);
+    let (door, alice) = (daemon.door(), token("alice", "user"));
+    let mut before = User::connected("alice", "laptop", &door);
+    // Each in another way: by header, by a request without a token, by subprotocol, by hello, by garbage.
+    assert_eq!(get(&door, "a.b.c").status, 401);
+    assert_eq!(Ask::new("GET", "/v1/runs").send(&door).status, 401);
+    assert_eq!(Ask::new("GET", "/secrets").send(&door).status, 404);
+    let with = |protocols| Socket::with(door.address(), "/ws", protocols, None).expect("it is upgraded");
+    assert_eq!(with("runcast.v1, jwt.a.b.c").end(), Ended(Some(4501)));
+    let mut early = with("runcast.v1");
+    early.say(&json!({ "type": "ping" }));
+    assert_eq!(early.end(), Ended(Some(4504)));
+    assert_eq!(get(&door, &alice).status, 200, "what succeeds uses nothing up");
+    let (status, _) = runcast_tests::raw_request(door.address(), "nonsense\r\n\r\n");
+    assert_eq!(status, 400);
+    for _ in 0..3 {
+        let answer = get(&door, &alice);
+        assert!(is_rate_limited(&answer), "{answer:?}");
+        let refused = Socket::with(door.address(), "/ws", "runcast.v1", Some(&alice));
+        assert_eq!(refused.err(), Some(Ended(Some(429))));
+    }
+    assert_eq!(Ask::new("GET", "/livez").send(&door).status, 200);
+    before.say(&json!({ "type": "ping" }));
+    assert_eq!(before.hear().expect("who is there is not touched")["type"], "pong");
+}
+
+#[test]
+fn requests_count_by_who_makes_them_on_whatever_connection() {
+    let daemon =
+        Daemon::start(&["limits.requests_per_second=1", "limits.requests_burst=3", "topics.news.events=100"]);
+    let (door, alice) = (daemon.door(), token("alice", "user"));
+    for _ in 0..3 {
+        assert_eq!(get(&door, &alice).status, 200);
+    }
+    let mut last = get(&door, &alice);
+    // A second may have gone by.
+    while last.status == 200 {
+        last = get(&door, &alice);
+    }
+    assert!(is_rate_limited(&last), "{last:?}");
+    assert_eq!(get(&door, &token("bob", "user")).status, 200);
+    let publish = || {
+        let ask = Ask::new("POST", "/v1/topics/news/events").token(&token("press", "publish"));
+        ask.json(&json!({ "event": "flash", "data": 1 })).send(&door)
+    };
+    let statuses: Vec<u16> = (0..20).map(|_| publish().status).collect();
+    assert_eq!(statuses[..3], [201; 3]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[test]
+fn far_too_many_connections_are_refused_before_they_say_anything() {
+    let daemon = Daemon::start(&["server.connections_per_address=4"]);
+    let door = daemon.door();
+    let silent: Vec<TcpStream> =
+        (0..30).map(|_| TcpStream::connect(door.address()).expect("the system accepts")).collect();
+    let mut refused = 0;
+    for mut socket in silent.iter().skip(8) {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer to nothing, and then the end");
+        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("rate_limited"), "{answer}");
+        refused += 1;
+    }
+    assert_eq!(refused, 22);
+    drop(silent);
+    // They are gone as soon as the daemon has seen that.
+    while Ask::new("GET", "/v1/runs").token(&token("alice", "user")).send(&door).status != 200 {}
+}

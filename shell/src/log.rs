@@ -18,10 +18,10 @@ pub(crate) fn write(note: &Note) {
             tracing::info!(conn = conn.0, %peer, sub, worker, "worker connected");
         }
         Note::Refused { conn, code, message } if code.as_str().starts_with("token_") => {
-            tracing::info!(conn = conn.0, code = code.as_str(), message, "refused");
+            tracing::info!(conn = conn.0, code = code.as_str(), why = message, "refused");
         }
         Note::Refused { conn, code, message } => {
-            tracing::debug!(conn = conn.0, code = code.as_str(), message, "refused");
+            tracing::debug!(conn = conn.0, code = code.as_str(), why = message, "refused");
         }
         Note::Accepted { run, user, agent } => tracing::info!(%run, %user, %agent, "run accepted"),
         Note::Started { run, attempt, worker, queued_ms } => {

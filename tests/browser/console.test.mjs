@@ -136,7 +136,7 @@ describe("the operators' page", { skip }, () => {
     const listed = await rowsOf(page, "queue").locator(".id").allTextContents();
     assert.deepEqual(listed, ids.slice(2), "in the order in which they start");
     await rowOf(page, "queue", ids[2]).getByText("concurrency").waitFor();
-    await rowOf(page, "runs", ids[0]).locator("small", { hasText: /^dig$/ }).waitFor();
+    await rowOf(page, "runs", ids[0]).locator("small", { hasText: /^dig\b/ }).waitFor();
     await shot(page, "queue");
   });
 

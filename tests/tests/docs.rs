@@ -108,6 +108,11 @@ fn what_operators_type_works() {
 }
 
 #[test]
+fn what_stands_beside_the_console_works() {
+    type_all("console.md");
+}
+
+#[test]
 fn what_writers_of_workers_and_clients_type_works() {
     type_all("workers.md");
     type_all("clients.md");

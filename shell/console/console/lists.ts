@@ -150,7 +150,8 @@ export function queue(actions: Actions): Panel<Run> {
       about.set(run);
       reason.set(run.reason ?? "");
       say(message, run.reason === "user_limit" ? "As many runs of this user as allowed are running." : (run.message ?? ""));
-      const eta = run.eta_ms === undefined ? "" : `starts in about ${duration(run.eta_ms)}`;
+      const isNext = ["concurrency", "no_worker"].includes(run.reason ?? "");
+      const eta = run.eta_ms === undefined || !isNext ? "" : `starts in about ${duration(run.eta_ms)}`;
       say(times, [`waits for ${duration(Math.floor((run.waited_ms ?? 0) / 1000) * 1000)}`, eta].filter(Boolean).join(" · "));
       act.set(run);
     };

@@ -341,6 +341,7 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Exit => {}
         }

@@ -102,6 +102,7 @@ impl Model {
             | Effect::Load { .. }
             | Effect::Webhook { .. }
             | Effect::Backup { .. }
+            | Effect::Audit(_)
             | Effect::Exit => {
                 return Ok(());
             }

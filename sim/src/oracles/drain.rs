@@ -85,6 +85,7 @@ impl Drain {
             | Effect::Read { .. }
             | Effect::Verify { .. }
             | Effect::Webhook { .. }
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Load { .. } => Ok(()),
         }

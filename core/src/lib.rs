@@ -27,6 +27,7 @@ mod admission;
 mod agent;
 mod alerts;
 mod api;
+mod audit;
 pub mod backup;
 mod caller;
 mod commands;

@@ -101,6 +101,7 @@ impl World {
                 | Effect::Read { .. }
                 | Effect::Webhook { .. }
                 | Effect::Note(_)
+                | Effect::Audit(_)
                 | Effect::Backup { .. }
                 | Effect::Verify { .. } => {}
                 Effect::Respond { .. } | Effect::Close { .. } | Effect::Exit => panic!("{effect:?}"),

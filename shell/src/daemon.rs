@@ -198,5 +198,5 @@ fn targets(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_target("runcast", level)
+    Targets::new().with_target("runcast", level).with_target("audit", LevelFilter::INFO)
 }

@@ -345,6 +345,7 @@ impl Watch {
             | Effect::Load { .. }
             | Effect::Webhook { .. }
             | Effect::Note(_)
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Exit => {}
         }

@@ -103,6 +103,7 @@ impl Model {
             | Effect::Webhook { .. }
             | Effect::Note(_)
             | Effect::Backup { .. }
+            | Effect::Audit(_)
             | Effect::Exit => {
                 return Ok(());
             }

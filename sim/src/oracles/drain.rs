@@ -86,6 +86,7 @@ impl Drain {
             | Effect::Verify { .. }
             | Effect::Webhook { .. }
             | Effect::Note(_)
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Load { .. } => Ok(()),
         }

@@ -22,13 +22,13 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
-use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
+use runcast_core::{Core, RunView};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -147,9 +147,9 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While
+    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its user. While
     /// the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeMap<String, bool> {
+    pub fn active(&mut self) -> BTreeMap<String, (String, bool)> {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();
         };
@@ -160,7 +160,8 @@ impl Daemon {
         let view = pump.core().inspect();
         let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
         let runs = view.runs().filter(|run| is_active(run.state));
-        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
+        let worker = |run: &RunView<'_>| run.worker.unwrap_or_default().to_owned();
+        runs.map(|run| (run.run.to_string(), (worker(&run), run.state == "waiting"))).collect()
     }
 
     /// How often the states came about that matter, in all daemons so far.

@@ -121,9 +121,9 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The daemon has forgotten this device, and how far it was.
-    pub fn forgotten(&mut self) {
-        self.places.iter_mut().for_each(|place| (place.is_known, place.told) = (false, 0));
+    /// The daemon has forgotten this device, and how far it was. Up to `told` it may have been told since.
+    pub fn forgotten(&mut self, told: u64) {
+        self.places.iter_mut().for_each(|place| (place.is_known, place.told) = (false, told));
     }
 
     /// Of a device that wants these at first.

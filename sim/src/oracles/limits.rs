@@ -69,11 +69,13 @@ impl Limits {
     ///
     /// # Errors
     /// Which limit is exceeded.
-    pub fn settle(&mut self, active: &BTreeMap<String, bool>, now: Micros) -> Result<(), String> {
+    pub fn settle(&mut self, active: &BTreeMap<String, (String, bool)>, now: Micros) -> Result<(), String> {
         let Some(run) = self.suspect.take() else { return Ok(()) };
-        self.offers.retain(|other, _| active.contains_key(other));
+        // What was lost may be another worker's, whom nothing has reached that says so.
+        let is_its = |run: &String, offer: &Offer| active.get(run).is_some_and(|(at, _)| *at == offer.worker);
+        self.offers.retain(|other, offer| is_its(other, offer));
         for (other, offer) in &mut self.offers {
-            offer.waits = active[other] || offer.resumed_at.is_some_and(|at| now < at + SECOND);
+            offer.waits = active[other].1 || offer.resumed_at.is_some_and(|at| now < at + SECOND);
         }
         self.exceeded(&run).map_or(Ok(()), Err)
     }

@@ -13,6 +13,8 @@ use runcast_core::record::{Found, Query, StreamKey};
 
 /// Events that are read at once.
 const PAGE: usize = 256;
+/// Alerts that a start may tell of, two events each at most.
+const ALERTS: u64 = 12;
 /// What rots in one piece at most, in bytes.
 const PIECE: u64 = 16 * 1024;
 
@@ -30,8 +32,8 @@ pub fn judge(disk: &SimDisk, truth: &Truth, is_synced_once: bool, dice: &mut Dic
                 let mut load = |query: &Query| store.load(query).map_err(|error| error.to_string());
                 truth.streams().try_for_each(|(key, log)| {
                     // A commit that is synced once cannot be told from one that was torn when it rots. The
-                    // newest is what the last start has told: an alert, if it is an event.
-                    let may_miss = u64::from(is_synced_once && key.0.ends_with(":alerts"));
+                    // newest is what the last start has told: of events, what has become of alerts.
+                    let may_miss = if is_synced_once && key.0.ends_with(":alerts") { ALERTS } else { 0 };
                     stream(key, log.floor, (&log.contents, may_miss), &mut load)
                 })?;
             }

@@ -147,8 +147,8 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its user. While
-    /// the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
+    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its
+    /// user. While the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
     pub fn active(&mut self) -> BTreeMap<String, (String, bool)> {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();

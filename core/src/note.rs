@@ -1,7 +1,7 @@
 //! What is worth a line of the log: said as facts with their ids, in the order in which they came about. The
 //! shell writes them; nothing in the core or on the wire depends on them.
 //!
-//! Why a connection is closed stands in [`Effect::Close`](crate::effect::Effect::Close).
+//! Why a connection is closed stands in [`Effect::Close`].
 
 use crate::Core;
 use crate::context::RunOf;

@@ -9,6 +9,9 @@ use super::truth::Truth;
 use crate::schedule::{Micros, SECOND};
 use std::collections::BTreeMap;
 
+/// An offer may wait so long for the network before it is seen: whoever takes nothing for longer is closed.
+const LATE: Micros = 30 * SECOND;
+
 /// A run that a worker has or is offered.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -24,8 +27,8 @@ pub struct Offer {
     pub started: bool,
     /// Whether it waits for its user: then it counts only against its thread and its worker.
     pub waits: bool,
-    /// When it last went on after that. Nobody can tell whether the others were dispatched before, so for a
-    /// second it counts as waiting.
+    /// When it last went on after that. Nobody can tell whether the others were dispatched before, so for as
+    /// long as an offer may be on its way it counts as waiting.
     pub resumed_at: Option<Micros>,
 }
 
@@ -75,7 +78,7 @@ impl Limits {
         let is_its = |run: &String, offer: &Offer| active.get(run).is_some_and(|(at, _)| *at == offer.worker);
         self.offers.retain(|other, offer| is_its(other, offer));
         for (other, offer) in &mut self.offers {
-            offer.waits = active[other].1 || offer.resumed_at.is_some_and(|at| now < at + SECOND);
+            offer.waits = active[other].1 || offer.resumed_at.is_some_and(|at| now < at + LATE);
         }
         self.exceeded(&run).map_or(Ok(()), Err)
     }
@@ -97,7 +100,8 @@ impl Limits {
             ),
         ];
         let (whose, found, limit) = checks.into_iter().find(|(_, found, limit)| found > limit)?;
-        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}"))
+        let others = &self.offers;
+        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}, beside {others:?}"))
     }
 
     /// A worker may execute the run.

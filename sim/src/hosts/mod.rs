@@ -248,6 +248,7 @@ impl Hosts {
         stage.daemon.hasten();
         stage.daemon.disk().set_quota(None);
         stage.daemon.disk().set_sync_fails(false);
+        stage.daemon.use_memory(10);
         stage.daemon.stall(0);
         self.patience = Some(Patience::new(now));
         self.calm_since = now + CALM_AFTER;

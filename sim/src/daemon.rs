@@ -61,6 +61,8 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
+    /// What the newest commit has made durable.
+    newest: Vec<Arc<[Record]>>,
     /// Whether the storage thread commits in pieces.
     splits: bool,
     repair: Repair,
@@ -100,6 +102,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            newest: Vec::new(),
             splits: plan.splits,
             repair: if plan.repairs_fully { Repair::Full } else { Repair::Quick },
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
@@ -312,10 +315,18 @@ impl Daemon {
             for record in acknowledged.iter().flat_map(|records| records.iter()) {
                 oracles.stored(record);
             }
+            if storage.commits() > commits {
+                self.newest = acknowledged;
+            }
             self.plan_turn(self.schedule.now() + TURN);
             return records > 0;
         }
         false
+    }
+
+    /// What the newest commit has made durable, as far as that is known.
+    pub fn newest(&self) -> impl Iterator<Item = &Record> {
+        self.newest.iter().flat_map(|records| records.iter())
     }
 
     /// Whether the process goes down.
@@ -467,6 +478,8 @@ impl Daemon {
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
         }
+        // Of these, too, some may be.
+        self.newest.extend(self.pending.iter().cloned());
         self.disk = disk;
         self.pipes.clear();
         self.conns.clear();

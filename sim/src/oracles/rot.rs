@@ -9,21 +9,19 @@ use crate::said::Said;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::store::{OpenError, Repair, Store};
-use runcast_core::record::{Found, Query, StreamKey};
+use runcast_core::record::{Found, Query, Record, StreamKey};
 
 /// Events that are read at once.
 const PAGE: usize = 256;
-/// Alerts that a start may tell of, two events each at most.
-const ALERTS: u64 = 12;
 /// What rots in one piece at most, in bytes.
 const PIECE: u64 = 16 * 1024;
 
-/// Lets copies of a disk rot, and reads what is on them. `is_synced_once` is whether each commit was
-/// ([`Repair::Full`]).
+/// Lets copies of a disk rot, and reads what is on them. `torn` is what may be missing because it looks like
+/// a commit that was not finished.
 ///
 /// # Errors
 /// Something is found that is not true.
-pub fn judge(disk: &SimDisk, truth: &Truth, is_synced_once: bool, dice: &mut Dice) -> Result<(), String> {
+pub fn judge(disk: &SimDisk, truth: &Truth, torn: &[&Record], dice: &mut Dice) -> Result<(), String> {
     for _ in 0..4 {
         let copy = disk.kill();
         rot(&copy, dice);
@@ -31,9 +29,9 @@ pub fn judge(disk: &SimDisk, truth: &Truth, is_synced_once: bool, dice: &mut Dic
             Ok((store, _)) => {
                 let mut load = |query: &Query| store.load(query).map_err(|error| error.to_string());
                 truth.streams().try_for_each(|(key, log)| {
-                    // A commit that is synced once cannot be told from one that was torn when it rots. The
-                    // newest is what the last start has told: of events, what has become of alerts.
-                    let may_miss = if is_synced_once && key.0.ends_with(":alerts") { ALERTS } else { 0 };
+                    let is_torn =
+                        |record: &&&Record| matches!(record, Record::Event { stream, .. } if stream == key);
+                    let may_miss = torn.iter().filter(is_torn).count() as u64;
                     stream(key, log.floor, (&log.contents, may_miss), &mut load)
                 })?;
             }
@@ -98,7 +96,7 @@ mod tests {
         let content = |seq| Said::read(std::str::from_utf8(&event(seq)).unwrap()).unwrap().content();
         let contents = [content(1), content(2)];
         let key = StreamKey("s".into());
-        let judge = |held: Vec<u64>, damaged: bool| {
+        let judge = |held: Vec<u64>, damaged: bool, may_miss: u64| {
             let mut load = |query: &Query| {
                 let Query::Events { after, .. } = query else { unreachable!("only events are read") };
                 let rest: Vec<_> = held.iter().skip(*after as usize).collect();
@@ -106,11 +104,13 @@ mod tests {
                 let page: Vec<_> = rest.map(|(n, seq)| (after + 1 + n as u64, event(*seq))).collect();
                 Ok(if page.is_empty() && damaged { Found::Damaged } else { Found::Events(page) })
             };
-            stream(&key, 1, (&contents, 0), &mut load)
+            stream(&key, 1, (&contents, may_miss), &mut load)
         };
-        assert!(judge(vec![1, 2], false).is_ok());
-        assert!(judge(vec![1], true).is_ok());
-        assert!(judge(vec![1], false).is_err());
-        assert!(judge(vec![1, 3], false).is_err());
+        assert!(judge(vec![1, 2], false, 0).is_ok());
+        assert!(judge(vec![1], true, 0).is_ok());
+        assert!(judge(vec![1], false, 0).is_err());
+        assert!(judge(vec![1], false, 1).is_ok(), "the last commit looks torn");
+        assert!(judge(vec![], false, 1).is_err(), "but the one before was whole");
+        assert!(judge(vec![1, 3], false, 0).is_err());
     }
 }

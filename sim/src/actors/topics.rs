@@ -75,6 +75,7 @@ impl Place {
         if is_new {
             (self.disk, self.is_known, self.told) = (disk, false, 0);
         }
+        self.told = self.told.min(entry.head);
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),

@@ -538,6 +538,8 @@ impl Device {
             self.topics.forgotten(self.told);
         }
         self.is_unsure = false;
+        // Whatever an unanswered call has made of its position, it is in this stream.
+        self.told = self.told.min(head);
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),

@@ -8,6 +8,7 @@ use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Key, RunId, Thread, User};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Cause, Ended, KeyRow, Run, Spec, ended_key, key_key, raw_json};
@@ -276,7 +277,7 @@ impl Core {
         if is_alive || ended_run(user, parent, rows).is_some() {
             return Ok(());
         }
-        Err(run_not_found(parent))
+        Err(run_not_found())
     }
 
     /// All checks are passed: the run exists from here on.
@@ -285,6 +286,7 @@ impl Core {
         let place = self.place_of_new(user, thread, &ask.agent);
         self.last_ordinal += 1;
         self.counts.accepted += 1;
+        self.note(Note::Accepted { run: id.clone(), user: user.clone(), agent: ask.agent.clone() });
         let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),
@@ -370,8 +372,8 @@ pub(crate) fn ended(run: &RunId, rows: &[(RowKey, Bytes)]) -> Option<Ended> {
     Some(serde_json::from_slice(row).expect("a stored row is what was stored"))
 }
 
-/// The same for another's run and for none.
-pub(crate) fn run_not_found(run: &RunId) -> Refusal {
-    let message = format!("expected a run of this user, found none called {run}");
+/// The same for another's run and for none. What stood in its place is not repeated: it may be a token.
+pub(crate) fn run_not_found() -> Refusal {
+    let message = "expected a run of this user, found none with this id";
     Refusal::new(Code::RunNotFound, message, "check the run's id")
 }

@@ -27,7 +27,7 @@ const LATE_LOOP: Span = Span::millis(500);
 /// For how long after the last of them that is told.
 const MOMENT: Span = Span::secs(60);
 /// Of a limit, the share in percent at which an alert begins, and below which it is over.
-const WATERMARKS: [usize; 2] = [80, 70];
+const WATERMARKS: [u64; 2] = [80, 70];
 
 /// Something that an operator should look at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,58 +185,68 @@ impl Core {
         }
     }
 
-    /// One that is told, as it is now.
+    /// One that is so, in words too.
     pub(crate) fn describe_alert(&self, alert: &Alert) -> Object {
-        let message = self.is_so(alert, true);
-        alert.describe().maybe_str("message", message.as_deref()).str("hint", alert.hint())
+        alert.describe().str("message", &self.words(alert)).str("hint", alert.hint())
     }
 
     fn tell_alert(&mut self, alert: Alert) {
         let was_so = self.alerts.told.contains(&alert);
-        let Some(message) = self.is_so(&alert, was_so) else {
-            if was_so && !self.planted.is(Bug::AlertStays) {
+        match (was_so, self.is_so(&alert, was_so)) {
+            (false, true) => {
+                self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
+                self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(&alert).finish());
+                self.seen.mark(Sometimes::Alerted);
+                self.alerts.told.insert(alert);
+            }
+            (true, false) if !self.planted.is(Bug::AlertStays) => {
                 self.durable.record(Record::Delete { key: alert.key() });
                 self.write_to_topic(&alerts(), "alert_cleared", &alert.describe().finish());
                 self.alerts.told.remove(&alert);
             }
-            return;
-        };
-        if !was_so {
-            self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
-            let data = alert.describe().str("message", &message).str("hint", alert.hint());
-            self.write_to_topic(&alerts(), "alert_raised", &data.finish());
-            self.seen.mark(Sometimes::Alerted);
-            self.alerts.told.insert(alert);
+            (true, false | true) | (false, false) => {}
         }
     }
 
-    /// Whether there is something to look at, and what. `was_so` is whether there was.
-    fn is_so(&self, alert: &Alert, was_so: bool) -> Option<String> {
-        let is_high = |now: usize, limit: usize| now * 100 >= limit * WATERMARKS[usize::from(was_so)];
-        let of = |now: usize, limit: usize, what: &str| {
-            (now > 0 && is_high(now, limit)).then(|| format!("{now} of {limit} {what}"))
-        };
-        let lasts = |until: Mono, what: &str| (self.now.mono < until).then(|| what.to_owned());
+    /// How much there is of what an alert is about, and how much there may be.
+    fn measure(&self, alert: &Alert) -> (u64, u64) {
         match alert {
-            Alert::QueueHigh => of(self.queue.waiting, self.config.runs.queued, "runs are queued"),
-            Alert::ConnectionsHigh => {
-                of(self.conns.len(), self.config.server.connections, "connections are open")
+            Alert::QueueHigh => (self.queue.waiting as u64, self.config.runs.queued as u64),
+            Alert::ConnectionsHigh => (self.conns.len() as u64, self.config.server.connections as u64),
+            Alert::MemoryHigh => (self.pressure.used >> 20, self.config.store.memory >> 20),
+            Alert::Undelivered => (self.undelivered.listed() as u64, 0),
+            Alert::CommitSlow | Alert::LoopLate | Alert::BreakerOpen(_) => (0, 0),
+        }
+    }
+
+    /// Whether there is something to look at. `was_so` is whether there was. Asked after each input.
+    fn is_so(&self, alert: &Alert, was_so: bool) -> bool {
+        let (now, limit) = self.measure(alert);
+        match alert {
+            Alert::QueueHigh | Alert::ConnectionsHigh | Alert::MemoryHigh => {
+                now > 0 && now * 100 >= limit * WATERMARKS[usize::from(was_so)]
             }
-            Alert::MemoryHigh => {
-                let (used, budget) = (self.pressure.used >> 20, self.config.store.memory >> 20);
-                of(used as usize, budget as usize, "MiB of memory are in use")
-            }
-            Alert::CommitSlow => lasts(self.alerts.slow_until, "a commit took a second or more"),
-            Alert::LoopLate => lasts(self.alerts.late_until, "a timer was half a second late or more"),
-            Alert::Undelivered => {
-                let listed = self.undelivered.listed();
-                (listed > 0).then(|| format!("runs that have ended and nobody has heard: {listed}"))
-            }
-            Alert::BreakerOpen(agent) => {
-                let breaker = self.agents.get(agent)?.breaker(self.now.mono);
-                let is_open = !matches!(breaker, Breaker::Closed { .. });
-                is_open.then(|| format!("the breaker of `{agent}` is open"))
-            }
+            Alert::Undelivered => now > 0,
+            Alert::CommitSlow => self.now.mono < self.alerts.slow_until,
+            Alert::LoopLate => self.now.mono < self.alerts.late_until,
+            Alert::BreakerOpen(agent) => self
+                .agents
+                .get(agent)
+                .is_some_and(|state| !matches!(state.breaker(self.now.mono), Breaker::Closed { .. })),
+        }
+    }
+
+    /// What there is to look at, in words.
+    fn words(&self, alert: &Alert) -> String {
+        let (now, limit) = self.measure(alert);
+        match alert {
+            Alert::QueueHigh => format!("{now} of {limit} runs are queued"),
+            Alert::ConnectionsHigh => format!("{now} of {limit} connections are open"),
+            Alert::MemoryHigh => format!("{now} of {limit} MiB of memory are in use"),
+            Alert::CommitSlow => "a commit took a second or more".to_owned(),
+            Alert::LoopLate => "a timer was half a second late or more".to_owned(),
+            Alert::Undelivered => format!("runs that have ended and nobody has heard: {now}"),
+            Alert::BreakerOpen(agent) => format!("the breaker of `{agent}` is open"),
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::listing::Listing;
 use crate::overview::Wanted;
 use crate::revoke::read_disconnect;
 use crate::scope::Scope;
-use crate::sometimes::Sometimes;
 use crate::sse::Begin;
 use crate::undelivered::{LISTED, LISTED_MAX};
 use crate::wire::error::{Code, Refusal};
@@ -167,6 +166,7 @@ impl Core {
         if let Err(refusal) = self.check_still(id) {
             return self.respond_refusal(id, &refusal, out);
         }
+        self.audit_operator(id, out);
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
@@ -249,11 +249,7 @@ impl Core {
         let Some(identity) = self.request(id).and_then(|request| request.identity.clone()) else {
             return Ok(());
         };
-        let still = self.check_revoked(&identity.user, identity.issued);
-        if still.is_err() {
-            self.seen.mark(Sometimes::RevokedOnTheWay);
-        }
-        still
+        self.check_revoked(&identity.user, identity.issued)
     }
 
     fn request(&mut self, id: ConnId) -> Option<&mut Request> {
@@ -269,6 +265,24 @@ impl Core {
 }
 
 impl Request {
+    /// Whether it is an operator's, and touches users or the daemon: what a console asks for all the time is
+    /// not.
+    pub(crate) fn is_audited(&self) -> bool {
+        let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
+        let is_dull = matches!(self.route.what, What::Status | What::Workers | What::Metrics);
+        operates && self.route.scopes.contains(&Scope::Operate) && !is_dull
+    }
+
+    /// What kind it is.
+    pub(crate) fn action(&self) -> String {
+        format!("{} {}", self.route.method, self.route.path)
+    }
+
+    /// What it is about.
+    pub(crate) fn about(&self) -> Option<String> {
+        self.name.clone()
+    }
+
     fn caller(&self, conn: ConnId) -> Option<Caller> {
         let identity = self.identity.clone()?;
         Some(Caller { conn, identity, device: None, form: Form::Request })

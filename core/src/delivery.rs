@@ -87,11 +87,7 @@ impl Core {
                     if cursor.is_retrying() {
                         self.seen.mark(Sometimes::PageDuringRetry);
                     }
-                    let mut stream = stream.key().clone();
-                    if self.planted.is(Bug::ResumeOnAnothers) {
-                        stream =
-                            self.users.values().next().map_or(stream, |first| first.stream.key().clone());
-                    }
+                    let stream = stream.key().clone();
                     self.ask_page(id, lane, (stream, after, count), out);
                     break;
                 }
@@ -127,7 +123,10 @@ impl Core {
 
     /// Asks for a page of a stream, after a seq, with at least so many events if they are there.
     fn ask_page(&mut self, id: ConnId, lane: &Lane, page: (StreamKey, u64, usize), out: &mut Effects) {
-        let (stream, after, count) = page;
+        let (mut stream, after, count) = page;
+        if self.planted.is(Bug::ResumeOnAnothers) {
+            stream = self.users.values().next().map_or(stream, |first| first.stream.key().clone());
+        }
         let load = self.ask(Load::Page(id, lane.clone()));
         let events_max = count.max(if self.is_odd(odd::SHORT_PAGE) { 1 } else { PAGE_EVENTS });
         let query = Query::Events { stream, after, events_max, bytes_max: PAGE_BYTES };

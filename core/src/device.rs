@@ -9,6 +9,7 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::handshake::Identity;
 use crate::ids::{ConnId, Device, Lane, User};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::Record;
 use crate::sse::Sse;
@@ -300,6 +301,14 @@ impl Core {
         let Role::User(me) = &mut conn.role else { return };
         me.is_welcome = true;
         conn.is_busy = false;
+        let note = Note::Connected {
+            conn: id,
+            peer: conn.peer,
+            user: me.identity.user.clone(),
+            device: me.device.clone(),
+            resume: me.cursor.resume().status,
+        };
+        self.notes.push(note);
         if let Some(context) = self.users.get_mut(&me.identity.user) {
             context.is_durable = true;
         }

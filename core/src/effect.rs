@@ -1,13 +1,15 @@
 //! Everything the core can ask of the outside. Run in the order emitted.
 
-use crate::ids::{AppendId, BackupName, ConnId, LoadId, RunId};
+use crate::ids::{AppendId, BackupName, ConnId, LoadId, RunId, User};
+use crate::note::Note;
 use crate::record::{Query, Record};
-use crate::wire::error::CloseCode;
+use crate::wire::error::{CloseCode, Code};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::fmt;
+use core::net::IpAddr;
 
 /// The caller's buffer. The core only pushes to it.
 pub type Effects = Vec<Effect>;
@@ -105,9 +107,30 @@ pub enum Effect {
         /// A name like an id: it is no path.
         name: BackupName,
     },
+    /// This happened: for the log alone.
+    Note(Note),
+    /// Write this into the audit trail.
+    Audit(Audit),
     /// The process may exit: everything is durable, and whoever was there has been closed or has not taken
     /// it in time. The answer to `Drain`.
     Exit,
+}
+
+/// A line of the audit trail: who was refused for want of a right, or what an operator does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// On which connection.
+    pub conn: ConnId,
+    /// From where.
+    pub peer: IpAddr,
+    /// Who, as far as a good token says.
+    pub by: Option<User>,
+    /// What: the kind of request, or of message. Empty where that was not read.
+    pub action: String,
+    /// What of: the user or run in the path.
+    pub about: Option<String>,
+    /// Why it is refused, if it is.
+    pub refused: Option<Code>,
 }
 
 /// The answer to an HTTP request.

@@ -8,6 +8,7 @@ use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ids::{Call, RunId};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Query, Record, Table};
 use crate::run::{Cause, Phase, Run, ended_key, history_key};
@@ -159,6 +160,7 @@ impl Core {
         if was_executed {
             self.counts.ran.add(ran);
         }
+        self.note_end(of, end.status, ran.as_millis());
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
             self.dequeue(of);
@@ -324,6 +326,7 @@ impl Core {
         run.queued_since = now;
         let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
         self.deadlines.set_earlier(Timer::Dispatch, now + delay);
+        self.note(Note::Retried { run: of.run.clone(), delay_ms: delay.as_millis() });
         self.write(of, Kind::RunRetrying, &data.finish());
         self.store_tools(of);
         self.forget_questions(of);

@@ -12,6 +12,7 @@ use crate::effect::Effects;
 use crate::ending::End;
 use crate::ids::ConnId;
 use crate::limits::Verdict;
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::run::Phase;
 use crate::sometimes::Sometimes;
@@ -107,7 +108,7 @@ impl Core {
         self.seen.mark(Sometimes::LateMessageFenced);
         let message = format!("the attempt {} of {} is over, or another worker's", of.attempt, of.run);
         let refusal = Refusal::new(Code::Fenced, message, "stop this run");
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, &refusal);
         self.send(id, text(error(kind, of, None, &refusal)), out);
     }
 
@@ -140,7 +141,10 @@ impl Core {
             .raw("attempt", of.attempt)
             .raw("queued_ms", run.queued.as_millis());
         let first_wait = (run.attempts == 1).then_some(run.queued);
+        let queued_ms = run.queued.as_millis();
         self.counts.start(first_wait);
+        let (run, attempt, worker) = (of.run.clone(), of.attempt, key.name.as_str().into());
+        self.note(Note::Started { run, attempt, worker, queued_ms });
         self.deadlines.clear(Timer::Start(of.run.clone()));
         self.takes_runs(key);
         self.write(&place, Kind::AgentStarted, &data.finish());
@@ -215,7 +219,7 @@ impl Core {
         if matches!(run.phase, Phase::Offered(_) | Phase::Starting(_)) {
             let message = "expected `started` and its acknowledgement before anything else of a run";
             let refusal = Refusal::new(Code::BadEvent, message, "wait for the ack with n 0");
-            self.counts.refuse(refusal.code);
+            self.note_refusal(id, &refusal);
             return self.send(id, text(error(kind, of, Some(n), &refusal)), out);
         }
         let expected = run.n + 1;
@@ -228,7 +232,7 @@ impl Core {
             run.is_gap_told = false;
             run.n = n;
             if let Err(refusal) = self.take(&place, said) {
-                self.counts.refuse(refusal.code);
+                self.note_refusal(id, &refusal);
                 self.send(id, text(error(kind, of, Some(n), &refusal)), out);
             }
             self.store_run(&place);
@@ -264,7 +268,7 @@ impl Core {
         if core::mem::replace(&mut run.is_gap_told, true) && !is_expected {
             return;
         }
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, &refusal);
         let answer = error(kind, of, None, &refusal).raw("expected", expected);
         self.send(id, text(answer), out);
     }

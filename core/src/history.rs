@@ -155,7 +155,7 @@ impl Core {
             .str("reason", reason)
             .str("epoch", stream.epoch().as_str())
             .raw("floor", stream.floor());
-        self.counts.refuse(Code::Reset);
+        self.note_refusal(caller.conn, &refusal);
         self.respond(caller.conn, Code::Reset.status(), Content::Problem(problem.finish()), out);
     }
 }

@@ -135,7 +135,8 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, refusal);
+        self.audit_refusal(id, refusal, out);
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
         let content = Content::Problem(problem(status, refusal).finish());
         self.answer(id, Response { status, content, retry_after_secs, allow }, out);

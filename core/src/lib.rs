@@ -27,6 +27,7 @@ mod admission;
 mod agent;
 mod alerts;
 mod api;
+mod audit;
 pub mod backup;
 mod caller;
 mod commands;
@@ -57,6 +58,7 @@ mod legacy;
 mod limits;
 mod listing;
 mod loads;
+pub mod note;
 mod notices;
 pub mod odd;
 mod operate;
@@ -115,6 +117,7 @@ use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use limits::quota::Quotas;
 use loads::Load;
+use note::Note;
 use planted::Planted;
 use presence::Presence;
 use pressure::Pressure;
@@ -183,6 +186,8 @@ pub struct Core {
     /// What the topic `alerts` has said.
     alerts: Alerts,
     counts: Counts,
+    /// What is worth a line of the log, until the input ends.
+    notes: Vec<Note>,
     /// The newest ends of runs.
     ends: overview::Ends,
     planted: Planted,
@@ -246,6 +251,7 @@ impl Core {
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
             counts: Counts::default(),
+            notes: Vec::new(),
             ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
@@ -281,6 +287,7 @@ impl Core {
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
+        self.tell_notes(out);
         self.assert_cheap();
     }
 

@@ -151,7 +151,10 @@ impl Core {
                 let id = &waiting[round];
                 let Some(run) = context.runs.get(id) else { continue };
                 if run.phase == (Phase::Queued { is_durable: true }) && wanted.matches_run(id, run) {
-                    list.add(|| self.describe_queued(context, id, run, ahead));
+                    list.add(|| {
+                        debug_assert_eq!(ahead, self.ahead(&run.spec.user, round), "turns are one run");
+                        self.describe_queued(context, id, run, ahead)
+                    });
                 }
                 ahead += 1;
             }

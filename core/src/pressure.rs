@@ -33,6 +33,11 @@ impl Pressure {
         self.is_short
     }
 
+    /// Whether a connection waits for there to be more memory.
+    pub(crate) fn is_shed(&self, id: ConnId) -> bool {
+        self.shed.contains(&id)
+    }
+
     /// A connection is over.
     pub(crate) fn forget(&mut self, id: ConnId) {
         self.shed.remove(&id);

@@ -170,7 +170,7 @@ impl Core {
             let ended = crate::admission::ended(run, &rows);
             let is_seen = |ended: &Ended| caller.may(&ended.user, &ended.agent) || caller.operates(about);
             let ended = ended.filter(is_seen);
-            let not_found = crate::admission::run_not_found(run);
+            let not_found = crate::admission::run_not_found();
             match (ended, about) {
                 (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
                 (Some(ended), About::State) => {
@@ -311,7 +311,8 @@ impl Core {
         refusal: &Refusal,
         out: &mut Effects,
     ) {
-        self.counts.refuse(refusal.code);
+        self.note_refusal(id, refusal);
+        self.audit_refusal(id, refusal, out);
         self.send(id, text(error(of, request, refusal)), out);
     }
 

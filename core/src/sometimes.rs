@@ -70,12 +70,10 @@ states! {
     ErasedAfterCrash = "the erasing of a user goes on after a crash",
     ErasedWhileRunning = "a user is erased while a run is with a worker",
     WaitsForErasure = "somebody waits for a user to be erased",
-    Flooded = "a connection is refused as it comes, since there are far too many",
     MemoryShort = "memory is short",
     PageShed = "a page of old events has waited for memory",
     WorkerExpired = "a worker's token expires while it is connected",
     RevokedConnected = "tokens are revoked of somebody who is connected",
-    RevokedOnTheWay = "a token is revoked while its request is on the way",
     PositionsWait = "positions wait for a full store",
 }
 

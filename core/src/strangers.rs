@@ -8,7 +8,6 @@ use crate::handshake::Identity;
 use crate::ids::ConnId;
 use crate::input::Head;
 use crate::limits::quota::Quota;
-use crate::sometimes::Sometimes;
 use crate::time::Span;
 use crate::wire::error::{Code, Refusal};
 use alloc::format;
@@ -35,7 +34,6 @@ impl Core {
         let of_peer = self.addresses.get(&neighbourhood(peer)).copied().unwrap_or(0);
         let is_flood = of_peer > server.connections_per_address.saturating_mul(2) && !self.is_proxy(peer);
         if is_flood || self.conns.len() > server.connections + server.connections / 8 + 64 {
-            self.seen.mark(Sometimes::Flooded);
             let message = "expected fewer connections at once";
             let refusal = Refusal::new(Code::RateLimited, message, "close others first").retry(5_000);
             self.respond_refusal(id, &refusal, out);

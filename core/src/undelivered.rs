@@ -10,6 +10,7 @@ use crate::deadlines::Timer;
 use crate::durable::{RETRY, Reveal};
 use crate::effect::{Content, Effect, Effects, Response};
 use crate::ids::{Agent, ConnId, Device, RunId, Thread, User};
+use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Image, Record, RowKey, Table};
 use crate::run::{Phase, Spec};
@@ -266,6 +267,7 @@ impl Core {
             self.counts.undelivered += 1;
             self.seen.mark(Sometimes::Listed);
             self.durable.record(record);
+            self.note(Note::Undelivered { run: of.run.clone(), user: of.user.clone() });
         }
         self.undelivered.ready.push_back((of.user.clone(), of.run.clone()));
         self.call_some(out);

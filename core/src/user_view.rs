@@ -16,11 +16,14 @@ impl Core {
     /// An operator asks about a user, whose context is in memory.
     pub(crate) fn respond_user(&mut self, caller: &Caller, user: &User, out: &mut Effects) {
         let context = self.users.get(user).expect("a context in use is in memory");
-        if !context.is_stored {
+        if !context.is_stored && context.stream.head() == 0 {
             let message = "expected a user who was ever connected or had a run, found nothing of this one";
             let refusal = Refusal::new(Code::NotFound, message, "check the user, and its percent-encoding");
             return self.refuse(caller, "user", &refusal, out);
         }
+        // Of one who was never connected the stream may have nothing but events.
+        self.store_stream(user);
+        let context = self.users.get(user).expect("a context in use is in memory");
         let (answer, is_durable) = (self.describe_user(user, context), context.is_durable);
         match is_durable {
             true => self.respond(caller.conn, 200, Content::Json(answer.finish()), out),

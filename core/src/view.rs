@@ -256,7 +256,8 @@ impl<'a> View<'a> {
         let Role::User(me) = &conn.role else { return None };
         let (head, cursor) = (self.0.stream_of(&me.identity.user, lane)?.head(), me.cursor(lane)?);
         let has_room = conn.room(self.0.config.server.output) == u64::MAX;
-        let is_open = conn.is_welcome() && !conn.is_closing && has_room && cursor.is_open();
+        let may_be_sent = conn.is_welcome() && !conn.is_closing && !self.0.pressure.is_shed(id);
+        let is_open = may_be_sent && has_room && cursor.is_open();
         Some(cursor.view(head, is_open))
     }
 

@@ -270,8 +270,10 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &mut conn.role else { return };
         me.is_welcome = true;
-        let key = me.key.clone();
+        let (key, peer) = (me.key.clone(), conn.peer);
         conn.is_busy = false;
+        let (sub, worker) = (key.sub.as_str().into(), key.name.as_str().into());
+        self.note(crate::note::Note::WorkerConnected { conn: id, peer, sub, worker });
         let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
         for (run, user) in runs {
             self.repeat_commands(&RunOf { user, run }, out);

@@ -100,6 +100,8 @@ impl World {
                 | Effect::Ping { .. }
                 | Effect::Read { .. }
                 | Effect::Webhook { .. }
+                | Effect::Note(_)
+                | Effect::Audit(_)
                 | Effect::Backup { .. }
                 | Effect::Verify { .. } => {}
                 Effect::Respond { .. } | Effect::Close { .. } | Effect::Exit => panic!("{effect:?}"),

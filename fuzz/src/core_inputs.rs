@@ -351,7 +351,7 @@ fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
         }
     };
     let key = if choice & 64 != 0 { Some("k1") } else { None };
-    let (length, query) = (body.as_ref().map_or(0, String::len), (kind == 7).then_some("limit=2"));
+    let (length, query) = (body.as_ref().map_or(0, String::len), matches!(kind, 7 | 9).then_some("limit=2"));
     let conn = outside.call();
     outside.conns.entry(conn).and_modify(|line| line.body = body);
     let head = Head {

@@ -115,7 +115,7 @@ impl Outside {
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
             Effect::Body { conn, .. } => self.line(conn).is_body_asked = true,
             Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } | Effect::Exit => {}
-            Effect::Webhook { .. } | Effect::Backup { .. } => {}
+            Effect::Webhook { .. } | Effect::Backup { .. } | Effect::Note(_) | Effect::Audit(_) => {}
         }
     }
 

@@ -130,6 +130,8 @@ fn develop(
     keep_token(&path, &token).map_err(|error| problem(format!("dev-token cannot be written: {error}")))?;
     let url = format!("http://{address}/#token={token}");
     say(&format!("Runcast is serving on {address}. The chat page, as the user `{DEV_USER}`:\n\n  {url}\n"));
+    let operator = dev_token(&secret, "operator", "operate user");
+    say(&format!("The operators' console:\n\n  http://{address}/console#token={operator}\n"));
     say(&format!("A token for commands and clients is in {}.", path.display()));
     if opens_browser {
         open_browser(&url);
@@ -196,5 +198,5 @@ fn targets(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_target("runcast", level)
+    Targets::new().with_target("runcast", level).with_target("audit", LevelFilter::INFO)
 }

@@ -16,6 +16,7 @@ pub mod conn;
 pub mod daemon;
 pub mod disk;
 pub mod line;
+mod log;
 pub mod metrics;
 pub mod mio_loop;
 pub mod preflight;

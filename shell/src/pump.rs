@@ -8,12 +8,12 @@
 
 use crate::conn::{Conn, Incoming};
 use crate::storage::{Completion, Storage};
-use runcast_core::effect::{Content, Effect, Effects, Response};
-use runcast_core::ids::{ConnId, RunId};
+use runcast_core::effect::{Audit, Content, Effect, Effects, Response};
+use runcast_core::ids::{ConnId, RunId, User};
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
-use runcast_core::wire::error::CloseCode;
+use runcast_core::wire::error::{CloseCode, Code};
 use runcast_core::{Core, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -493,6 +493,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Load { load, query } => self.storage.load(load, query),
             Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
+            Effect::Note(note) => crate::log::write(&note),
+            Effect::Audit(audit) => trail(&audit),
             Effect::Exit => self.is_over = true,
         }
     }
@@ -506,9 +508,6 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn respond(&mut self, now: Now, id: ConnId, response: &Response) {
-        if response.status >= 400 {
-            tracing::info!(conn = id.0, status = response.status, "refused");
-        }
         let metrics = match (&response.content, &self.meter) {
             (Content::Metrics, Some(meter)) => meter(&self.core.inspect()),
             _ => String::new(),
@@ -524,6 +523,15 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         let hopeless = matches!(code, CloseCode::TakesNothing | CloseCode::Silent);
         self.give_until(id, if hopeless { now.mono } else { now.mono + LAST_WORDS });
     }
+}
+
+/// One line of the log with the target `audit`.
+fn trail(audit: &Audit) {
+    let Audit { conn, peer, by, action, about, refused } = audit;
+    let by = by.as_ref().map(User::as_str);
+    let (about, code) = (about.as_deref(), refused.map(Code::as_str));
+    let outcome = if code.is_some() { "refused" } else { "allowed" };
+    tracing::info!(target: "audit", conn = conn.0, %peer, by, action, about, code, "{outcome}");
 }
 
 impl<S: Read + Write, J: Storage, W: Witness> fmt::Debug for Pump<S, J, W> {

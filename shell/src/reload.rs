@@ -150,8 +150,10 @@ impl Reader {
                     Some(secret) => keys.with_dev(secret),
                     None => keys,
                 };
-                tracing::info!(keys = keys.len(), "the keys were read again");
+                let count = keys.len();
                 self.live.keys.put(keys);
+                // Said when it is so.
+                tracing::info!(keys = count, "the keys were read again");
             }
             Err(problems) => {
                 for problem in problems.0 {

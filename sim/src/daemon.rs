@@ -22,13 +22,13 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
-use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
+use runcast_core::{Core, RunView};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -61,6 +61,8 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
+    /// What the newest commit has made durable.
+    newest: Vec<Arc<[Record]>>,
     /// Whether the storage thread commits in pieces.
     splits: bool,
     repair: Repair,
@@ -100,6 +102,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
+            newest: Vec::new(),
             splits: plan.splits,
             repair: if plan.repairs_fully { Repair::Full } else { Repair::Quick },
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
@@ -147,9 +150,9 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers, and whether each waits for its user. While
-    /// the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeMap<String, bool> {
+    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its
+    /// user. While the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
+    pub fn active(&mut self) -> BTreeMap<String, (String, bool)> {
         let Some(pump) = self.pump.as_mut() else {
             return BTreeMap::new();
         };
@@ -160,7 +163,8 @@ impl Daemon {
         let view = pump.core().inspect();
         let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
         let runs = view.runs().filter(|run| is_active(run.state));
-        runs.map(|run| (run.run.to_string(), run.state == "waiting")).collect()
+        let worker = |run: &RunView<'_>| run.worker.unwrap_or_default().to_owned();
+        runs.map(|run| (run.run.to_string(), (worker(&run), run.state == "waiting"))).collect()
     }
 
     /// How often the states came about that matter, in all daemons so far.
@@ -311,10 +315,18 @@ impl Daemon {
             for record in acknowledged.iter().flat_map(|records| records.iter()) {
                 oracles.stored(record);
             }
+            if storage.commits() > commits {
+                self.newest = acknowledged;
+            }
             self.plan_turn(self.schedule.now() + TURN);
             return records > 0;
         }
         false
+    }
+
+    /// What the newest commit has made durable, as far as that is known.
+    pub fn newest(&self) -> impl Iterator<Item = &Record> {
+        self.newest.iter().flat_map(|records| records.iter())
     }
 
     /// Whether the process goes down.
@@ -466,6 +478,8 @@ impl Daemon {
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
         }
+        // Of these, too, some may be.
+        self.newest.extend(self.pending.iter().cloned());
         self.disk = disk;
         self.pipes.clear();
         self.conns.clear();

@@ -338,6 +338,15 @@ impl Plan {
         }
     }
 
+    /// The networks of all who have a place in the plan.
+    pub fn networks(&mut self) -> impl Iterator<Item = &mut Network> {
+        let devices = self.users.iter_mut().flat_map(|user| &mut user.devices);
+        let devices = devices.map(|device| &mut device.network);
+        let workers = self.workers.iter_mut().map(|worker| &mut worker.network);
+        let publishers = self.publishers.iter_mut().map(|publisher| &mut publisher.network);
+        devices.chain(workers).chain(publishers)
+    }
+
     /// What a seed means in this world.
     pub fn draw_for(world: Which, seed: u64) -> Self {
         Self { world, ..Self::draw(seed) }

@@ -7,6 +7,7 @@ use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
+use crate::oracles::limits;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
@@ -344,6 +345,8 @@ impl Watch {
             | Effect::Verify { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Exit => {}
         }
@@ -404,6 +407,8 @@ impl Witness for Watch {
         self.sync(core);
         let sizes = core.inspect().sizes();
         self.judge("O13", bounds::judge(&sizes, &self.config));
+        let limits = limits::at_dispatch(core, self.fair.offered(), &self.config.runs);
+        self.judge("O8", limits);
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
         let unmoved = self.before.judge(core);

@@ -136,7 +136,7 @@ describe("the operators' page", { skip }, () => {
     const listed = await rowsOf(page, "queue").locator(".id").allTextContents();
     assert.deepEqual(listed, ids.slice(2), "in the order in which they start");
     await rowOf(page, "queue", ids[2]).getByText("concurrency").waitFor();
-    await rowOf(page, "runs", ids[0]).locator("small", { hasText: /^dig$/ }).waitFor();
+    await rowOf(page, "runs", ids[0]).locator("small", { hasText: /^dig\b/ }).waitFor();
     await shot(page, "queue");
   });
 
@@ -186,6 +186,26 @@ describe("the operators' page", { skip }, () => {
     await eventually(() => ends().length === 2, "alice has heard of both ends");
     for (const { data } of ends()) assert.deepEqual([data.status, data.reason], ["cancelled", "operator"]);
     await hasRows(page, "runs", 0);
+  });
+
+  test("a user is disconnected when that is confirmed", async () => {
+    await serve();
+    const { socket } = await connect("alice", "laptop");
+    await connect("bob", "desk");
+    const page = await openLive();
+    const closed = once(socket, "close");
+    await page.getByRole("button", { name: "Disconnect alice" }).click();
+    await page.locator("#sure").getByLabel("Let them reconnect at once").check();
+    await page.getByRole("button", { name: "Disconnect", exact: true }).click();
+    assert.equal((await closed)[0], 4400);
+    await page.getByText("alice has been disconnected.").waitFor();
+    await hasRows(page, "connections", 2); // bob, and the page itself
+    await rowOf(page, "connections", "bob").waitFor();
+    const { socket: again } = await connect("alice", "laptop");
+    const closedAgain = once(again, "close");
+    await page.getByRole("button", { name: "Disconnect alice" }).click();
+    await page.getByRole("button", { name: "Disconnect", exact: true }).click();
+    assert.equal((await closedAgain)[0], 4507);
   });
 
   test("a user, a run and a thread are found", async () => {
@@ -314,7 +334,8 @@ describe("the operators' page", { skip }, () => {
     await rowOf(page, "runs", evil).waitFor();
     await rowOf(page, "queue", evil).waitFor();
     await page.fill("#find", evil);
-    await page.locator("#found").getByText(`User ${evil}`).waitFor();
+    const title = page.locator("#found-title");
+    await eventually(async () => (await title.textContent()) === `User ${evil}`, "the user is found");
     assert.equal(await page.title(), "Runcast console");
     assert.equal(await page.locator("img").count(), 0);
   });

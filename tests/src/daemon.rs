@@ -21,6 +21,7 @@ pub struct Daemon {
     log: Log,
     directory: TempDir,
     settings: Vec<String>,
+    limit: Option<u64>,
     door: Door,
 }
 
@@ -56,6 +57,15 @@ impl Door {
 impl Daemon {
     /// Starts a daemon on a free port, with `settings` like `runs.active=1` besides the defaults.
     pub fn start(settings: &[&str]) -> Self {
+        Self::begin(settings, None)
+    }
+
+    /// The same, in a process that the system gives no more than so much address space, in KiB.
+    pub fn limited(settings: &[&str], address_space_kib: u64) -> Self {
+        Self::begin(settings, Some(address_space_kib))
+    }
+
+    fn begin(settings: &[&str], limit: Option<u64>) -> Self {
         let directory = TempDir::new().expect("a directory for the test");
         fs::write(directory.path().join("secret"), SECRET).expect("the secret is written");
         let secret = directory.path().join("secret");
@@ -67,9 +77,9 @@ impl Daemon {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = Log::default();
-        let (child, address, told) = launch(directory.path(), &settings, any, &log);
+        let (child, address, told) = launch(directory.path(), &settings, any, &log, limit);
         let door = Door { address, open: Arc::new((Mutex::new(true), Condvar::new())) };
-        Self { child, told, log, directory, settings, door }
+        Self { child, told, log, directory, settings, limit, door }
     }
 
     /// Where it listens.
@@ -133,7 +143,7 @@ impl Daemon {
     /// data.
     pub fn restart(&mut self) {
         let (child, address, told) =
-            launch(self.directory.path(), &self.settings, self.door.address, &self.log);
+            launch(self.directory.path(), &self.settings, self.door.address, &self.log, self.limit);
         assert_eq!(address, self.door.address);
         (self.child, self.told) = (child, told);
         self.door.set(true);
@@ -154,8 +164,16 @@ fn launch(
     settings: &[String],
     listen: SocketAddr,
     log: &Log,
+    limit: Option<u64>,
 ) -> (Child, SocketAddr, Receiver<SocketAddr>) {
-    let mut command = Command::new(binary());
+    let mut command = match limit {
+        None => Command::new(binary()),
+        Some(kib) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("ulimit -v {kib} && exec \"$0\" \"$@\"")).arg(binary());
+            shell
+        }
+    };
     command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
     command.arg("--data").arg(directory.join("data")).arg("--listen").arg(listen.to_string());
     command.args(settings.iter().flat_map(|setting| ["--set", setting]));

@@ -32,6 +32,6 @@ fn a_request_that_the_store_does_not_answer_is_given_up_in_time() {
     out.clear();
     (now.mono, _) = core.deadline().expect("it is waited for");
     core.handle(now, crate::input::Input::Timer, &mut out);
-    let [Effect::Respond { response, .. }] = &out[..] else { panic!("{out:?}") };
+    let [Effect::Respond { response, .. }, Effect::Note(_)] = &out[..] else { panic!("{out:?}") };
     assert_eq!((response.status, response.retry_after_secs), (503, Some(1)));
 }

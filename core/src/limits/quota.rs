@@ -38,7 +38,7 @@ impl<K: Ord + Clone> Quotas<K> {
         if early <= allowed { Ok(()) } else { Err(early - allowed) }
     }
 
-    /// One is used.
+    /// One is used, also if none is left: there is never less than none.
     pub(crate) fn count(&mut self, key: &K, now: Mono, quota: Quota) {
         while self.by_time.first().is_some_and(|(even, _)| *even <= now) {
             self.forget_first();
@@ -48,6 +48,7 @@ impl<K: Ord + Clone> Quotas<K> {
             assert!(self.by_time.remove(&(before, key.clone())), "both tables know the same");
         }
         let even = before.map_or(now, |before| before.max(now)) + quota.every;
+        let even = even.min(now + quota.every.times(quota.burst));
         self.even.insert(key.clone(), even);
         self.by_time.insert((even, key.clone()));
         if self.by_time.len() > KNOWN {
@@ -96,6 +97,10 @@ mod tests {
         assert_eq!(quotas.take(&"a", at(20), QUOTA), Ok(()));
         assert_eq!(quotas.take(&"a", at(20), QUOTA), Err(Span::secs(20)));
         assert_eq!(quotas.take(&"a", at(100), QUOTA), Ok(()));
+        for _ in 0..100 {
+            quotas.count(&"a", at(100), QUOTA);
+        }
+        assert_eq!(quotas.take(&"a", at(100), QUOTA), Err(Span::secs(20)), "it is not used up for ever");
         assert_eq!(quotas.len(), 1, "who has all of it again is not known");
     }
 

@@ -208,6 +208,8 @@ export interface News {
 }
 
 const TOPICS = ["agents", "alerts"];
+/** Refused, expired, revoked. */
+const TOKEN_REFUSED = [4501, 4506, 4507];
 const BACKOFF_MS = 1_000;
 const BACKOFF_MAX_MS = 20_000;
 
@@ -254,8 +256,8 @@ export class Feed {
       if (this.#socket !== socket) return;
       this.close();
       this.changed();
-      // From 4500 on it says: not as you are. What the token lacks, the requests tell.
-      if (code >= 4500 && code < 4600) return;
+      // It comes back, but for what the token lacks: that the requests tell.
+      if (TOKEN_REFUSED.includes(code)) return;
       this.#again = setTimeout(() => this.open(), this.#wait * (0.5 + Math.random()));
       this.#wait = Math.min(this.#wait * 2, BACKOFF_MAX_MS);
     };

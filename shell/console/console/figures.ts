@@ -63,7 +63,7 @@ const FIGURES: Figure[] = [
     lines: [{ class: "line", of: ({ runs }) => runs.at_workers }],
   },
   {
-    name: "Ended in a minute",
+    name: "Ended / min",
     value: (status, before) => whole(ended(status) - (before ? ended(before) : 0)),
     note: endings,
     lines: [

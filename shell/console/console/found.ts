@@ -24,12 +24,12 @@ export class Found {
     $("found").hidden = true;
   }
 
-  /** Whether it is a user is told by whose the runs and connections are that were found. */
+  /** Who was nobody before may have connected, or had a run. */
   show({ lists }: Status): void {
     const all = [lists.runs, lists.queued, lists.ended, lists.connections].flatMap<{ user: string }>(
       ({ items }) => items,
     );
-    this.#isKnown ||= all.some(({ user }) => user === this.#find);
+    if (!this.#isKnown && all.some(({ user }) => user === this.#find)) this.#asked = "";
   }
 
   /** Asks what is known of it. Of most of what is typed nothing is. */
@@ -38,18 +38,21 @@ export class Found {
     if (!find) return;
     const isRun = find.startsWith("run_");
     const path = isRun ? `/v1/runs/${encodeURIComponent(find)}` : `/v1/users/${encodeURIComponent(find)}`;
-    if (!isRun && !this.#isKnown && this.#asked === find) return;
+    if (!this.#isKnown && this.#asked === find) return;
     this.#asked = find;
     try {
       const answer = await ask<User | Run>(path);
       if (find !== this.#find) return;
       if (isRun) this.#showRun(answer as Run);
       else this.#showUser(answer as User);
+      this.#isKnown = true;
       $("found").hidden = false;
     } catch (error) {
       // It is no user and no run, or only the beginning of one.
       if (!(error instanceof Refusal) || ![400, 404].includes(error.status)) throw error;
-      if (find === this.#find) $("found").hidden = true;
+      if (find !== this.#find) return;
+      this.#isKnown = false;
+      $("found").hidden = true;
     }
   }
 

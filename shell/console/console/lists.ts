@@ -150,7 +150,8 @@ export function queue(actions: Actions): Panel<Run> {
       about.set(run);
       reason.set(run.reason ?? "");
       say(message, run.reason === "user_limit" ? "As many runs of this user as allowed are running." : (run.message ?? ""));
-      const eta = run.eta_ms === undefined ? "" : `starts in about ${duration(run.eta_ms)}`;
+      const isNext = ["concurrency", "no_worker"].includes(run.reason ?? "");
+      const eta = run.eta_ms === undefined || !isNext ? "" : `starts in about ${duration(run.eta_ms)}`;
       say(times, [`waits for ${duration(Math.floor((run.waited_ms ?? 0) / 1000) * 1000)}`, eta].filter(Boolean).join(" · "));
       act.set(run);
     };
@@ -209,9 +210,9 @@ export function agents(actions: Actions): Panel<AgentRow> {
     const update = (agent: AgentRow) => {
       breaker.set(agent.breaker === "closed" && agent.slots === 0 ? "no_worker" : `breaker_${agent.breaker}`);
       name.set(agent.agent);
-      const open = agent.open_ms === undefined ? "" : ` · tried again in ${duration(agent.open_ms)}`;
+      const open = agent.open_ms === undefined ? "" : ` · rests for ${duration(Math.ceil(agent.open_ms / 1000) * 1000)}`;
       bar.style.width = `${agent.slots ? (100 * (agent.slots - agent.free)) / agent.slots : 0}%`;
-      say(load, `${agent.free} of ${agent.slots} slots free${open}`);
+      say(load, `${agent.free} of ${agent.slots} free${open}`);
     };
     return { node, update };
   };
@@ -220,20 +221,15 @@ export function agents(actions: Actions): Panel<AgentRow> {
 }
 
 export function connectionRow(actions: Actions): Row<Connection> {
-  const [kind, user] = [pill(), link(actions.find, "link id")];
+  const user = link(actions.find, "link id");
   const [device, lag, bar] = [el("small", {}), el("small", {}), el("i", { class: "r" })];
   const full = el("div", { class: "bar", "aria-hidden": "true" }, bar);
   const button = el("button", { class: "small" }, "Disconnect…");
-  const node = row(
-    cell("state", kind.node),
-    cell("run", user.node, device),
-    cell("when", full, lag),
-    cell("act", button),
-  );
+  const node = row(cell("run", user.node, device), cell("when", full, lag), cell("act", button));
   const update = (it: Connection) => {
-    kind.set(it.kind);
     user.set(it.user);
-    say(device, [it.device, it.address].filter(Boolean).join(" · "));
+    const kind = it.kind === "websocket" ? "" : it.kind;
+    say(device, [it.device, kind, it.address].filter(Boolean).join(" · "));
     mark(device, "title", `heard ${ago(it.idle_ms)}, ${it.output_bytes} bytes wait for its network`);
     bar.style.width = `${Math.min(100, (100 * it.lag) / Math.max(1, it.window))}%`;
     mark(full, "data-tone", it.lag > it.window ? "warn" : undefined);
@@ -246,7 +242,7 @@ export function connectionRow(actions: Actions): Row<Connection> {
 }
 
 export function connections(actions: Actions): Panel<Connection> {
-  const columns = ["Kind", "User and device", "Lag and window", "Action"];
+  const columns = ["User, device and kind", "Lag and window", "Action"];
   const none = "Nobody is connected.";
   const key = ({ connection }: Connection) => connection;
   return new Panel("connections", "Connections", columns, none, key, () => connectionRow(actions));

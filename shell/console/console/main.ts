@@ -4,6 +4,7 @@
 
 import { $, announce, el, mark, say } from "../chat/dom.js";
 import {
+  type AgentRow,
   type Alert,
   ask,
   type Connection,
@@ -158,8 +159,7 @@ function show(status: Status): void {
   panels.ended.show(ended.items, ended.count);
   panels.connections.show(stable(connections.items), connections.count);
   showWorkers(workers.items, workers.count);
-  const isFound = ({ agent }: { agent: string }) => agent.includes(state.find);
-  panels.agents.show(state.find ? status.agents.filter(isFound) : status.agents);
+  panels.agents.show(closedLast(status.agents.filter(({ agent }) => agent.includes(state.find))));
   showNews();
   showUndelivered();
   showAlerts(status);
@@ -172,6 +172,10 @@ function show(status: Status): void {
 /** The same place for the same lag, whoever came first. */
 const stable = (items: Connection[]): Connection[] =>
   items.toSorted((a, b) => b.lag - a.lag || a.user.localeCompare(b.user) || a.connection.localeCompare(b.connection));
+
+/** Agents whose breaker is open stand first. */
+const closedLast = (agents: AgentRow[]): AgentRow[] =>
+  agents.toSorted((a, b) => Number(a.breaker === "closed") - Number(b.breaker === "closed"));
 
 function showWorkers(items: WorkerRow[], count: number): void {
   const here = new Set(items.map(keyOf));
@@ -267,7 +271,7 @@ async function poll(): Promise<void> {
     state.skew = Date.now() - status.ts;
     state.status = status;
     if (isSame) show(status);
-    await Promise.all([undelivered(status), found.ask()]);
+    void besides(status);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (error.status === 401 || error.status === 403) {
@@ -280,6 +284,21 @@ async function poll(): Promise<void> {
   showLink();
   // Something came up meanwhile that is to be looked at without delay.
   soon(state.asked === asked ? EVERY_MS : 0);
+}
+
+let isAside = false;
+
+/** What is asked besides does not hold up the rest: while a disk is full it may stay unanswered. */
+async function besides(status: Status): Promise<void> {
+  if (isAside) return;
+  isAside = true;
+  try {
+    await Promise.all([undelivered(status), found.ask()]);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+  } finally {
+    isAside = false;
+  }
 }
 
 /** Asked for when there are others, and now and then. */

@@ -75,6 +75,7 @@ impl Place {
         if is_new {
             (self.disk, self.is_known, self.told) = (disk, false, 0);
         }
+        self.told = self.told.min(entry.head);
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
@@ -121,9 +122,9 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// The daemon has forgotten this device, and how far it was.
-    pub fn forgotten(&mut self) {
-        self.places.iter_mut().for_each(|place| (place.is_known, place.told) = (false, 0));
+    /// The daemon has forgotten this device, and how far it was. Up to `told` it may have been told since.
+    pub fn forgotten(&mut self, told: u64) {
+        self.places.iter_mut().for_each(|place| (place.is_known, place.told) = (false, told));
     }
 
     /// Of a device that wants these at first.

@@ -84,6 +84,8 @@ pub struct Device {
     is_known: bool,
     /// The furthest position that the daemon may have for this device.
     told: u64,
+    /// Whether a call has gone unanswered since the last welcome.
+    is_unsure: bool,
     acked: u64,
     ack_at: Micros,
     /// How often all that was stored of its user was lost before it got what it has.
@@ -131,6 +133,7 @@ impl Device {
             slowest_ms: 0,
             is_known: false,
             told: 0,
+            is_unsure: false,
             acked: 0,
             ack_at: NEVER,
             generation: 0,
@@ -380,9 +383,10 @@ impl Device {
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>) {
-        if self.phase == Phase::Calling && !self.is_known {
+        if self.phase == Phase::Calling {
             // Perhaps the daemon has welcomed the device, somewhere.
-            self.told = u64::MAX;
+            self.told = if self.is_known { self.told } else { u64::MAX };
+            self.is_unsure = true;
         }
         self.topics.apart(self.phase == Phase::Calling);
         self.refresh = None;
@@ -529,9 +533,13 @@ impl Device {
         let is_new = generation > self.generation;
         if is_new {
             self.generation = generation;
-            (self.is_known, self.told) = (false, 0);
-            self.topics.forgotten();
+            // A call that nobody answered may have come before that or after.
+            (self.is_known, self.told) = (false, if self.is_unsure { u64::MAX } else { 0 });
+            self.topics.forgotten(self.told);
         }
+        self.is_unsure = false;
+        // Whatever an unanswered call has made of its position, it is in this stream.
+        self.told = self.told.min(head);
         let client = Client {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),

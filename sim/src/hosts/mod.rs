@@ -82,10 +82,14 @@ pub struct Hosts {
 
 impl Hosts {
     /// The world of a plan, with the daemon about to start.
-    pub fn new(plan: Plan, show: Show) -> Self {
+    pub fn new(mut plan: Plan, show: Show) -> Self {
         let clock = Schedule::default();
         let queue = clock.beside();
-        let dice = |owner| Dice::new(plan.seed, owner);
+        let seed = plan.seed;
+        let dice = |owner| Dice::new(seed, owner);
+        let mut ways = dice(3);
+        let latency = std::array::from_fn(|_| ways.log_uniform(MS, 80 * MS));
+        plan.networks().for_each(|network| network.latency = latency[network.zone]);
         let actors = cast(&plan);
         let trace = Trace::new(clock.clone(), show);
         let runs = &plan.config.runs;
@@ -102,10 +106,9 @@ impl Hosts {
             is_healed: false,
             fall: stage::Fall::default(),
         }));
-        let mut ways = dice(3);
         let hosts = Self {
             sim: populate(&plan, &stage),
-            latency: std::array::from_fn(|_| ways.log_uniform(MS, 80 * MS)),
+            latency,
             plan,
             stage,
             trace,
@@ -248,6 +251,7 @@ impl Hosts {
         stage.daemon.hasten();
         stage.daemon.disk().set_quota(None);
         stage.daemon.disk().set_sync_fails(false);
+        stage.daemon.use_memory(10);
         stage.daemon.stall(0);
         self.patience = Some(Patience::new(now));
         self.calm_since = now + CALM_AFTER;

@@ -101,7 +101,9 @@ impl Model {
             Effect::Append { .. }
             | Effect::Load { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
             | Effect::Backup { .. }
+            | Effect::Audit(_)
             | Effect::Exit => {
                 return Ok(());
             }

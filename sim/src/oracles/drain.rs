@@ -85,6 +85,8 @@ impl Drain {
             | Effect::Read { .. }
             | Effect::Verify { .. }
             | Effect::Webhook { .. }
+            | Effect::Note(_)
+            | Effect::Audit(_)
             | Effect::Backup { .. }
             | Effect::Load { .. } => Ok(()),
         }

@@ -51,6 +51,11 @@ impl Fair {
         self.dispatched.push(run.to_owned());
     }
 
+    /// Those of this step.
+    pub fn offered(&self) -> &[String] {
+        &self.dispatched
+    }
+
     /// Ends a step. `active_per_user` is the limit of the configuration.
     ///
     /// # Errors

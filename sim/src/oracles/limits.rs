@@ -4,10 +4,38 @@
 //! A run counts from the moment its offer is written. It stops to count as soon as the daemon may know that
 //! it is over. That an offer was withdrawn cannot be seen in time (the words may wait behind others), so
 //! where a limit seems to be exceeded, the core is asked which of the runs it has sent back to the queue.
+//! At the core's face the moment of a dispatch is known, and the count is exact ([`at_dispatch`]).
 
 use super::truth::Truth;
 use crate::schedule::{Micros, SECOND};
+use runcast_core::config::Runs;
+use runcast_core::{Core, RunView};
 use std::collections::BTreeMap;
+
+/// An offer may wait so long for the network before it is seen: whoever takes nothing for longer is closed.
+const LATE: Micros = 30 * SECOND;
+
+/// Judges a step in which these runs were offered, by what the core says then. Runs that wait for their user
+/// count only on their thread; one that goes on may exceed the limits, but then none is offered.
+///
+/// # Errors
+/// Which limit is exceeded.
+pub fn at_dispatch(core: &Core, offered: &[String], limits: &Runs) -> Result<(), String> {
+    let with_workers = || core.inspect().runs().filter(|run| run.worker.is_some());
+    let is_active = |run: &RunView<'_>| run.state != "waiting";
+    for offer in with_workers().filter(|run| offered.iter().any(|id| id == run.run.as_str())) {
+        let own = || with_workers().filter(|run| run.user == offer.user);
+        let checks = [
+            ("the daemon", with_workers().filter(is_active).count(), limits.active),
+            ("the user", own().filter(is_active).count(), limits.active_per_user),
+            ("the thread", own().filter(|run| run.thread == offer.thread).count(), 1),
+        ];
+        if let Some((whose, count, limit)) = checks.into_iter().find(|(_, count, limit)| count > limit) {
+            return Err(format!("{} is the run {count} of {limit} of {whose}", offer.run));
+        }
+    }
+    Ok(())
+}
 
 /// A run that a worker has or is offered.
 #[derive(Clone, Debug)]
@@ -24,8 +52,8 @@ pub struct Offer {
     pub started: bool,
     /// Whether it waits for its user: then it counts only against its thread and its worker.
     pub waits: bool,
-    /// When it last went on after that. Nobody can tell whether the others were dispatched before, so for a
-    /// second it counts as waiting.
+    /// When it last went on after that. Nobody can tell whether the others were dispatched before, so for as
+    /// long as an offer may be on its way it counts as waiting.
     pub resumed_at: Option<Micros>,
 }
 
@@ -69,11 +97,13 @@ impl Limits {
     ///
     /// # Errors
     /// Which limit is exceeded.
-    pub fn settle(&mut self, active: &BTreeMap<String, bool>, now: Micros) -> Result<(), String> {
+    pub fn settle(&mut self, active: &BTreeMap<String, (String, bool)>, now: Micros) -> Result<(), String> {
         let Some(run) = self.suspect.take() else { return Ok(()) };
-        self.offers.retain(|other, _| active.contains_key(other));
+        // What was lost may be another worker's, whom nothing has reached that says so.
+        let is_its = |run: &String, offer: &Offer| active.get(run).is_some_and(|(at, _)| *at == offer.worker);
+        self.offers.retain(|other, offer| is_its(other, offer));
         for (other, offer) in &mut self.offers {
-            offer.waits = active[other] || offer.resumed_at.is_some_and(|at| now < at + SECOND);
+            offer.waits = active[other].1 || offer.resumed_at.is_some_and(|at| now < at + LATE);
         }
         self.exceeded(&run).map_or(Ok(()), Err)
     }
@@ -95,7 +125,8 @@ impl Limits {
             ),
         ];
         let (whose, found, limit) = checks.into_iter().find(|(_, found, limit)| found > limit)?;
-        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}"))
+        let others = &self.offers;
+        Some(format!("{run} is the run {found} of {limit} of {whose}: {offer:?}, beside {others:?}"))
     }
 
     /// A worker may execute the run.

@@ -384,7 +384,7 @@ impl Oracles {
 
     /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them,
     /// and whether each waits for its user.
-    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, bool>) {
+    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, (String, bool)>) {
         if self.limits.is_suspicious() {
             let judgement = self.limits.settle(&active(), self.schedule.now());
             self.judge("O8", None, judgement);

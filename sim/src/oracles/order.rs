@@ -76,6 +76,8 @@ pub struct Sender {
     written: BTreeMap<u64, Written>,
     /// The last redelivery.
     last: (u64, u64),
+    /// Whether a retry is under way: nothing new is sent before its end.
+    is_again: bool,
 }
 
 impl Sender {
@@ -84,18 +86,23 @@ impl Sender {
         *self = Self { reader: Reader { position: from }, window, acked: from, ..Self::default() };
     }
 
-    /// Up to where it was sent, and whether its window has room for more.
+    /// Up to where it was sent, and whether more may be sent.
     pub fn position(&self) -> (u64, bool) {
-        let position = self.reader.position;
+        (self.reader.position, !self.is_again && self.has_room())
+    }
+
+    /// Whether its window has room for more.
+    fn has_room(&self) -> bool {
         let bytes: usize = self.written.values().map(|written| written.bytes).sum();
-        let has_room = |window| (self.written.len() as u64) < window && bytes < WINDOW_BYTES;
-        (position, self.window.is_none_or(has_room))
+        let is_within = |window| (self.written.len() as u64) < window && bytes < WINDOW_BYTES;
+        self.window.is_none_or(is_within)
     }
 
     /// The client acknowledges (is about to send it).
     pub fn acked(&mut self, seq: u64) {
         self.acked = self.acked.max(seq);
         self.written = self.written.split_off(&(self.acked + 1));
+        self.is_again &= !self.written.is_empty();
     }
 
     /// An event is written, in so many bytes.
@@ -104,12 +111,13 @@ impl Sender {
     /// Out of order, past the window, again too early, or again as another.
     pub fn event(&mut self, now: Micros, place: Piece, bytes: usize) -> Result<(), String> {
         let Piece { prev, seq, redelivery } = place;
-        let (before, has_room) = self.position();
+        let (before, has_room) = (self.reader.position, self.has_room());
         self.reader.event(place)?;
         if self.window.is_none() {
             let is_plain = redelivery.is_none() && prev + 1 == seq;
             return if is_plain { Ok(()) } else { Err(format!("a viewer is sent {place:?}")) };
         }
+        self.is_again &= seq <= before;
         if seq > before && !has_room {
             let (held, acked) = (self.written.len(), self.acked);
             return Err(format!("seq {seq} is sent while {held} are unacknowledged after {acked}"));
@@ -125,6 +133,7 @@ impl Sender {
 
     /// It is written again.
     fn again(&mut self, now: Micros, place: Piece, n: u64) -> Result<(), String> {
+        self.is_again = self.written.last_key_value().is_some_and(|(newest, _)| place.seq < *newest);
         let begins = self.last.0 != n || place.seq <= self.last.1;
         self.last = (n, place.seq);
         let Some(first) = self.written.get(&place.seq) else { return Ok(()) };

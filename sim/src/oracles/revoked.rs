@@ -148,7 +148,7 @@ mod tests {
         verify(&mut away, 1, "Zoë (1)", "user");
         verify(&mut away, 2, "bob", "user");
         let head = Head { method: "POST", path: "/v1/users/Zo%c3%ab%20(1)/revoke", ..Head::default() };
-        away.look(&Input::Request { conn: ConnId(3), head: head.clone() });
+        away.look(&Input::Request { conn: ConnId(3), head });
         verify(&mut away, 3, "op", "operate");
         away.refused(ConnId(3));
         away.settle();

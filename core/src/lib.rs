@@ -270,15 +270,8 @@ impl Core {
             Input::Verified { conn, outcome } => self.on_verified(conn, outcome, out),
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
-            Input::Appended { upto } => {
-                self.watch_commit(self.durable.waited(self.now.mono));
-                let reveals = self.durable.appended(upto, out);
-                self.reveal(reveals, out);
-            }
-            Input::AppendFailed { from } => {
-                self.counts.store_full += 1;
-                self.durable.failed(from, self.now.mono, &mut self.deadlines);
-            }
+            Input::Appended { upto } => self.on_appended(upto, out),
+            Input::AppendFailed { from } => self.on_append_failed(from),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),

@@ -35,5 +35,10 @@ pub(crate) fn write(note: &Note) {
             tracing::warn!(%run, status, running_ms, "run ended");
         }
         Note::Undelivered { run, user } => tracing::info!(%run, %user, "run undelivered"),
+        Note::StoreFull => tracing::error!(
+            "the store takes nothing: the disk is full; free some space: until then runs are refused, and what \
+             is stored is delivered"
+        ),
+        Note::StoreTakes => tracing::info!("the store takes what it is given again"),
     }
 }

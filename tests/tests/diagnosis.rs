@@ -339,6 +339,9 @@ fn a_disk_that_fills_up_while_serving_is_told_and_then_all_goes_on() {
     let body = json!({ "agent": "research", "input": 3 }).to_string();
     let refused = Ask::new("POST", "/v1/runs").token(&token("alice", "user")).body(&body).send(&door);
     assert_eq!((refused.status, &refused.json["code"]), (503, &json!("storage_unavailable")));
+    let is_warning = |line: &String| line.contains("storage_unavailable") && line.contains("WARN");
+    assert_eq!(daemon.log().nth(1, "refused")["code"], "storage_unavailable");
+    assert!(daemon.log().lines().iter().any(is_warning), "a refusal for the daemon's own want is a warning");
     assert_eq!(Ask::new("GET", "/livez").send(&door).status, 200);
 
     let (config, data) = (daemon.config(), daemon.data());

@@ -72,6 +72,7 @@ mod publish;
 mod purge;
 mod questions;
 mod queue;
+mod ready;
 pub mod record;
 mod recovery;
 mod requests;
@@ -125,6 +126,7 @@ use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use ready::Lag;
 use record::Image;
 use sometimes::Seen;
 use time::{Mono, Now, Span, WallMs};
@@ -185,6 +187,8 @@ pub struct Core {
     stirred: BTreeSet<WorkerKey>,
     /// What the topic `alerts` has said.
     alerts: Alerts,
+    /// When the loop was last too late.
+    lag: Lag,
     counts: Counts,
     /// What is worth a line of the log, until the input ends.
     notes: Vec<Note>,
@@ -250,6 +254,7 @@ impl Core {
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
+            lag: Lag::default(),
             counts: Counts::default(),
             notes: Vec::new(),
             ends: overview::Ends::default(),

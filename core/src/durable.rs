@@ -4,10 +4,12 @@
 //! the input the records leave as one append; the reveals wait until the store says that it has it. A store
 //! that is full keeps the appends here, in order, until it takes them.
 
+use crate::Core;
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
 use crate::effect::{Effect, Effects, Response};
 use crate::ids::{AppendId, ConnId, Owner, User};
+use crate::note::Note;
 use crate::record::{Record, Table};
 use crate::subscribe::Change;
 use crate::time::{Mono, Span};
@@ -219,5 +221,26 @@ impl Durable {
             out.push(Effect::Append { id: pending.id, records: pending.records.clone() });
         }
         self.given = self.last;
+    }
+}
+
+impl Core {
+    /// The store has everything up to there.
+    pub(crate) fn on_appended(&mut self, upto: AppendId, out: &mut Effects) {
+        self.watch_commit(self.durable.waited(self.now.mono));
+        if self.durable.is_full() {
+            self.note(Note::StoreTakes);
+        }
+        let reveals = self.durable.appended(upto, out);
+        self.reveal(reveals, out);
+    }
+
+    /// The store is full.
+    pub(crate) fn on_append_failed(&mut self, from: AppendId) {
+        self.counts.store_full += 1;
+        if !self.durable.is_full() {
+            self.note(Note::StoreFull);
+        }
+        self.durable.failed(from, self.now.mono, &mut self.deadlines);
     }
 }

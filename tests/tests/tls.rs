@@ -1,49 +1,33 @@
 //! The port speaks TLS: everything goes over it as in the clear, the certificate is replaced without anybody
 //! noticing, and whoever speaks something else disturbs nobody.
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use runcast_tests::{Daemon, Door, PATIENCE, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, PATIENCE, runcast, token};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A certificate for localhost, and the files it is in.
-struct Certificate {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: String,
+/// Somebody who trusts a certificate.
+trait Client {
+    /// A connection of somebody who trusts this certificate alone.
+    fn connect(&self, door: &Door) -> Stream;
+    /// A request and its whole answer.
+    fn get(&self, door: &Door, path: &str) -> std::io::Result<String>;
+    /// A WebSocket that is welcome.
+    fn socket(&self, door: &Door, path: &str, token: &str, hello: &Value) -> WebSocket<Stream>;
 }
 
-impl Certificate {
-    fn until(year: i32) -> Self {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self { der: certificate.der().clone(), pem: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    fn write(&self, directory: &Path) -> (PathBuf, PathBuf) {
-        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-        fs::write(&cert, &self.pem).expect("the certificate is written");
-        fs::write(&key, &self.key).expect("the key is written");
-        (cert, key)
-    }
-
-    /// A connection of somebody who trusts this certificate alone.
+impl Client for Certificate {
     fn connect(&self, door: &Door) -> Stream {
         let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a certificate");
+        roots.add(CertificateDer::from(self.der.clone())).expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().expect("versions");

@@ -8,6 +8,7 @@ use crate::config::{Problem, Problems, Settings, units};
 use crate::line::Lost;
 use crate::metrics::free_bytes;
 use crate::preflight;
+use crate::tls;
 use crate::webhook;
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
@@ -45,11 +46,16 @@ impl Look {
         Self { what, state, told: told.into() }
     }
 
-    fn of(what: &'static str, outcome: Result<String, impl Into<Problems>>) -> Self {
-        match outcome {
-            Ok(told) => Self::new(what, State::Good, told),
-            Err(problems) => Self::new(what, State::Bad, problems.into().to_string()),
-        }
+    fn bad(what: &'static str, problem: &Problem) -> Self {
+        Self::new(what, State::Bad, problem.to_string())
+    }
+}
+
+/// How something is, in a line; or what is wrong with it, a line for each reason.
+fn looks_at(what: &'static str, outcome: Result<String, impl Into<Problems>>) -> Vec<Look> {
+    match outcome {
+        Ok(told) => vec![Look::new(what, State::Good, told)],
+        Err(problems) => problems.into().0.iter().map(|problem| Look::bad(what, problem)).collect(),
     }
 }
 
@@ -77,14 +83,15 @@ pub fn doctor(options: &DoctorOptions) -> Exit {
 fn look(options: &DoctorOptions, settings: &Settings) -> Vec<Look> {
     let url = options.url.clone().unwrap_or_else(|| near(settings.listen));
     let (daemon, reached) = reach(&url);
-    let mut looks = vec![
-        Look::new("configuration", State::Good, "every value is in its range, and none contradicts another"),
-        Look::of("keys", Keys::from_config(&settings.auth, settings.dev).map(|_| "can be read".to_owned())),
-        Look::of("webhook", webhook::configured(settings).map(|_| "can be called".to_owned())),
-    ];
+    let sound = "every value is in its range, and none contradicts another";
+    let mut looks = vec![Look::new("configuration", State::Good, sound)];
+    let keys = Keys::from_config(&settings.auth, settings.dev);
+    looks.extend(looks_at("keys", keys.map(|_| "can be read".to_owned())));
+    looks.extend(looks_at("certificate", tls::load(settings).map(|tls| certificate(tls.is_some()))));
+    looks.extend(looks_at("webhook", webhook::configured(settings).map(|_| "can be called".to_owned())));
     let directory = preflight::data_directory(settings);
     let is_there = directory.is_ok();
-    looks.push(Look::of("directory", directory.map(|()| free(settings))));
+    looks.extend(looks_at("directory", directory.map(|()| free(settings))));
     if is_there {
         looks.push(store(settings, &daemon));
         looks.push(disk(&preflight::existing(&settings.data)));
@@ -97,6 +104,11 @@ fn look(options: &DoctorOptions, settings: &Settings) -> Vec<Look> {
         looks.push(clocks(&url, token));
     }
     looks
+}
+
+fn certificate(is_there: bool) -> String {
+    let told = if is_there { "good, and goes with its key" } else { "none: the port speaks no TLS" };
+    told.to_owned()
 }
 
 fn warning(problem: Problem) -> Look {
@@ -133,7 +145,7 @@ fn store(settings: &Settings, daemon: &Daemon) -> Look {
         Err(problem) if problem.reason.contains("in use") && !matches!(daemon, Daemon::Silent) => {
             Look::new("store", State::Good, "in use by the daemon")
         }
-        Err(problem) => Look::of("store", Err(problem)),
+        Err(problem) => Look::bad("store", &problem),
     }
 }
 
@@ -181,7 +193,7 @@ fn address(settings: &Settings, daemon: &Daemon) -> Look {
         (Err(_), Daemon::Ready | Daemon::NotReady) => {
             Look::new("address", State::Good, format!("{listen} is the daemon's"))
         }
-        (Err(problem), Daemon::Silent) => Look::of("address", Err(problem)),
+        (Err(problem), Daemon::Silent) => Look::bad("address", &problem),
     }
 }
 

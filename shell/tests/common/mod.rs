@@ -147,9 +147,17 @@ pub(crate) struct Forgetful {
     done: VecDeque<Completion>,
     /// How often something was submitted.
     pub(crate) submissions: usize,
+    /// What is submitted is not completed until it goes on.
+    pub(crate) is_stuck: bool,
 }
 
 impl Forgetful {
+    /// It is stuck no longer.
+    pub(crate) fn go_on(&mut self) {
+        self.is_stuck = false;
+        self.done.extend(self.given.take().map(Completion::Appended));
+    }
+
     /// The next thing that it has done.
     pub(crate) fn complete(&mut self, completion: Completion) {
         self.done.push_back(completion);
@@ -175,7 +183,9 @@ impl Storage for Forgetful {
 
     fn submit(&mut self) {
         self.submissions += 1;
-        self.done.extend(self.given.take().map(Completion::Appended));
+        if !self.is_stuck {
+            self.done.extend(self.given.take().map(Completion::Appended));
+        }
     }
 
     fn completed(&mut self) -> Option<Completion> {

@@ -132,6 +132,16 @@ impl Durable {
         self.records.push(record);
     }
 
+    /// The append that will have what is recorded now.
+    pub(crate) const fn next(&self) -> AppendId {
+        AppendId(self.last.0 + 1)
+    }
+
+    /// Whether this append is durable.
+    pub(crate) fn has(&self, append: AppendId) -> bool {
+        append <= self.last && self.pending.front().is_none_or(|first| first.id > append)
+    }
+
     /// Something may be shown once all that was recorded so far is durable.
     pub(crate) fn reveal(&mut self, reveal: Reveal) {
         self.reveals.push(reveal);
@@ -166,7 +176,7 @@ impl Durable {
                 None => reveals,
             };
         }
-        self.last = AppendId(self.last.0 + 1);
+        self.last = self.next();
         let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
         self.pending.push_back(Pending { id: self.last, since: now, records, reveals });
         if !self.is_full {

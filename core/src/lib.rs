@@ -304,8 +304,9 @@ impl Core {
         loop {
             self.tell_presence();
             self.dispatch(out);
-            self.watch_drain(out);
             self.tell_alerts();
+            // Last, since it may be the end: nothing is recorded after it.
+            self.watch_drain(out);
             let reveals = self.durable.commit(self.now.mono, out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;

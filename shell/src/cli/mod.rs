@@ -122,6 +122,16 @@ pub enum Command {
     /// The yardstick of `bench`: it starts this itself.
     #[command(hide = true)]
     BenchRelay,
+    /// Who wishes the daemon of `bench hostile` ill: it starts this itself.
+    #[command(hide = true)]
+    BenchSiege {
+        /// Where it is.
+        at: std::net::SocketAddr,
+        /// Connections begun each second.
+        per_second: u64,
+        /// Connections that are held.
+        held: usize,
+    },
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -565,6 +575,7 @@ pub fn main() -> ExitCode {
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
         Command::BenchRelay => crate::bench::relay(),
+        Command::BenchSiege { at, per_second, held } => crate::bench::siege(at, per_second, held),
     };
     exit.into()
 }

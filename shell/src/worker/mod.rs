@@ -178,8 +178,8 @@ impl Drop for Workers {
     }
 }
 
-/// Starts serving `agents` for the daemon at `place` (`ws://host:port`) as the worker `worker_name`, which must
-/// be unique among the processes of the token's `sub`. `token` is asked anew before each connection. It
+/// Starts serving `agents` for the daemon at `place` (`ws://host:port`) as the worker `worker_name`, which
+/// must be unique among the processes of the token's `sub`. `token` is asked anew before each connection. It
 /// connects, and reconnects, until [`Workers::stop`] or until another worker takes its name.
 ///
 /// # Errors

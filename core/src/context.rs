@@ -14,6 +14,7 @@ use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -33,7 +34,8 @@ pub(crate) struct Context {
     pub(crate) devices: BTreeMap<Device, Position>,
     pub(crate) conns: BTreeSet<ConnId>,
     /// Runs that have not ended, and those whose end is not durable.
-    pub(crate) runs: BTreeMap<RunId, Run>,
+    /// Boxed, since a map keeps room for eleven as long as it lives, and most users have one or none.
+    pub(crate) runs: BTreeMap<RunId, Box<Run>>,
     /// The idempotency keys of those runs.
     pub(crate) keys: BTreeMap<Key, RunId>,
     /// Queued runs, oldest first.

@@ -20,6 +20,7 @@ use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::user::{Ack, From, Hello};
 use crate::{Core, odd};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
@@ -40,7 +41,7 @@ impl Core {
         let device = (!hello.viewer).then(|| hello.device.unwrap_or_else(|| Device::new(self.random())));
         let user = identity.user.clone();
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.role = Role::User(UserConn {
+        conn.role = Role::User(Box::new(UserConn {
             identity,
             device,
             is_device_stored: is_named,
@@ -54,7 +55,7 @@ impl Core {
             is_expiry_told: false,
             refresh: None,
             sse,
-        });
+        }));
         self.open_context(id, &user, out);
     }
 

@@ -2,10 +2,12 @@
 //! gap, which the bench checks by itself, and every arm is measured in every round. What it cost is not
 //! judged.
 
-use runcast_tests::runcast;
+use runcast_tests::{repository, runcast};
 use serde_json::Value;
 
 const ROUNDS: usize = 2;
+/// What is measured beside the daemon where it is installed.
+const PEERS: [&str; 5] = ["ws", "socket.io", "FastAPI", "Mosquitto", "NATS JetStream"];
 
 /// Measures one scenario, and returns the lines of its rounds and those that sum them up.
 fn bench(scenario: &str, options: &[&str]) -> (Vec<Value>, Vec<Value>) {
@@ -45,6 +47,38 @@ fn paced_events_reach_three_devices_each() {
     all_delivered(&rounds, "runcast", 3);
     all_delivered(&rounds, "bare relay", 3);
     assert!(sums.iter().any(|line| line["under"] == "bare fdatasync" && line["median"].is_f64()), "{sums:?}");
+}
+
+/// What is said of an arm besides its figures.
+fn notes<'a>(sums: &'a [Value], arm: &str) -> Vec<&'a str> {
+    let said = sums.iter().filter(|line| line["arm"] == arm);
+    said.filter_map(|line| line["note"].as_str()).collect()
+}
+
+#[test]
+fn a_peer_delivers_everything_or_is_said_to_be_skipped() {
+    let folder = repository().join("shell/benches/peers");
+    let (rounds, sums) = bench("live", &[&format!("--peers={}", folder.display())]);
+    for peer in PEERS {
+        if notes(&sums, peer).iter().any(|note| note.starts_with("skipped: ")) {
+            continue;
+        }
+        all_delivered(&rounds, peer, 1);
+        assert!(!notes(&sums, peer).is_empty(), "what it promises is said: {sums:?}");
+        let is_compared = |line: &Value| line["over"] == "runcast" && line["under"] == peer;
+        assert!(sums.iter().any(is_compared), "{sums:?}");
+    }
+}
+
+#[test]
+fn without_their_programs_all_peers_are_skipped() {
+    let nothing = tempfile::tempdir().expect("a directory");
+    let (rounds, sums) = bench("live", &[&format!("--peers={}", nothing.path().display())]);
+    all_delivered(&rounds, "runcast", 1);
+    for peer in PEERS {
+        assert!(notes(&sums, peer)[0].starts_with("skipped: "), "{sums:?}");
+        assert!(rounds.iter().all(|line| line["arm"] != peer), "{rounds:?}");
+    }
 }
 
 #[test]

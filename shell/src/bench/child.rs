@@ -1,7 +1,7 @@
 //! The processes that the bench starts of its own binary: the daemon or the relay, and the load generator.
 
 use super::BenchError;
-use super::order::{Answer, Order, Tally};
+use super::order::{Answer, Order, Tally, Tongue};
 use super::system::{self, Usage};
 use super::told::Told;
 use rand::TryRng;
@@ -64,6 +64,11 @@ impl Home {
     /// Where its secret is.
     pub(super) fn secret(&self) -> PathBuf {
         self.directory.path().join("secret")
+    }
+
+    /// How a load generator speaks with the daemon that is at home here.
+    pub(super) fn tongue(&self) -> Tongue {
+        Tongue::Runcast { secret: self.secret() }
     }
 }
 
@@ -219,17 +224,17 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Starts one for what serves at this address: a daemon with this secret, or a relay without.
+    /// Starts one for what serves at this address and speaks so.
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn start(at: SocketAddr, secret: Option<PathBuf>) -> Result<Self, BenchError> {
+    pub(super) fn start(at: SocketAddr, tongue: Tongue) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
         let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
         let mut load = Self { child, orders, answers };
-        load.ask(&Order::Aim { at, secret })?;
+        load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
     }
 

@@ -2,7 +2,7 @@
 //! for all of them (DESIGN §7).
 
 use super::order::{Crowd, Flow, Order};
-use super::report::{MIB, Report};
+use super::report::{Figures, MIB, Report};
 use super::stage::{Measured, Stage, Who};
 use super::{BenchError, Plan, system};
 
@@ -14,27 +14,33 @@ const REST_MS: u64 = 3_000;
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
     let users = plan.connections(10_000);
     system::open_files(users + 64)?;
+    let mut all = Who::all(plan, report);
     for _ in 0..plan.rounds {
-        for who in Who::BOTH {
-            let mut stage = Stage::new(plan, who)?;
-            let empty = stage.usage()?;
-            stage.set(Crowd { users, devices: 1, marked: 0 })?;
-            stage.load.ask(&Order::Publish(Flow::of(plan, (users * EVENTS) as u64)))?;
-            if who == Who::Runcast {
-                stage.load.ask(&Order::End)?;
-            }
-            stage.load.ask(&Order::Rest { ms: REST_MS })?;
-            let rest = Order::Rest { ms: plan.seconds * 1_000 };
-            let Measured { tally, cpu, resident, .. } = stage.measure(&rest)?;
-            let seconds = tally.elapsed.max(1) as f64 / 1e6;
-            let kept = resident.saturating_sub(empty.resident) as f64;
-            let figures = vec![
-                ("resident KiB/connection", kept / 1024.0 / users as f64),
-                ("resident MiB", resident as f64 / MIB),
-                ("processor ms/s", cpu as f64 / 1e3 / seconds),
-            ];
-            report.add(who.name(), figures);
-        }
+        Who::round(&mut all, report, |who| one(plan, who, users))?;
+    }
+    if plan.peers.is_some() {
+        report.compare_all("resident KiB/connection");
     }
     Ok(())
+}
+
+/// One arm, with a server of its own.
+fn one(plan: &Plan, who: Who, users: usize) -> Result<Figures, BenchError> {
+    let mut stage = Stage::new(plan, who)?;
+    let empty = stage.usage()?;
+    stage.set(Crowd { users, devices: 1, marked: 0 })?;
+    stage.load.ask(&Order::Publish(Flow::of(plan, (users * EVENTS) as u64)))?;
+    if who == Who::Runcast {
+        stage.load.ask(&Order::End)?;
+    }
+    stage.load.ask(&Order::Rest { ms: REST_MS })?;
+    let rest = Order::Rest { ms: plan.seconds * 1_000 };
+    let Measured { tally, cpu, resident, .. } = stage.measure(&rest)?;
+    let seconds = tally.elapsed.max(1) as f64 / 1e6;
+    let kept = resident.saturating_sub(empty.resident) as f64;
+    Ok(vec![
+        ("resident KiB/connection", kept / 1024.0 / users as f64),
+        ("resident MiB", resident as f64 / MIB),
+        ("processor ms/s", cpu as f64 / 1e3 / seconds),
+    ])
 }

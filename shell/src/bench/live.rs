@@ -2,7 +2,7 @@
 //! thousands a second, each to three devices of its user (DESIGN §7).
 
 use super::order::{Crowd, Flow, Order};
-use super::report::{Report, flow};
+use super::report::{Figures, Report, flow};
 use super::stage::{Stage, Who};
 use super::{BenchError, Plan, disk, system};
 
@@ -29,6 +29,15 @@ pub(super) fn paced(plan: &Plan, report: &mut Report) -> Result<(), BenchError> 
     Ok(())
 }
 
+/// One arm, with a server of its own.
+fn one(plan: &Plan, who: Who, crowd: Crowd, what: &Flow) -> Result<Figures, BenchError> {
+    let warm_up = WARM_UP.min(crowd.users as u64 * 10);
+    let mut stage = Stage::new(plan, who)?;
+    stage.set(crowd)?;
+    stage.load.ask(&Order::Publish(Flow::of(plan, warm_up)))?;
+    Ok(flow(stage.measure(&Order::Publish(what.clone()))?))
+}
+
 fn rounds(
     plan: &Plan,
     report: &mut Report,
@@ -37,16 +46,16 @@ fn rounds(
     what: &Flow,
 ) -> Result<(), BenchError> {
     system::open_files(users * devices + 64)?;
+    let mut all = Who::all(plan, report);
     for _ in 0..plan.rounds {
-        for who in Who::BOTH {
-            let mut stage = Stage::new(plan, who)?;
-            stage.set(Crowd { users, devices, marked: 0 })?;
-            stage.load.ask(&Order::Publish(Flow::of(plan, WARM_UP.min(users as u64 * 10))))?;
-            let measured = stage.measure(&Order::Publish(what.clone()))?;
-            report.add(who.name(), flow(measured));
-        }
+        Who::round(&mut all, report, |who| one(plan, who, Crowd { users, devices, marked: 0 }, what))?;
         if let Some(rate) = what.rate {
             report.add("bare fdatasync", disk::syncs(plan, rate as usize)?);
+        }
+    }
+    if plan.peers.is_some() {
+        for figure in ["processor µs/event", "p99 ms", "resident MiB"] {
+            report.compare_all(figure);
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ mod idle;
 mod live;
 mod load;
 mod order;
+mod peers;
 mod probe;
 mod relay;
 mod replay;
@@ -52,6 +53,8 @@ pub(crate) enum BenchError {
     Daemon(String),
     #[error("the load: {0}")]
     Load(String),
+    #[error("a peer: {0}")]
+    Peer(String),
     #[error("the store: {0}")]
     Store(String),
 }
@@ -68,6 +71,8 @@ pub(crate) struct Plan {
     stalled: Vec<usize>,
     bytes: usize,
     directory: PathBuf,
+    /// Where the programs of what is measured beside the daemon lie, if that is wanted.
+    peers: Option<PathBuf>,
 }
 
 impl Plan {
@@ -81,6 +86,7 @@ impl Plan {
             stalled: options.stalled.clone(),
             bytes: options.bytes,
             directory: options.dir.clone().unwrap_or_else(std::env::temp_dir),
+            peers: options.peers.clone(),
         }
     }
 

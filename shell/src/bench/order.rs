@@ -8,8 +8,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(super) enum Order {
-    /// This is the daemon, and the secret that its tokens are signed with; without one, it is a relay.
-    Aim { at: SocketAddr, secret: Option<PathBuf> },
+    /// Here is what is measured, and how to speak with it.
+    Aim { at: SocketAddr, tongue: Tongue },
     /// So many users, each with so many devices, say hello; done when all are welcome.
     Connect(Crowd),
     /// So many workers say hello.
@@ -30,6 +30,24 @@ pub(super) enum Order {
     End,
     /// Nothing is asked for so long; what the daemon wants is answered.
     Rest { ms: u64 },
+}
+
+/// What the other side speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "speaks", rename_all = "snake_case")]
+pub(super) enum Tongue {
+    /// A daemon, and the secret that its tokens are signed with.
+    Runcast { secret: PathBuf },
+    /// The bench's own yardstick.
+    Relay,
+    /// Text messages on a WebSocket.
+    WebSocket,
+    /// Socket.IO 5 on a WebSocket.
+    SocketIo,
+    /// MQTT 3.1.1 with QoS 1.
+    Mqtt,
+    /// NATS with JetStream.
+    Nats,
 }
 
 /// Who connects.

@@ -20,10 +20,14 @@ pub(super) struct Report {
     /// Arms in the order in which they came, with their rounds.
     arms: Vec<(String, Vec<Figures>)>,
     ratios: Vec<Ratio>,
+    /// Figures in which every arm is compared with every other.
+    pairwise: Vec<&'static str>,
+    /// What is to be known of an arm, besides its figures.
+    notes: Vec<(String, String)>,
 }
 
 /// One arm's figure over another's, round by round.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ratio {
     figure: &'static str,
     over: String,
@@ -31,9 +35,23 @@ struct Ratio {
     goal: &'static str,
 }
 
+impl Ratio {
+    /// Without a goal.
+    fn of(figure: &'static str, over: &str, under: &str) -> Self {
+        Self { figure, over: over.to_owned(), under: under.to_owned(), goal: "" }
+    }
+}
+
 impl Report {
     pub(super) const fn new(scenario: BenchScenario, is_json: bool) -> Self {
-        Self { scenario, is_json, arms: Vec::new(), ratios: Vec::new() }
+        Self {
+            scenario,
+            is_json,
+            arms: Vec::new(),
+            ratios: Vec::new(),
+            pairwise: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Keeps what was measured of this arm in one more round.
@@ -60,6 +78,17 @@ impl Report {
     /// Says at the end how one arm's figure compares with another's, and what is wanted.
     pub(super) fn compare(&mut self, figure: &'static str, over: &str, under: &str, goal: &'static str) {
         self.ratios.push(Ratio { figure, over: over.to_owned(), under: under.to_owned(), goal });
+    }
+
+    /// Says at the end how every arm compares with every other.
+    pub(super) fn compare_all(&mut self, figure: &'static str) {
+        self.pairwise.push(figure);
+    }
+
+    /// Says at the end what is to be known of an arm, whether it has figures or not.
+    pub(super) fn note(&mut self, arm: &str, note: &str) {
+        progress(&format!("{} {arm}: {note}\n", self.scenario));
+        self.notes.push((arm.to_owned(), note.to_owned()));
     }
 
     /// Prints the table, or the lines that sum it up.
@@ -109,8 +138,44 @@ impl Report {
             let goal = if ratio.goal.is_empty() { String::new() } else { format!(" (goal: {})", ratio.goal) };
             text.push_str(&format!("\n{figure}, {over} : {under} = {spread}{goal}"));
         }
+        for figure in &self.pairwise {
+            text.push_str(&format!("\n\n{}", align(&self.matrix(figure))));
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        for (arm, note) in &self.notes {
+            text.push_str(&format!("\n{arm}: {note}"));
+        }
         text.push('\n');
         text
+    }
+
+    /// Each arm's figure over each other's: medians of the rounds' ratios.
+    fn matrix(&self, figure: &'static str) -> Vec<Vec<String>> {
+        let mut rows = vec![vec![format!("{figure}, row : column")]];
+        rows[0].extend(self.arms.iter().map(|(arm, _)| arm.clone()));
+        for (over, _) in &self.arms {
+            let cells =
+                self.arms.iter().map(|(under, _)| match self.ratio(&Ratio::of(figure, over, under)) {
+                    _ if over == under => String::new(),
+                    ratio => middle(&ratio).map_or("–".to_owned(), |(median, _, _)| number(median)),
+                });
+            rows.push(std::iter::once(over.clone()).chain(cells).collect());
+        }
+        rows
+    }
+
+    /// Every ratio that is told: those with a goal, and all pairs where all are compared.
+    fn all_ratios(&self) -> Vec<Ratio> {
+        let mut all = self.ratios.clone();
+        for figure in &self.pairwise {
+            for (over, _) in &self.arms {
+                let others = self.arms.iter().filter(|(under, _)| under != over);
+                all.extend(others.map(|(under, _)| Ratio::of(figure, over, under)));
+            }
+        }
+        all
     }
 
     fn sum_up(&self) -> Vec<Value> {
@@ -123,13 +188,19 @@ impl Report {
                 }
             }
         }
-        for ratio in &self.ratios {
+        for ratio in &self.all_ratios() {
             if let Some((median, least, most)) = middle(&self.ratio(ratio)) {
                 lines.push(json!({ "scenario": self.scenario.to_string(), "figure": ratio.figure,
                     "over": ratio.over, "under": ratio.under, "median": median, "least": least, "most": most,
                     "goal": ratio.goal }));
             }
         }
+        let notes = self.notes.iter();
+        lines.extend(
+            notes.map(
+                |(arm, note)| json!({ "scenario": self.scenario.to_string(), "arm": arm, "note": note }),
+            ),
+        );
         lines
     }
 }
@@ -213,6 +284,25 @@ mod tests {
         assert!(table.contains("p99 ms   11.0 [5.00–30.0]  10.0 [5.00–20.0]"), "{table}");
         assert!(table.contains("p99 ms, with : without = 1.10 [1.00–1.50] (goal: at most 1.10)"), "{table}");
         assert_eq!(report.sum_up().len(), 3);
+    }
+
+    #[test]
+    fn every_arm_is_compared_with_every_other() {
+        let mut report = Report::new(BenchScenario::Live, false);
+        for (arm, value) in [("one", 2.0), ("two", 8.0), ("none", 0.0)] {
+            report.add(arm, vec![("p99 ms", value)]);
+        }
+        report.compare_all("p99 ms");
+        report.note("three", "skipped: it is not installed");
+        let table = report.table();
+        assert!(
+            table.contains("\none                         0.250  –\ntwo                   4.00         –\n"),
+            "{table}"
+        );
+        assert!(table.ends_with("\nthree: skipped: it is not installed\n"), "{table}");
+        let lines = report.sum_up();
+        assert!(lines.iter().any(|line| line["over"] == "two" && line["median"] == 4.0), "{lines:?}");
+        assert!(lines.iter().any(|line| line["arm"] == "three" && line["note"].is_string()), "{lines:?}");
     }
 
     #[test]

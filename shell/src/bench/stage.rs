@@ -1,8 +1,9 @@
 //! What a scenario plays on: a daemon or a relay, and a load generator turned to it.
 
 use super::child::{Daemon, Home, Load, Relay};
-use super::order::{Crowd, Flow, Order, Tally};
-use super::report::Figures;
+use super::order::{Crowd, Flow, Order, Tally, Tongue};
+use super::peers::{Peer, Running};
+use super::report::{Figures, Report};
 use super::system::Usage;
 use super::told::Told;
 use super::{BenchError, Plan};
@@ -20,6 +21,8 @@ pub(super) enum Who {
     Runcast,
     /// The yardstick.
     Relay,
+    /// What people would use instead.
+    Peer(Peer),
 }
 
 impl Who {
@@ -29,7 +32,62 @@ impl Who {
         match self {
             Self::Runcast => "runcast",
             Self::Relay => "bare relay",
+            Self::Peer(peer) => peer.name(),
         }
+    }
+
+    /// What becomes of an event.
+    pub(super) const fn promise(self) -> &'static str {
+        match self {
+            Self::Runcast => {
+                "synced to disk before it is sent or confirmed; acknowledged by server and device; kept for devices \
+                 that come back"
+            }
+            Self::Relay => "nothing is acknowledged; kept in memory, lost when the process ends",
+            Self::Peer(peer) => peer.promise(),
+        }
+    }
+
+    /// Who is measured in a scenario that peers can play: both, and the peers that are wanted and installed.
+    /// What is skipped is said, and what each promises.
+    pub(super) fn all(plan: &Plan, report: &mut Report) -> Vec<Self> {
+        let mut all = Self::BOTH.to_vec();
+        let Some(folder) = &plan.peers else { return all };
+        for peer in Peer::ALL {
+            match peer.lacks(folder) {
+                None => all.push(Self::Peer(peer)),
+                Some(lack) => {
+                    let install = folder.join("install");
+                    report.note(peer.name(), &format!("skipped: {lack} ({})", install.display()));
+                }
+            }
+        }
+        for who in &all {
+            report.note(who.name(), who.promise());
+        }
+        all
+    }
+
+    /// Measures each of them once. A peer that fails is told of and is one of them no longer.
+    ///
+    /// # Errors
+    /// When anybody else fails.
+    pub(super) fn round(
+        all: &mut Vec<Self>,
+        report: &mut Report,
+        measure: impl Fn(Self) -> Result<Figures, BenchError>,
+    ) -> Result<(), BenchError> {
+        for who in all.clone() {
+            match measure(who) {
+                Ok(figures) => report.add(who.name(), figures),
+                Err(error) if matches!(who, Self::Peer(_)) => {
+                    all.retain(|other| *other != who);
+                    report.note(who.name(), &format!("failed, and was measured no more: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -44,6 +102,7 @@ pub(super) struct Stage {
 enum Server {
     Daemon(Daemon, Home),
     Relay(Relay),
+    Peer(Running),
 }
 
 /// What came of an order.
@@ -68,13 +127,19 @@ impl Stage {
             Who::Runcast => {
                 let home = Home::new(&plan.directory)?;
                 let (daemon, _) = Daemon::start(&home)?;
-                let load = Load::start(daemon.address(), Some(home.secret()))?;
+                let load = Load::start(daemon.address(), home.tongue())?;
                 Ok(Self { load, server: Server::Daemon(daemon, home) })
             }
             Who::Relay => {
                 let relay = Relay::start()?;
-                let load = Load::start(relay.address(), None)?;
+                let load = Load::start(relay.address(), Tongue::Relay)?;
                 Ok(Self { load, server: Server::Relay(relay) })
+            }
+            Who::Peer(peer) => {
+                let folder = plan.peers.as_deref().unwrap_or(&plan.directory);
+                let running = peer.start(folder, &plan.directory)?;
+                let load = Load::start(running.address(), peer.tongue())?;
+                Ok(Self { load, server: Server::Peer(running) })
             }
         }
     }
@@ -98,14 +163,15 @@ impl Stage {
         match &self.server {
             Server::Daemon(daemon, _) => daemon.usage(),
             Server::Relay(relay) => relay.usage(),
+            Server::Peer(running) => running.usage(),
         }
     }
 
-    /// Where the daemon is and its secret; none for a relay.
+    /// Where the daemon is and its secret; none for others.
     pub(super) fn door(&self) -> Option<(SocketAddr, PathBuf)> {
         match &self.server {
             Server::Daemon(daemon, home) => Some((daemon.address(), home.secret())),
-            Server::Relay(_) => None,
+            Server::Relay(_) | Server::Peer(_) => None,
         }
     }
 
@@ -125,12 +191,12 @@ impl Stage {
     fn told(&self) -> Result<Told, BenchError> {
         match &self.server {
             Server::Daemon(daemon, _) => daemon.told(),
-            Server::Relay(_) => Ok(Told::default()),
+            Server::Relay(_) | Server::Peer(_) => Ok(Told::default()),
         }
     }
 
     /// The daemon is killed and started again; returns how long that took until it was ready. Devices are
-    /// away then, workers are back. A relay cannot do this, and stays as it is.
+    /// away then, workers are back. Others cannot do this, and stay as they are.
     ///
     /// # Errors
     /// When it does not start, or the workers cannot go on.
@@ -140,8 +206,8 @@ impl Stage {
         daemon.kill();
         let (again, took) = Daemon::start(home)?;
         *daemon = again;
-        let (at, secret) = (daemon.address(), Some(home.secret()));
-        self.load.ask(&Order::Aim { at, secret })?;
+        let (at, tongue) = (daemon.address(), home.tongue());
+        self.load.ask(&Order::Aim { at, tongue })?;
         self.load.ask(&Order::Rejoin)?;
         Ok(took)
     }

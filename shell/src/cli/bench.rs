@@ -33,6 +33,11 @@ pub struct BenchOptions {
     /// Where the daemon's data lie meanwhile; the system's directory for such things when absent.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Measure beside it what people would use instead, in `live`, `paced` and `idle`: the programs in this
+    /// folder, whose script `install` installs them.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
+        default_missing_value = "shell/benches/peers")]
+    pub peers: Option<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 //! libraries do.
 
 use super::count::Count;
+use super::foreign::Role;
 use super::peer::Peer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -76,12 +77,12 @@ impl Device {
         format!(r#"{{"type":"hello","device":"d-{number}"{from}}}"#)
     }
 
-    /// What it says first to the relay.
-    pub(super) fn line(&mut self, from_oldest: bool) -> String {
+    /// What it is to anything but a daemon. It goes on after its position, or from the beginning.
+    pub(super) fn role(&mut self, number: usize, from_oldest: bool) -> Role {
         if from_oldest {
             (self.position, self.got) = (0, 0);
         }
-        format!("D {} {}\n", self.user, self.position)
+        Role::Device { number, user: self.user, position: self.position }
     }
 
     /// Hears all that is there.
@@ -96,6 +97,7 @@ impl Device {
                 _ => {}
             }
         }
+        count.welcome += u64::from(self.peer.is_let_in());
         count.wire_bytes += self.peer.take_bytes();
         self.peer.flush()
     }
@@ -148,6 +150,10 @@ impl Device {
             return Ok(());
         }
         self.acked = self.position;
+        if let Some(foreign) = self.peer.foreign() {
+            foreign.ack();
+            return Ok(());
+        }
         self.peer.say(format!(r#"{{"type":"ack","seq":{}}}"#, self.position))
     }
 }

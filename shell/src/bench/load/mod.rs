@@ -1,17 +1,19 @@
 //! The load generator: devices and workers by the thousand, in one process, on one thread and one poll. The
 //! bench that started it gives orders on standard input, and reads on standard output what came of them.
 
-mod bare;
 mod count;
 mod device;
+mod foreign;
 mod peer;
+mod web;
 mod worker;
 
-use super::order::{Answer, Crowd, Flow, From, Order};
+use super::order::{Answer, Crowd, Flow, From, Order, Tongue};
 use crate::auth::{Secret, sign};
 use crate::cli::Exit;
 use count::Count;
 use device::{ACK_AFTER, Device};
+use foreign::Role;
 use mio::{Events, Poll, Token, Waker};
 use peer::Call;
 use runcast_core::input::Claims;
@@ -21,14 +23,14 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-use worker::{Runs, Worker};
+use worker::{Runs, WINDOW, Worker};
+
+pub(super) use foreign::nats;
 
 /// Orders have come.
 const WAKER: Token = Token(usize::MAX);
 /// Tokens from here on are workers', those before devices'.
 const WORKERS: usize = 1 << 32;
-/// What a relay's publisher may have under way; a daemon tells its workers.
-const WINDOW: usize = 256;
 /// For so long nothing may happen of what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it says how far it is.
@@ -53,7 +55,8 @@ struct Load {
     poll: Poll,
     orders: Receiver<Order>,
     at: SocketAddr,
-    /// What tokens are signed with; none when a relay is there and no daemon.
+    tongue: Tongue,
+    /// What tokens are signed with; none where no daemon is.
     secret: Option<Secret>,
     devices: Vec<Device>,
     workers: Vec<Worker>,
@@ -97,6 +100,7 @@ impl Load {
             poll,
             orders,
             at: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tongue: Tongue::Relay,
             secret: None,
             devices: Vec::new(),
             workers: Vec::new(),
@@ -133,10 +137,13 @@ impl Load {
 
     fn obey_one(&mut self, order: Order, events: &mut Events) -> Result<(), String> {
         match order {
-            Order::Aim { at, secret } => {
-                let secret = secret.map(std::fs::read).transpose();
-                let secret = secret.map_err(|error| format!("the secret: {error}"))?;
-                (self.at, self.secret) = (at, secret.map(|secret| Secret::new(&secret)));
+            Order::Aim { at, tongue } => {
+                self.secret = None;
+                if let Tongue::Runcast { secret } = &tongue {
+                    let secret = std::fs::read(secret).map_err(|error| format!("the secret: {error}"))?;
+                    self.secret = Some(Secret::new(&secret));
+                }
+                (self.at, self.tongue) = (at, tongue);
                 Ok(())
             }
             Order::Connect(crowd) => self.connect(&crowd, events),
@@ -208,9 +215,8 @@ impl Load {
                 let call = Call { at: self.at, path: "/ws", jwt: &jwt, hello };
                 device.peer.connect(registry, Token(index), call)?;
             } else {
-                let line = device.line(from == From::Oldest);
-                device.peer.connect_bare(registry, Token(index), self.at, line)?;
-                self.count.welcome += 1;
+                let role = device.role(index, from == From::Oldest);
+                device.peer.connect_foreign(registry, Token(index), (self.at, &self.tongue), &role)?;
             }
             self.count.missing += got - device.got;
         }
@@ -241,8 +247,8 @@ impl Load {
                 let call = Call { at: self.at, path: "/worker", jwt: &jwt, hello };
                 self.workers[index].peer.connect(registry, token, call)?;
             } else {
-                self.workers[index].peer.connect_bare(registry, token, self.at, "P\n".to_owned())?;
-                self.count.workers += 1;
+                let (role, peer) = (Role::Publisher(index), &mut self.workers[index].peer);
+                peer.connect_foreign(registry, token, (self.at, &self.tongue), &role)?;
             }
         }
         let all = self.workers.len() as u64;
@@ -298,7 +304,7 @@ impl Load {
     ) -> Result<(), String> {
         let (mut full, is_bare) = (0, self.secret.is_none() && flow.is_watched);
         let open = self.workers.len() * WINDOW * self.devices.len() / self.users.len();
-        // A relay acknowledges nothing: as much is under way as a daemon would let be.
+        // Not all of the others acknowledge anything: as much is under way as a daemon would let be.
         let most = if is_bare { open as u64 } else { u64::MAX };
         while self.count.published < due && full < targets.len() && self.count.missing < most {
             let run = targets[*next % targets.len()];
@@ -424,7 +430,7 @@ impl Load {
         }
     }
 
-    /// None for a relay.
+    /// None where no daemon is.
     fn token(&self, user: &str, scope: &str) -> Option<String> {
         let secret = self.secret.as_ref()?;
         let exp = u64::from(u32::MAX);

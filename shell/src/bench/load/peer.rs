@@ -1,18 +1,15 @@
 //! One connection of the load generator: many of them share one thread and one poll.
 
-use super::bare::Bare;
+use super::foreign::{self, Foreign, Role};
+use super::web::Web;
+use crate::bench::order::Tongue;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::SocketAddr;
+use tungstenite::Utf8Bytes;
 use tungstenite::client::{ClientRequestBuilder, IntoClientRequest};
-use tungstenite::handshake::client::ClientHandshake;
-use tungstenite::handshake::{HandshakeError, MidHandshake};
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
-/// Bytes read from a socket at once. Small, since there are thousands.
-const READ_BYTES: usize = 4 << 10;
 /// What the system may keep for a device that reads nothing, in bytes, so that the daemon soon feels it.
 const STALLED_BYTES: usize = 4 << 10;
 
@@ -20,18 +17,17 @@ const STALLED_BYTES: usize = 4 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     link: Link,
-    /// Said when the connection is open.
-    hello: String,
+    /// What it leads to takes part, and that was told.
+    is_greeted: bool,
 }
 
 #[derive(Debug, Default)]
 enum Link {
     #[default]
     None,
-    Shaking(Box<MidHandshake<ClientHandshake<Metered>>>),
-    Open(Box<WebSocket<Metered>>),
-    /// To the relay: what is said here is not sent, what is published is.
-    Bare(Box<Bare>),
+    Runcast(Box<Web>),
+    /// To something else: what is said here is not sent, what is published is.
+    Foreign(Box<dyn Foreign>),
 }
 
 /// Where a connection goes and what it says first.
@@ -44,21 +40,21 @@ pub(super) struct Call<'a> {
 }
 
 impl Peer {
-    /// Begins a connection to the relay, which starts with this line.
-    pub(super) fn connect_bare(
+    /// Begins a connection to what is no daemon, in place of the one there was. It never blocks.
+    pub(super) fn connect_foreign(
         &mut self,
         registry: &Registry,
         token: Token,
-        at: SocketAddr,
-        line: String,
+        (at, tongue): (SocketAddr, &Tongue),
+        role: &Role,
     ) -> Result<(), String> {
-        let mut bare = Bare::new(open(at, registry, token).map_err(|error| error.to_string())?, line);
-        bare.flush()?;
-        self.link = Link::Bare(Box::new(bare));
+        let socket = open(at, registry, token).map_err(|error| error.to_string())?;
+        self.link = Link::Foreign(foreign::call(tongue, at, socket, role)?);
+        self.is_greeted = false;
         Ok(())
     }
 
-    /// Begins a connection, in place of the one there was. It never blocks.
+    /// Begins a connection to a daemon, in place of the one there was. It never blocks.
     pub(super) fn connect(
         &mut self,
         registry: &Registry,
@@ -71,17 +67,15 @@ impl Peer {
             .with_header("Authorization", format!("Bearer {}", call.jwt));
         let request = request.into_client_request().map_err(|error| error.to_string())?;
         let socket = open(call.at, registry, token).map_err(|error| error.to_string())?;
-        let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(READ_BYTES);
-        self.hello = call.hello;
-        let stream = Metered { socket, bytes: 0 };
-        let shaking = ClientHandshake::start(stream, request, Some(config)).map_err(|it| it.to_string())?;
-        self.shake(shaking)
+        self.link = Link::Runcast(Box::new(Web::connect(socket, request, call.hello)?));
+        Ok(())
     }
 
     /// Has the system take little for it, which nobody will read.
     pub(super) fn narrow(&mut self) -> io::Result<()> {
-        let Link::Open(socket) = &mut self.link else { return Ok(()) };
-        Ok(rustix::net::sockopt::set_socket_recv_buffer_size(&socket.get_mut().socket, STALLED_BYTES)?)
+        let Link::Runcast(web) = &mut self.link else { return Ok(()) };
+        let Some(socket) = web.socket() else { return Ok(()) };
+        Ok(rustix::net::sockopt::set_socket_recv_buffer_size(socket, STALLED_BYTES)?)
     }
 
     /// Drops the connection, without a word.
@@ -93,88 +87,51 @@ impl Peer {
         !matches!(self.link, Link::None)
     }
 
+    /// Whether what is no daemon has just let it take part; true once for each connection. A daemon says
+    /// `welcome` instead.
+    pub(super) fn is_let_in(&mut self) -> bool {
+        let Link::Foreign(foreign) = &self.link else { return false };
+        let is_let_in = !self.is_greeted && foreign.is_ready();
+        self.is_greeted |= is_let_in;
+        is_let_in
+    }
+
     /// The next message, if one is there.
     pub(super) fn next(&mut self) -> Result<Option<Utf8Bytes>, String> {
-        if matches!(self.link, Link::Shaking(_))
-            && let Link::Shaking(shaking) = std::mem::take(&mut self.link)
-        {
-            self.shake(*shaking)?;
-        }
-        let socket = match &mut self.link {
-            Link::Open(socket) => socket,
-            Link::Bare(bare) => return Ok(bare.next()?.map(Utf8Bytes::from)),
-            Link::None | Link::Shaking(_) => return Ok(None),
+        let next = match &mut self.link {
+            Link::Runcast(web) => web.next(),
+            Link::Foreign(foreign) => foreign.next(),
+            Link::None => Ok(None),
         };
-        loop {
-            match socket.read() {
-                Ok(Message::Text(text)) => return Ok(Some(text)),
-                Ok(Message::Close(frame)) => {
-                    let why =
-                        frame.map_or("closed".into(), |it| format!("closed: {} {}", it.code, it.reason));
-                    self.link = Link::None;
-                    return Err(why);
-                }
-                Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => {
-                    self.link = Link::None;
-                    return Err(format!("lost: {error}"));
-                }
-            }
-        }
+        next.inspect_err(|_| self.link = Link::None)
     }
 
     /// Queues a message; [`Self::flush`] sends it off.
     pub(super) fn say(&mut self, text: String) -> Result<(), String> {
-        let Link::Open(socket) = &mut self.link else { return Ok(()) };
-        settle(socket.write(Message::text(text)))
+        if let Link::Runcast(web) = &mut self.link { web.say(text) } else { Ok(()) }
     }
 
     /// Sends off what is queued; the rest follows when the socket takes more.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         match &mut self.link {
-            Link::Open(socket) => settle(socket.flush()),
-            Link::Bare(bare) => bare.flush(),
-            Link::None | Link::Shaking(_) => Ok(()),
+            Link::Runcast(web) => web.flush(),
+            Link::Foreign(foreign) => foreign.flush(),
+            Link::None => Ok(()),
         }
     }
 
-    /// The relay, if it leads there.
-    pub(super) fn bare(&mut self) -> Option<&mut Bare> {
-        if let Link::Bare(bare) = &mut self.link { Some(bare) } else { None }
+    /// What it leads to, if that is no daemon.
+    pub(super) fn foreign(&mut self) -> Option<&mut dyn Foreign> {
+        if let Link::Foreign(foreign) = &mut self.link { Some(foreign.as_mut()) } else { None }
     }
 
     /// The bytes that came in since this was asked last.
     pub(super) fn take_bytes(&mut self) -> u64 {
         match &mut self.link {
-            Link::Open(socket) => std::mem::take(&mut socket.get_mut().bytes),
-            Link::Bare(bare) => std::mem::take(&mut bare.bytes),
-            Link::None | Link::Shaking(_) => 0,
+            Link::Runcast(web) => web.take_bytes(),
+            Link::Foreign(foreign) => foreign.take_bytes(),
+            Link::None => 0,
         }
-    }
-
-    fn shake(&mut self, shaking: MidHandshake<ClientHandshake<Metered>>) -> Result<(), String> {
-        match shaking.handshake() {
-            Ok((mut socket, _)) => {
-                let said = settle(socket.send(Message::text(std::mem::take(&mut self.hello))));
-                self.link = Link::Open(Box::new(socket));
-                said
-            }
-            Err(HandshakeError::Interrupted(shaking)) => {
-                self.link = Link::Shaking(Box::new(shaking));
-                Ok(())
-            }
-            Err(HandshakeError::Failure(error)) => Err(format!("not upgraded: {error}")),
-        }
-    }
-}
-
-/// What would block is queued and leaves later.
-fn settle(result: Result<(), Error>) -> Result<(), String> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(format!("lost: {error}")),
     }
 }
 
@@ -184,29 +141,4 @@ fn open(at: SocketAddr, registry: &Registry, token: Token) -> io::Result<TcpStre
     // Not fatal: on a socket that is gone already it fails, and reading will tell.
     let _unset = socket.set_nodelay(true);
     Ok(socket)
-}
-
-/// A socket that counts what comes in.
-#[derive(Debug)]
-struct Metered {
-    socket: TcpStream,
-    bytes: u64,
-}
-
-impl Read for Metered {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.socket.read(into)?;
-        self.bytes += length as u64;
-        Ok(length)
-    }
-}
-
-impl Write for Metered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
 }

@@ -8,8 +8,11 @@ use std::collections::HashMap;
 
 /// What an event costs besides its text, as a device gets it, more or less.
 const ENVELOPE: usize = 147;
-/// The same, of what the relay is given.
+/// The same, of what others than a daemon are given.
 const BARE_ENVELOPE: usize = 68;
+
+/// What one publisher may have under way; a daemon tells its workers.
+pub(super) const WINDOW: usize = 256;
 
 /// One worker's connection.
 #[derive(Debug, Default)]
@@ -82,6 +85,7 @@ impl Worker {
                 _ => {}
             }
         }
+        count.workers += u64::from(self.peer.is_let_in());
         self.peer.flush()
     }
 
@@ -134,9 +138,12 @@ impl Runs {
     ) -> Result<bool, String> {
         let run = &mut self.all[index];
         let worker = &mut workers[run.worker];
-        if let Some(bare) = worker.peer.bare() {
+        if let Some(foreign) = worker.peer.foreign() {
+            if foreign.unconfirmed() >= WINDOW {
+                return Ok(false);
+            }
             run.n += 1;
-            bare.publish(run.user, &finished(run.n, bytes, now));
+            foreign.publish(run.user, &finished(run.n, bytes, now))?;
             return Ok(true);
         }
         if worker.is_full() {
@@ -165,7 +172,7 @@ impl Runs {
     }
 }
 
-/// An event as a daemon makes it, for the relay, which makes nothing.
+/// An event as a daemon makes it, for what makes nothing of its own.
 fn finished(seq: u64, bytes: usize, now: u64) -> String {
     let (text, width) = (format!("{STAMP}{now} "), bytes.saturating_sub(BARE_ENVELOPE));
     format!(r#"{{"type":"event","seq":{seq},"event":"agent_output","data":{{"delta":"{text:.<width$}"}}}}"#)

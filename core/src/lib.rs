@@ -102,6 +102,7 @@ use agent::AgentState;
 use alerts::Alerts;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use audit::Searches;
 use backup::Backup;
 use config::Config;
 use conn::Conn;
@@ -187,6 +188,7 @@ pub struct Core {
     stirred: BTreeSet<WorkerKey>,
     /// What the topic `alerts` has said.
     alerts: Alerts,
+    searches: Searches,
     /// When the loop was last too late.
     lag: Lag,
     counts: Counts,
@@ -254,6 +256,7 @@ impl Core {
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
+            searches: Searches::default(),
             lag: Lag::default(),
             counts: Counts::default(),
             notes: Vec::new(),

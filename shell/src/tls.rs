@@ -1,10 +1,14 @@
 //! TLS on the daemon's port: the certificate and its key, judged at the start and whenever they are read
-//! again, and a stream that speaks it without ever waiting.
+//! again; a stream that speaks it, for both sides; and whom a client trusts.
 
+mod socket;
 mod stream;
+mod trust;
 mod validity;
 
+pub use socket::Socket;
 pub use stream::TlsStream;
+pub use trust::Trust;
 
 use crate::config::{Origin, Problem, Settings, units};
 use rustls::ServerConfig;

@@ -147,6 +147,8 @@ pub(crate) struct Forgetful {
     done: VecDeque<Completion>,
     /// How often something was submitted.
     pub(crate) submissions: usize,
+    /// How often a page of events was asked for.
+    pub(crate) pages: usize,
     /// What is submitted is not completed until it goes on.
     pub(crate) is_stuck: bool,
 }
@@ -172,7 +174,10 @@ impl Storage for Forgetful {
     fn load(&mut self, load: LoadId, query: Query) {
         let found = match query {
             Query::Rows(_) | Query::Owner(_) | Query::First { .. } => Found::Rows(Vec::new()),
-            Query::Events { .. } => Found::Events(Vec::new()),
+            Query::Events { .. } => {
+                self.pages += 1;
+                Found::Events(Vec::new())
+            }
         };
         self.done.push_back(Completion::Loaded(load, found));
     }

@@ -7,6 +7,7 @@
 //! the machine's mood touches all of them; what is compared are ratios within a round.
 
 mod child;
+mod curves;
 mod disk;
 mod idle;
 mod live;
@@ -21,7 +22,9 @@ mod restart;
 mod stage;
 mod stalled;
 mod storm;
+mod sum;
 mod system;
+mod table;
 mod told;
 
 pub(crate) use load::main as load;
@@ -115,6 +118,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
             BenchScenario::Storm => storm::measure(&plan, &mut report),
             BenchScenario::Restart => restart::measure(&plan, &mut report),
             BenchScenario::Store => disk::measure(&plan, &mut report),
+            BenchScenario::Curves => curves::measure(&plan, &mut report),
         };
         match measured {
             Ok(()) => report.finish(),

@@ -15,13 +15,13 @@ pub struct BenchOptions {
     /// For how long one arm is measured.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
-    /// Devices; each scenario has a number of its own when absent.
+    /// Devices, in `curves` the most of them; each scenario has a number of its own when absent.
     #[arg(long)]
     pub connections: Option<usize>,
     /// Events published a second where they are paced.
     #[arg(long)]
     pub rate: Option<u64>,
-    /// Events: of each device in `replay`, in all in `restart` and `store`.
+    /// Events: of each device in `replay`, in all in `restart` and `store`, the most in `curves`.
     #[arg(long)]
     pub events: Option<usize>,
     /// How many devices are stalled, in `stalled`; one, and 1 % of them, when absent. May be repeated.
@@ -73,6 +73,8 @@ pub enum BenchScenario {
     Restart,
     /// The store alone.
     Store,
+    /// How the cost of an event grows.
+    Curves,
 }
 
 impl std::fmt::Display for BenchScenario {

@@ -148,3 +148,19 @@ fn the_growth_of_costs_is_told_by_exponents() {
     assert_eq!(exponent("connections"), Some(Value::Null), "{sums:?}");
     assert!(rounds.iter().any(|line| line["arm"] == "devices per user: 16"), "{rounds:?}");
 }
+
+#[test]
+fn what_was_printed_before_is_drawn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, plots) = (directory.path().join("figures.jsonl"), directory.path().join("plots"));
+    let line = |arm: &str, cost: u64| {
+        format!(r#"{{"scenario":"live","arm":"{arm}","round":1,"processor µs/event":{cost}}}"#)
+    };
+    std::fs::write(&file, format!("{}\n{}\n", line("runcast", 5), line("ws", 9))).expect("a file");
+    let options = ["--from", &file.display().to_string(), "--plots", &plots.display().to_string()];
+    let (exit, out, err) = runcast(&[&["bench"], &options[..]].concat());
+    assert_eq!(exit, 0, "{err}");
+    assert!(out.contains("processor µs/event  5.00     9.00"), "{out}");
+    let picture = std::fs::read_to_string(plots.join("live.svg")).expect("a picture");
+    assert!(picture.starts_with("<svg ") && picture.contains(">runcast</text>"), "{picture}");
+}

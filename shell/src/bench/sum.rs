@@ -108,7 +108,8 @@ impl Report {
         all
     }
 
-    fn sum_up(&self) -> Vec<Value> {
+    /// As lines of JSON.
+    pub(super) fn sum_up(&self) -> Vec<Value> {
         let scenario = self.scenario.to_string();
         let mut lines = Vec::new();
         for arm in &self.arms {

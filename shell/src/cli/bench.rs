@@ -38,6 +38,12 @@ pub struct BenchOptions {
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
         default_missing_value = "shell/benches/peers")]
     pub peers: Option<PathBuf>,
+    /// Measure nothing: take what an earlier run has printed with --json.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenarios")]
+    pub from: Option<PathBuf>,
+    /// Draw a picture of each scenario into this directory, as SCENARIO.svg.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,

@@ -9,9 +9,13 @@ const ROUNDS: usize = 2;
 /// What is measured beside the daemon where it is installed.
 const PEERS: [&str; 5] = ["ws", "socket.io", "FastAPI", "Mosquitto", "NATS JetStream"];
 
-/// Measures one scenario, and returns the lines of its rounds and those that sum them up.
+/// Measures one scenario in some rounds, and returns the lines of its rounds and those that sum them up.
 fn bench(scenario: &str, options: &[&str]) -> (Vec<Value>, Vec<Value>) {
-    let rounds = ROUNDS.to_string();
+    rounds_of(scenario, ROUNDS, options)
+}
+
+fn rounds_of(scenario: &str, rounds: usize, options: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let rounds = rounds.to_string();
     let common = ["bench", scenario, "--json", "--rounds", &rounds, "--seconds", "1", "--connections", "12"];
     let (exit, out, err) = runcast(&[&common, options].concat());
     assert_eq!(exit, 0, "{err}");
@@ -128,4 +132,35 @@ fn a_killed_daemon_is_ready_again_with_everything() {
 fn the_store_is_measured_beside_bare_appends() {
     let (_, sums) = bench("store", &["--events", "3000"]);
     assert!(sums.iter().any(|line| line["over"] == "store" && line["median"].is_f64()), "{sums:?}");
+}
+
+#[test]
+fn the_growth_of_costs_is_told_by_exponents() {
+    let (rounds, sums) = rounds_of("curves", 1, &["--rate", "50", "--events", "300"]);
+    let exponent = |with: &str| {
+        let is_it = |line: &&Value| line["with"] == with && line["figure"] == "processor µs/event";
+        sums.iter().find(is_it).map(|line| line["exponent"].clone())
+    };
+    for with in ["users", "devices per user", "events per run", "stored events"] {
+        assert!(exponent(with).is_some_and(|it| it.is_f64()), "{with}: {sums:?}");
+    }
+    // Of twelve connections all have something to do: there is one point.
+    assert_eq!(exponent("connections"), Some(Value::Null), "{sums:?}");
+    assert!(rounds.iter().any(|line| line["arm"] == "devices per user: 16"), "{rounds:?}");
+}
+
+#[test]
+fn what_was_printed_before_is_drawn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, plots) = (directory.path().join("figures.jsonl"), directory.path().join("plots"));
+    let line = |arm: &str, cost: u64| {
+        format!(r#"{{"scenario":"live","arm":"{arm}","round":1,"processor µs/event":{cost}}}"#)
+    };
+    std::fs::write(&file, format!("{}\n{}\n", line("runcast", 5), line("ws", 9))).expect("a file");
+    let options = ["--from", &file.display().to_string(), "--plots", &plots.display().to_string()];
+    let (exit, out, err) = runcast(&[&["bench"], &options[..]].concat());
+    assert_eq!(exit, 0, "{err}");
+    assert!(out.contains("processor µs/event  5.00     9.00"), "{out}");
+    let picture = std::fs::read_to_string(plots.join("live.svg")).expect("a picture");
+    assert!(picture.starts_with("<svg ") && picture.contains(">runcast</text>"), "{picture}");
 }

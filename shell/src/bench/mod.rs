@@ -7,13 +7,16 @@
 //! the machine's mood touches all of them; what is compared are ratios within a round.
 
 mod child;
+mod curves;
 mod disk;
 mod hostile;
 mod idle;
+mod lines;
 mod live;
 mod load;
 mod order;
 mod peers;
+mod plot;
 mod probe;
 mod relay;
 mod replay;
@@ -23,7 +26,9 @@ mod siege;
 mod stage;
 mod stalled;
 mod storm;
+mod sum;
 mod system;
+mod table;
 mod told;
 
 pub(crate) use load::main as load;
@@ -34,7 +39,7 @@ use crate::cli::{BenchOptions, BenchScenario, Exit};
 use child::progress;
 use report::Report;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a scenario was not measured.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +63,8 @@ pub(crate) enum BenchError {
     Load(String),
     #[error("a peer: {0}")]
     Peer(String),
+    #[error("{0}: {1}")]
+    File(String, String),
     #[error("the store: {0}")]
     Store(String),
 }
@@ -99,8 +106,17 @@ impl Plan {
     }
 }
 
-/// Measures what was asked for and prints it.
+/// Measures what was asked for, or reads what was measured, and prints it.
 pub(crate) fn bench(options: &BenchOptions) -> Exit {
+    if let Some(file) = &options.from {
+        return match again(options, file) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "runcast: {error}");
+                Exit::Failed
+            }
+        };
+    }
     let plan = Plan::new(options);
     if system::is_in_memory(&plan.directory) {
         let path = plan.directory.display();
@@ -119,14 +135,34 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
             BenchScenario::Storm => storm::measure(&plan, &mut report),
             BenchScenario::Restart => restart::measure(&plan, &mut report),
             BenchScenario::Store => disk::measure(&plan, &mut report),
+            BenchScenario::Curves => curves::measure(&plan, &mut report),
         };
-        match measured {
-            Ok(()) => report.finish(),
-            Err(error) => {
-                let _ = writeln!(io::stderr(), "\nruncast: {scenario}: {error}");
-                exit = Exit::Failed;
-            }
+        let told = measured.and_then(|()| {
+            report.finish();
+            picture(options, &report)
+        });
+        if let Err(error) = told {
+            let _ = writeln!(io::stderr(), "\nruncast: {scenario}: {error}");
+            exit = Exit::Failed;
         }
     }
     exit
+}
+
+/// Prints and draws what an earlier run has measured.
+fn again(options: &BenchOptions, file: &Path) -> Result<(), BenchError> {
+    let named = |why: String| BenchError::File(file.display().to_string(), why);
+    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    for report in lines::read(&text, options.json).map_err(named)? {
+        report.finish();
+        picture(options, &report)?;
+    }
+    Ok(())
+}
+
+/// Draws it, if that is wanted.
+fn picture(options: &BenchOptions, report: &Report) -> Result<(), BenchError> {
+    let Some(directory) = &options.plots else { return Ok(()) };
+    let named = |error: io::Error| BenchError::File(directory.display().to_string(), error.to_string());
+    plot::write(report, directory).map_err(named)
 }

@@ -14,8 +14,8 @@ pub(super) enum Order {
     Connect(Crowd),
     /// So many workers say hello.
     Work { workers: usize },
-    /// Every user asks for one run; done when a worker may execute each of them.
-    Run,
+    /// So many users ask for one run each; done when a worker may execute each of them.
+    Run { users: usize },
     /// So many of the marked devices read and acknowledge nothing any more.
     Stall { devices: usize },
     /// Workers publish.

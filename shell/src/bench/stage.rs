@@ -158,9 +158,18 @@ impl Stage {
     /// # Errors
     /// As [`Load::ask`].
     pub(super) fn set(&mut self, crowd: Crowd) -> Result<(), BenchError> {
+        let users = crowd.users;
+        self.set_some(crowd, users)
+    }
+
+    /// Connects everybody; so many users have a run, the others do nothing.
+    ///
+    /// # Errors
+    /// As [`Load::ask`].
+    pub(super) fn set_some(&mut self, crowd: Crowd, users: usize) -> Result<(), BenchError> {
         self.load.ask(&Order::Connect(crowd))?;
         self.load.ask(&Order::Work { workers: WORKERS })?;
-        self.load.ask(&Order::Run)?;
+        self.load.ask(&Order::Run { users })?;
         Ok(())
     }
 

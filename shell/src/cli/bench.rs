@@ -15,13 +15,13 @@ pub struct BenchOptions {
     /// For how long one arm is measured.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
-    /// Devices; each scenario has a number of its own when absent.
+    /// Devices, in `curves` the most of them; each scenario has a number of its own when absent.
     #[arg(long)]
     pub connections: Option<usize>,
     /// Events published a second where they are paced.
     #[arg(long)]
     pub rate: Option<u64>,
-    /// Events: of each device in `replay`, in all in `restart` and `store`.
+    /// Events: of each device in `replay`, in all in `restart` and `store`, the most in `curves`.
     #[arg(long)]
     pub events: Option<usize>,
     /// How many devices are stalled, in `stalled`; one, and 1 % of them, when absent. May be repeated.
@@ -38,6 +38,12 @@ pub struct BenchOptions {
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
         default_missing_value = "shell/benches/peers")]
     pub peers: Option<PathBuf>,
+    /// Measure nothing: take what an earlier run has printed with --json.
+    #[arg(long, value_name = "FILE", conflicts_with = "scenarios")]
+    pub from: Option<PathBuf>,
+    /// Draw a picture of each scenario into this directory, as SCENARIO.svg.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
@@ -75,6 +81,8 @@ pub enum BenchScenario {
     Restart,
     /// The store alone.
     Store,
+    /// How the cost of an event grows.
+    Curves,
 }
 
 impl std::fmt::Display for BenchScenario {

@@ -152,7 +152,7 @@ impl Load {
                 self.rejoin(events)
             }
             Order::Rejoin => self.rejoin(events),
-            Order::Run => self.run(events),
+            Order::Run { users } => self.run(users.min(self.users.len()), events),
             Order::Stall { devices } => {
                 for device in self.devices.iter_mut().filter(|it| it.is_marked).take(devices) {
                     device.is_stalled = true;
@@ -255,19 +255,18 @@ impl Load {
         self.wait("workers welcome", events, move |count| (count.workers, all))
     }
 
-    fn run(&mut self, events: &mut Events) -> Result<(), String> {
+    fn run(&mut self, users: usize, events: &mut Events) -> Result<(), String> {
         if self.secret.is_none() {
-            self.runs = Runs::bare(self.users.len(), self.workers.len());
+            self.runs = Runs::bare(users, self.workers.len());
             return Ok(());
         }
         self.count.live = 0;
-        for device in self.devices.iter_mut().take(self.users.len()) {
+        for device in self.devices.iter_mut().take(users) {
             let ask = r#"{"type":"run","key":"k","thread":"bench","agent":"bench","input":null}"#;
             device.peer.say(ask.to_owned())?;
             device.peer.flush()?;
         }
-        let all = self.users.len() as u64;
-        self.wait("runs begun", events, move |count| (count.live, all))
+        self.wait("runs begun", events, move |count| (count.live, users as u64))
     }
 
     fn publish(&mut self, flow: &Flow, events: &mut Events) -> Result<(), String> {

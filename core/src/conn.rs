@@ -57,7 +57,7 @@ pub(crate) enum Role {
     /// It has asked for something, which is being carried out.
     Request(Box<Request>),
     /// It has asked for a WebSocket and is not welcome yet.
-    Greeting(Greeting),
+    Greeting(Box<Greeting>),
     /// A user's.
     User(Box<UserConn>),
     /// A worker's.

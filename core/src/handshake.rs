@@ -15,6 +15,7 @@ use crate::strangers::neighbourhood;
 use crate::time::{Span, WallMs};
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::{user, worker};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -107,11 +108,11 @@ impl Core {
         self.deadlines.set(Timer::Hello(id), hello_by);
         if let Some(token) = tokens.header {
             greeting.asked.push_back(Source::Header);
-            conn.role = Role::Greeting(greeting);
+            conn.role = Role::Greeting(Box::new(greeting));
             out.push(Effect::Verify { conn: id, token });
             return;
         }
-        conn.role = Role::Greeting(greeting);
+        conn.role = Role::Greeting(Box::new(greeting));
         self.upgrade(id, path, out);
     }
 

@@ -207,7 +207,7 @@ impl Core {
             return Err(Refusal::new(Code::KeyReused, message, "use a new key for a new request"));
         }
         // Whoever waits for its end learns whether that is still to come, and up to where it may be.
-        let state = context.runs.get(&run).filter(|run| !run.is_ended()).map(Run::state);
+        let state = context.runs.get(&run).filter(|run| !run.is_ended()).map(|run| run.state());
         let head = context.stream.last();
         let mut place = self.place(&asked.user, &run);
         place.duplicate = true;
@@ -311,7 +311,7 @@ impl Core {
         if let Some(key) = &ask.key {
             context.keys.insert(key.clone(), id.clone());
         }
-        assert!(context.runs.insert(id.clone(), run).is_none(), "a run's id is new");
+        assert!(context.runs.insert(id.clone(), Box::new(run)).is_none(), "a run's id is new");
         self.routes.insert(id.clone(), user.clone());
         let of = RunOf { user: user.clone(), run: id.clone() };
         let answer = accepted(asked.caller.id(), ask.key.as_ref(), id, thread, place);

@@ -161,7 +161,9 @@ impl Core {
     /// The next timer is late, if it is.
     pub(crate) fn watch_lateness(&mut self) {
         let due = self.deadlines.first().map_or(self.now.mono, |(at, _)| *at);
-        if self.now.mono.since(due) >= LATE_LOOP {
+        let late = self.now.mono.since(due);
+        self.watch_lag(late);
+        if late >= LATE_LOOP {
             self.alerts.late_until = self.now.mono + MOMENT;
             self.deadlines.set(Timer::Alerts, self.alerts.late_until);
         }

@@ -6,6 +6,7 @@
 mod routes;
 
 use crate::Core;
+use crate::audit::Trail;
 use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
 use crate::deadlines::Timer;
@@ -265,12 +266,34 @@ impl Core {
 }
 
 impl Request {
-    /// Whether it is an operator's, and touches users or the daemon: what a console asks for all the time is
-    /// not.
-    pub(crate) fn is_audited(&self) -> bool {
+    /// Whether it stands in the audit trail: if it is an operator's, and touches users or the daemon. What a
+    /// console asks for all the time does not, but for what is looked for there.
+    pub(crate) fn trail(&self) -> Trail<'_> {
         let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
-        let is_dull = matches!(self.route.what, What::Status | What::Workers | What::Metrics);
-        operates && self.route.scopes.contains(&Scope::Operate) && !is_dull
+        if !operates || !self.route.scopes.contains(&Scope::Operate) {
+            return Trail::Untold;
+        }
+        match self.route.what {
+            What::Status => self.params.text("find").map_or(Trail::Untold, Trail::Searched),
+            What::Workers | What::Metrics => Trail::Untold,
+            What::Run
+            | What::Cancel
+            | What::Drain
+            | What::Undelivered
+            | What::Erase
+            | What::User
+            | What::Disconnect
+            | What::Revoke
+            | What::Backup
+            | What::NewRun
+            | What::Input
+            | What::Runs
+            | What::Threads
+            | What::Events
+            | What::Stream
+            | What::Ack
+            | What::Publish => Trail::Written,
+        }
     }
 
     /// What kind it is.

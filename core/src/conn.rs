@@ -59,7 +59,7 @@ pub(crate) enum Role {
     /// It has asked for a WebSocket and is not welcome yet.
     Greeting(Greeting),
     /// A user's.
-    User(UserConn),
+    User(Box<UserConn>),
     /// A worker's.
     Worker(WorkerConn),
 }

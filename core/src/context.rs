@@ -6,7 +6,7 @@
 use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
-use crate::ids::{ConnId, Device, Epoch, Key, Lane, Owner, RunId, Thread, Topic, User};
+use crate::ids::{AppendId, ConnId, Device, Epoch, Key, Lane, Owner, RunId, Thread, Topic, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Phase, Run};
@@ -14,6 +14,7 @@ use crate::sometimes::Sometimes;
 use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -33,7 +34,8 @@ pub(crate) struct Context {
     pub(crate) devices: BTreeMap<Device, Position>,
     pub(crate) conns: BTreeSet<ConnId>,
     /// Runs that have not ended, and those whose end is not durable.
-    pub(crate) runs: BTreeMap<RunId, Run>,
+    /// Boxed, since a map keeps room for eleven as long as it lives, and most users have one or none.
+    pub(crate) runs: BTreeMap<RunId, Box<Run>>,
     /// The idempotency keys of those runs.
     pub(crate) keys: BTreeMap<Key, RunId>,
     /// Queued runs, oldest first.
@@ -69,6 +71,15 @@ pub(crate) struct Position {
     /// How far it is in each topic that it has ever read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) topics: BTreeMap<Topic, Place>,
+    /// The append that makes it known; none before there is one. What was read from the store is known.
+    #[serde(skip, default = "known")]
+    pub(crate) known_from: Option<AppendId>,
+}
+
+/// Before the first append.
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
+const fn known() -> Option<AppendId> {
+    Some(AppendId(0))
 }
 
 /// How far a device is in a topic.
@@ -83,7 +94,7 @@ pub(crate) struct Place {
 impl Position {
     /// Of a device that began at `first`, and has everything of its user's stream up to `acked`.
     pub(crate) fn new(epoch: &Epoch, first: u64, acked: u64, heard_ms: u64) -> Self {
-        Self { epoch: epoch.clone(), first, acked, heard_ms, topics: BTreeMap::new() }
+        Self { epoch: epoch.clone(), first, acked, heard_ms, topics: BTreeMap::new(), known_from: None }
     }
 
     /// Up to where it has everything of a stream, if it was ever welcome to this incarnation of it.
@@ -279,7 +290,8 @@ impl Core {
                 if self.planted.is(Bug::PositionNotPersisted) {
                     continue;
                 }
-                let Some(position) = context.devices.get(&device) else { continue };
+                let Some(position) = context.devices.get_mut(&device) else { continue };
+                position.known_from.get_or_insert(self.durable.next());
                 let key = device_key(&user, &device);
                 self.durable.record(Record::Put { key, value: crate::record::row(position) });
             }

@@ -20,6 +20,7 @@ use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::user::{Ack, From, Hello};
 use crate::{Core, odd};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
@@ -40,7 +41,7 @@ impl Core {
         let device = (!hello.viewer).then(|| hello.device.unwrap_or_else(|| Device::new(self.random())));
         let user = identity.user.clone();
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.role = Role::User(UserConn {
+        conn.role = Role::User(Box::new(UserConn {
             identity,
             device,
             is_device_stored: is_named,
@@ -54,7 +55,7 @@ impl Core {
             is_expiry_told: false,
             refresh: None,
             sse,
-        });
+        }));
         self.open_context(id, &user, out);
     }
 
@@ -102,8 +103,15 @@ impl Core {
     /// Whether nothing has to be stored before this device, or this viewer, is welcome.
     fn is_known(&self, user: &User, device: Option<&Device>) -> bool {
         self.users.get(user).is_some_and(|context| {
-            context.is_durable && device.is_none_or(|device| context.devices.contains_key(device))
+            let position = |device| context.devices.get(device);
+            context.is_durable && device.is_none_or(|device| self.is_stored(position(device)))
         })
+    }
+
+    /// Whether a device is there, and will be after a crash.
+    pub(crate) fn is_stored(&self, position: Option<&Position>) -> bool {
+        let known_from = position.and_then(|position| position.known_from);
+        known_from.is_some_and(|append| self.durable.has(append))
     }
 
     /// Decides where a connection begins in one of its streams, and moves its device's position accordingly.
@@ -131,10 +139,11 @@ impl Core {
         position.heard_ms = wall;
         position.put(lane, epoch, begins_at(known, &resume));
         position.topics.retain(|topic, _| self.config.readers(topic).is_some());
-        if known.is_some() {
+        if known.is_some() && position.known_from.is_some() {
             self.store_soon(&user, &device, false);
         } else {
             // It is known from its first `welcome` on, so that comes after this.
+            position.known_from = Some(self.durable.next());
             let value = crate::record::row(position);
             self.durable.record(Record::Put { key: device_key(&user, &device), value });
         }

@@ -4,10 +4,12 @@
 //! the input the records leave as one append; the reveals wait until the store says that it has it. A store
 //! that is full keeps the appends here, in order, until it takes them.
 
+use crate::Core;
 use crate::context::RunOf;
 use crate::deadlines::{Deadlines, Timer};
 use crate::effect::{Effect, Effects, Response};
 use crate::ids::{AppendId, ConnId, Owner, User};
+use crate::note::Note;
 use crate::record::{Record, Table};
 use crate::subscribe::Change;
 use crate::time::{Mono, Span};
@@ -130,6 +132,16 @@ impl Durable {
         self.records.push(record);
     }
 
+    /// The append that will have what is recorded now.
+    pub(crate) const fn next(&self) -> AppendId {
+        AppendId(self.last.0 + 1)
+    }
+
+    /// Whether this append is durable.
+    pub(crate) fn has(&self, append: AppendId) -> bool {
+        append <= self.last && self.pending.front().is_none_or(|first| first.id > append)
+    }
+
     /// Something may be shown once all that was recorded so far is durable.
     pub(crate) fn reveal(&mut self, reveal: Reveal) {
         self.reveals.push(reveal);
@@ -164,7 +176,7 @@ impl Durable {
                 None => reveals,
             };
         }
-        self.last = AppendId(self.last.0 + 1);
+        self.last = self.next();
         let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
         self.pending.push_back(Pending { id: self.last, since: now, records, reveals });
         if !self.is_full {
@@ -219,5 +231,26 @@ impl Durable {
             out.push(Effect::Append { id: pending.id, records: pending.records.clone() });
         }
         self.given = self.last;
+    }
+}
+
+impl Core {
+    /// The store has everything up to there.
+    pub(crate) fn on_appended(&mut self, upto: AppendId, out: &mut Effects) {
+        self.watch_commit(self.durable.waited(self.now.mono));
+        if self.durable.is_full() {
+            self.note(Note::StoreTakes);
+        }
+        let reveals = self.durable.appended(upto, out);
+        self.reveal(reveals, out);
+    }
+
+    /// The store is full.
+    pub(crate) fn on_append_failed(&mut self, from: AppendId) {
+        self.counts.store_full += 1;
+        if !self.durable.is_full() {
+            self.note(Note::StoreFull);
+        }
+        self.durable.failed(from, self.now.mono, &mut self.deadlines);
     }
 }

@@ -111,17 +111,6 @@ impl Core {
         self.respond_problem(id, 408, None, &refusal, out);
     }
 
-    fn respond_ready(&mut self, id: ConnId, out: &mut Effects) {
-        if self.durable.is_full() {
-            let text = "not ready: store (it takes nothing at present: is the disk full?)\n";
-            return self.respond(id, 503, Content::Text(text.into()), out);
-        }
-        if self.is_draining() {
-            return self.respond(id, 503, Content::Text("not ready: draining\n".into()), out);
-        }
-        self.respond(id, 200, Content::Text("ready\n".into()), out);
-    }
-
     pub(crate) fn respond_refusal(&mut self, id: ConnId, refusal: &Refusal, out: &mut Effects) {
         self.respond_problem(id, refusal.code.status(), None, refusal, out);
     }

@@ -72,6 +72,7 @@ mod publish;
 mod purge;
 mod questions;
 mod queue;
+mod ready;
 pub mod record;
 mod recovery;
 mod requests;
@@ -101,6 +102,7 @@ use agent::AgentState;
 use alerts::Alerts;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use audit::Searches;
 use backup::Backup;
 use config::Config;
 use conn::Conn;
@@ -125,6 +127,7 @@ use purge::Purge;
 use queue::Queue;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use ready::Lag;
 use record::Image;
 use sometimes::Seen;
 use time::{Mono, Now, Span, WallMs};
@@ -185,6 +188,9 @@ pub struct Core {
     stirred: BTreeSet<WorkerKey>,
     /// What the topic `alerts` has said.
     alerts: Alerts,
+    searches: Searches,
+    /// When the loop was last too late.
+    lag: Lag,
     counts: Counts,
     /// What is worth a line of the log, until the input ends.
     notes: Vec<Note>,
@@ -250,6 +256,8 @@ impl Core {
             presence: BTreeMap::new(),
             stirred: BTreeSet::new(),
             alerts: Alerts::default(),
+            searches: Searches::default(),
+            lag: Lag::default(),
             counts: Counts::default(),
             notes: Vec::new(),
             ends: overview::Ends::default(),
@@ -270,15 +278,8 @@ impl Core {
             Input::Verified { conn, outcome } => self.on_verified(conn, outcome, out),
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
-            Input::Appended { upto } => {
-                self.watch_commit(self.durable.waited(self.now.mono));
-                let reveals = self.durable.appended(upto, out);
-                self.reveal(reveals, out);
-            }
-            Input::AppendFailed { from } => {
-                self.counts.store_full += 1;
-                self.durable.failed(from, self.now.mono, &mut self.deadlines);
-            }
+            Input::Appended { upto } => self.on_appended(upto, out),
+            Input::AppendFailed { from } => self.on_append_failed(from),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
@@ -306,8 +307,9 @@ impl Core {
         loop {
             self.tell_presence();
             self.dispatch(out);
-            self.watch_drain(out);
             self.tell_alerts();
+            // Last, since it may be the end: nothing is recorded after it.
+            self.watch_drain(out);
             let reveals = self.durable.commit(self.now.mono, out);
             if reveals.is_empty() && !self.queue.has_changed {
                 return;

@@ -90,6 +90,10 @@ pub enum Note {
         /// Whose.
         user: User,
     },
+    /// The store takes nothing any more, since it is full.
+    StoreFull,
+    /// It takes what it is given again.
+    StoreTakes,
 }
 
 impl Core {

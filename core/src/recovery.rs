@@ -9,6 +9,7 @@ use crate::effect::Effects;
 use crate::ids::{RunId, User};
 use crate::record::{Image, RowKey, Table};
 use crate::run::{Phase, Rows, Run};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl Core {
                 context.keys.insert(key.clone(), id.clone());
             }
             self.routes.insert(id.clone(), user.clone());
-            context.runs.insert(id, run);
+            context.runs.insert(id, Box::new(run));
         }
         let ids: Vec<RunId> = context.runs.keys().cloned().collect();
         self.users.insert(user.clone(), context);

@@ -336,7 +336,7 @@ impl Core {
 
     /// A run in memory.
     pub(crate) fn run_mut(&mut self, of: &RunOf) -> Option<&mut Run> {
-        self.users.get_mut(&of.user)?.runs.get_mut(&of.run)
+        self.users.get_mut(&of.user)?.runs.get_mut(&of.run).map(alloc::boxed::Box::as_mut)
     }
 
     /// An accepted run is durable: it may be offered.

@@ -2,6 +2,7 @@
 
 use crate::Core;
 use crate::conn::{UserConn, text};
+use crate::context::Position;
 use crate::cursor::Cursor;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
@@ -113,7 +114,8 @@ impl Core {
         let context = self.users.get(&user).expect("a context in use is in memory");
         let position = device.and_then(|device| context.devices.get(&device));
         let lane = Lane::Topic(topic.clone());
-        !is_durable || position.is_some_and(|position| position.acked_in(&lane, &epoch).is_none())
+        let is_placed = |position: &Position| position.acked_in(&lane, &epoch).is_some();
+        !is_durable || position.is_some_and(|there| !is_placed(there) || !self.is_stored(position))
     }
 
     fn place_in_topic(&mut self, id: ConnId, topic: &Topic, from: &From) -> Resume {

@@ -1,6 +1,7 @@
 //! One HTTP request to a daemon, blocking, for the client commands that do not follow a stream.
 
-use crate::line::{Lost, target};
+use crate::line::{Lost, failed};
+use crate::place::Place;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -17,8 +18,8 @@ const HEADERS: usize = 64;
 ///
 /// # Errors
 /// [`Lost::Refused`] with what the daemon says when the status is not 2xx; else why there is no answer.
-pub fn ask(url: &str, token: &str, method: &str, path: &str) -> Result<Value, Lost> {
-    ask_with(url, token, method, path, None)
+pub fn ask(place: &Place, token: &str, method: &str, path: &str) -> Result<Value, Lost> {
+    ask_with(place, token, method, path, None)
 }
 
 /// The same with a body, as JSON.
@@ -26,13 +27,13 @@ pub fn ask(url: &str, token: &str, method: &str, path: &str) -> Result<Value, Lo
 /// # Errors
 /// As [`ask`].
 pub fn ask_with(
-    url: &str,
+    place: &Place,
     token: &str,
     method: &str,
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, Lost> {
-    json(&fetch(url, token, method, path, body)?)
+    json(&fetch(place, token, method, path, body)?)
 }
 
 /// The same as [`ask`], for what takes the daemon long: each silence may last for `patience`.
@@ -40,13 +41,13 @@ pub fn ask_with(
 /// # Errors
 /// As [`ask`].
 pub fn ask_patiently(
-    url: &str,
+    place: &Place,
     token: &str,
     method: &str,
     path: &str,
     patience: Duration,
 ) -> Result<Value, Lost> {
-    json(&exchange(url, token, (method, path), None, patience)?)
+    json(&exchange(place, token, (method, path), None, patience)?)
 }
 
 fn json(answer: &[u8]) -> Result<Value, Lost> {
@@ -61,26 +62,32 @@ fn json(answer: &[u8]) -> Result<Value, Lost> {
 /// # Errors
 /// As [`ask`].
 pub fn fetch(
-    url: &str,
+    place: &Place,
     token: &str,
     method: &str,
     path: &str,
     body: Option<&Value>,
 ) -> Result<Vec<u8>, Lost> {
-    exchange(url, token, (method, path), body, PATIENCE)
+    exchange(place, token, (method, path), body, PATIENCE)
 }
 
 fn exchange(
-    url: &str,
+    place: &Place,
     token: &str,
     (method, path): (&str, &str),
     body: Option<&Value>,
     patience: Duration,
 ) -> Result<Vec<u8>, Lost> {
-    let (uri, authority) = target(url, path)?;
-    let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: words(&error, patience) };
-    let mut stream = connect(&authority).map_err(unreachable)?;
-    let path = uri.path_and_query().map_or(path, |path| path.as_str());
+    let target = place.target(path)?;
+    let authority = &target.authority;
+    let unreachable = |error: io::Error| match words(&error, patience) {
+        Some(why) => Lost::Unreachable { url: place.url.clone(), why },
+        None => failed(&place.url, &error),
+    };
+    let socket = connect(authority).map_err(unreachable)?;
+    let waits = socket.try_clone().map_err(unreachable)?;
+    let mut stream = place.speak(&target, socket)?;
+    let path = target.uri.path_and_query().map_or(path, |path| path.as_str());
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     if !token.is_empty() {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -95,7 +102,7 @@ fn exchange(
     head.push_str("\r\n");
     head.push_str(&body);
     stream.write_all(head.as_bytes()).map_err(unreachable)?;
-    stream.set_read_timeout(Some(patience)).map_err(unreachable)?;
+    waits.set_read_timeout(Some(patience)).map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer).map_err(unreachable)?;
     read(&answer)
@@ -130,11 +137,10 @@ fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn words(error: &io::Error, patience: Duration) -> String {
-    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-        return format!("no answer within {} s", patience.as_secs());
-    }
-    error.to_string()
+/// That it took too long, if it did.
+fn words(error: &io::Error, patience: Duration) -> Option<String> {
+    let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    is_late.then(|| format!("no answer within {} s", patience.as_secs()))
 }
 
 fn broken(why: &str) -> Lost {

@@ -6,6 +6,7 @@
 //! the close codes say whether it comes back (PROTOCOL §4, §5).
 
 use crate::line::{Bell, Heard as Raw, Line, Lost};
+use crate::place::Place;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io;
@@ -28,8 +29,8 @@ const SILENCE: Duration = Duration::from_secs(25);
 
 /// Where to, as whom, and from where.
 pub struct Options {
-    /// `ws://host:port` or `http://host:port`.
-    pub url: String,
+    /// The daemon.
+    pub place: Place,
     /// Asked before each connection, so that a new token is seen. Empty: none.
     pub token: Box<dyn Fn() -> String + Send>,
     /// The device's name; the daemon's choice when `None`.
@@ -42,9 +43,9 @@ pub struct Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, device, ack, from, token: _ } = self;
+        let Self { place, device, ack, from, token: _ } = self;
         f.debug_struct("Options")
-            .field("url", url)
+            .field("place", place)
             .field("device", device)
             .field("ack", ack)
             .field("from", from)
@@ -278,7 +279,7 @@ impl Client {
         }
         self.welcomed = None;
         self.token = (self.options.token)();
-        self.line.open(&self.options.url, "/ws", &self.token)?;
+        self.line.open(&self.options.place, "/ws", &self.token)?;
         let from = match &self.position {
             Some((epoch, seq)) => json!({ "epoch": epoch, "seq": seq }),
             None => self.options.from.clone(),
@@ -401,14 +402,14 @@ impl Client {
                 Lost::Refused { code, message, .. } if !code.is_empty() => (code.clone(), message.clone()),
                 Lost::Refused { status, .. } => (format!("http_{status}"), why.to_string()),
                 Lost::Closed { code, reason } => (format!("close_{code}"), reason.clone()),
-                Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Broken(_) => {
+                Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Untrusted { .. } | Lost::Broken(_) => {
                     ("lost".into(), why.to_string())
                 }
             });
             Over::Refused { code, message }
         };
         let wait = match why {
-            Lost::BadUrl { .. } => return Err(Over::Unreachable(why.clone())),
+            Lost::BadUrl { .. } | Lost::Untrusted { .. } => return Err(Over::Unreachable(why.clone())),
             Lost::Closed { code: 4510, .. } => return Err(Over::Replaced),
             Lost::Closed { code: 4506, .. } if (self.options.token)() != self.token => {
                 self.backoff(BACKOFF_MAX)
@@ -447,7 +448,7 @@ mod tests {
     fn client(server: &Server, ack: bool) -> Client {
         let (url, token) = (server.url(), Box::new(|| "secret".to_owned()));
         let device = ack.then(|| "laptop".to_owned());
-        Client::new(Options { url, token, device, ack, from: json!("head") }).unwrap()
+        Client::new(Options { place: url.into(), token, device, ack, from: json!("head") }).unwrap()
     }
 
     fn welcome(from: u64) -> Value {

@@ -6,9 +6,11 @@
 
 mod answer;
 mod head;
+mod parting;
 mod wire;
 
 pub use head::Request;
+pub use parting::Parting;
 
 use bytes::Bytes;
 use head::HEAD_BYTES;
@@ -45,6 +47,8 @@ pub struct Conn<S> {
     dry: bool,
     /// Pongs queued since the output was last out.
     pongs: usize,
+    /// How the peer went, once it has.
+    parting: Option<Parting>,
 }
 
 #[derive(Debug)]
@@ -102,7 +106,8 @@ impl<S> Conn<S> {
     /// A connection on which nothing was read yet.
     pub fn new(stream: S) -> Self {
         let phase = Phase::Head(Vec::new());
-        Self { wire: Wire::new(stream), phase, paused: false, deaf: false, dry: false, pongs: 0 }
+        let wire = Wire::new(stream);
+        Self { wire, phase, paused: false, deaf: false, dry: false, pongs: 0, parting: None }
     }
 
     /// The stream below.
@@ -157,6 +162,11 @@ impl<S> Conn<S> {
         self.wire.is_broken() || matches!(self.phase, Phase::Ending) && !self.wire.has_output()
     }
 
+    /// How the peer went, if that was found out by reading.
+    pub fn parting(&self) -> Option<&Parting> {
+        self.parting.as_ref()
+    }
+
     /// Reads it, or lets its bytes wait in the network.
     pub fn read(&mut self, on: bool) {
         self.paused = !on;
@@ -191,7 +201,8 @@ impl<S: Read + Write> Conn<S> {
                     self.dry = !self.wire.was_cut_short();
                     return None;
                 }
-                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(0) => return Some(self.lost(Parting::Gone)),
+                Err(error) => return Some(self.lost(Parting::failed(&error))),
                 Ok(length) => bytes.extend_from_slice(&chunk[..length]),
             }
             match Request::parse(bytes) {
@@ -220,7 +231,8 @@ impl<S: Read + Write> Conn<S> {
                     self.dry = !self.wire.was_cut_short();
                     return None;
                 }
-                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(0) => return Some(self.lost(Parting::Gone)),
+                Err(error) => return Some(self.lost(Parting::failed(&error))),
                 Ok(bytes) => judged.early.extend_from_slice(&chunk[..bytes]),
             }
         }
@@ -239,7 +251,8 @@ impl<S: Read + Write> Conn<S> {
                     self.dry = !self.wire.was_cut_short();
                     return None;
                 }
-                Err(_) | Ok(0) => return Some(self.lost()),
+                Ok(0) => return Some(self.lost(Parting::Gone)),
+                Err(error) => return Some(self.lost(Parting::failed(&error))),
                 Ok(_) => {}
             }
         }
@@ -255,11 +268,12 @@ impl<S: Read + Write> Conn<S> {
                 self.pongs += 1;
                 Incoming::Alive
             }
-            Ok(Message::Close(_)) => {
+            Ok(Message::Close(frame)) => {
                 // The answer is waiting inside; this moves it to the output and reports the end, which we
                 // know.
                 let _end = socket.flush(&mut self.wire);
                 self.phase = Phase::Ending;
+                self.parting = Some(Parting::Closed(frame.map(|frame| frame.code.into())));
                 Incoming::Gone
             }
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
@@ -275,8 +289,12 @@ impl<S: Read + Write> Conn<S> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the errors are tungstenite's, which may add some")]
     fn failed(&mut self, error: &Error) -> Incoming {
         let incoming = match error {
-            Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => return self.lost(),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return self.lost(),
+            Error::Io(error) => return self.lost(Parting::failed(error)),
+            Error::ConnectionClosed
+            | Error::AlreadyClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return self.lost(Parting::Gone);
+            }
             Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooLarge,
             Error::Protocol(breach) => Incoming::Breach(words(breach)),
             Error::Utf8(_) => Incoming::NotUtf8,
@@ -286,7 +304,8 @@ impl<S: Read + Write> Conn<S> {
         incoming
     }
 
-    fn lost(&mut self) -> Incoming {
+    fn lost(&mut self, parting: Parting) -> Incoming {
+        self.parting = Some(parting);
         self.wire.fail();
         self.phase = Phase::Ending;
         Incoming::Gone

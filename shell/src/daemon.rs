@@ -10,11 +10,12 @@ use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
 use crate::metrics::{LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
+use crate::place::Place;
 use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
 use crate::store_thread::StoreThread;
-use crate::tls;
+use crate::tls::{self, Trust};
 use crate::webhook::Webhook;
 use crate::worker::{self, Workers};
 use runcast_core::Core;
@@ -128,10 +129,11 @@ fn develop(
     let token = dev_token(&secret, DEV_USER, "user");
     let path = settings.data.join("dev-token");
     keep_token(&path, &token).map_err(|error| problem(format!("dev-token cannot be written: {error}")))?;
-    let url = format!("http://{address}/#token={token}");
+    let scheme = if settings.tls.cert.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{address}/#token={token}");
     say(&format!("Runcast is serving on {address}. The chat page, as the user `{DEV_USER}`:\n\n  {url}\n"));
     let operator = dev_token(&secret, "operator", "operate user");
-    say(&format!("The operators' console:\n\n  http://{address}/console#token={operator}\n"));
+    say(&format!("The operators' console:\n\n  {scheme}://{address}/console#token={operator}\n"));
     say(&format!("A token for commands and clients is in {}.", path.display()));
     if opens_browser {
         open_browser(&url);
@@ -139,7 +141,9 @@ fn develop(
     let root = PathBuf::from(".");
     let agents = agents::all(&root).map_err(|error| problem(format!("the files agent: {error}")))?;
     let token = move || dev_token(&secret, "built-in", "worker");
-    worker::spawn(format!("ws://{address}"), token, agents, "built-in".into())
+    let trust = settings.tls.cert.clone().map_or(Trust::WellKnown, Trust::Itself);
+    let place = Place { url: format!("{scheme}://{address}"), trust };
+    worker::spawn(place, token, agents, "built-in".into())
         .map_err(|error| problem(format!("the built-in worker cannot start: {error}")))
 }
 

@@ -19,6 +19,7 @@ pub mod line;
 mod log;
 pub mod metrics;
 pub mod mio_loop;
+pub mod place;
 pub mod preflight;
 pub mod pump;
 pub mod reload;

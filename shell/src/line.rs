@@ -3,6 +3,8 @@
 //! One thread owns a line and waits in one place, [`Line::next`], for the socket, for a bell that other
 //! threads ring, and for a deadline; nothing is polled in turns. What a message means is not known here.
 
+use crate::place::{Place, Target};
+use crate::tls::Socket;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use serde_json::Value;
@@ -13,7 +15,6 @@ use std::time::{Duration, Instant};
 use tungstenite::client::{ClientRequestBuilder, IntoClientRequest};
 use tungstenite::handshake::client::{ClientHandshake, Request};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
-use tungstenite::http::Uri;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode};
 use tungstenite::{Error, Message, WebSocket};
 
@@ -29,7 +30,7 @@ const READ_BYTES: usize = 16 << 10;
 const SOCKET: Token = Token(0);
 const BELL: Token = Token(1);
 
-type Socket = WebSocket<TcpStream>;
+type Stream = WebSocket<Socket<TcpStream>>;
 
 /// Rung from any thread, it makes [`Line::next`] return [`Heard::Rung`] soon.
 #[derive(Clone, Debug)]
@@ -76,6 +77,16 @@ pub enum Lost {
         /// What was expected.
         why: String,
     },
+    /// Somebody answers there, and is not known to be the daemon that is meant. Trying again is of no use.
+    #[error(
+        "{url} shows a certificate that is not trusted ({why}): give --ca FILE with its authority, or its name"
+    )]
+    Untrusted {
+        /// As given.
+        url: String,
+        /// What is wrong with the certificate.
+        why: String,
+    },
     /// The upgrade was answered with an HTTP status.
     #[error("HTTP {status} {code}: {message}")]
     Refused {
@@ -106,7 +117,7 @@ pub struct Line {
     poll: Poll,
     events: Events,
     bell: Bell,
-    socket: Option<Socket>,
+    socket: Option<Stream>,
     clogged: bool,
     /// The bell rang while something else was waited for.
     rung: bool,
@@ -158,17 +169,18 @@ impl Line {
         self.heard_at
     }
 
-    /// Connects to `url` + `path` and upgrades, with the token as `Authorization: Bearer` (none when empty).
-    /// A line that was open is dropped first. Takes at most 10 s.
+    /// Connects to this path of the place and upgrades, with the token as `Authorization: Bearer` (none when
+    /// empty). A line that was open is dropped first. Takes at most 10 s.
     ///
     /// # Errors
     /// [`Lost`], for every way in which it fails.
-    pub fn open(&mut self, url: &str, path: &str, token: &str) -> Result<(), Lost> {
+    pub fn open(&mut self, place: &Place, path: &str, token: &str) -> Result<(), Lost> {
         self.drop_socket();
         let deadline = Instant::now() + OPEN_WITHIN;
-        let (request, authority) = request(url, path, token)?;
+        let (url, target) = (place.url.as_str(), place.target(path)?);
+        let request = request(&target, token)?;
         let unreachable = |error: io::Error| Lost::Unreachable { url: url.into(), why: error.to_string() };
-        let mut stream = connect(&authority, deadline).map_err(unreachable)?;
+        let mut stream = connect(&target.authority, deadline).map_err(unreachable)?;
         self.poll
             .registry()
             .register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)
@@ -178,6 +190,7 @@ impl Line {
             .write_buffer_size(0)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
+        let stream = place.speak(&target, stream)?;
         let start = ClientHandshake::start(stream, request, Some(config)).map_err(|e| refused(url, e))?;
         self.socket = Some(self.upgrade(url, start, deadline)?);
         self.clogged = false;
@@ -188,9 +201,9 @@ impl Line {
     fn upgrade(
         &mut self,
         url: &str,
-        mut step: MidHandshake<ClientHandshake<TcpStream>>,
+        mut step: MidHandshake<ClientHandshake<Socket<TcpStream>>>,
         deadline: Instant,
-    ) -> Result<Socket, Lost> {
+    ) -> Result<Stream, Lost> {
         loop {
             match step.handshake() {
                 Ok((socket, _response)) => return Ok(socket),
@@ -297,7 +310,7 @@ impl Line {
 
     fn drop_socket(&mut self) {
         if let Some(mut socket) = self.socket.take()
-            && let Err(error) = self.poll.registry().deregister(socket.get_mut())
+            && let Err(error) = self.poll.registry().deregister(socket.get_mut().below_mut())
         {
             tracing::debug!(%error, "letting go of a socket");
         }
@@ -315,35 +328,13 @@ impl Line {
     }
 }
 
-/// A daemon's URL with this path, as a WebSocket's, and the host and port it leads to.
-pub(crate) fn target(url: &str, path: &str) -> Result<(Uri, String), Lost> {
-    let bad = |why: &str| Lost::BadUrl { url: url.into(), why: why.into() };
-    let whole = match url.split_once("://") {
-        Some(("http", rest)) => format!("ws://{}{path}", rest.trim_end_matches('/')),
-        Some(_) | None => format!("{}{path}", url.trim_end_matches('/')),
-    };
-    let uri: Uri = whole.parse().map_err(|_| bad("expected a URL like ws://127.0.0.1:8787"))?;
-    match uri.scheme_str() {
-        Some("ws") => {}
-        Some("wss" | "https") => {
-            return Err(bad("TLS is not spoken here; use a loopback address or a tunnel"));
-        }
-        Some(_) | None => return Err(bad("expected it to begin with ws:// or http://")),
-    }
-    let host = uri.host().ok_or_else(|| bad("it names no host"))?;
-    let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-    Ok((uri, authority))
-}
-
-/// The upgrade request, and the host and port it goes to.
-fn request(url: &str, path: &str, token: &str) -> Result<(Request, String), Lost> {
-    let (uri, authority) = target(url, path)?;
-    let mut builder = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
+/// The upgrade request.
+fn request(target: &Target, token: &str) -> Result<Request, Lost> {
+    let mut builder = ClientRequestBuilder::new(target.uri.clone()).with_sub_protocol(SUBPROTOCOL);
     if !token.is_empty() {
         builder = builder.with_header("Authorization", format!("Bearer {token}"));
     }
-    let request = builder.into_client_request().map_err(|_| crate::ask::malformed_token())?;
-    Ok((request, authority))
+    builder.into_client_request().map_err(|_| crate::ask::malformed_token())
 }
 
 /// The first of the host's addresses that answers.
@@ -368,6 +359,9 @@ fn connect_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> 
 
 /// What a failed upgrade says, in one value.
 fn refused(url: &str, error: Error) -> Lost {
+    if let Error::Io(error) = &error {
+        return failed(url, error);
+    }
     let Error::Http(response) = error else {
         return Lost::Unreachable { url: url.into(), why: error.to_string() };
     };
@@ -380,4 +374,15 @@ fn refused(url: &str, error: Error) -> Lost {
     let retry_ms =
         body.get("retry_ms").and_then(Value::as_u64).or(after.map(|seconds| seconds.saturating_mul(1_000)));
     Lost::Refused { status, code: text("code"), message: text("message"), retry_ms }
+}
+
+/// What it means that nothing could be written or read at first.
+pub(crate) fn failed(url: &str, error: &io::Error) -> Lost {
+    let (url, tls) =
+        (url.to_owned(), error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()));
+    match tls {
+        Some(rustls::Error::InvalidCertificate(why)) => Lost::Untrusted { url, why: why.to_string() },
+        Some(why) => Lost::Unreachable { url, why: format!("{why}; does it speak TLS?") },
+        None => Lost::Unreachable { url, why: error.to_string() },
+    }
 }

@@ -2,18 +2,16 @@
 //! nothing in here is simulated.
 
 mod linger;
-mod socket;
-
-pub use socket::Socket;
 
 use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::{Current, Reloader};
 use crate::storage::Storage;
 use crate::supervisor::Supervisor;
+use crate::tls::Socket;
 use crate::webhook::Webhook;
 use linger::Lingering;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use runcast_core::ids::ConnId;
 use runcast_core::time::{Mono, Now, Span, WallMs};
@@ -63,7 +61,7 @@ pub struct MioLoop {
 struct Running<J: Storage> {
     mio: MioLoop,
     listener: TcpListener,
-    pump: Pump<Socket, J>,
+    pump: Pump<Socket<TcpStream>, J>,
     accepting: Accepting,
     lingering: Lingering,
     webhook: Option<Webhook>,
@@ -139,7 +137,7 @@ impl MioLoop {
     pub fn run<J: Storage>(
         self,
         listener: std::net::TcpListener,
-        pump: Pump<Socket, J>,
+        pump: Pump<Socket<TcpStream>, J>,
         webhook: Option<Webhook>,
         meter: LoopMeter,
     ) -> Result<(), Ended> {
@@ -316,7 +314,7 @@ impl<J: Storage> Running<J> {
         let token = Token(self.pump.next().0 as usize);
         self.mio.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         let tls = self.mio.tls.as_ref().map(Current::get);
-        self.pump.accept(Socket::new(socket, tls)?, peer.ip());
+        self.pump.accept(Socket::server(socket, tls)?, peer.ip());
         Ok(())
     }
 }

@@ -12,18 +12,18 @@ use crate::store::Store;
 use crate::tls;
 use crate::webhook;
 use listenfd::ListenFd;
-use runcast_core::time::Span;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// With less free space than this the disk counts as full, in bytes: some commits and a fold.
 const FREE_LEAST: u64 = 16 << 20;
-/// No clock that is right shows less, in Unix seconds: the beginning of 2025.
-const YEAR_LEAST: u64 = 1_735_689_600;
+/// No clock that is right shows less, or more, in Unix seconds: the beginnings of 2025 and of 2100.
+const CLOCK_SHOWS: Range<u64> = 1_735_689_600..4_102_444_800;
 /// A clock may be behind the last write of the store by so much.
 const CLOCK_BEHIND_MOST: Duration = Duration::from_secs(60);
 /// Files that are open besides connections.
@@ -59,7 +59,8 @@ pub fn warnings(settings: &Settings) -> Vec<Problem> {
     let now = SystemTime::now();
     // Without a store it is no warning.
     let space = space(settings).filter(|_| settings.store_file().exists());
-    [space, clock(settings, now), open_files(settings, open_files_allowed())].into_iter().flatten().collect()
+    let open_files = open_files(settings, open_files_allowed());
+    [space, clock(settings, now), tls::expires_soon(settings), open_files].into_iter().flatten().collect()
 }
 
 /// Whether the data directory can be written to or, when there is none, be made; and has room for a store to
@@ -169,13 +170,18 @@ fn clock(settings: &Settings, now: SystemTime) -> Option<Problem> {
     let fix = "set the clock (NTP), else tokens are refused and events are kept too long or not long enough";
     let problem = |reason| Some(Problem::new(Origin::Default, reason, fix));
     let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    if unix < YEAR_LEAST {
-        return problem(format!("the clock is wrong: it shows {unix} s of Unix time, which is before 2025"));
+    if !CLOCK_SHOWS.contains(&unix) {
+        let year = 1970 + unix / 31_556_952;
+        return problem(format!(
+            "the clock is wrong: expected a time from 2025 to 2099, found the year {year}"
+        ));
     }
     let written = fs::metadata(settings.store_file()).and_then(|found| found.modified()).ok()?;
     let behind = written.duration_since(now).ok().filter(|behind| *behind > CLOCK_BEHIND_MOST)?;
-    let behind = units::show_duration(Span::secs(behind.as_secs()));
-    problem(format!("the clock is wrong: the store was last written {behind} from now"))
+    let behind = units::show_roughly(behind);
+    problem(format!(
+        "the clock is wrong: expected it past the store's last write, which is {behind} from now"
+    ))
 }
 
 /// How many files and sockets a daemon may open once it has raised its own limit; none if there is no end.
@@ -303,15 +309,22 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_the_last_write_or_before_2025_is_told() {
+    fn a_clock_before_the_last_write_or_far_from_today_is_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("store.redb"), "").unwrap();
         let (settings, now) = (settings(dir.path()), SystemTime::now());
         assert_eq!(clock(&settings, now), None);
-        let told = clock(&settings, now - Duration::from_secs(7_200)).unwrap().to_string();
-        assert!(told.starts_with("configuration: the clock is wrong: the store was last written"), "{told}");
-        let told = clock(&settings, SystemTime::UNIX_EPOCH).unwrap().to_string();
-        assert!(told.contains("before 2025; set the clock (NTP)"), "{told}");
+        let told = clock(&settings, now - Duration::from_secs(7_300)).unwrap().to_string();
+        assert!(
+            told.contains("expected it past the store's last write, which is 2h from now; set"),
+            "{told}"
+        );
+        for (secs, year) in [(0, 1970), (1_700_000_000, 2023), (4_102_444_800, 2100), (u32::MAX.into(), 2106)]
+        {
+            let told =
+                clock(&settings, SystemTime::UNIX_EPOCH + Duration::from_secs(secs)).unwrap().to_string();
+            assert!(told.contains(&format!("found the year {year}; set the clock (NTP)")), "{told}");
+        }
     }
 
     #[test]

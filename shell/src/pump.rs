@@ -6,14 +6,16 @@
 //! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
 //! behind them.
 
-use crate::conn::{Conn, Incoming};
+use crate::conn::{Conn, Incoming, Parting};
+use crate::log::{self, Log};
 use crate::storage::{Completion, Storage};
-use runcast_core::effect::{Audit, Content, Effect, Effects, Response};
-use runcast_core::ids::{ConnId, RunId, User};
+use runcast_core::effect::{Content, Effect, Effects, Response};
+use runcast_core::ids::{ConnId, RunId};
 use runcast_core::input::{Claims, Input, Message, TokenProblem};
+use runcast_core::note::Note;
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
-use runcast_core::wire::error::{CloseCode, Code};
+use runcast_core::wire::error::CloseCode;
 use runcast_core::{Core, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -92,10 +94,13 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     calls: Vec<Call>,
     /// Calls that are over, and whether they were taken.
     called: Vec<(RunId, bool)>,
+    log: Log,
 }
 
 struct Entry<S> {
     conn: Conn<S>,
+    /// It was welcome: its end is told.
+    is_welcome: bool,
     /// The core knows that it is gone, and is told nothing more of it.
     told: bool,
     /// When it is given up.
@@ -170,6 +175,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             is_over: false,
             calls: Vec::new(),
             called: Vec::new(),
+            log: Log::default(),
         }
     }
 
@@ -184,7 +190,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
         self.last = self.next();
-        self.conns.insert(self.last, Box::new(Entry { conn: Conn::new(stream), told: false, ends: None }));
+        let entry = Entry { conn: Conn::new(stream), is_welcome: false, told: false, ends: None };
+        self.conns.insert(self.last, Box::new(entry));
         self.opened.push((self.last, peer));
         self.busy.insert(self.last);
         self.last
@@ -261,6 +268,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// When the store has failed. No further turn may be taken.
     pub fn turn(&mut self, now: Now) -> Result<Turn<S>, StorageFailed> {
         self.run(now);
+        self.log.catch_up(now.mono);
         self.give_up(now);
         if self.core.deadline().is_some_and(|(at, _)| at <= now.mono) {
             self.feed(now, Input::Timer);
@@ -285,7 +293,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.storage.submit();
         }
         for conn in std::mem::take(&mut self.unflushed) {
-            self.flush(conn);
+            self.flush(now, conn);
         }
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
@@ -333,7 +341,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// Ends the connections whose peers have not taken the last words in time.
     fn give_up(&mut self, now: Now) {
         while let Some((_, conn)) = self.ending.first().copied().filter(|(at, _)| *at <= now.mono) {
-            self.finish(conn);
+            self.finish(now, conn);
         }
         self.run(now);
     }
@@ -349,7 +357,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         }
         let Some(entry) = self.conns.get_mut(&id) else { return };
         if entry.conn.is_over() {
-            self.finish(id);
+            self.finish(now, id);
             self.run(now);
             return;
         }
@@ -371,6 +379,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 return self.feed(now, Input::BadHead { conn, problem: *problem });
             }
             Incoming::Gone => {
+                self.tell_parting(now, conn);
                 self.give_until(conn, now.mono + LAST_WORDS);
                 self.conns.entry(conn).and_modify(|entry| entry.told = true);
                 return self.feed(now, Input::Closed { conn });
@@ -385,14 +394,14 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         self.feed(now, Input::Message { conn, message });
     }
 
-    fn flush(&mut self, id: ConnId) {
+    fn flush(&mut self, now: Now, id: ConnId) {
         let Some(entry) = self.conns.get_mut(&id) else { return };
         let gone = entry.conn.flush();
         if gone > 0 && !entry.told {
             self.causes.push_back(Cause::Flushed(id, gone));
         }
         if entry.conn.is_over() {
-            self.finish(id);
+            self.finish(now, id);
         } else if entry.conn.has_more() {
             // It was not read as long as it took nothing.
             self.busy.insert(id);
@@ -400,7 +409,10 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     /// Gives a connection's stream back; the core hears of it, if it has not.
-    fn finish(&mut self, id: ConnId) {
+    fn finish(&mut self, now: Now, id: ConnId) {
+        if self.conns.get(&id).is_some_and(|entry| !entry.told) {
+            self.tell_parting(now, id);
+        }
         let Some(entry) = self.conns.remove(&id) else { return };
         if let Some(at) = entry.ends {
             self.ending.remove(&(at, id));
@@ -493,9 +505,27 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Load { load, query } => self.storage.load(load, query),
             Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
-            Effect::Note(note) => crate::log::write(&note),
-            Effect::Audit(audit) => trail(&audit),
-            Effect::Exit => self.is_over = true,
+            Effect::Note(note) => self.note(now, &note),
+            Effect::Audit(audit) => log::trail(&audit),
+            Effect::Exit => {
+                self.log.end();
+                self.is_over = true;
+            }
+        }
+    }
+
+    fn note(&mut self, now: Now, note: &Note) {
+        if let Note::Connected { conn, .. } | Note::WorkerConnected { conn, .. } = note {
+            self.conns.entry(*conn).and_modify(|entry| entry.is_welcome = true);
+        }
+        self.log.write(now.mono, note);
+    }
+
+    /// A peer has gone, and not since it was told to.
+    fn tell_parting(&mut self, now: Now, id: ConnId) {
+        if let Some(entry) = self.conns.get(&id).filter(|entry| entry.ends.is_none()) {
+            let why = entry.conn.parting().unwrap_or(&Parting::Gone);
+            self.log.gone(now.mono, id, why, entry.is_welcome);
         }
     }
 
@@ -517,21 +547,13 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {
-        tracing::info!(conn = id.0, code = code as u16, reason, "closed");
+        let is_welcome = self.conns.get(&id).is_some_and(|entry| entry.is_welcome);
+        self.log.closed(now.mono, id, code, reason, is_welcome);
         self.say(id, |it| it.close(code, reason));
         // To a peer that has taken nothing for long, or is not there, one attempt is enough.
         let hopeless = matches!(code, CloseCode::TakesNothing | CloseCode::Silent);
         self.give_until(id, if hopeless { now.mono } else { now.mono + LAST_WORDS });
     }
-}
-
-/// One line of the log with the target `audit`.
-fn trail(audit: &Audit) {
-    let Audit { conn, peer, by, action, about, refused } = audit;
-    let by = by.as_ref().map(User::as_str);
-    let (about, code) = (about.as_deref(), refused.map(Code::as_str));
-    let outcome = if code.is_some() { "refused" } else { "allowed" };
-    tracing::info!(target: "audit", conn = conn.0, %peer, by, action, about, code, "{outcome}");
 }
 
 impl<S: Read + Write, J: Storage, W: Witness> fmt::Debug for Pump<S, J, W> {

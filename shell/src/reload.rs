@@ -172,6 +172,7 @@ impl Reader {
             (Ok(Some(config)), Some(tls)) => {
                 tls.put(config);
                 tracing::info!("the certificate was read again");
+                tls::expires_soon(&self.settings).iter().for_each(|problem| tracing::warn!("{problem}"));
             }
             (Ok(_), _) => tracing::warn!(key = "server.tls_cert", "this has changed, and needs a restart"),
             (Err(problem), _) => tracing::error!(%problem, "the certificate of before stays"),

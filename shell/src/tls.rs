@@ -1,12 +1,16 @@
 //! TLS on the daemon's port: the certificate and its key, judged at the start and whenever they are read
-//! again, and a stream that speaks it without ever waiting.
+//! again; a stream that speaks it, for both sides; and whom a client trusts.
 
+mod socket;
 mod stream;
+mod trust;
 mod validity;
 
+pub use socket::Socket;
 pub use stream::TlsStream;
+pub use trust::Trust;
 
-use crate::config::{Origin, Problem, Settings};
+use crate::config::{Origin, Problem, Settings, units};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
@@ -37,7 +41,7 @@ pub struct TlsConfig {
 ///
 /// # Errors
 /// One of the two files is missing, cannot be read, or is not what it should be; they do not belong together;
-/// the certificate has expired.
+/// the certificate has expired, or is not good yet.
 pub fn load(settings: &Settings) -> Result<Option<ServerConfig>, Problem> {
     let (cert, key) = match (&settings.tls.cert, &settings.tls.key) {
         (None, None) => return Ok(None),
@@ -52,7 +56,7 @@ pub fn load(settings: &Settings) -> Result<Option<ServerConfig>, Problem> {
         }
     };
     let chain = chain(cert)?;
-    let until = judge_time(cert, &chain[0])?;
+    judge_time(cert, &chain[0], SystemTime::now())?;
     let private = private_key(key)?;
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(provider)
@@ -66,30 +70,49 @@ pub fn load(settings: &Settings) -> Result<Option<ServerConfig>, Problem> {
             "give the key that the certificate was made for",
         )
     })?;
-    if until < SystemTime::now() + SOON {
-        let days = until.duration_since(SystemTime::now()).unwrap_or_default().as_secs() / (24 * 3600);
-        tracing::warn!(file = %cert.display(), days, "the certificate expires soon: renew it, and send SIGHUP");
-    }
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(config))
 }
 
-/// Until when it is good, if it is.
-fn judge_time(path: &Path, certificate: &CertificateDer<'_>) -> Result<SystemTime, Problem> {
-    let problem = |reason: String, fix: &str| Problem::new(Origin::File(path.to_owned(), None), reason, fix);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+/// Whether the certificate that is configured, and good, is so for a short time only.
+pub fn expires_soon(settings: &Settings) -> Option<Problem> {
+    let path = settings.tls.cert.as_ref()?;
+    let certificate = chain(path).ok()?.swap_remove(0);
+    let (_, until) = validity::read(&certificate)?;
+    let left = Duration::from_secs(until.checked_sub(unix(SystemTime::now()))?);
+    (left < SOON).then(|| {
+        let reason = format!("the certificate is good for {} more", units::show_roughly(left));
+        Problem::new(
+            Origin::File(path.clone(), None),
+            reason,
+            "renew it: a new one is taken over as it comes",
+        )
+    })
+}
+
+/// Whether it is good at this moment.
+fn judge_time(path: &Path, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Problem> {
+    let problem =
+        |reason: String, fix: &str| Err(Problem::new(Origin::File(path.to_owned(), None), reason, fix));
+    let now = unix(now);
+    let apart = |other: u64| units::show_roughly(Duration::from_secs(now.abs_diff(other)));
     match validity::read(certificate) {
-        None => Err(problem("expected a certificate that says how long it is good".into(), "give another")),
+        None => problem("expected a certificate that says how long it is good".into(), "give another"),
         Some((from, _)) if now < from => {
-            let reason = format!("the certificate is good only in {} s", from - now);
-            Err(problem(reason, "set the clock, or give another"))
+            let reason =
+                format!("expected a certificate that is good now, found one that is in {}", apart(from));
+            problem(reason, "set the clock (NTP), or give another")
         }
         Some((_, until)) if until < now => {
-            let reason = format!("the certificate has expired {} s ago", now - until);
-            Err(problem(reason, "renew it (or set the clock)"))
+            let reason = format!("the certificate has expired: it was good until {} ago", apart(until));
+            problem(reason, "renew it, or set the clock (NTP)")
         }
-        Some((_, until)) => Ok(UNIX_EPOCH + Duration::from_secs(until)),
+        Some(_) => Ok(()),
     }
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {

@@ -177,3 +177,56 @@ fn a_failed_store_ends_the_loop() {
     let error = world.pump.turn(world.now).expect_err("the store has failed");
     assert!(error.to_string().contains("EIO at sector 7"), "{error}");
 }
+
+/// What `/readyz` answers: the status, and the text.
+fn readyz(world: &mut World) -> (String, String) {
+    let (_, mut client) = world.connect();
+    client.put(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+    world.settle();
+    let answer = String::from_utf8(client.take()).expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    (head[9..12].to_owned(), body.to_owned())
+}
+
+#[test]
+fn one_that_is_late_is_not_ready_for_some_seconds() {
+    let mut world = World::new();
+    assert_eq!(readyz(&mut world), ("200".into(), "ready\n".into()));
+    let (_waits, _client) = world.open();
+    // The timer of its `hello`.
+    let due = world.pump.deadline().expect("it is waited for");
+    world.now.mono = due + Span::millis(999);
+    assert_eq!(readyz(&mut world).0, "200");
+    let (_waits, _client) = world.open();
+    let due = world.pump.deadline().expect("it is waited for");
+    world.now.mono = due + Span::millis(1_500);
+    let (status, told) = readyz(&mut world);
+    assert_eq!(status, "503");
+    assert!(told.starts_with("not ready: loop lag (a timer was 1500 ms late:"), "{told}");
+    world.now.mono = due + Span::millis(6_499);
+    assert_eq!(readyz(&mut world).0, "503");
+    world.now.mono = due + Span::millis(6_500);
+    assert_eq!(readyz(&mut world), ("200".into(), "ready\n".into()));
+}
+
+#[test]
+fn one_whose_store_is_stuck_is_not_ready_until_it_goes_on() {
+    let mut world = World::new();
+    world.pump.storage_mut().is_stuck = true;
+    let (conn, client) = world.open();
+    client.put(&frame(1, br#"{"type":"hello","token":"alice","device":"laptop"}"#));
+    world.pump.ready(conn);
+    // The user's context comes from the store in the first, what the device is written in the second.
+    world.settle();
+    world.settle();
+    let begun = world.now.mono;
+    world.now.mono = begun + Span::millis(4_999);
+    assert_eq!(readyz(&mut world).0, "200");
+    world.now.mono = begun + Span::millis(5_000);
+    let (status, told) = readyz(&mut world);
+    assert_eq!(status, "503");
+    assert!(told.starts_with("not ready: store (what it was given 5000 ms ago is not stored"), "{told}");
+    world.pump.storage_mut().go_on();
+    world.settle();
+    assert_eq!(readyz(&mut world).0, "200");
+}

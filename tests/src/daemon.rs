@@ -1,6 +1,6 @@
 //! The daemon under test: started, killed, and started again on the same port and data.
 
-use crate::{Log, PATIENCE, SECRET, raw_request};
+use crate::{Log, PATIENCE, SECRET, disk, raw_request};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -21,8 +21,19 @@ pub struct Daemon {
     log: Log,
     directory: TempDir,
     settings: Vec<String>,
-    limit: Option<u64>,
+    cage: Cage,
     door: Door,
+}
+
+/// What the system gives the daemon less of than others get.
+#[derive(Clone, Debug)]
+enum Cage {
+    /// Nothing.
+    Open,
+    /// Address space, in KiB.
+    AddressSpace(u64),
+    /// A disk in memory, with these options of mount.
+    Disk(String),
 }
 
 /// Where the daemon listens, and whether it does: clients wait here while it is down.
@@ -57,15 +68,23 @@ impl Door {
 impl Daemon {
     /// Starts a daemon on a free port, with `settings` like `runs.active=1` besides the defaults.
     pub fn start(settings: &[&str]) -> Self {
-        Self::begin(settings, None)
+        Self::begin(settings, Cage::Open)
     }
 
     /// The same, in a process that the system gives no more than so much address space, in KiB.
     pub fn limited(settings: &[&str], address_space_kib: u64) -> Self {
-        Self::begin(settings, Some(address_space_kib))
+        Self::begin(settings, Cage::AddressSpace(address_space_kib))
     }
 
-    fn begin(settings: &[&str], limit: Option<u64>) -> Self {
+    /// The same, with a disk in memory in place of its data directory, which is gone when it ends. `options`
+    /// are mount's, like `size=24m`. None where nothing may be mounted.
+    pub fn on_disk(settings: &[&str], options: &str) -> Option<Self> {
+        let probe = TempDir::new().expect("a directory to mount at");
+        disk::mounting(probe.path(), options)?;
+        Some(Self::begin(settings, Cage::Disk(options.to_owned())))
+    }
+
+    fn begin(settings: &[&str], cage: Cage) -> Self {
         let directory = TempDir::new().expect("a directory for the test");
         fs::write(directory.path().join("secret"), SECRET).expect("the secret is written");
         let secret = directory.path().join("secret");
@@ -77,9 +96,9 @@ impl Daemon {
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = Log::default();
-        let (child, address, told) = launch(directory.path(), &settings, any, &log, limit);
+        let (child, address, told) = launch(directory.path(), &settings, any, &log, &cage);
         let door = Door { address, open: Arc::new((Mutex::new(true), Condvar::new())) };
-        Self { child, told, log, directory, settings, limit, door }
+        Self { child, told, log, directory, settings, cage, door }
     }
 
     /// Where it listens.
@@ -123,6 +142,11 @@ impl Daemon {
         assert_eq!(status.code(), None, "the daemon had ended by itself: {status}");
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, by its name without `SIG`.
     pub fn signal(&self, name: &str) {
         let mut kill = Command::new("kill");
@@ -143,7 +167,7 @@ impl Daemon {
     /// data.
     pub fn restart(&mut self) {
         let (child, address, told) =
-            launch(self.directory.path(), &self.settings, self.door.address, &self.log, self.limit);
+            launch(self.directory.path(), &self.settings, self.door.address, &self.log, &self.cage);
         assert_eq!(address, self.door.address);
         (self.child, self.told) = (child, told);
         self.door.set(true);
@@ -164,14 +188,19 @@ fn launch(
     settings: &[String],
     listen: SocketAddr,
     log: &Log,
-    limit: Option<u64>,
+    cage: &Cage,
 ) -> (Child, SocketAddr, Receiver<SocketAddr>) {
-    let mut command = match limit {
-        None => Command::new(binary()),
-        Some(kib) => {
+    let mut command = match cage {
+        Cage::Open => Command::new(binary()),
+        Cage::AddressSpace(kib) => {
             let mut shell = Command::new("sh");
             shell.arg("-c").arg(format!("ulimit -v {kib} && exec \"$0\" \"$@\"")).arg(binary());
             shell
+        }
+        Cage::Disk(options) => {
+            let mut mounting = disk::mounting(&directory.join("data"), options).expect("it could be mounted");
+            mounting.arg(binary());
+            mounting
         }
     };
     command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
@@ -221,19 +250,6 @@ pub fn runcast(words: &[&str]) -> (i32, String, String) {
     let output = command.output().expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
-}
-
-/// Runs a command of the binary to its end with a disk of 2 MiB mounted at `data`: its exit code and all it
-/// says. None where nothing may be mounted.
-pub fn runcast_on_small_disk(data: &Path, words: &[&str]) -> Option<(i32, String)> {
-    fs::create_dir_all(data).expect("a directory to mount at");
-    let script = "mount -t tmpfs -o size=2m small \"$0\" || exit 99; \"$@\" 2>&1";
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(data);
-    let output = command.arg(binary()).args(words).stderr(Stdio::null()).output().ok()?;
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let is_mounted = output.status.code() != Some(99) && !said.is_empty();
-    is_mounted.then(|| (output.status.code().expect("no signal ends it"), said))
 }
 
 /// The binary, built once in a test run, in the profile of the test itself.

@@ -3,7 +3,9 @@
 //! Nothing here sleeps: a test waits for a line of the log, for a message, or for the end of a connection,
 //! and each wait has a bound ([`PATIENCE`]) past which the test fails.
 
+mod certificate;
 mod daemon;
+mod disk;
 mod http;
 mod log;
 mod pair;
@@ -13,7 +15,9 @@ mod token;
 mod user;
 mod worker;
 
-pub use daemon::{Daemon, Door, binary, runcast, runcast_on_small_disk};
+pub use certificate::Certificate;
+pub use daemon::{Daemon, Door, binary, runcast};
+pub use disk::runcast_on_disk;
 pub use http::{Answer, Ask};
 pub use log::Log;
 pub use pair::Pair;

@@ -1,7 +1,10 @@
 //! The log tells each thing that happens in a line with its ids, and never what users write or show.
 
-use runcast_tests::{Ask, Daemon, User, Worker, sign, token};
-use serde_json::json;
+use runcast_tests::{Ask, Daemon, Ended, Log, Socket, User, Worker, sign, token};
+use serde_json::{Value, json};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 
 #[test]
 fn a_run_is_followed_from_connection_to_close_and_nothing_private_is_told() {
@@ -44,4 +47,48 @@ fn a_run_is_followed_from_connection_to_close_and_nothing_private_is_told() {
             assert!(!line.contains(private), "{line}");
         }
     }
+}
+
+/// The lines with this message and code, but for the audit trail's: their levels and reasons.
+fn lines(log: &Log, message: &str, code: &Value) -> Vec<(String, String)> {
+    let lines = log.lines().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    let own = lines.filter(|line| line["target"] != "audit");
+    let wanted = own.filter(|line| line["fields"]["message"] == message && line["fields"]["code"] == *code);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    wanted.map(|line| (text(&line["level"]), text(&line["fields"]["why"]))).collect()
+}
+
+#[test]
+fn every_end_and_refusal_is_told_with_its_reason_and_a_flood_of_them_in_a_few_lines() {
+    let mut daemon = Daemon::start(&["limits.unauthenticated_per_address_per_minute=1000"]);
+    let (door, log) = (daemon.door(), daemon.log().clone());
+    let mut user = User::connected("alice", "laptop", &door);
+    for _ in 0..25 {
+        user.say(&json!({ "type": "fly" }));
+    }
+    for _ in 0..25 {
+        assert_eq!(user.socket().hear_type("error").expect("a refusal")["code"], "unknown_type");
+    }
+    user.socket().send(Message::Close(Some(CloseFrame { code: CloseCode::Away, reason: "".into() })));
+    assert_eq!(log.nth(1, "gone")["why"], "it has closed with 1001");
+    drop(User::connected("alice", "phone", &door));
+    assert_eq!(log.nth(2, "gone")["why"], "it ended without a close");
+
+    for _ in 0..12 {
+        let mut stranger = Socket::with(door.address(), "/ws", "runcast.v1", None).expect("an upgrade");
+        stranger.say(&json!({ "type": "hello", "token": "a.b.c" }));
+        assert_eq!(stranger.end(), Ended(Some(4501)));
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit_code(), 0);
+    let told = lines(&log, "refused", &json!("unknown_type"));
+    assert!(told.iter().all(|(level, why)| level == "INFO" && why.contains("fly")), "{told:?}");
+    assert_eq!(told.len(), 10);
+    assert_eq!(lines(&log, "refused", &json!("token_malformed")).len(), 10);
+    assert_eq!(lines(&log, "closed", &json!(4501)).len(), 10);
+    let (first, second) = (log.nth(1, "and more were refused"), log.nth(2, "and more were refused"));
+    assert_eq!((&first["code"], &first["more"]), (&json!("token_malformed"), &json!(2)));
+    assert_eq!((&second["code"], &second["more"]), (&json!("unknown_type"), &json!(15)));
+    let closed = log.nth(1, "and more were closed");
+    assert_eq!((&closed["code"], &closed["more"]), (&json!(4501), &json!(2)));
 }

@@ -55,6 +55,7 @@ fn the_way_of_a_run_is_counted_and_prometheus_is_content() {
         ("runcast_connections{kind=\"worker\"}", 1.0),
         ("runcast_refusals_total{code=\"unknown_type\"}", 1.0),
         ("runcast_limit{of=\"runs_active\"}", 10.0),
+        ("runcast_limit{of=\"memory_bytes\"}", f64::from(1 << 30)),
         ("runcast_undelivered", 0.0),
     ] {
         assert_eq!(value(&text, series), wanted, "{series}");
@@ -74,8 +75,9 @@ fn metrics_may_be_for_operators_alone() {
     let daemon = Daemon::start(&["metrics.public=false"]);
     let door = daemon.door();
     let ask = || Ask::new("GET", "/metrics");
-    assert_eq!(ask().send(&door).status, 401);
-    assert_eq!(ask().token(&token("alice", "user")).send(&door).status, 403);
+    let (missing, scope) = (ask().send(&door), ask().token(&token("alice", "user")).send(&door));
+    assert_eq!((missing.status, &missing.json["code"]), (401, &json!("token_missing")));
+    assert_eq!((scope.status, &scope.json["code"]), (403, &json!("token_scope")));
     let answer = ask().token(&token("olga", "operate")).send(&door);
     assert!(answer.status == 200 && answer.body.ends_with("# EOF\n"), "{}", answer.body);
     assert_eq!(Ask::new("POST", "/metrics").token(&token("olga", "operate")).send(&door).status, 405);

@@ -1,49 +1,34 @@
 //! The port speaks TLS: everything goes over it as in the clear, the certificate is replaced without anybody
 //! noticing, and whoever speaks something else disturbs nobody.
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use runcast_tests::{Daemon, Door, PATIENCE, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, PATIENCE, binary, runcast, token};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// A certificate for localhost, and the files it is in.
-struct Certificate {
-    der: CertificateDer<'static>,
-    pem: String,
-    key: String,
+/// Somebody who trusts a certificate.
+trait Client {
+    /// A connection of somebody who trusts this certificate alone.
+    fn connect(&self, door: &Door) -> Stream;
+    /// A request and its whole answer.
+    fn get(&self, door: &Door, path: &str) -> std::io::Result<String>;
+    /// A WebSocket that is welcome.
+    fn socket(&self, door: &Door, path: &str, token: &str, hello: &Value) -> WebSocket<Stream>;
 }
 
-impl Certificate {
-    fn until(year: i32) -> Self {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self { der: certificate.der().clone(), pem: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    fn write(&self, directory: &Path) -> (PathBuf, PathBuf) {
-        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
-        fs::write(&cert, &self.pem).expect("the certificate is written");
-        fs::write(&key, &self.key).expect("the key is written");
-        (cert, key)
-    }
-
-    /// A connection of somebody who trusts this certificate alone.
+impl Client for Certificate {
     fn connect(&self, door: &Door) -> Stream {
         let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a certificate");
+        roots.add(CertificateDer::from(self.der.clone())).expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider);
         let config = config.with_safe_default_protocol_versions().expect("versions");
@@ -211,4 +196,101 @@ fn what_is_wrong_with_a_certificate_is_told_before_the_start() {
     let no_pem = Certificate { pem: "nothing".into(), ..Certificate::until(4000) };
     let (code, said) = check(&no_pem, true);
     assert!(code == 78 && said.contains("expected 1 to 16 certificates as PEM, found 0"), "{code} {said}");
+}
+
+fn command(url: &str, token: &str, words: &[&str]) -> (i32, String) {
+    let (code, printed, errors) = runcast(&[words, &["--url", url, "--token", token]].concat());
+    (code, printed + &errors)
+}
+
+#[test]
+fn commands_and_workers_speak_tls_to_a_daemon_that_they_are_told_to_trust() {
+    let certificate = Certificate::until(4000);
+    let (daemon, directory) = start(&certificate, &[]);
+    let port = daemon.door().address().port();
+    let ca = directory.path().join("cert.pem").display().to_string();
+    let (both, operator) = (token("selftest", "user worker"), token("olga", "operate"));
+    for host in ["https://127.0.0.1", "wss://localhost"] {
+        let url = format!("{host}:{port}");
+        let (code, told) = command(&url, &both, &["selftest", "--ca", &ca]);
+        assert!(code == 0 && told.contains("tool_completed"), "{code} {told}");
+        let (code, told) = command(&url, &both, &["runs", "--ca", &ca]);
+        assert!(code == 0 && told.contains("ended ok"), "{code} {told}");
+        let (code, told) = command(&url, &operator, &["workers", "--ca", &ca]);
+        assert!(code == 0 && told.contains("WORKER"), "{code} {told}");
+    }
+    let (config, data) = (daemon.config(), daemon.data());
+    let listen = daemon.door().address().to_string();
+    let key = directory.path().join("key.pem");
+    let (cert, key) = (format!("server.tls_cert={ca}"), format!("server.tls_key={}", key.display()));
+    let words = ["doctor", "--config", &config.to_string_lossy(), "--data", &data.to_string_lossy()];
+    let more = ["--listen", &listen, "--set", &cert, "--set", &key, "--set", "server.connections=256"];
+    let (code, printed, _) = runcast(&[&words[..], &more, &["--token", &operator]].concat());
+    assert!(
+        code == 0 && printed.contains(" ms apart"),
+        "it trusts the certificate that is configured: {printed}"
+    );
+}
+
+#[test]
+fn who_is_not_trusted_or_speaks_something_else_is_told_in_words() {
+    let (daemon, directory) = start(&Certificate::until(4000), &[]);
+    let plain = Daemon::start(&[]);
+    let alice = token("alice", "user");
+    let other = tempfile::tempdir().expect("a directory");
+    let (other, _) = Certificate::until(4000).write(other.path());
+    let other = other.display().to_string();
+    let ca = directory.path().join("cert.pem").display().to_string();
+    let encrypted = format!("https://{}", daemon.door().address());
+    let clear = format!("https://{}", plain.door().address());
+    let wrong = format!("http://{}", daemon.door().address());
+    for (url, ca, words) in [
+        (&encrypted, None, "shows a certificate that is not trusted (UnknownIssuer): give --ca FILE"),
+        (
+            &encrypted,
+            Some(other.as_str()),
+            "shows a certificate that is not trusted (BadSignature): give --ca",
+        ),
+        (&encrypted, Some("none.pem"), "none.pem: cannot be read: No such file or directory"),
+        (&clear, Some(ca.as_str()), "does it speak TLS?"),
+        (&wrong, None, "runcast: "),
+    ] {
+        for name in ["runs", "tail"] {
+            let ca = ca.map_or(vec![], |ca| vec!["--ca", ca]);
+            let (code, told) = command(url, &alice, &[&[name], &ca[..]].concat());
+            assert!(code == 69 && told.contains(words), "{name} {url} {ca:?}: {code} {told}");
+        }
+    }
+}
+
+#[test]
+fn the_built_in_worker_knows_the_certificate_of_its_own_daemon() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (cert, key) = Certificate::until(4000).write(directory.path());
+    let data = directory.path().join("data");
+    let mut serve = Command::new(binary());
+    serve.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    serve.args(["--set", &format!("server.tls_cert={}", cert.display())]);
+    serve.args(["--set", &format!("server.tls_key={}", key.display())]);
+    let serve = serve.current_dir(directory.path()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut daemon = Ends(serve.stderr(Stdio::null()).spawn().expect("the daemon starts"));
+    let said = BufReader::new(daemon.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+    let said: Vec<String> = said.take_while(|line| !line.contains("dev-token")).collect();
+    let url = said.iter().find_map(|line| line.trim().split_once("/#token=")).expect("a URL").0.to_owned();
+    assert!(url.starts_with("https://127.0.0.1:"), "{said:?}");
+    let token = fs::read_to_string(data.join("dev-token")).expect("a token for commands");
+    let ca = cert.display().to_string();
+    let (code, told) = command(&url, token.trim(), &["run", "--agent", "echo", "--ca", &ca, "hello there"]);
+    assert!(code == 0 && told.contains("hello there"), "{code} {told}");
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing to do about another failure here.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -208,11 +208,24 @@ pub struct Envelope<'a> {
     pub kind: Kind,
 }
 
+/// What is the same in every event.
+const FRAME: &str = r#"{"type":"event","seq":,"ts":,"thread":"","run":"","attempt":,"event":"","data":}"#;
+
+/// How many characters a number has.
+const fn digits(number: u64) -> usize {
+    match number.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
+    }
+}
+
 /// The one encoding of an event: these bytes are stored, and sent to every device.
 pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
     let Envelope { seq, ts, thread, run, attempt, kind } = envelope;
+    let numbers = digits(seq) + digits(ts.0) + digits(attempt);
+    let names = thread.as_str().len() + run.as_str().len() + kind.as_str().len();
     Bytes::from(
-        Object::message("event")
+        Object::event(FRAME.len() + numbers + names + data.len())
             .raw("seq", seq)
             .raw("ts", ts.0)
             .str("thread", thread.as_str())
@@ -241,4 +254,21 @@ pub fn redelivery(event: &Bytes, n: u32) -> Bytes {
     bytes.put_slice(body);
     bytes.put_slice(mark.as_bytes());
     bytes.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_stored_event_takes_no_more_memory_than_its_bytes() {
+        let (thread, run) = (Thread::parse("t1").unwrap(), RunId::parse("run_t1_00000001").unwrap());
+        for number in [0, 9, 10, 12_345, u64::MAX] {
+            let (seq, ts, attempt) = (number, WallMs(number), number);
+            let envelope = Envelope { seq, ts, thread: &thread, run: &run, attempt, kind: Kind::AgentOutput };
+            let kept = Vec::from(encode(envelope, r#"{"delta":"x"}"#));
+            assert_eq!(kept.capacity(), kept.len(), "{number}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
+use super::siege::{Done, Siege};
 use super::system::{self, Usage};
 use super::told::Told;
 use rand::TryRng;
@@ -26,15 +27,18 @@ const LINES: usize = 10;
 const CONFIG: &str = r#"
 [auth]
 keys = [{ alg = "HS256", secret_file = "secret" }]
-[server]
-connections = 1000000
-connections_per_address = 1000000
 [runs]
 active = 100000
 queued = 100000
 timeout = "1h"
 lease = "10m"
 start = "1m"
+"#;
+/// And where thousands come from one address.
+const OPEN: &str = r#"
+[server]
+connections = 1000000
+connections_per_address = 1000000
 [limits]
 messages_per_second = 1000
 burst = 1000
@@ -51,13 +55,25 @@ impl Home {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
+    pub(super) fn open(directory: &Path) -> Result<Self, BenchError> {
+        Self::new(directory, &[CONFIG, OPEN].concat())
+    }
+
+    /// A new one with the limits that a daemon has by default.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn guarded(directory: &Path) -> Result<Self, BenchError> {
+        Self::new(directory, CONFIG)
+    }
+
+    fn new(directory: &Path, config: &str) -> Result<Self, BenchError> {
         let directory = tempfile::Builder::new().prefix("runcast-bench-").tempdir_in(directory)?;
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random).map_err(std::io::Error::other)?;
         let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(directory.path().join("secret"), secret)?;
-        fs::write(directory.path().join("runcast.toml"), CONFIG)?;
+        fs::write(directory.path().join("runcast.toml"), config)?;
         Ok(Self { directory })
     }
 
@@ -213,6 +229,50 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Who besieges a daemon. They are killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Besiegers {
+    child: Child,
+}
+
+impl Besiegers {
+    /// Starts them against what is at this address.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub(super) fn start(at: SocketAddr, siege: Siege) -> Result<Self, BenchError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("bench-siege").arg(at.to_string());
+        command.args([siege.per_second.to_string(), siege.held.to_string()]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Ok(Self { child })
+    }
+
+    /// Ends it, and tells what they have done.
+    ///
+    /// # Errors
+    /// When they have ended before.
+    pub(super) fn lift(mut self) -> Result<Done, BenchError> {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        let told = self.child.stdout.take().ok_or(BenchError::Pipe)?;
+        BufReader::new(told).read_line(&mut line)?;
+        serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
+    }
+}
+
+impl Drop for Besiegers {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A thread that ends when standard input does: whoever has started this process wants no more of it.
+pub(super) fn until_told() -> thread::JoinHandle<()> {
+    thread::spawn(|| drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())))
 }
 
 /// The load generator. It is killed when this is dropped.

@@ -9,6 +9,7 @@
 mod child;
 mod curves;
 mod disk;
+mod hostile;
 mod idle;
 mod lines;
 mod live;
@@ -21,6 +22,7 @@ mod relay;
 mod replay;
 mod report;
 mod restart;
+mod siege;
 mod stage;
 mod stalled;
 mod storm;
@@ -31,6 +33,7 @@ mod told;
 
 pub(crate) use load::main as load;
 pub(crate) use relay::main as relay;
+pub(crate) use siege::main as siege;
 
 use crate::cli::{BenchOptions, BenchScenario, Exit};
 use child::progress;
@@ -124,6 +127,7 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
         let mut report = Report::new(scenario, options.json);
         let measured = match scenario {
             BenchScenario::Stalled => stalled::measure(&plan, &mut report),
+            BenchScenario::Hostile => hostile::measure(&plan, &mut report),
             BenchScenario::Live => live::saturated(&plan, &mut report),
             BenchScenario::Paced => live::paced(&plan, &mut report),
             BenchScenario::Replay => replay::measure(&plan, &mut report),

@@ -32,7 +32,7 @@ impl Probe {
         let claims = Claims { sub: "probe".to_owned(), exp: u64::from(u32::MAX), ..Claims::default() };
         let mut line = Line::new()?;
         let lost = |lost: Lost| BenchError::Load(format!("the probe: {lost}"));
-        line.open(&format!("ws://{at}"), "/ws", &sign(&claims, &secret, None)).map_err(lost)?;
+        line.open(&format!("ws://{at}").into(), "/ws", &sign(&claims, &secret, None)).map_err(lost)?;
         line.send(r#"{"type":"hello","ack":false}"#.to_owned()).map_err(lost)?;
         line.next(Some(Instant::now() + Duration::from_secs(10))).map_err(lost)?;
         let is_over = Arc::new(AtomicBool::new(false));

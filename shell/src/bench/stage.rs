@@ -124,12 +124,7 @@ impl Stage {
     /// When something does not start.
     pub(super) fn new(plan: &Plan, who: Who) -> Result<Self, BenchError> {
         match who {
-            Who::Runcast => {
-                let home = Home::new(&plan.directory)?;
-                let (daemon, _) = Daemon::start(&home)?;
-                let load = Load::start(daemon.address(), home.tongue())?;
-                Ok(Self { load, server: Server::Daemon(daemon, home) })
-            }
+            Who::Runcast => Self::at(Home::open(&plan.directory)?),
             Who::Relay => {
                 let relay = Relay::start()?;
                 let load = Load::start(relay.address(), Tongue::Relay)?;
@@ -142,6 +137,20 @@ impl Stage {
                 Ok(Self { load, server: Server::Peer(running) })
             }
         }
+    }
+
+    /// A daemon with the limits that it has by default.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn guarded(plan: &Plan) -> Result<Self, BenchError> {
+        Self::at(Home::guarded(&plan.directory)?)
+    }
+
+    fn at(home: Home) -> Result<Self, BenchError> {
+        let (daemon, _) = Daemon::start(&home)?;
+        let load = Load::start(daemon.address(), home.tongue())?;
+        Ok(Self { load, server: Server::Daemon(daemon, home) })
     }
 
     /// Connects everybody; every user has a run that a worker executes.

@@ -15,7 +15,7 @@ pub fn backup(options: &BackupOptions) -> Exit {
     let connection = &options.connection;
     let path = format!("/v1/backups/{}", options.name);
     let within = Duration::from_micros(options.within.0);
-    let answer = ask_patiently(&connection.url, &token(connection), "POST", &path, within);
+    let answer = ask_patiently(&connection.place(), &token(connection), "POST", &path, within);
     finish(answer.map(|answer| if connection.json { answer.to_string() } else { told(&answer) }))
 }
 

@@ -75,6 +75,8 @@ pub enum BenchScenario {
     Storm,
     /// What others feel of devices that take nothing.
     Stalled,
+    /// What the honest feel of thousands of bad connections from one address.
+    Hostile,
     /// From a SIGKILL until it is ready again.
     Restart,
     /// The store alone.

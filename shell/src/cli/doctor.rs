@@ -7,7 +7,9 @@ use crate::auth::Keys;
 use crate::config::{Problem, Problems, Settings, units};
 use crate::line::Lost;
 use crate::metrics::free_bytes;
+use crate::place::Place;
 use crate::preflight;
+use crate::tls::{self, Trust};
 use crate::webhook;
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
@@ -45,11 +47,16 @@ impl Look {
         Self { what, state, told: told.into() }
     }
 
-    fn of(what: &'static str, outcome: Result<String, impl Into<Problems>>) -> Self {
-        match outcome {
-            Ok(told) => Self::new(what, State::Good, told),
-            Err(problems) => Self::new(what, State::Bad, problems.into().to_string()),
-        }
+    fn bad(what: &'static str, problem: &Problem) -> Self {
+        Self::new(what, State::Bad, problem.to_string())
+    }
+}
+
+/// How something is, in a line; or what is wrong with it, a line for each reason.
+fn looks_at(what: &'static str, outcome: Result<String, impl Into<Problems>>) -> Vec<Look> {
+    match outcome {
+        Ok(told) => vec![Look::new(what, State::Good, told)],
+        Err(problems) => problems.into().0.iter().map(|problem| Look::bad(what, problem)).collect(),
     }
 }
 
@@ -75,16 +82,17 @@ pub fn doctor(options: &DoctorOptions) -> Exit {
 }
 
 fn look(options: &DoctorOptions, settings: &Settings) -> Vec<Look> {
-    let url = options.url.clone().unwrap_or_else(|| near(settings.listen));
-    let (daemon, reached) = reach(&url);
-    let mut looks = vec![
-        Look::new("configuration", State::Good, "every value is in its range, and none contradicts another"),
-        Look::of("keys", Keys::from_config(&settings.auth, settings.dev).map(|_| "can be read".to_owned())),
-        Look::of("webhook", webhook::configured(settings).map(|_| "can be called".to_owned())),
-    ];
+    let place = place(options, settings);
+    let (daemon, reached) = reach(&place);
+    let sound = "every value is in its range, and none contradicts another";
+    let mut looks = vec![Look::new("configuration", State::Good, sound)];
+    let keys = Keys::from_config(&settings.auth, settings.dev);
+    looks.extend(looks_at("keys", keys.map(|_| "can be read".to_owned())));
+    looks.extend(looks_at("certificate", tls::load(settings).map(|tls| certificate(tls.is_some()))));
+    looks.extend(looks_at("webhook", webhook::configured(settings).map(|_| "can be called".to_owned())));
     let directory = preflight::data_directory(settings);
     let is_there = directory.is_ok();
-    looks.push(Look::of("directory", directory.map(|()| free(settings))));
+    looks.extend(looks_at("directory", directory.map(|()| free(settings))));
     if is_there {
         looks.push(store(settings, &daemon));
         looks.push(disk(&preflight::existing(&settings.data)));
@@ -94,17 +102,35 @@ fn look(options: &DoctorOptions, settings: &Settings) -> Vec<Look> {
     looks.extend(preflight::warnings(settings).into_iter().map(warning));
     looks.push(reached);
     if let (Daemon::Ready, Some(token)) = (&daemon, &options.token) {
-        looks.push(clocks(&url, token));
+        looks.push(clocks(&place, token));
     }
     looks
+}
+
+fn certificate(is_there: bool) -> String {
+    let told = if is_there { "good, and goes with its key" } else { "none: the port speaks no TLS" };
+    told.to_owned()
 }
 
 fn warning(problem: Problem) -> Look {
     Look::new("warning", State::Warning, problem.to_string())
 }
 
+/// The daemon that is meant: at an address that was given, or beside this process.
+fn place(options: &DoctorOptions, settings: &Settings) -> Place {
+    match (&options.url, &settings.tls.cert) {
+        (Some(url), _) => super::place(url, options.ca.as_deref()),
+        (None, None) => near(settings.listen, "http").into(),
+        (None, Some(certificate)) => {
+            let itself = Trust::Itself(certificate.clone());
+            let trust = options.ca.clone().map_or(itself, Trust::File);
+            Place { url: near(settings.listen, "https"), trust }
+        }
+    }
+}
+
 /// Where a daemon listens, as seen from here.
-fn near(listen: SocketAddr) -> String {
+fn near(listen: SocketAddr, scheme: &str) -> String {
     let ip = listen.ip();
     let host = match (ip.is_unspecified(), listen) {
         (true, SocketAddr::V4(_)) => "127.0.0.1".to_owned(),
@@ -112,7 +138,7 @@ fn near(listen: SocketAddr) -> String {
         (false, SocketAddr::V4(_)) => ip.to_string(),
         (false, SocketAddr::V6(_)) => format!("[{ip}]"),
     };
-    format!("http://{host}:{}", listen.port())
+    format!("{scheme}://{host}:{}", listen.port())
 }
 
 fn free(settings: &Settings) -> String {
@@ -133,7 +159,7 @@ fn store(settings: &Settings, daemon: &Daemon) -> Look {
         Err(problem) if problem.reason.contains("in use") && !matches!(daemon, Daemon::Silent) => {
             Look::new("store", State::Good, "in use by the daemon")
         }
-        Err(problem) => Look::of("store", Err(problem)),
+        Err(problem) => Look::bad("store", &problem),
     }
 }
 
@@ -181,7 +207,7 @@ fn address(settings: &Settings, daemon: &Daemon) -> Look {
         (Err(_), Daemon::Ready | Daemon::NotReady) => {
             Look::new("address", State::Good, format!("{listen} is the daemon's"))
         }
-        (Err(problem), Daemon::Silent) => Look::of("address", Err(problem)),
+        (Err(problem), Daemon::Silent) => Look::bad("address", &problem),
     }
 }
 
@@ -194,9 +220,9 @@ fn limits() -> Look {
 }
 
 /// Whether a daemon answers at a URL, and how fast.
-fn reach(url: &str) -> (Daemon, Look) {
-    let began = Instant::now();
-    match fetch(url, "", "GET", "/readyz", None) {
+fn reach(place: &Place) -> (Daemon, Look) {
+    let (url, began) = (&place.url, Instant::now());
+    match fetch(place, "", "GET", "/readyz", None) {
         Ok(_) => {
             let told = format!("{url} answers in {:.1?} and is ready", began.elapsed());
             (Daemon::Ready, Look::new("daemon", State::Good, told))
@@ -209,6 +235,9 @@ fn reach(url: &str) -> (Daemon, Look) {
             let told = format!("{url}: {lost}; something else answers there, or a proxy is between");
             (Daemon::Silent, Look::new("daemon", State::Bad, told))
         }
+        Err(lost @ Lost::Untrusted { .. }) => {
+            (Daemon::NotReady, Look::new("daemon", State::Warning, lost.to_string()))
+        }
         Err(lost @ (Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Closed { .. })) => {
             let told = format!("{lost}; `runcast serve` starts one");
             (Daemon::Silent, Look::new("daemon", State::Warning, told))
@@ -217,8 +246,8 @@ fn reach(url: &str) -> (Daemon, Look) {
 }
 
 /// Whether the daemon's clock shows the same.
-fn clocks(url: &str, token: &str) -> Look {
-    let answer = match ask(url, token, "GET", "/v1/status") {
+fn clocks(place: &Place, token: &str) -> Look {
+    let answer = match ask(place, token, "GET", "/v1/status") {
         Ok(answer) => answer,
         Err(lost) => {
             let told = format!("cannot be compared: {lost}; give a token with the scope `operate`");
@@ -269,7 +298,7 @@ mod tests {
             ("10.0.0.7:80", "http://10.0.0.7:80"),
             ("[fe80::1]:80", "http://[fe80::1]:80"),
         ] {
-            assert_eq!(near(listen.parse().unwrap()), url);
+            assert_eq!(near(listen.parse().unwrap(), "http"), url);
         }
     }
 

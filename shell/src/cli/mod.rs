@@ -22,12 +22,14 @@ pub use bench::{BenchOptions, BenchScenario};
 
 use crate::config::{Override, Problem, Problems, Settings, Sources, units};
 use crate::daemon;
+use crate::place::Place;
+use crate::tls::Trust;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runcast_core::ids::{Agent, BackupName, Device, Epoch, Key, RunId, Thread, User};
 use runcast_core::time::Span;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 
 /// How a command ended. The numbers are those of `sysexits.h` where it has one.
@@ -122,6 +124,16 @@ pub enum Command {
     /// The yardstick of `bench`: it starts this itself.
     #[command(hide = true)]
     BenchRelay,
+    /// Who wishes the daemon of `bench hostile` ill: it starts this itself.
+    #[command(hide = true)]
+    BenchSiege {
+        /// Where it is.
+        at: std::net::SocketAddr,
+        /// Connections begun each second.
+        per_second: u64,
+        /// Connections that are held.
+        held: usize,
+    },
 }
 
 /// Where the configuration comes from, and what of it the command line overrides.
@@ -249,9 +261,25 @@ pub struct Connection {
     /// The token to show, as `runcast token` prints it.
     #[arg(long, env = "RUNCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// For an address with https://: trust the authorities in this PEM file alone, not the well-known ones.
+    #[arg(long, env = "RUNCAST_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print one JSON object a line, as it stands on the wire.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Connection {
+    /// The daemon.
+    pub(crate) fn place(&self) -> Place {
+        place(&self.url, self.ca.as_deref())
+    }
+}
+
+/// The daemon at a URL, with the authorities of a file or the well-known ones.
+fn place(url: &str, ca: Option<&Path>) -> Place {
+    let trust = ca.map_or(Trust::WellKnown, |file| Trust::File(file.to_owned()));
+    Place { url: url.to_owned(), trust }
 }
 
 /// `runcast run`.
@@ -438,6 +466,10 @@ pub struct DoctorOptions {
     /// The daemon's address, if it is not the one where it listens.
     #[arg(long, env = "RUNCAST_URL")]
     pub url: Option<String>,
+    /// For an address with https://: trust the authorities in this PEM file alone. Without it that is the
+    /// certificate that is configured, or the well-known ones.
+    #[arg(long, env = "RUNCAST_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// A token with the scope `operate`, to compare the clocks.
     #[arg(long, env = "RUNCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -565,6 +597,7 @@ pub fn main() -> ExitCode {
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
         Command::BenchRelay => crate::bench::relay(),
+        Command::BenchSiege { at, per_second, held } => crate::bench::siege(at, per_second, held),
     };
     exit.into()
 }

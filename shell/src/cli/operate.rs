@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 pub fn drain(options: &DrainOptions) -> Exit {
     let connection = &options.connection;
     finish(
-        ask(&connection.url, &token(connection), "POST", "/v1/drain")
+        ask(&connection.place(), &token(connection), "POST", "/v1/drain")
             .map(|answer| if connection.json { answer.to_string() } else { told(&answer) }),
     )
 }
@@ -21,7 +21,7 @@ pub fn disconnect(options: &DisconnectOptions) -> Exit {
     let connection = &options.connection;
     let path = format!("/v1/users/{}/disconnect", encode(&options.user));
     let body = json!({ "reconnect": options.reconnect });
-    finish(ask_with(&connection.url, &token(connection), "POST", &path, Some(&body)).map(|answer| {
+    finish(ask_with(&connection.place(), &token(connection), "POST", &path, Some(&body)).map(|answer| {
         let told = format!("{}: {} connections closed", options.user, answer["closed"]);
         if connection.json { answer.to_string() } else { told }
     }))
@@ -31,7 +31,7 @@ pub fn disconnect(options: &DisconnectOptions) -> Exit {
 pub fn revoke(options: &RevokeOptions) -> Exit {
     let connection = &options.connection;
     let path = format!("/v1/users/{}/revoke", encode(&options.user));
-    finish(ask(&connection.url, &token(connection), "POST", &path).map(|answer| {
+    finish(ask(&connection.place(), &token(connection), "POST", &path).map(|answer| {
         let told = format!("{}: tokens revoked, {} connections closed", options.user, answer["closed"]);
         if connection.json { answer.to_string() } else { told }
     }))

@@ -13,7 +13,7 @@ pub fn runs(options: &RunsOptions) -> Exit {
     if let Some(state) = &options.state {
         path.push_str(&format!("&state={state}"));
     }
-    finish(ask(&connection.url, &token(connection), "GET", &path).map(|answer| {
+    finish(ask(&connection.place(), &token(connection), "GET", &path).map(|answer| {
         let runs = answer["runs"].as_array().cloned().unwrap_or_default();
         if connection.json { lines(&runs) } else { table(&runs) }
     }))
@@ -23,7 +23,7 @@ pub fn runs(options: &RunsOptions) -> Exit {
 pub fn cancel(options: &CancelOptions) -> Exit {
     let connection = &options.connection;
     let path = format!("/v1/runs/{}/cancel", options.run);
-    finish(ask(&connection.url, &token(connection), "POST", &path).map(|answer| {
+    finish(ask(&connection.place(), &token(connection), "POST", &path).map(|answer| {
         let state = answer["state"].as_str().unwrap_or_default();
         if connection.json { answer.to_string() } else { format!("{} {state}", options.run) }
     }))

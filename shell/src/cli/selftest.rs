@@ -5,6 +5,7 @@ use super::show;
 use super::table::Table;
 use super::{Exit, SelftestOptions, refuse, say, token};
 use crate::client::{Client, Event, Heard, Options, Over};
+use crate::place::Place;
 use crate::worker::{self, Agent, AgentError, Ask, Out, Output, Workers};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -68,12 +69,12 @@ pub fn selftest(options: &SelftestOptions) -> Exit {
         Err(exit) => return exit,
     };
     let began = Instant::now();
-    let _worker = match serve(&connection.url, &token) {
+    let _worker = match serve(connection.place(), &token) {
         Ok(worker) => worker,
         Err(error) => return failed(&format!("no worker can be started: {error}")),
     };
     let client = Client::new(Options {
-        url: connection.url.clone(),
+        place: connection.place(),
         token: Box::new(move || token.clone()),
         device: Some(NAME.into()),
         ack: true,
@@ -103,10 +104,9 @@ fn sign(options: &SelftestOptions) -> Result<String, Exit> {
     token::of(config, data, NAME, "user worker").map_err(|problems| refuse(&problems))
 }
 
-fn serve(url: &str, token: &str) -> io::Result<Workers> {
+fn serve(place: Place, token: &str) -> io::Result<Workers> {
     let (token, name) = (token.to_owned(), format!("{NAME}-{}", std::process::id()));
-    let url = url.replacen("http", "ws", 1);
-    worker::spawn(url, move || token.clone(), vec![Box::new(Probe)], name)
+    worker::spawn(place, move || token.clone(), vec![Box::new(Probe)], name)
 }
 
 /// Asks for the run and follows it to its end, whose status is returned.

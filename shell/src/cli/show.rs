@@ -5,6 +5,7 @@
 
 use super::{Connection, Exit};
 use crate::client::{Client, Event, Heard, Options, Over};
+use crate::line::Lost;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -25,7 +26,7 @@ pub(super) fn connect(
 ) -> io::Result<Client> {
     let asked = connection.clone();
     let token = Box::new(move || token(&asked));
-    Client::new(Options { url: connection.url.clone(), token, device, ack, from })
+    Client::new(Options { place: connection.place(), token, device, ack, from })
 }
 
 /// The token to show: the one that was given, or on this machine that of `serve --dev`; empty if there is
@@ -58,6 +59,7 @@ pub(super) fn over(over: &Over) -> Exit {
             (Exit::Refused, " (give --token or RUNCAST_TOKEN; `runcast token --user NAME` prints one)")
         }
         Over::Refused { .. } => (Exit::Refused, ""),
+        Over::Unreachable(Lost::Untrusted { .. }) => (Exit::Unreachable, ""),
         Over::Unreachable(_) => (Exit::Unreachable, " (is it running? `runcast serve --dev` starts one)"),
         Over::Replaced => (Exit::Failed, ""),
     };

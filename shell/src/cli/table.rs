@@ -58,6 +58,7 @@ fn judge(lost: &Lost) -> (Exit, &'static str) {
         }
         Lost::Refused { status, .. } if *status < 500 => (Exit::Refused, ""),
         Lost::Refused { .. } => (Exit::Failed, ""),
+        Lost::Untrusted { .. } => (Exit::Unreachable, ""),
         Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Closed { .. } | Lost::Broken(_) => {
             (Exit::Unreachable, " (is it running? `runcast serve --dev` starts one)")
         }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 pub fn undelivered(options: &UndeliveredOptions) -> Exit {
     let connection = &options.connection;
     let path = format!("/v1/undelivered?limit={}", options.limit);
-    finish(ask(&connection.url, &token(connection), "GET", &path).map(|answer| {
+    finish(ask(&connection.place(), &token(connection), "GET", &path).map(|answer| {
         let runs = answer["undelivered"].as_array().cloned().unwrap_or_default();
         if connection.json {
             return super::runs::lines(&runs);

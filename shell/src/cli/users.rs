@@ -13,7 +13,7 @@ pub fn users(options: &UsersOptions) -> Exit {
     let connection = &options.connection;
     for user in &options.users {
         let path = format!("/v1/users/{}", encode(user));
-        let exit = finish(ask(&connection.url, &token(connection), "GET", &path).map(|answer| {
+        let exit = finish(ask(&connection.place(), &token(connection), "GET", &path).map(|answer| {
             if connection.json { answer.to_string() } else { show(&answer, SystemTime::now()) }
         }));
         if exit != Exit::Done {

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// then one for each agent.
 pub fn workers(options: &WorkersOptions) -> Exit {
     let connection = &options.connection;
-    finish(ask(&connection.url, &token(connection), "GET", "/v1/workers").map(|answer| {
+    finish(ask(&connection.place(), &token(connection), "GET", "/v1/workers").map(|answer| {
         let list = |field: &str| answer[field].as_array().cloned().unwrap_or_default();
         let (workers, agents) = (list("workers"), list("agents"));
         if connection.json {

@@ -35,13 +35,6 @@ pub(crate) fn find(settings: &Settings) -> Problems {
             "listen on 127.0.0.1, or leave out --dev and configure keys",
         ));
     }
-    if settings.dev && settings.tls.cert.is_some() {
-        found.push(Problem::new(
-            settings.origin("server.tls_cert").clone(),
-            "server.tls_cert: with --dev the port speaks no TLS, since the built-in worker does not",
-            "leave out one of the two",
-        ));
-    }
     Problems(found)
 }
 

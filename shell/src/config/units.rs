@@ -32,6 +32,15 @@ pub fn show_size(bytes: u64) -> String {
     show(bytes, &SIZE_UNITS)
 }
 
+/// Writes a long time for a reader who wants to know how long about: in the largest unit of which there are
+/// two.
+pub fn show_roughly(time: std::time::Duration) -> String {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let fits = |&&(_, factor): &&(&str, u64)| micros / factor >= 2;
+    let (name, factor) = DURATION_UNITS.iter().rev().find(fits).unwrap_or(&DURATION_UNITS[0]);
+    format!("{}{name}", micros / factor)
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -72,5 +81,12 @@ mod tests {
         }
         assert_eq!((show_size(0), show_duration(Span::ZERO)), ("0B".to_owned(), "0ms".to_owned()));
         assert_eq!(show_size(1_500), "1500B");
+    }
+
+    #[test]
+    fn a_long_time_is_told_roughly() {
+        for (secs, text) in [(0, "0ms"), (1, "1000ms"), (119, "119s"), (7_300, "2h"), (259_199, "2d")] {
+            assert_eq!(show_roughly(std::time::Duration::from_secs(secs)), text);
+        }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct CoreFacts(Mutex<Option<Seen>>);
 struct Seen {
     counts: Counts,
     gauges: Gauges,
-    limits: [(&'static str, u64); 3],
+    limits: [(&'static str, u64); 4],
 }
 
 impl CoreFacts {
@@ -29,6 +29,7 @@ impl CoreFacts {
             ("connections", config.server.connections as u64),
             ("runs_active", config.runs.active as u64),
             ("runs_queued", config.runs.queued as u64),
+            ("memory_bytes", config.store.memory),
         ];
         let seen = Seen { counts: *view.counts(), gauges: view.gauges(), limits };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);

@@ -3,9 +3,10 @@
 //!
 //! The stream below is watched edge-triggered and in both directions, so nothing has to be asked of the
 //! library about what it waits for: at each edge the connection is read, and reading first writes what the
-//! library has to say by itself (its part of the handshake).
+//! library has to say by itself (its part of the handshake). Over a stream that blocks it blocks.
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -13,28 +14,37 @@ use std::sync::Arc;
 /// How much is encrypted at once, in bytes: a record.
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// The server's side.
+/// One side of a connection.
 pub struct TlsStream<T> {
     below: T,
-    tls: Box<ServerConnection>,
+    tls: Box<Connection>,
     /// So many bytes of what is written were encrypted, and not all of that has left: they count as written
     /// when it has.
     taken: Option<usize>,
 }
 
 impl<T: Read + Write> TlsStream<T> {
-    /// A connection on which nothing was said.
+    /// The server's side of a connection on which nothing was said.
     ///
     /// # Errors
     /// The library has none for this configuration.
-    pub fn new(below: T, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub fn server(below: T, config: Arc<ServerConfig>) -> io::Result<Self> {
         let tls = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Self { below, tls: Box::new(tls), taken: None })
+        Ok(Self { below, tls: Box::new(tls.into()), taken: None })
     }
 
-    /// The stream below.
-    pub fn below(&self) -> &T {
-        &self.below
+    /// The side of a client that means a server of this name.
+    ///
+    /// # Errors
+    /// The library has none for this configuration.
+    pub fn client(below: T, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Self { below, tls: Box::new(tls.into()), taken: None })
+    }
+
+    /// The stream below, to register it somewhere.
+    pub fn below_mut(&mut self) -> &mut T {
+        &mut self.below
     }
 
     /// Says that nothing more will be said, and gives the stream below back.
@@ -73,6 +83,21 @@ impl<T: Read + Write> TlsStream<T> {
         Ok(true)
     }
 
+    /// Goes on with the handshake. Until it is done a server has nobody whom it could tell anything, and a
+    /// client waits for it before its first word.
+    fn shake_hands(&mut self) -> io::Result<()> {
+        if self.tls.is_handshaking() && matches!(*self.tls, Connection::Server(_)) {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        self.push_some()?;
+        while self.tls.is_handshaking() {
+            if !self.pull()? {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what is encrypted as far as it goes; the next edge is for the rest.
     fn push_some(&mut self) -> io::Result<()> {
         match self.push() {
@@ -104,8 +129,7 @@ impl<T: Read + Write> Write for TlsStream<T> {
     /// and may be given more behind them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.tls.is_handshaking() {
-            // There is nobody yet who could be told anything.
-            return Err(ErrorKind::NotConnected.into());
+            self.shake_hands()?;
         }
         self.push()?;
         if let Some(taken) = self.taken.take() {

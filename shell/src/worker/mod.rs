@@ -40,6 +40,7 @@ mod tests;
 pub use out::{Call, Out};
 
 use crate::line::Line;
+use crate::place::Place;
 use desk::Desk;
 use serde_json::{Value, json};
 use session::Session;
@@ -177,14 +178,14 @@ impl Drop for Workers {
     }
 }
 
-/// Starts serving `agents` for the daemon at `url` (`ws://host:port`) as the worker `worker_name`, which must
-/// be unique among the processes of the token's `sub`. `token` is asked anew before each connection. It
+/// Starts serving `agents` for the daemon at `place` (`ws://host:port`) as the worker `worker_name`, which
+/// must be unique among the processes of the token's `sub`. `token` is asked anew before each connection. It
 /// connects, and reconnects, until [`Workers::stop`] or until another worker takes its name.
 ///
 /// # Errors
 /// When the system grants no thread or poll.
 pub fn spawn(
-    url: String,
+    place: impl Into<Place>,
     token: impl Fn() -> String + Send + 'static,
     agents: Vec<Box<dyn Agent>>,
     worker_name: String,
@@ -192,7 +193,7 @@ pub fn spawn(
     let line = Line::new()?;
     let desk = Arc::new(Desk::new(line.bell()));
     let agents = agents.into_iter().map(Arc::from).collect();
-    let session = Session::new(line, Arc::clone(&desk), agents, url, Box::new(token), worker_name);
+    let session = Session::new(line, Arc::clone(&desk), agents, place.into(), Box::new(token), worker_name);
     let thread = std::thread::Builder::new().name("worker".into()).spawn(move || session.serve())?;
     Ok(Workers { desk, thread: Some(thread) })
 }

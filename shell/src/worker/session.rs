@@ -4,6 +4,7 @@ use super::desk::{Attempt, Desk};
 use super::messages::{Call, Known, Offer, Refused, Say, Serves, Told, Welcome};
 use super::{Agent, AgentError, Ask, Out};
 use crate::line::{Heard, Line, Lost};
+use crate::place::Place;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub(super) struct Session {
     line: Line,
     desk: Arc<Desk>,
     agents: Vec<Arc<dyn Agent>>,
-    url: String,
+    place: Place,
     token: Box<dyn Fn() -> String + Send>,
     name: String,
     /// Of this connection; `None` before its `welcome`.
@@ -53,12 +54,12 @@ impl Session {
         line: Line,
         desk: Arc<Desk>,
         agents: Vec<Arc<dyn Agent>>,
-        url: String,
+        place: Place,
         token: Box<dyn Fn() -> String + Send>,
         name: String,
     ) -> Self {
         let by = format!("{:016x}", rand::random::<u64>());
-        Self { line, desk, agents, url, token, name, terms: None, sent_at: Instant::now(), by, calls: 0 }
+        Self { line, desk, agents, place, token, name, terms: None, sent_at: Instant::now(), by, calls: 0 }
     }
 
     /// Connects, serves, and connects again, until stopped or replaced.
@@ -97,7 +98,7 @@ impl Session {
     fn connection(&mut self) -> Result<(), Lost> {
         self.terms = None;
         let token = (self.token)();
-        self.line.open(&self.url, "/worker", &token)?;
+        self.line.open(&self.place, "/worker", &token)?;
         self.hello()?;
         while !self.desk.is_stopped() {
             self.publish()?;
@@ -291,7 +292,7 @@ impl Offer {
 /// codes).
 fn after(lost: &Lost, tries: u32) -> After {
     match lost {
-        Lost::BadUrl { .. } | Lost::Closed { code: 4510, .. } => After::Never,
+        Lost::BadUrl { .. } | Lost::Untrusted { .. } | Lost::Closed { code: 4510, .. } => After::Never,
         Lost::Closed { code: 4506, .. } => After::Wait(jittered(tries)),
         Lost::Closed { code: 4500..=4599, .. } => After::Wait(REFUSED_WAIT),
         Lost::Refused { status: 429 | 500..=599, retry_ms, .. } => {

@@ -147,9 +147,19 @@ pub(crate) struct Forgetful {
     done: VecDeque<Completion>,
     /// How often something was submitted.
     pub(crate) submissions: usize,
+    /// How often a page of events was asked for.
+    pub(crate) pages: usize,
+    /// What is submitted is not completed until it goes on.
+    pub(crate) is_stuck: bool,
 }
 
 impl Forgetful {
+    /// It is stuck no longer.
+    pub(crate) fn go_on(&mut self) {
+        self.is_stuck = false;
+        self.done.extend(self.given.take().map(Completion::Appended));
+    }
+
     /// The next thing that it has done.
     pub(crate) fn complete(&mut self, completion: Completion) {
         self.done.push_back(completion);
@@ -164,7 +174,10 @@ impl Storage for Forgetful {
     fn load(&mut self, load: LoadId, query: Query) {
         let found = match query {
             Query::Rows(_) | Query::Owner(_) | Query::First { .. } => Found::Rows(Vec::new()),
-            Query::Events { .. } => Found::Events(Vec::new()),
+            Query::Events { .. } => {
+                self.pages += 1;
+                Found::Events(Vec::new())
+            }
         };
         self.done.push_back(Completion::Loaded(load, found));
     }
@@ -175,7 +188,9 @@ impl Storage for Forgetful {
 
     fn submit(&mut self) {
         self.submissions += 1;
-        self.done.extend(self.given.take().map(Completion::Appended));
+        if !self.is_stuck {
+            self.done.extend(self.given.take().map(Completion::Appended));
+        }
     }
 
     fn completed(&mut self) -> Option<Completion> {

@@ -735,13 +735,16 @@ impl Oracles {
             conn.waits.forget(|run| {
                 self.truth.runs.get(run).is_some_and(|run| run.started.is_some() || run.ended.is_some())
             });
-            let (position, room) = conn.sender.position();
-            let room = room && !self.narrow;
+            let (position, takes_more) = conn.sender.position();
+            let room = takes_more && !self.narrow;
+            // Where a window has room for one event, one that is not acknowledged fills it.
+            let takes_more = takes_more && !(self.narrow && conn.sender.waits_for_acks());
             let head = self.truth.stream(user, &conn.epoch).map_or(0, |log| log.head());
             let silent = |since| silence::judge(now, conn.heard, since, calm_since);
             let topics = conn.topics.look(now, &mut self.truth, self.narrow, calm_since);
             let judgements = [
-                ("O11", alive_since.map_or(Ok(()), silent)),
+                // Whoever has acknowledged nothing for a whole window is told by retries, and then closed.
+                ("O11", alive_since.filter(|_| takes_more).map_or(Ok(()), silent)),
                 ("O12", conn.waits.look(now, calm_since)),
                 ("O23", conn.progress.look(now, position, room && position < head, calm_since)),
                 ("O23", topics),

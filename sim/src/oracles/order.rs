@@ -91,6 +91,11 @@ impl Sender {
         (self.reader.position, !self.is_again && self.has_room())
     }
 
+    /// Whether anything is not acknowledged.
+    pub fn waits_for_acks(&self) -> bool {
+        !self.written.is_empty()
+    }
+
     /// Whether its window has room for more.
     fn has_room(&self) -> bool {
         let bytes: usize = self.written.values().map(|written| written.bytes).sum();

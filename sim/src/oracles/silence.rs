@@ -1,5 +1,6 @@
 //! O11, for PROTOCOL §2.6 "Never silent": while a user has a run that has not ended, a healthy connection
-//! hears something at least every 5 s. Judged only where no fault is in the way.
+//! hears something at least every 5 s. Judged only where no fault is in the way, and of those who take more:
+//! to a device whose window is full of what it has not acknowledged, retries come at their own time (O14).
 
 use crate::schedule::{MS, Micros, SECOND};
 

@@ -46,7 +46,7 @@ const fn headlines(scenario: BenchScenario) -> &'static [&'static str] {
         BenchScenario::Replay => &["processor µs/event"],
         BenchScenario::Idle => &["resident KiB/connection"],
         BenchScenario::Storm => &["caught up s"],
-        BenchScenario::Stalled => &["p99 ms"],
+        BenchScenario::Stalled | BenchScenario::Hostile => &["p99 ms"],
         BenchScenario::Restart => &["ready s (goal: at most 1)"],
         BenchScenario::Store => &["events/s"],
         BenchScenario::Curves => &[],

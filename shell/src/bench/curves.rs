@@ -119,8 +119,15 @@ fn one(plan: &Plan, point: Point) -> Result<Figures, BenchError> {
 }
 
 /// What is told of each point.
-const KEPT: [&str; 6] =
-    ["delivered/s", "processor µs/event", "p50 ms", "p99 ms", "wire bytes/event", "resident MiB"];
+const KEPT: [&str; 7] = [
+    "delivered/s",
+    "processor µs/event",
+    "p50 ms",
+    "p99 ms",
+    "wire bytes/event",
+    "resident MiB",
+    "records/commit",
+];
 
 #[cfg(test)]
 mod tests {

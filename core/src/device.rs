@@ -110,6 +110,9 @@ impl Core {
 
     /// Whether a device is there, and will be after a crash.
     pub(crate) fn is_stored(&self, position: Option<&Position>) -> bool {
+        if self.planted.is(Bug::WelcomeBeforePlaced) {
+            return position.is_some();
+        }
         let known_from = position.and_then(|position| position.known_from);
         known_from.is_some_and(|append| self.durable.has(append))
     }

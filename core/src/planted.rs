@@ -47,6 +47,8 @@ bugs! {
     HeadBeforeDurable = "head-before-durable",
     /// A resumed connection begins one event too late.
     ResumeOffByOne = "resume-off-by-one",
+    /// A device is welcome at its second call, though its place is not stored yet.
+    WelcomeBeforePlaced = "welcome-before-placed",
     /// A device that is behind is sent a page of another user's stream.
     ResumeOnAnothers = "resume-on-anothers",
     /// The window counts the events ever sent, so acknowledging makes no room.

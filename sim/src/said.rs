@@ -90,6 +90,9 @@ pub struct Said<'a> {
     /// Of a `welcome`: who.
     #[serde(borrow)]
     pub user: Option<Cow<'a, str>>,
+    /// And as which device.
+    #[serde(borrow)]
+    pub device: Option<Cow<'a, str>>,
     /// The incarnation.
     #[serde(borrow)]
     pub epoch: Option<Cow<'a, str>>,

@@ -2,6 +2,7 @@
 //! when it was written, and says what is stored there.
 
 use super::joined;
+use super::restart::Rows;
 use super::truth::{RunTruth, Truth};
 use crate::said::Said;
 
@@ -42,6 +43,20 @@ pub fn head(truth: &mut Truth, user: usize, epoch: &str, head: u64) -> Result<()
         return Ok(());
     }
     Err(format!("a head of {head} is told while {durable} is durable"))
+}
+
+/// Judges the device of a `welcome`, which the daemon must know from then on.
+///
+/// # Errors
+/// Its place is not durable.
+pub fn device(rows: &Rows, said: &Said<'_>) -> Result<(), String> {
+    let Some((user, device)) = said.user.as_deref().zip(said.device.as_deref()) else { return Ok(()) };
+    // Words may have been on their way when the user was erased, and has come back since.
+    let is_of_now = rows.epoch(user).as_deref() == said.epoch.as_deref();
+    if is_of_now && !rows.has_device(user, device) {
+        return Err(format!("{device} is welcome before its place is durable"));
+    }
+    Ok(())
 }
 
 /// Judges an `accepted`.

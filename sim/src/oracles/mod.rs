@@ -573,6 +573,7 @@ impl Oracles {
             let is_back = self.generation_of(&conn.epoch, user) < conn.generation;
             let is_back = is_back.then(|| format!("{} was lost, and is there again", conn.epoch));
             self.judge("O4", Some(user), is_back.map_or(Ok(()), Err));
+            self.judge("O16", Some(user), durable::device(&self.rows, said));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
         for entry in said.topic_entries() {

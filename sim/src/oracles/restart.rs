@@ -28,6 +28,18 @@ impl Rows {
         self.0.contains_key(&key)
     }
 
+    /// The incarnation of a user's stream.
+    pub fn epoch(&self, owner: &str) -> Option<String> {
+        let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };
+        let row: serde_json::Value = serde_json::from_slice(self.0.get(&key)?).ok()?;
+        row["epoch"].as_str().map(str::to_owned)
+    }
+
+    /// Whether a device of a user has a place.
+    pub fn has_device(&self, owner: &str, device: &str) -> bool {
+        self.0.contains_key(&RowKey { table: Table::Device, owner: owner.into(), name: device.into() })
+    }
+
     /// The rows of a table, read.
     pub fn of_table(&self, table: Table) -> impl Iterator<Item = (&RowKey, serde_json::Value)> {
         let rows = self.0.iter().filter(move |(key, _)| key.table == table);

@@ -43,6 +43,8 @@ impl Plan {
     /// A disk that is full while devices come and go.
     fn fill_disk(&mut self, dice: &mut Dice) {
         let (at, time) = (dice.between(3, 15) * SECOND, dice.between(5, 20) * SECOND);
+        // Or when most devices have not been there yet.
+        let at = if dice.chance(1, 2) { dice.below(SECOND) } else { at };
         self.faults.push((at, Fault::FullDisk { time }));
         self.faults.sort_by_key(|(at, _)| *at);
         let devices = self.users.iter_mut().flat_map(|user| &mut user.devices);

@@ -1,12 +1,12 @@
 //! Instructions of the hot paths, counted by callgrind: unlike times they do not depend on what else the
 //! machine does, so that a change of a few percent is one of the code.
 //!
-//! `cargo bench --bench instructions` counts and compares with `instructions.json` beside this folder; more
-//! than the tolerance beyond it fails. `-- --accept` writes what was counted. Where valgrind is not
-//! installed, it says so and is content. Each path runs in a process of its own (`play NAME`), in which only
-//! what happens within [`counted_step`] is counted. The core, the pump and the connections are the product's;
-//! the sockets are memory and the store is a list, so that the system and the disk have no part in it.
-//! Processors and C libraries differ in how they copy memory, by a percent or two.
+//! `cargo bench --profile sim --bench instructions` counts and compares with `instructions.json` beside this
+//! folder; more than the tolerance beyond it fails. `-- --accept` writes what was counted. Where valgrind is
+//! not installed, it says so and is content. Each path runs in a process of its own (`play NAME`), in which
+//! only what happens within [`counted_step`] is counted. The core, the pump and the connections are the
+//! product's; the sockets are memory and the store is a list, so that the system and the disk have no part in
+//! it. Processors and C libraries differ in how they copy memory, by a percent or two.
 
 mod paths;
 mod world;
@@ -118,7 +118,9 @@ fn compare(counted: &[(&Path, u64)]) -> ExitCode {
         if change > TOLERANCE {
             worse.push(path.name);
         } else if change < -TOLERANCE {
-            say("              fewer: keep it so with `cargo bench --bench instructions -- --accept`");
+            say(
+                "              fewer: keep it so with `cargo bench --profile sim --bench instructions -- --accept`",
+            );
         }
     }
     if worse.is_empty() {
@@ -126,7 +128,7 @@ fn compare(counted: &[(&Path, u64)]) -> ExitCode {
     }
     fail(&format!(
         "more than {TOLERANCE} % beyond {FILE}, or not in it: {}. Find out why, or accept it with \
-         `cargo bench --bench instructions -- --accept`",
+         `cargo bench --profile sim --bench instructions -- --accept`",
         worse.join(", ")
     ))
 }

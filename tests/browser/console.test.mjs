@@ -67,11 +67,14 @@ describe("the operators' page", { skip }, () => {
     return { status: response.status, body: response.status === 204 ? null : await response.json() };
   }
 
-  /** A run, for a user who need not be there. */
+  /** A run, for a user who need not be there, once a worker has said that it serves the agent. */
   async function run(user, agent, thread, input = "hello") {
-    const { body } = await ask(tokens.shop, "/v1/runs", "POST", { user, agent, thread, input });
-    assert.ok(body.run, JSON.stringify(body));
-    return body.run;
+    const asked = await eventually(async () => {
+      const { body } = await ask(tokens.shop, "/v1/runs", "POST", { user, agent, thread, input });
+      return body.code === "agent_unknown" ? null : body;
+    }, `a worker for ${agent}`);
+    assert.ok(asked.run, JSON.stringify(asked));
+    return asked.run;
   }
 
   /** A device of a user; one that does not acknowledge falls behind. */

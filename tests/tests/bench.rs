@@ -123,6 +123,16 @@ fn others_are_compared_with_and_without_a_stalled_device() {
 }
 
 #[test]
+fn the_honest_miss_nothing_while_the_daemon_is_besieged() {
+    let (rounds, sums) = bench("hostile", &["--rate", "200"]);
+    for arm in ["honest", "besieged", "honest again"] {
+        all_delivered(&rounds, arm, 3);
+    }
+    assert!(figures(&rounds, "besieged", "of them ended").iter().all(|ended| *ended > 0), "{rounds:?}");
+    assert!(sums.iter().any(|line| line["over"] == "besieged" && line["goal"] == "at most 1.25"), "{sums:?}");
+}
+
+#[test]
 fn a_killed_daemon_is_ready_again_with_everything() {
     let (rounds, _) = bench("restart", &["--events", "1000"]);
     figures(&rounds, "1000 events", "resident MiB");

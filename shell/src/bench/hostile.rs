@@ -1,5 +1,4 @@
-//! Somebody wishes the daemon ill, from another address: what do the honest feel? (Issue of whoever runs it
-//! for strangers: REQUIREMENTS, limits before authentication.)
+//! Somebody wishes the daemon ill, from another address: what do the honest feel of it?
 //!
 //! The limits are those that a daemon has by default. Arms are without and with the siege, and once more
 //! without: that one says how much two runs differ in which nothing differs. Each connection of the honest
@@ -19,7 +18,7 @@ const RATE: u64 = 1_000;
 /// Connections that the siege holds, when nobody says otherwise, and begins each second.
 const HELD: usize = 10_000;
 const PER_SECOND: u64 = 1_000;
-/// The siege stands for so long before anything is timed.
+/// The siege stands for so long before anything is timed, or for as long as is timed if that is less.
 const BEFORE_MS: u64 = 5_000;
 
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
@@ -44,7 +43,7 @@ fn one(plan: &Plan, siege: Option<Siege>) -> Result<Figures, BenchError> {
     stage.set(CROWD)?;
     let door = stage.door().map(|(at, _)| at);
     let siege = siege.zip(door).map(|(siege, at)| Besiegers::start(at, siege)).transpose()?;
-    stage.load.ask(&Order::Rest { ms: BEFORE_MS })?;
+    stage.load.ask(&Order::Rest { ms: BEFORE_MS.min(plan.seconds * 1_000) })?;
     let mut figures = flow(stage.measure(&Order::Publish(Flow::paced(plan, RATE)))?);
     if let Some(siege) = siege {
         let done = siege.lift()?;

@@ -45,6 +45,9 @@ pub(crate) struct Conn {
     inbox_bytes: usize,
     is_read: bool,
     last_out: Mono,
+    /// When the ping left that is not answered.
+    pinged: Option<Mono>,
+    round_trip: Option<Span>,
     sent: u64,
     flushed: u64,
 }
@@ -152,6 +155,8 @@ impl Conn {
             inbox_bytes: 0,
             is_read: true,
             last_out: now,
+            pinged: None,
+            round_trip: None,
             sent: 0,
             flushed: 0,
         }
@@ -205,6 +210,27 @@ impl Conn {
     /// When it was last sent something.
     pub(crate) const fn last_out(&self) -> Mono {
         self.last_out
+    }
+
+    /// Sends a ping. Of several without an answer the first counts: that is how long the answer takes.
+    pub(crate) fn ping(&mut self, now: Mono, out: &mut Effects) {
+        self.pinged.get_or_insert(now);
+        out.push(Effect::Ping { conn: self.id });
+    }
+
+    /// A pong has come. One that nobody asked for says nothing.
+    pub(crate) fn ponged(&mut self, now: Mono) {
+        self.round_trip = self.pinged.take().map(|pinged| now.since(pinged)).or(self.round_trip);
+    }
+
+    /// Whether nobody knows, nor is about to know, how long an answer takes.
+    pub(crate) const fn is_unmeasured(&self) -> bool {
+        self.pinged.is_none() && self.round_trip.is_none()
+    }
+
+    /// How long the newest answer to a ping took; none before the first.
+    pub(crate) const fn round_trip(&self) -> Option<Span> {
+        self.round_trip
     }
 
     /// Sends a message. `stuck_after` is how long it may wait for the network.

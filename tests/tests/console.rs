@@ -1,7 +1,7 @@
 //! What operators see and do beyond single users (PROTOCOL §7): the lists of `GET /v1/status`, the state of
 //! others' runs and ending them, and the page that shows it.
 
-use runcast_tests::{Ask, Daemon, Door, User, Worker, token};
+use runcast_tests::{Ask, Daemon, Door, User, Worker, eventually, token};
 use serde_json::{Value, json};
 
 fn ask(door: &Door, method: &str, path: &str, token: &str, status: u16) -> Value {
@@ -89,12 +89,12 @@ fn connections_that_are_most_behind_come_first() {
     }
     ahead.until("run_queued");
     ahead.ack();
-    let connections = loop {
+    let connections = eventually("that alice has everything", || {
         let connections = lists(&door, "limit=10")["connections"].clone();
-        if all(&connections, "user") == ["bob", "alice"] && connections["items"][1]["lag"] == json!(0) {
-            break connections;
-        }
-    };
+        let is_so =
+            all(&connections, "user") == ["bob", "alice"] && connections["items"][1]["lag"] == json!(0);
+        if is_so { Ok(connections) } else { Err(connections) }
+    });
     let bob = &connections["items"][0];
     assert_eq!((&bob["device"], &bob["lag"], &bob["window"]), (&json!("desk"), &json!(1), &json!(256)));
 }

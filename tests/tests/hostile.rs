@@ -1,7 +1,7 @@
-//! Hostile load beside honest users: slow heads, garbage, floods of bad tokens, of frames that nobody may send
-//! and of connections that say nothing. Each is answered as the protocol says, and counted; nothing of the
-//! honest is lost, memory stays in its budget at its peak (and the process within a limit of the system), and
-//! how much slower they are is printed.
+//! Hostile load beside honest users: slow heads, garbage, floods of bad tokens, of frames that nobody may
+//! send and of connections that say nothing. Each is answered as the protocol says, and counted; nothing of
+//! the honest is lost, memory stays in its budget at its peak (and the process within a limit of the system),
+//! and how much slower they are is printed.
 
 use runcast_tests::{Ask, Daemon, Door, Ended, PATIENCE, Socket, User, Worker, dial, eventually};
 use serde_json::json;

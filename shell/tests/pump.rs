@@ -2,15 +2,12 @@
 
 mod common;
 
-use common::{Forgetful, Pipe, frame, trusting, upgrade_request};
+use common::{Forgetful, Pipe, begin, frame, upgrade_request};
 use runcast::pump::{Pump, Turn};
 use runcast::storage::Completion;
-use runcast_core::Core;
 use runcast_core::config::Config;
-use runcast_core::effect::Effects;
 use runcast_core::ids::ConnId;
-use runcast_core::record::Image;
-use runcast_core::time::{Mono, Now, Span, WallMs};
+use runcast_core::time::{Now, Span};
 use std::net::{IpAddr, Ipv4Addr};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -23,10 +20,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Now { mono: Mono(1), wall: WallMs(1_700_000_000_000) };
-        let mut effects = Effects::new();
-        let core = Core::open(Config::default(), [7; 32], Image::default(), now, &mut effects);
-        Self { pump: Pump::new(core, effects, Forgetful::default(), trusting()), now }
+        let (pump, now) = begin(Config::default());
+        Self { pump, now }
     }
 
     fn connect(&mut self) -> (ConnId, Pipe) {

@@ -57,6 +57,22 @@ impl World {
         }
     }
 
+    /// Says something on a connection.
+    fn say(&mut self, conn: ConnId, client: &Pipe, opcode: u8, payload: &[u8]) {
+        client.put(&frame(opcode, payload));
+        self.pump.ready(conn);
+        assert_eq!(self.settle(), []);
+    }
+
+    /// Lets time pass until a connection is pinged.
+    fn until_ping(&mut self, client: &mut Pipe) {
+        // What else is said is ASCII.
+        while !client.take().contains(&0x89) {
+            self.now.mono = self.pump.deadline().expect("it is pinged in the end").max(self.now.mono);
+            assert_eq!(self.settle(), [], "nobody is closed meanwhile");
+        }
+    }
+
     /// A WebSocket that has not said hello.
     fn open(&mut self) -> (ConnId, Pipe) {
         let (conn, mut client) = self.connect();
@@ -224,4 +240,38 @@ fn one_whose_store_is_stuck_is_not_ready_until_it_goes_on() {
     world.pump.storage_mut().go_on();
     world.settle();
     assert_eq!(readyz(&mut world).0, "200");
+}
+
+/// The round trip of the one connection of alice, as operators are shown it.
+fn round_trip_ms(world: &mut World) -> Option<u64> {
+    let (_, mut client) = world.connect();
+    client.put(b"GET /v1/users/alice HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer olga+operate\r\n\r\n");
+    world.settle();
+    let answer = String::from_utf8(client.take()).expect("UTF-8");
+    assert!(answer.contains(r#""device":"laptop","#), "{answer}");
+    let (_, rest) = answer.split_once(r#""round_trip_ms":"#)?;
+    rest.split_once(',').and_then(|(ms, _)| ms.parse().ok())
+}
+
+#[test]
+fn a_round_trip_is_from_the_first_ping_without_an_answer_to_the_pong() {
+    let mut world = World::new();
+    let (conn, mut client) = world.open();
+    world.say(conn, &client, 1, br#"{"type":"hello","token":"alice","device":"laptop"}"#);
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), None, "nobody has asked for that pong");
+    world.until_ping(&mut client);
+    world.now.mono = world.now.mono + Span::millis(30);
+    assert_eq!(round_trip_ms(&mut world), None);
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), Some(30));
+    world.until_ping(&mut client);
+    let asked = world.now.mono;
+    world.until_ping(&mut client);
+    world.now.mono = world.now.mono + Span::millis(5);
+    assert_eq!(round_trip_ms(&mut world), Some(30), "the newest that is known");
+    let waited = world.now.mono.since(asked).as_millis();
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), Some(waited));
+    assert!(waited > 5, "the first of the two pings counts, not the second: {waited}");
 }

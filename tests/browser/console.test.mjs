@@ -278,6 +278,14 @@ describe("the operators' page", { skip }, () => {
     await found.getByText(`Run ${running}`).waitFor();
   });
 
+  test("how far away a device is can be seen when it has answered a ping", async () => {
+    await serve("server.heartbeat=1s");
+    await connect("alice", "laptop");
+    const page = await openLive();
+    await rowOf(page, "connections", "alice").getByText(/\d+ ms away/).waitFor();
+    await shot(page, "away");
+  });
+
   test("who falls behind comes first, and what nobody has heard is listed", async () => {
     await serve("delivery.undelivered_after=1s", "breaker.failures=1");
     work("helper", 4, "dig", "fail");

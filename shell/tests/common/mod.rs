@@ -210,7 +210,12 @@ pub(crate) fn begin(config: Config) -> (Pump<Pipe, Forgetful>, Now) {
     (Pump::new(core, effects, Forgetful::default(), trusting()), now)
 }
 
-/// A verifier for which every token is a user's name, and its signature good.
+/// A verifier for which every token is a user's name, with a scope after a `+` if it has one, and its
+/// signature good.
 pub(crate) fn trusting() -> Verify {
-    Box::new(|token| Ok(Claims { sub: token.into(), exp: u64::MAX / 1000, ..Claims::default() }))
+    Box::new(|token| {
+        let (sub, scope) =
+            token.split_once('+').map_or((token, None), |(sub, scope)| (sub, Some(scope.to_owned())));
+        Ok(Claims { sub: sub.into(), scope, exp: u64::MAX / 1000, ..Claims::default() })
+    })
 }

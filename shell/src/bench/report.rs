@@ -154,7 +154,9 @@ pub(super) fn flow(measured: Measured) -> Figures {
         ("processor µs/event", per_event(cpu)),
         ("wire bytes/event", per_event(tally.wire_bytes)),
         ("resident MiB", resident as f64 / MIB),
+        ("redelivered", tally.redelivered as f64),
     ];
+    figures.extend(tally.held.map(|held| ("held", held as f64)));
     if let Some(latency) = tally.latency {
         let parts = [("p50 ms", latency.p50), ("p99 ms", latency.p99), ("p99.9 ms", latency.p999)];
         figures.extend(parts.map(|(name, micros)| (name, micros as f64 / 1e3)));

@@ -128,6 +128,7 @@ fn the_honest_miss_nothing_while_the_daemon_is_besieged() {
     for arm in ["honest", "besieged", "honest again"] {
         all_delivered(&rounds, arm, 3);
     }
+    assert!(figures(&rounds, "besieged", "made").iter().all(|made| *made > 0), "{rounds:?}");
     assert!(figures(&rounds, "besieged", "of them ended").iter().all(|ended| *ended > 0), "{rounds:?}");
     assert!(sums.iter().any(|line| line["over"] == "besieged" && line["goal"] == "at most 1.25"), "{sums:?}");
 }

@@ -59,7 +59,7 @@ impl Home {
         Self::new(directory, &[CONFIG, OPEN].concat())
     }
 
-    /// A new one with the limits that a daemon has by default.
+    /// A new one with the limits of connections, attempts and messages that a daemon has by default.
     ///
     /// # Errors
     /// When it cannot be written.

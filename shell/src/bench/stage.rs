@@ -139,7 +139,7 @@ impl Stage {
         }
     }
 
-    /// A daemon with the limits that it has by default.
+    /// A daemon with the limits of connections, attempts and messages that it has by default.
     ///
     /// # Errors
     /// When it does not start.

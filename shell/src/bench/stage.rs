@@ -68,7 +68,8 @@ impl Who {
         all
     }
 
-    /// Measures each of them once. A peer that fails is told of and is one of them no longer.
+    /// Measures each of them once; another is the first in the next round. A peer that fails is told of and is
+    /// one of them no longer.
     ///
     /// # Errors
     /// When anybody else fails.
@@ -87,6 +88,7 @@ impl Who {
                 Err(error) => return Err(error),
             }
         }
+        all.rotate_left(1);
         Ok(())
     }
 }

@@ -21,12 +21,14 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
     for users in &crowds {
         system::open_files(users + 64)?;
     }
+    let mut both = Who::BOTH;
     for _ in 0..plan.rounds {
         for users in &crowds {
-            for who in Who::BOTH {
+            for who in both {
                 one(plan, report, who, *users)?;
             }
         }
+        both.rotate_left(1);
     }
     for users in &crowds {
         let [runcast, relay] = Who::BOTH.map(|who| arm(who, *users));

@@ -45,9 +45,9 @@ pub(super) fn syncs(plan: &Plan, events_a_second: usize) -> Result<Figures, Benc
 
 /// Stores events by the thousand, folding as the daemon does, and appends the same bytes to a file.
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
+    type Arm = fn(&Plan, usize) -> Result<Figures, BenchError>;
     let commits = plan.events.unwrap_or(EVENTS).div_ceil(COMMIT_EVENTS);
-    let mut arms: [(_, fn(&Plan, usize) -> Result<Figures, BenchError>); 2] =
-        [("store", stored), ("bare fdatasync", appended)];
+    let mut arms: [(&str, Arm); 2] = [("store", stored), ("bare fdatasync", appended)];
     for _ in 0..plan.rounds {
         for (arm, measure) in arms {
             report.add(arm, measure(plan, commits)?);

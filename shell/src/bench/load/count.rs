@@ -66,10 +66,8 @@ impl Count {
     }
 
     /// An event has come that was sent then.
-    pub(super) fn time(&mut self, sent: Option<u64>) {
-        if let Some(sent) = sent {
-            self.latency.saturating_record(self.now().saturating_sub(sent));
-        }
+    pub(super) fn time(&mut self, sent: u64) {
+        self.latency.saturating_record(self.now().saturating_sub(sent));
     }
 
     /// A new order begins: what is told with it begins anew.

@@ -44,6 +44,7 @@ struct Said<'a> {
     seq: Option<u64>,
     prev: Option<u64>,
     joined: Option<u64>,
+    redelivery: Option<u64>,
     event: Option<&'a str>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
@@ -116,6 +117,10 @@ impl Device {
     fn on_event(&mut self, said: &Said<'_>, count: &mut Count) -> Result<(), String> {
         let seq = said.seq.ok_or("an event without `seq`")?;
         if seq <= self.position {
+            // Others than a daemon do not say it where this could be read.
+            if said.redelivery.is_none() && self.peer.foreign().is_none() {
+                return Err(format!("{seq} came again without `redelivery`, while at {}", self.position));
+            }
             count.redelivered += 1;
             self.ack_at.get_or_insert_with(|| Instant::now() + ACK_AFTER);
             return Ok(());

@@ -126,8 +126,21 @@ impl Report {
 
     /// Of each round that has it.
     pub(super) fn values(&self, arm: &str, figure: &str) -> Vec<f64> {
-        let rounds = self.arms.iter().filter(|it| it.name == arm).flat_map(|it| &it.rounds);
-        rounds.filter_map(|it| it.iter().find(|(name, _)| name == figure)).map(|(_, value)| *value).collect()
+        self.rounds(arm).filter_map(|round| value(round, figure)).collect()
+    }
+
+    fn rounds(&self, arm: &str) -> impl Iterator<Item = &Vec<(String, f64)>> {
+        self.arms.iter().filter(move |it| it.name == arm).flat_map(|it| &it.rounds)
+    }
+
+    /// Round by round, one arm's figure over another's, and in how many rounds both have it. Where the lower one
+    /// is nothing there is no ratio.
+    pub(super) fn ratio(&self, ratio: &Ratio) -> (Vec<f64>, usize) {
+        let value = |round| value(round, &ratio.figure);
+        let pairs = self.rounds(&ratio.over).zip(self.rounds(&ratio.under));
+        let pairs: Vec<_> = pairs.filter_map(|(over, under)| value(over).zip(value(under))).collect();
+        let ratios = pairs.iter().filter(|(_, under)| *under > 0.0).map(|(over, under)| over / under);
+        (ratios.collect(), pairs.len())
     }
 
     /// The names of all figures.
@@ -140,6 +153,10 @@ impl Report {
         }
         names
     }
+}
+
+fn value(round: &[(String, f64)], figure: &str) -> Option<f64> {
+    round.iter().find(|(name, _)| name == figure).map(|(_, value)| *value)
 }
 
 /// The figures that every arm has in which events flow.

@@ -43,6 +43,7 @@ fn live_events_reach_one_device_each() {
     let (rounds, _) = bench("live", &[]);
     all_delivered(&rounds, "runcast", 1);
     all_delivered(&rounds, "bare relay", 1);
+    figures(&rounds, "runcast", "load's processor %");
 }
 
 #[test]
@@ -50,6 +51,8 @@ fn paced_events_reach_three_devices_each() {
     let (rounds, sums) = bench("paced", &["--rate", "50"]);
     all_delivered(&rounds, "runcast", 3);
     all_delivered(&rounds, "bare relay", 3);
+    assert_eq!(figures(&rounds, "runcast", "published"), [50; ROUNDS], "all that is due");
+    figures(&rounds, "runcast", "held");
     assert!(sums.iter().any(|line| line["under"] == "bare fdatasync" && line["median"].is_f64()), "{sums:?}");
 }
 

@@ -298,6 +298,11 @@ impl Load {
         Ok(load)
     }
 
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        system::usage(self.child.id())
+    }
+
     /// Has it do something, shows how far it is, and returns when it is done.
     ///
     /// # Errors

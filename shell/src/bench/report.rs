@@ -161,7 +161,8 @@ fn value(round: &[(String, f64)], figure: &str) -> Option<f64> {
 
 /// The figures that every arm has in which events flow.
 pub(super) fn flow(measured: Measured) -> Figures {
-    let Measured { tally, cpu, resident, told } = measured;
+    let load = measured.load_share();
+    let Measured { tally, cpu, resident, told, .. } = measured;
     let per_event = |amount: u64| amount as f64 / tally.delivered.max(1) as f64;
     let seconds = tally.elapsed.max(1) as f64 / 1e6;
     let mut figures = vec![
@@ -171,6 +172,7 @@ pub(super) fn flow(measured: Measured) -> Figures {
         ("processor µs/event", per_event(cpu)),
         ("wire bytes/event", per_event(tally.wire_bytes)),
         ("resident MiB", resident as f64 / MIB),
+        load,
         ("redelivered", tally.redelivered as f64),
     ];
     figures.extend(tally.held.map(|held| ("held", held as f64)));

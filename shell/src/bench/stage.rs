@@ -113,10 +113,20 @@ pub(super) struct Measured {
     pub(super) tally: Tally,
     /// Processor time of the server, in microseconds.
     pub(super) cpu: u64,
+    /// That of the load generator, which has one thread.
+    pub(super) load_cpu: u64,
     /// Its memory afterwards, in bytes.
     pub(super) resident: u64,
     /// What it tells itself.
     pub(super) told: Figures,
+}
+
+impl Measured {
+    /// How much of one processor the load generator took, in percent. Close to 100 it is the load generator that
+    /// is measured, not the server.
+    pub(super) fn load_share(&self) -> (&'static str, f64) {
+        ("load's processor %", self.load_cpu as f64 * 100.0 / self.tally.elapsed.max(1) as f64)
+    }
 }
 
 impl Stage {
@@ -201,11 +211,13 @@ impl Stage {
     /// As [`Load::ask`].
     pub(super) fn measure(&mut self, order: &Order) -> Result<Measured, BenchError> {
         let told = self.told()?;
-        let before = self.usage()?;
+        let before = (self.usage()?, self.load.usage()?);
         let tally = self.load.ask(order)?;
-        let after = self.usage()?;
-        let cpu = after.cpu.saturating_sub(before.cpu);
-        Ok(Measured { tally, cpu, resident: after.resident, told: self.told()?.since(&told) })
+        let after = (self.usage()?, self.load.usage()?);
+        let cpu = after.0.cpu.saturating_sub(before.0.cpu);
+        let load_cpu = after.1.cpu.saturating_sub(before.1.cpu);
+        let resident = after.0.resident;
+        Ok(Measured { tally, cpu, load_cpu, resident, told: self.told()?.since(&told) })
     }
 
     fn told(&self) -> Result<Told, BenchError> {

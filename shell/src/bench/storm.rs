@@ -33,6 +33,7 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
     for users in &crowds {
         let [runcast, relay] = Who::BOTH.map(|who| arm(who, *users));
         report.compare("caught up s", &runcast, &relay, "at most 2");
+        report.compare("processor ms/device", &runcast, &relay, "");
     }
     Ok(())
 }
@@ -52,12 +53,15 @@ fn one(plan: &Plan, report: &mut Report, who: Who, users: usize) -> Result<(), B
     stage.load.ask(&Order::Publish(missed))?;
     stage.load.ask(&Order::Rest { ms: 1_000 })?;
     let probe = stage.door().map(Probe::start).transpose()?;
-    let Measured { tally, cpu, resident, told } = stage.measure(&Order::Back { from: From::Position })?;
+    let measured = stage.measure(&Order::Back { from: From::Position })?;
+    let load = measured.load_share();
+    let Measured { tally, cpu, resident, told, .. } = measured;
     let mut figures = vec![
         ("caught up s", tally.elapsed as f64 / 1e6),
         ("processor ms/device", cpu as f64 / 1e3 / users as f64),
         ("events missed", tally.delivered as f64),
         ("resident KiB/device", resident as f64 / 1024.0 / users as f64),
+        load,
     ];
     figures.extend(told);
     if let Some(probe) = probe {

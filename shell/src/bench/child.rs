@@ -3,17 +3,17 @@
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
 use super::siege::{Done, Siege};
+use super::stop::{self, Lines};
 use super::system::{self, Usage};
 use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// How long a start may take, recovery of a large store included.
 const START_WITHIN: Duration = Duration::from_secs(120);
 /// Lines of the daemon's log that are shown when it does not start.
-const LINES: usize = 10;
+const LOG_LINES: usize = 10;
 
 /// What a daemon's configuration says besides the defaults.
 const CONFIG: &str = r#"
@@ -108,17 +108,11 @@ impl Daemon {
         command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let log = child.stderr.take().ok_or(BenchError::Pipe)?;
-        let (tell, told) = channel();
-        thread::spawn(move || {
-            // Read to its end, so that the daemon never waits for its log.
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
+        let log = Lines::of(child.stderr.take().ok_or(BenchError::Pipe)?);
         let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        daemon.address = address(&told)?;
+        daemon.address = address(&log)?;
         while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
+            stop::check()?;
             if begun.elapsed() > START_WITHIN {
                 return Err(BenchError::Daemon("it serves, and does not become ready".into()));
             }
@@ -167,15 +161,12 @@ fn get(address: SocketAddr, path: &str) -> Result<String, BenchError> {
 }
 
 /// The address that the log names.
-fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
+fn address(log: &Lines) -> Result<SocketAddr, BenchError> {
     let mut last = VecDeque::new();
     let deadline = Instant::now() + START_WITHIN;
     loop {
-        let line = match log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                return Err(BenchError::Daemon(Vec::from(last).join("\n")));
-            }
+        let Some(line) = log.next(Some(deadline))? else {
+            return Err(BenchError::Daemon(Vec::from(last).join("\n")));
         };
         let fields = serde_json::from_str(&line).map(|line: serde_json::Value| line["fields"].clone());
         let fields = fields.unwrap_or_default();
@@ -185,7 +176,7 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
             return Ok(address);
         }
         last.push_back(line);
-        if last.len() > LINES {
+        if last.len() > LOG_LINES {
             last.pop_front();
         }
     }
@@ -206,12 +197,10 @@ impl Relay {
     pub(super) fn start() -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let told = Lines::of(child.stdout.take().ok_or(BenchError::Pipe)?);
         let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        BufReader::new(told).read_line(&mut line)?;
-        relay.address =
-            line.trim().parse().map_err(|_| BenchError::Load("the relay names no address".into()))?;
+        let address = told.next(Some(Instant::now() + START_WITHIN))?.and_then(|line| line.parse().ok());
+        relay.address = address.ok_or(BenchError::Load("the relay names no address".into()))?;
         Ok(relay)
     }
 
@@ -256,9 +245,8 @@ impl Besiegers {
     /// When they have ended before.
     pub(super) fn lift(mut self) -> Result<Done, BenchError> {
         drop(self.child.stdin.take());
-        let mut line = String::new();
-        let told = self.child.stdout.take().ok_or(BenchError::Pipe)?;
-        BufReader::new(told).read_line(&mut line)?;
+        let told = Lines::of(self.child.stdout.take().ok_or(BenchError::Pipe)?);
+        let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
     }
 }
@@ -280,7 +268,7 @@ pub(super) fn until_told() -> thread::JoinHandle<()> {
 pub(super) struct Load {
     child: Child,
     orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Lines,
 }
 
 impl Load {
@@ -292,7 +280,7 @@ impl Load {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
-        let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
+        let answers = Lines::of(child.stdout.take().ok_or(BenchError::Pipe)?);
         let mut load = Self { child, orders, answers };
         load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
@@ -306,17 +294,15 @@ impl Load {
     /// Has it do something, shows how far it is, and returns when it is done.
     ///
     /// # Errors
-    /// [`BenchError::Load`] with what went wrong.
+    /// [`BenchError::Load`] with what went wrong, or [`BenchError::Stopped`].
     pub(super) fn ask(&mut self, order: &Order) -> Result<Tally, BenchError> {
         let line = serde_json::to_string(order).map_err(std::io::Error::other)?;
         // One that has ended has said why.
         let _ = writeln!(self.orders, "{line}");
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.answers.read_line(&mut line)? == 0 {
+            let Some(line) = self.answers.next(None)? else {
                 return Err(BenchError::Load("the load generator has ended".into()));
-            }
+            };
             match serde_json::from_str(&line).map_err(std::io::Error::other)? {
                 Answer::Doing { what, done, of } => {
                     let of = of.map_or_else(String::new, |of| format!(" of {of}"));

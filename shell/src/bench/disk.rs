@@ -1,7 +1,7 @@
 //! The store alone, and its yardstick: bytes appended to a file, each batch with an `fdatasync`.
 
 use super::report::{Figures, Report};
-use super::{BenchError, Plan};
+use super::{BenchError, Plan, stop};
 use crate::disk::FileDisk;
 use crate::store::{FOLD_ROWS, Repair, Store};
 use bytes::Bytes;
@@ -33,6 +33,7 @@ pub(super) fn syncs(plan: &Plan, events_a_second: usize) -> Result<Figures, Benc
     let mut micros = histogram();
     let mut next = begun;
     while begun.elapsed() < Duration::from_secs(plan.seconds) {
+        stop::check()?;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         next += every;
         let at = Instant::now();
@@ -67,6 +68,7 @@ fn stored(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
     let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("stream {it}").into())).collect();
     let (mut micros, begun) = (histogram(), Instant::now());
     for commit in 0..commits {
+        stop::check()?;
         let event = |number: usize| Record::Event {
             stream: streams[number % STREAMS].clone(),
             seq: (number / STREAMS) as u64 + 1,
@@ -90,6 +92,7 @@ fn appended(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
     let batch = vec![b'.'; plan.bytes * COMMIT_EVENTS];
     let (mut micros, begun) = (histogram(), Instant::now());
     for _ in 0..commits {
+        stop::check()?;
         let at = Instant::now();
         file.write_all(&batch)?;
         file.sync_data()?;

@@ -1,10 +1,10 @@
 //! Somebody wishes the daemon ill, from another address: what do the honest feel of it?
 //!
-//! The limits of connections, attempts and messages are those that a daemon has by default. So the siege, which
-//! comes from one address, holds its thousands of connections on its own side, while the daemon has refused
-//! most of them (429, and closed): what is measured is what that costs the honest. Arms are without and with
-//! the siege, and once more without: that one says how much two runs differ in which nothing differs. Each
-//! connection of the honest is checked for order and gaps, as everywhere.
+//! The limits of connections, attempts and messages are those that a daemon has by default. So the siege,
+//! which comes from one address, holds its thousands of connections on its own side, while the daemon has
+//! refused most of them (429, and closed): what is measured is what that costs the honest. Arms are without
+//! and with the siege, and once more without: that one says how much two runs differ in which nothing
+//! differs. Each connection of the honest is checked for order and gaps, as everywhere.
 
 use super::child::Besiegers;
 use super::order::{Crowd, Flow, Order};

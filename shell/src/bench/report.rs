@@ -133,8 +133,8 @@ impl Report {
         self.arms.iter().filter(move |it| it.name == arm).flat_map(|it| &it.rounds)
     }
 
-    /// Round by round, one arm's figure over another's, and in how many rounds both have it. Where the lower one
-    /// is nothing there is no ratio.
+    /// Round by round, one arm's figure over another's, and in how many rounds both have it. Where the lower
+    /// one is nothing there is no ratio.
     pub(super) fn ratio(&self, ratio: &Ratio) -> (Vec<f64>, usize) {
         let value = |round| value(round, &ratio.figure);
         let pairs = self.rounds(&ratio.over).zip(self.rounds(&ratio.under));

@@ -1,6 +1,6 @@
 //! The daemon is killed with many events stored and as many runs as users open, and started again: how long
-//! until it is ready (DESIGN §7). Before each kill a tenth as many are published anew, so that each start finds
-//! what nobody has folded yet. Afterwards every event is asked for, so that none is missing.
+//! until it is ready (DESIGN §7). Before each kill a tenth as many are published anew, so that each start
+//! finds what nobody has folded yet. Afterwards every event is asked for, so that none is missing.
 
 use super::order::{Crowd, Flow, From, Order};
 use super::report::{MIB, Report};

@@ -6,7 +6,7 @@ use super::peers::{Peer, Running};
 use super::report::{Figures, Report};
 use super::system::Usage;
 use super::told::Told;
-use super::{BenchError, Plan};
+use super::{BenchError, Plan, stop};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,8 +68,8 @@ impl Who {
         all
     }
 
-    /// Measures each of them once; another is the first in the next round. A peer that fails is told of and is
-    /// one of them no longer.
+    /// Measures each of them once; another is the first in the next round. A peer that fails is told of and
+    /// is one of them no longer.
     ///
     /// # Errors
     /// When anybody else fails.
@@ -82,6 +82,7 @@ impl Who {
             match measure(who) {
                 Ok(figures) => report.add(who.name(), figures),
                 Err(error) if matches!(who, Self::Peer(_)) => {
+                    stop::check()?;
                     all.retain(|other| *other != who);
                     report.note(who.name(), &format!("failed, and was measured no more: {error}"));
                 }
@@ -122,8 +123,8 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// How much of one processor the load generator took, in percent. Close to 100 it is the load generator that
-    /// is measured, not the server.
+    /// How much of one processor the load generator took, in percent. Close to 100 it is the load generator
+    /// that is measured, not the server.
     pub(super) fn load_share(&self) -> (&'static str, f64) {
         ("load's processor %", self.load_cpu as f64 * 100.0 / self.tally.elapsed.max(1) as f64)
     }

@@ -23,7 +23,8 @@ pub(super) fn usage(pid: u32) -> Result<Usage, BenchError> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).map_err(|error| BenchError::Proc(path.clone(), error))?;
     let usage = read_stat(&stat).ok_or(BenchError::Stat(path))?;
-    // The steps leave out what was begun since the last, the threads those that have ended: neither tells too much.
+    // The steps leave out what was begun since the last, the threads those that have ended: neither tells too
+    // much.
     let threads = threads_cpu(Path::new(&format!("/proc/{pid}/task"))).unwrap_or(0);
     Ok(Usage { cpu: usage.cpu.max(threads), ..usage })
 }

@@ -170,8 +170,8 @@ impl Device {
     }
 }
 
-/// When the events in this data were sent, in microseconds of the load generator's clock: one, or, since joining
-/// keeps the text of each, as many as are joined.
+/// When the events in this data were sent, in microseconds of the load generator's clock: one, or, since
+/// joining keeps the text of each, as many as are joined.
 fn sent_at(data: &str) -> impl Iterator<Item = u64> {
     data.split(STAMP).skip(1).filter_map(|stamp| {
         let digits = stamp.find(|it: char| !it.is_ascii_digit()).unwrap_or(stamp.len());

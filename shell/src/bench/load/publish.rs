@@ -28,8 +28,9 @@ impl Course<'_> {
         (all, all.min((now - self.begun).saturating_mul(rate) / 1_000_000))
     }
 
-    /// The time from which the latency of the event with this number, counted from zero, counts. An event that
-    /// was held back has waited since it was due: what holds the workers back must not hide what it costs.
+    /// The time from which the latency of the event with this number, counted from zero, counts. An event
+    /// that was held back has waited since it was due: what holds the workers back must not hide what it
+    /// costs.
     fn stamp(&self, number: u64, now: u64) -> u64 {
         let since_begun = |rate: u64| (number + 1) * 1_000_000 / rate.max(1);
         let rate = self.flow.rate.filter(|_| number < self.tried);
@@ -38,8 +39,8 @@ impl Course<'_> {
 }
 
 impl Load {
-    /// Publishes what the flow says, and waits until devices have all of it or, where none is there, until the
-    /// other side has it.
+    /// Publishes what the flow says, and waits until devices have all of it or, where none is there, until
+    /// the other side has it.
     ///
     /// # Errors
     /// When a connection is lost, or nothing happens for long.
@@ -99,8 +100,8 @@ impl Load {
         self.workers.iter_mut().try_for_each(|worker| worker.peer.flush())
     }
 
-    /// Waits until the other side has all that was published: it has acknowledged it, or, where it acknowledges
-    /// nothing, at least it has left this process.
+    /// Waits until the other side has all that was published: it has acknowledged it, or, where it
+    /// acknowledges nothing, at least it has left this process.
     fn wait_for_acks(&mut self, events: &mut Events) -> Result<(), String> {
         let mut patience = Patience::new();
         loop {

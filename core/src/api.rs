@@ -6,7 +6,7 @@
 mod routes;
 
 use crate::Core;
-use crate::audit::Trail;
+use crate::audit::{Trail, told};
 use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
 use crate::deadlines::Timer;
@@ -301,9 +301,27 @@ impl Request {
         format!("{} {}", self.route.method, self.route.path)
     }
 
-    /// What it is about.
+    /// Which user, run, topic or backup it is about. What stands in the path and is no such name is not told.
     pub(crate) fn about(&self) -> Option<String> {
-        self.name.clone()
+        let name = self.name.as_deref()?;
+        let is_name = match self.route.what {
+            What::Run | What::Cancel | What::Input => RunId::parse(name).is_some(),
+            What::Erase | What::User | What::Disconnect | What::Revoke => User::parse(name).is_some(),
+            What::Publish => Topic::parse(name).is_some(),
+            What::Backup => BackupName::parse(name).is_some(),
+            What::NewRun
+            | What::Runs
+            | What::Threads
+            | What::Events
+            | What::Stream
+            | What::Ack
+            | What::Workers
+            | What::Status
+            | What::Drain
+            | What::Undelivered
+            | What::Metrics => false,
+        };
+        if is_name { told(name) } else { None }
     }
 
     fn caller(&self, conn: ConnId) -> Option<Caller> {

@@ -11,6 +11,9 @@ use alloc::string::String;
 
 /// Operators whose searches are remembered; of more, some are told again.
 const SEARCHERS: usize = 64;
+/// A token's shortest signature, and its shortest payload, in characters of base64url.
+const SIGNATURE: usize = 43;
+const PAYLOAD: usize = 16;
 
 /// Whether a request stands in the audit trail.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +39,21 @@ impl Searches {
     }
 }
 
+/// A name from outside, for the trail. One that has a token in it is left out: somebody has put it in the wrong
+/// place, and whoever reads the trail could use it.
+pub(crate) fn told(name: &str) -> Option<String> {
+    let length =
+        |part: &str| part.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).count();
+    let mut parts = name.split('.').skip(1).map(|part| (length(part), part.len())).peekable();
+    while let Some((payload, whole)) = parts.next() {
+        let signature = parts.peek().map_or(0, |(length, _)| *length);
+        if payload == whole && payload >= PAYLOAD && signature >= SIGNATURE {
+            return None;
+        }
+    }
+    Some(name.into())
+}
+
 impl Core {
     /// An operator's request is about to be carried out.
     pub(crate) fn audit_operator(&mut self, id: ConnId, out: &mut Effects) {
@@ -50,7 +68,7 @@ impl Core {
                 if !self.searches.is_new(by, text) {
                     return;
                 }
-                Some(text.into())
+                told(text)
             }
             Trail::Untold => return,
         };
@@ -76,5 +94,27 @@ impl Core {
         };
         let refused = Some(refusal.code);
         out.push(Effect::Audit(Audit { conn: id, peer: conn.peer, by, action, about, refused }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_told_and_a_token_in_its_place_is_not() {
+        let (header, payload) = ("eyJhbGciOiJIUzI1NiJ9", "eyJleHAiOjEsInN1YiI6ImEifQ");
+        let signature = "B-_4567890123456789012345678901234567890123";
+        for token in
+            ["{h}.{p}.{s}", "Bearer {h}.{p}.{s}", "jwt.{h}.{p}.{s}", "a.{h}.{p}.{s}.b", "{h}.{p}.{s}'"]
+        {
+            let token = token.replace("{h}", header).replace("{p}", payload).replace("{s}", signature);
+            assert_eq!(told(&token), None, "{token}");
+        }
+        for name in
+            ["alice", "", "...", "a.b.c", "run_thread_1.2_0123abcd", "anna@mail.example.org", signature]
+        {
+            assert_eq!(told(name).as_deref(), Some(name));
+        }
     }
 }

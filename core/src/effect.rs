@@ -127,7 +127,7 @@ pub struct Audit {
     pub by: Option<User>,
     /// What: the kind of request, or of message. Empty where that was not read.
     pub action: String,
-    /// What of: the user or run in the path.
+    /// What of: the user, run, topic or backup that is named. Never what may be a token.
     pub about: Option<String>,
     /// Why it is refused, if it is.
     pub refused: Option<Code>,

@@ -11,7 +11,7 @@ use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
 use crate::deadlines::Timer;
 use crate::effect::{Content, Effect, Effects, Response, Token};
-use crate::handshake::{Identity, bearer, check_query};
+use crate::handshake::{Identity, Unfit, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
 use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
@@ -44,6 +44,8 @@ pub(crate) struct Request {
     /// The length of its body, if it is to have one.
     length: Option<usize>,
     pub(crate) identity: Option<Identity>,
+    /// Whose token was good and did not suffice.
+    refused: Option<User>,
     /// What is to be done as soon as the user's context is there.
     todo: Option<Todo>,
 }
@@ -104,7 +106,17 @@ impl Core {
         let length = if route.has_body(head.body) { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
         let last_event_id = head.last_event_id.map(String::from);
-        let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
+        let request = Request {
+            route,
+            name,
+            params,
+            key,
+            last_event_id,
+            length,
+            identity: None,
+            refused: None,
+            todo: None,
+        };
         Ok((request, token))
     }
 
@@ -134,9 +146,18 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(scopes) = self.request(id).map(|request| request.route.scopes) else { return };
-        let identity = match self.judge(scopes, outcome).and_then(|identity| self.count_request(identity)) {
+        let judged = match self.judge(scopes, outcome) {
+            Ok(identity) => self.count_request(identity).map_err(Unfit::from),
+            Err(unfit) => Err(unfit),
+        };
+        let identity = match judged {
             Ok(identity) => identity,
-            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+            Err(Unfit { refusal, by }) => {
+                if let Some(request) = self.request(id) {
+                    request.refused = by;
+                }
+                return self.respond_refusal(id, &refusal, out);
+            }
         };
         let Some(request) = self.request(id) else { return };
         request.identity = Some(identity);
@@ -322,6 +343,11 @@ impl Request {
             | What::Metrics => false,
         };
         if is_name { told(name) } else { None }
+    }
+
+    /// Who asks, as far as a good token says, though it may not allow this.
+    pub(crate) fn by(&self) -> Option<&User> {
+        self.identity.as_ref().map(|identity| &identity.user).or(self.refused.as_ref())
     }
 
     fn caller(&self, conn: ConnId) -> Option<Caller> {

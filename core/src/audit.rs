@@ -84,11 +84,8 @@ impl Core {
         }
         let (by, action, about): (Option<User>, _, _) = match &conn.role {
             Role::Http => (None, String::new(), None),
-            Role::Request(request) => {
-                let by = request.identity.as_ref().map(|identity| identity.user.clone());
-                (by, request.action(), request.about())
-            }
-            Role::Greeting(greeting) => (greeting.user().cloned(), "hello".into(), None),
+            Role::Request(request) => (request.by().cloned(), request.action(), request.about()),
+            Role::Greeting(greeting) => (greeting.refused().cloned(), "hello".into(), None),
             Role::User(me) => (Some(me.identity.user.clone()), "message".into(), None),
             Role::Worker(me) => (Some(me.key.sub.clone()), "message".into(), None),
         };

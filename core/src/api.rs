@@ -77,11 +77,9 @@ enum Todo {
 impl Core {
     pub(crate) fn on_api_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
         match self.read_request(id, &head) {
-            Ok((request, token)) => {
+            Ok(token) => {
                 let by = self.now.mono + self.config.server.stuck_after;
                 self.deadlines.set(Timer::Answer(id), by);
-                let Some(conn) = self.conns.get_mut(&id) else { return };
-                conn.role = Role::Request(Box::new(request));
                 out.push(Effect::Verify { conn: id, token });
             }
             Err(Refused { refusal, status, allow }) => self.respond_problem(id, status, allow, &refusal, out),
@@ -89,10 +87,14 @@ impl Core {
     }
 
     /// Everything that a head alone can be refused for.
-    fn read_request(&self, id: ConnId, head: &Head<'_>) -> Result<(Request, Token), Refused> {
+    fn read_request(&mut self, id: ConnId, head: &Head<'_>) -> Result<Token, Refused> {
         check_query(head)?;
         self.check_origin(head)?;
         let (route, name) = route(head.method, head.path)?;
+        // From here on it is known what is asked, also of whoever is refused it.
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.role = Role::Request(Box::new(Request::new(route, name)));
+        }
         self.check_room(id).map_err(|(_, refusal)| refusal)?;
         let Some(authorization) = head.authorization else {
             let message = "expected a token in the header `Authorization: Bearer <token>`, found none";
@@ -106,18 +108,11 @@ impl Core {
         let length = if route.has_body(head.body) { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
         let last_event_id = head.last_event_id.map(String::from);
-        let request = Request {
-            route,
-            name,
-            params,
-            key,
-            last_event_id,
-            length,
-            identity: None,
-            refused: None,
-            todo: None,
-        };
-        Ok((request, token))
+        if let Some(request) = self.request(id) {
+            (request.params, request.key, request.length) = (params, key, length);
+            request.last_event_id = last_event_id;
+        }
+        Ok(token)
     }
 
     fn body_length(&self, body: BodyLength) -> Result<usize, Refused> {
@@ -188,7 +183,7 @@ impl Core {
         if let Err(refusal) = self.check_still(id) {
             return self.respond_refusal(id, &refusal, out);
         }
-        self.audit_operator(id, out);
+        self.audit_operator(id);
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
@@ -287,6 +282,20 @@ impl Core {
 }
 
 impl Request {
+    fn new(route: &'static Route, name: Option<String>) -> Self {
+        Self {
+            route,
+            name,
+            params: Params::default(),
+            key: None,
+            last_event_id: None,
+            length: None,
+            identity: None,
+            refused: None,
+            todo: None,
+        }
+    }
+
     /// Whether it stands in the audit trail: if it is an operator's, and touches users or the daemon. What a
     /// console asks for all the time does not, but for what is looked for there.
     pub(crate) fn trail(&self) -> Trail<'_> {

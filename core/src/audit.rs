@@ -3,9 +3,10 @@
 
 use crate::Core;
 use crate::conn::Role;
-use crate::effect::{Audit, Effect, Effects};
-use crate::ids::{ConnId, User};
+use crate::effect::Audit;
+use crate::ids::{ConnId, Topic, User};
 use crate::wire::error::{Code, Refusal};
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
@@ -39,8 +40,8 @@ impl Searches {
     }
 }
 
-/// A name from outside, for the trail. One that has a token in it is left out: somebody has put it in the wrong
-/// place, and whoever reads the trail could use it.
+/// A name from outside, for the trail. One that has a token in it is left out: somebody has put it in the
+/// wrong place, and whoever reads the trail could use it.
 pub(crate) fn told(name: &str) -> Option<String> {
     let length =
         |part: &str| part.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).count();
@@ -56,7 +57,7 @@ pub(crate) fn told(name: &str) -> Option<String> {
 
 impl Core {
     /// An operator's request is about to be carried out.
-    pub(crate) fn audit_operator(&mut self, id: ConnId, out: &mut Effects) {
+    pub(crate) fn audit_operator(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
         let Role::Request(request) = &conn.role else { return };
         let by = request.identity.as_ref().map(|identity| identity.user.clone());
@@ -73,24 +74,34 @@ impl Core {
             Trail::Untold => return,
         };
         let (peer, action) = (conn.peer, request.action());
-        out.push(Effect::Audit(Audit { conn: id, peer, by, action, about, refused: None }));
+        self.trail.push(Audit { conn: id, peer, by, action, about, refused: None });
     }
 
-    /// Somebody is refused: is it for want of a right?
-    pub(crate) fn audit_refusal(&self, id: ConnId, refusal: &Refusal, out: &mut Effects) {
+    /// Somebody is refused: is it for want of a right? `of` is the kind of the message, `topic` the one that
+    /// it is about, if it is.
+    pub(crate) fn audit_refusal(
+        &mut self,
+        id: ConnId,
+        of: Option<&str>,
+        topic: Option<&Topic>,
+        why: &Refusal,
+    ) {
         let Some(conn) = self.conns.get(&id) else { return };
-        if !matches!(refusal.code.status(), 401 | 403) || refusal.code == Code::OriginForbidden {
+        // Whose page it is says nothing about whose right it is.
+        if !matches!(why.code.status(), 401 | 403) || why.code == Code::OriginForbidden {
             return;
         }
-        let (by, action, about): (Option<User>, _, _) = match &conn.role {
+        let message = || of.unwrap_or("message").to_owned();
+        let about = topic.and_then(|topic| told(topic.as_str()));
+        let (by, action, about) = match &conn.role {
             Role::Http => (None, String::new(), None),
-            Role::Request(request) => (request.by().cloned(), request.action(), request.about()),
-            Role::Greeting(greeting) => (greeting.refused().cloned(), "hello".into(), None),
-            Role::User(me) => (Some(me.identity.user.clone()), "message".into(), None),
-            Role::Worker(me) => (Some(me.key.sub.clone()), "message".into(), None),
+            Role::Request(request) => (request.by(), request.action(), request.about()),
+            Role::Greeting(greeting) => (greeting.refused(), greeting.action().to_owned(), None),
+            Role::User(me) => (Some(&me.identity.user), message(), about),
+            Role::Worker(me) => (Some(&me.key.sub), message(), about),
         };
-        let refused = Some(refusal.code);
-        out.push(Effect::Audit(Audit { conn: id, peer: conn.peer, by, action, about, refused }));
+        let (peer, by, refused) = (conn.peer, by.cloned(), Some(why.code));
+        self.trail.push(Audit { conn: id, peer, by, action, about, refused });
     }
 }
 

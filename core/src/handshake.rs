@@ -91,6 +91,27 @@ struct Tokens {
 }
 
 impl Greeting {
+    const fn new(path: Path, subprotocol: Option<Token>) -> Self {
+        Self {
+            path,
+            asked: VecDeque::new(),
+            subprotocol,
+            identity: None,
+            refused: None,
+            hello: None,
+            is_upgraded: false,
+        }
+    }
+
+    /// What it asks for by now.
+    pub(crate) fn action(&self) -> &'static str {
+        match self.path {
+            Path::User | Path::Worker if self.is_upgraded => "hello",
+            Path::Worker => "GET /worker",
+            Path::User | Path::Live | Path::Ready | Path::Chat | Path::Console => "GET /ws",
+        }
+    }
+
     /// Who it is, as far as that is known.
     pub(crate) fn user(&self) -> Option<&User> {
         self.identity.as_ref().map(|identity| &identity.user)
@@ -106,7 +127,12 @@ impl Core {
     pub(crate) fn on_upgrade_request(&mut self, id: ConnId, path: Path, head: Head<'_>, out: &mut Effects) {
         let tokens = match self.check_head(&head) {
             Ok(tokens) => tokens,
-            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+            Err(refusal) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.role = Role::Greeting(Box::new(Greeting::new(path, None)));
+                }
+                return self.respond_refusal(id, &refusal, out);
+            }
         };
         let is_browser = tokens.header.is_none();
         if let Err((close, refusal)) = self.check_draining_for(path).and_then(|()| self.check_room(id)) {
@@ -117,15 +143,7 @@ impl Core {
             return self.close(id, close, &refusal.message, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let mut greeting = Greeting {
-            path,
-            asked: VecDeque::new(),
-            subprotocol: tokens.subprotocol,
-            identity: None,
-            refused: None,
-            hello: None,
-            is_upgraded: false,
-        };
+        let mut greeting = Greeting::new(path, tokens.subprotocol);
         let hello_by = self.now.mono + self.config.server.hello_timeout;
         self.deadlines.set(Timer::Hello(id), hello_by);
         if let Some(token) = tokens.header {

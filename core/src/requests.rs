@@ -312,7 +312,7 @@ impl Core {
         out: &mut Effects,
     ) {
         self.note_refusal(id, refusal);
-        self.audit_refusal(id, refusal, out);
+        self.audit_refusal(id, of, None, refusal);
         self.send(id, text(error(of, request, refusal)), out);
     }
 

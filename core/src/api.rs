@@ -183,13 +183,15 @@ impl Core {
         if let Err(refusal) = self.check_still(id) {
             return self.respond_refusal(id, &refusal, out);
         }
-        self.audit_operator(id);
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
             Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };
         let Some(caller) = request.caller(id) else { return };
+        let trail = request.trail(&todo);
+        self.audit_request(&caller, trail);
+        let Some(request) = self.request(id) else { return };
         match todo {
             Todo::State(run) => {
                 let run = self.meant(&caller, run);
@@ -298,31 +300,32 @@ impl Request {
 
     /// Whether it stands in the audit trail: if it is an operator's, and touches users or the daemon. What a
     /// console asks for all the time does not, but for what is looked for there.
-    pub(crate) fn trail(&self) -> Trail<'_> {
+    fn trail(&self, todo: &Todo) -> Trail {
         let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
-        if !operates || !self.route.scopes.contains(&Scope::Operate) {
-            return Trail::Untold;
-        }
-        match self.route.what {
-            What::Status => self.params.text("find").map_or(Trail::Untold, Trail::Searched),
-            What::Workers | What::Metrics => Trail::Untold,
-            What::Run
-            | What::Cancel
-            | What::Drain
-            | What::Undelivered
-            | What::Erase
-            | What::User
-            | What::Disconnect
-            | What::Revoke
-            | What::Backup
-            | What::NewRun
-            | What::Input
-            | What::Runs
-            | What::Threads
-            | What::Events
-            | What::Stream
-            | What::Ack
-            | What::Publish => Trail::Written,
+        match todo {
+            Todo::Status(wanted) => match wanted.as_ref().and_then(Wanted::find) {
+                Some(text) => Trail::Searched(text.into()),
+                None => Trail::Untold,
+            },
+            Todo::State(_) | Todo::Cancel(_) if operates => Trail::Written(self.about()),
+            Todo::Drain
+            | Todo::Undelivered(_)
+            | Todo::Erase(_)
+            | Todo::User(_)
+            | Todo::Disconnect(..)
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => Trail::Written(self.about()),
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Ask(..)
+            | Todo::Input(_)
+            | Todo::List(_)
+            | Todo::Events(_)
+            | Todo::Stream(_)
+            | Todo::Ack(_)
+            | Todo::Publish(_)
+            | Todo::Workers
+            | Todo::Metrics => Trail::Untold,
         }
     }
 

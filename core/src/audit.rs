@@ -2,6 +2,7 @@
 //! of a token.
 
 use crate::Core;
+use crate::caller::Caller;
 use crate::conn::Role;
 use crate::effect::Audit;
 use crate::ids::{ConnId, Topic, User};
@@ -18,11 +19,11 @@ const PAYLOAD: usize = 16;
 
 /// Whether a request stands in the audit trail.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Trail<'r> {
-    /// It does.
-    Written,
+pub(crate) enum Trail {
+    /// It does, and is about this.
+    Written(Option<String>),
     /// It is a search for this text, which does when it is another than the operator's last.
-    Searched(&'r str),
+    Searched(String),
     /// It does not: it is no operator's, or looks at the daemon as a whole.
     Untold,
 }
@@ -32,11 +33,11 @@ pub(crate) enum Trail<'r> {
 pub(crate) struct Searches(BTreeMap<User, String>);
 
 impl Searches {
-    fn is_new(&mut self, by: User, text: &str) -> bool {
-        if self.0.len() >= SEARCHERS && !self.0.contains_key(&by) {
+    fn is_new(&mut self, by: &User, text: &str) -> bool {
+        if self.0.len() >= SEARCHERS && !self.0.contains_key(by) {
             self.0.clear();
         }
-        self.0.insert(by, text.into()).as_deref() != Some(text)
+        self.0.insert(by.clone(), text.into()).as_deref() != Some(text)
     }
 }
 
@@ -56,25 +57,24 @@ pub(crate) fn told(name: &str) -> Option<String> {
 }
 
 impl Core {
-    /// An operator's request is about to be carried out.
-    pub(crate) fn audit_operator(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(&id) else { return };
-        let Role::Request(request) = &conn.role else { return };
-        let by = request.identity.as_ref().map(|identity| identity.user.clone());
-        let about = match request.trail() {
-            Trail::Written => request.about(),
-            Trail::Searched(text) => {
-                let Some(by) = by.clone() else { return };
-                // A console asks for the same every second.
-                if !self.searches.is_new(by, text) {
-                    return;
-                }
-                told(text)
-            }
+    /// A request was read, and is about to be carried out.
+    pub(crate) fn audit_request(&mut self, caller: &Caller, trail: Trail) {
+        let about = match trail {
+            Trail::Written(about) => about,
+            // A console asks for the same every second.
+            Trail::Searched(text) if !self.searches.is_new(&caller.identity.user, &text) => return,
+            Trail::Searched(text) => told(&text),
             Trail::Untold => return,
         };
-        let (peer, action) = (conn.peer, request.action());
-        self.trail.push(Audit { conn: id, peer, by, action, about, refused: None });
+        self.audit(caller, about);
+    }
+
+    /// Somebody does what may be done.
+    fn audit(&mut self, caller: &Caller, about: Option<String>) {
+        let Some(conn) = self.conns.get(&caller.conn) else { return };
+        let Role::Request(request) = &conn.role else { return };
+        let (by, action) = (Some(caller.identity.user.clone()), request.action());
+        self.trail.push(Audit { conn: conn.id, peer: conn.peer, by, action, about, refused: None });
     }
 
     /// Somebody is refused: is it for want of a right? `of` is the kind of the message, `topic` the one that

@@ -55,6 +55,25 @@ fn what_operators_read_of_users_and_do_stands_in_the_trail() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_told_as_if_it_were_done() {
+    let daemon = Daemon::start(&[]);
+    let (door, log, olga) = (daemon.door(), daemon.log(), token("olga", "operate"));
+    let long = format!("/v1/status?find={}", "x".repeat(300));
+    for (method, path, status) in [
+        ("GET", "/v1/status?find=", 400),
+        ("GET", long.as_str(), 400),
+        ("GET", "/v1/undelivered?limit=none", 400),
+        ("GET", "/v1/runs/no%20run", 404),
+        ("GET", "/v1/users/%0a", 400),
+        ("GET", "/v1/status?find=alice", 200),
+    ] {
+        assert_eq!(Ask::new(method, path).token(&olga).send(&door).status, status, "{path}");
+    }
+    log.nth(1, "allowed");
+    assert_eq!(trail(log), [["olga", "GET /v1/status", "alice", "allowed "].map(str::to_owned)]);
+}
+
+#[test]
 fn who_is_refused_for_want_of_a_right_stands_in_the_trail() {
     let daemon = Daemon::start(&[]);
     let (door, log) = (daemon.door(), daemon.log());

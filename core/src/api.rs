@@ -298,8 +298,9 @@ impl Request {
         }
     }
 
-    /// Whether it stands in the audit trail: if it is an operator's, and touches users or the daemon. What a
-    /// console asks for all the time does not, but for what is looked for there.
+    /// Whether it stands in the audit trail: if it is an operator's and touches users or the daemon, or a
+    /// publisher's for another user. What a console asks for all the time does not, but for what is looked for
+    /// there.
     fn trail(&self, todo: &Todo) -> Trail {
         let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
         match todo {
@@ -308,6 +309,7 @@ impl Request {
                 None => Trail::Untold,
             },
             Todo::State(_) | Todo::Cancel(_) if operates => Trail::Written(self.about()),
+            Todo::Ask(user, _) if self.by() != Some(user) => Trail::Written(told(user.as_str())),
             Todo::Drain
             | Todo::Undelivered(_)
             | Todo::Erase(_)

@@ -1,11 +1,12 @@
-//! Who was refused for want of a right, and what operators did: one [`Effect::Audit`] each, without anything
-//! of a token.
+//! Who was refused for want of a right, and what operators did, and publishers for others: one
+//! [`Effect::Audit`](crate::effect::Effect::Audit) each, without anything of a token.
 
 use crate::Core;
 use crate::caller::Caller;
 use crate::conn::Role;
 use crate::effect::Audit;
-use crate::ids::{ConnId, Topic, User};
+use crate::ending::About;
+use crate::ids::{ConnId, RunId, Topic, User};
 use crate::wire::error::{Code, Refusal};
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -24,7 +25,8 @@ pub(crate) enum Trail {
     Written(Option<String>),
     /// It is a search for this text, which does when it is another than the operator's last.
     Searched(String),
-    /// It does not: it is no operator's, or looks at the daemon as a whole.
+    /// It does not: it is of a user's own, or looks at the daemon as a whole; or what it is about has yet to be
+    /// found.
     Untold,
 }
 
@@ -67,6 +69,14 @@ impl Core {
             Trail::Untold => return,
         };
         self.audit(caller, about);
+    }
+
+    /// A publisher's request has found the run that it is about: one of another user's stands in the trail. An
+    /// operator's does already.
+    pub(crate) fn audit_publisher(&mut self, caller: &Caller, user: &User, run: &RunId, about: About) {
+        if *user != caller.identity.user && !caller.operates(about) {
+            self.audit(caller, told(run.as_str()));
+        }
     }
 
     /// Somebody does what may be done.

@@ -116,7 +116,8 @@ pub enum Effect {
     Exit,
 }
 
-/// A line of the audit trail: who was refused for want of a right, or what an operator does.
+/// A line of the audit trail: who was refused for want of a right, or what an operator does, or a publisher
+/// for another user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// On which connection.

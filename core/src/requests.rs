@@ -170,6 +170,9 @@ impl Core {
             let ended = crate::admission::ended(run, &rows);
             let is_seen = |ended: &Ended| caller.may(&ended.user, &ended.agent) || caller.operates(about);
             let ended = ended.filter(is_seen);
+            if let Some(ended) = &ended {
+                self.audit_publisher(caller, &ended.user, run, about);
+            }
             let not_found = crate::admission::run_not_found();
             match (ended, about) {
                 (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),

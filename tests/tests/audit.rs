@@ -1,5 +1,5 @@
 //! The audit trail: everything that an operator reads of users, and does, stands in it with who, what and
-//! about whom; what a console asks for all the time does not.
+//! about whom, and what a publisher does for others; what a console asks for all the time does not.
 
 use runcast_tests::{Ask, Daemon, Door, Ended, Log, SECRET, Socket, User, claims, raw_request, sign, token};
 use serde_json::{Value, json};
@@ -74,6 +74,41 @@ fn what_cannot_be_read_is_not_told_as_if_it_were_done() {
 }
 
 #[test]
+fn what_publishers_do_for_others_stands_in_the_trail() {
+    let daemon = Daemon::start(&[]);
+    let (door, log, press) = (daemon.door(), daemon.log(), token("press", "publish user"));
+    let ask = |method: &str, path: &str, body: Value| {
+        let ask = Ask::new(method, path).token(&press);
+        if method == "POST" { ask.json(&body).send(&door) } else { ask.send(&door) }
+    };
+    let run = |user: &str| {
+        let body = json!({ "agent": "research", "input": 1, "user": user });
+        ask("POST", "/v1/runs", body).json["run"].as_str().expect("a run").to_owned()
+    };
+    let (own, alices) = (run("press"), run("alice"));
+    for run in [&own, &alices] {
+        assert_eq!(ask("GET", &format!("/v1/runs/{run}"), Value::Null).status, 200);
+        assert_eq!(ask("POST", &format!("/v1/runs/{run}/input"), json!({ "data": 1 })).status, 409);
+        for _ in 0..2 {
+            assert_eq!(ask("POST", &format!("/v1/runs/{run}/cancel"), json!({})).status, 200);
+        }
+        assert_eq!(ask("GET", &format!("/v1/runs/{run}"), Value::Null).status, 200);
+    }
+    assert_eq!(ask("GET", "/v1/runs/run_none_00000000", Value::Null).status, 404);
+    log.nth(6, "allowed");
+    let expected = [
+        ["POST /v1/runs", "alice"],
+        ["GET /v1/runs/{run}", &alices],
+        ["POST /v1/runs/{run}/input", &alices],
+        ["POST /v1/runs/{run}/cancel", &alices],
+        ["POST /v1/runs/{run}/cancel", &alices],
+        ["GET /v1/runs/{run}", &alices],
+    ];
+    let expected = expected.map(|[action, about]| ["press", action, about, "allowed "].map(str::to_owned));
+    assert_eq!(trail(log), expected);
+}
+
+#[test]
 fn who_is_refused_for_want_of_a_right_stands_in_the_trail() {
     let daemon = Daemon::start(&[]);
     let (door, log) = (daemon.door(), daemon.log());
@@ -84,7 +119,8 @@ fn who_is_refused_for_want_of_a_right_stands_in_the_trail() {
     assert_eq!(Ask::new("GET", "/v1/runs").token(&alice).send(&door).status, 200);
     assert_eq!(Socket::with(door.address(), "/ws", "runcast.v1", Some(&olga)).err(), Some(Ended(Some(403))));
     let mut late = Socket::with(door.address(), "/worker", "runcast.v1", None).expect("an upgrade");
-    late.say(&json!({ "type": "hello", "token": alice }));
+    let agents = json!([{ "agent": "research", "slots": 1 }]);
+    late.say(&json!({ "type": "hello", "token": alice, "agents": agents }));
     assert_eq!(late.end(), Ended(Some(4501)));
     assert_eq!(Ask::new("POST", "/v1/users/alice/revoke").token(&olga).body("").send(&door).status, 200);
     assert_eq!(Ask::new("GET", "/v1/runs").token(&alice).send(&door).status, 401);

@@ -53,9 +53,9 @@ fn neither_the_key_nor_a_token_is_written_anywhere() {
         .filter(|line| line["target"] == "audit")
         .map(|line| line["fields"].clone())
         .collect();
-    let by_operator = |line: &&Value| line["by"] == "op" && line["message"] == "allowed";
-    let looked = trail.iter().find(by_operator).expect("an operator's request is audited");
-    assert_eq!((&looked["action"], &looked["about"]), (&json!("GET /v1/users/{user}"), &json!("alice")));
+    let looked = trail.iter().find(|line| line["by"] == "op" && line["about"] == "alice");
+    let looked = looked.expect("an operator's request is audited");
+    assert_eq!((&looked["action"], &looked["message"]), (&json!("GET /v1/users/{user}"), &json!("allowed")));
     for code in ["token_signature", "token_expired", "token_scope"] {
         assert!(trail.iter().any(|line| line["code"] == code && line["message"] == "refused"), "{code}");
     }

@@ -299,8 +299,8 @@ impl Request {
     }
 
     /// Whether it stands in the audit trail: if it is an operator's and touches users or the daemon, or a
-    /// publisher's for another user. What a console asks for all the time does not, but for what is looked for
-    /// there.
+    /// publisher's for another user. What a console asks for all the time does not, but for what is looked
+    /// for there.
     fn trail(&self, todo: &Todo) -> Trail {
         let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
         match todo {

@@ -25,8 +25,8 @@ pub(crate) enum Trail {
     Written(Option<String>),
     /// It is a search for this text, which does when it is another than the operator's last.
     Searched(String),
-    /// It does not: it is of a user's own, or looks at the daemon as a whole; or what it is about has yet to be
-    /// found.
+    /// It does not: it is of a user's own, or looks at the daemon as a whole; or what it is about has yet to
+    /// be found.
     Untold,
 }
 
@@ -71,8 +71,8 @@ impl Core {
         self.audit(caller, about);
     }
 
-    /// A publisher's request has found the run that it is about: one of another user's stands in the trail. An
-    /// operator's does already.
+    /// A publisher's request has found the run that it is about: one of another user's stands in the trail.
+    /// An operator's does already.
     pub(crate) fn audit_publisher(&mut self, caller: &Caller, user: &User, run: &RunId, about: About) {
         if *user != caller.identity.user && !caller.operates(about) {
             self.audit(caller, told(run.as_str()));

@@ -81,7 +81,8 @@ pub enum Lost {
     /// The file that says whom to trust cannot be used. It may be about to be replaced.
     #[error("{0}")]
     NoTrust(String),
-    /// Somebody answers there, and is not known to be the daemon that is meant. It may be about to be renewed.
+    /// Somebody answers there, and is not known to be the daemon that is meant. It may be about to be
+    /// renewed.
     #[error("{url} shows a certificate that is not trusted ({why}): {fix}")]
     Untrusted {
         /// As given.

@@ -83,8 +83,8 @@ impl Trust {
 }
 
 /// Takes for good what an authority in a file has signed, and what stands in the file itself. The latter is
-/// its own authority, as whoever makes one with a single command means it: the library, which looks for the end
-/// of a chain, would refuse it where it may sign others.
+/// its own authority, as whoever makes one with a single command means it: the library, which looks for the
+/// end of a chain, would refuse it where it may sign others.
 #[derive(Debug)]
 struct Known {
     certificates: Vec<CertificateDer<'static>>,

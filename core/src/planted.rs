@@ -59,6 +59,8 @@ bugs! {
     TimerEarly = "timer-early",
     /// A retry sends the unacknowledged events from the newest to the oldest.
     RetryLosesOrder = "retry-loses-order",
+    /// A retry sends the oldest event again and forgets the others.
+    RetryStopsMidway = "retry-stops-midway",
     /// Of deltas that are joined one is left out.
     JoiningLosesOne = "joining-loses-one",
     /// A device's position moves in memory and is not stored.

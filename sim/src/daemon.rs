@@ -22,13 +22,13 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
+use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use runcast_core::{Core, RunView};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -150,21 +150,11 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its
-    /// user. While the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeMap<String, (String, bool)> {
-        let Some(pump) = self.pump.as_mut() else {
-            return BTreeMap::new();
-        };
-        // The core knows a little later than its store that there is room again.
-        if pump.storage_mut().is_full() || pump.core().inspect().is_store_full() {
-            return BTreeMap::new();
-        }
-        let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
-        let runs = view.runs().filter(|run| is_active(run.state));
-        let worker = |run: &RunView<'_>| run.worker.unwrap_or_default().to_owned();
-        runs.map(|run| (run.run.to_string(), (worker(&run), run.state == "waiting"))).collect()
+    /// The runs that the core has given, or offered, to workers, and to which. One that has ended is with
+    /// none, though its end may wait for the store.
+    pub fn active(&self) -> BTreeMap<String, String> {
+        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
+        runs.filter_map(|run| Some((run.run.to_string(), run.worker?.to_owned()))).collect()
     }
 
     /// How often the states came about that matter, in all daemons so far.

@@ -7,7 +7,7 @@ use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
-use crate::oracles::limits;
+use crate::oracles::limits::{self, Slots};
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
@@ -156,6 +156,7 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    slots: Slots,
     drain: Drain,
     before: access::Before,
     away: Away,
@@ -176,6 +177,7 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            slots: Slots::default(),
             drain: Drain::default(),
             before: access::Before::default(),
             away: Away::default(),
@@ -387,6 +389,7 @@ impl Witness for Watch {
         self.cause = Cause::of(input);
         self.before = access::Before::look(core, input);
         self.away.look(input);
+        self.slots.look(input);
         self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
@@ -407,8 +410,11 @@ impl Witness for Watch {
         self.sync(core);
         let sizes = core.inspect().sizes();
         self.judge("O13", bounds::judge(&sizes, &self.config));
-        let limits = limits::at_dispatch(core, self.fair.offered(), &self.config.runs);
-        self.judge("O8", limits);
+        if !self.fair.offered().is_empty() {
+            let (runs, offered) = (core.inspect().runs().collect::<Vec<_>>(), self.fair.offered());
+            let limits = limits::at_dispatch(&runs, offered, &self.config.runs, &self.slots);
+            self.judge("O8", limits);
+        }
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
         let unmoved = self.before.judge(core);

@@ -169,13 +169,13 @@ pub struct Oracles {
 
 impl Oracles {
     /// Nothing has happened yet.
-    pub fn new(schedule: Schedule, limits: Limits, config: &Config) -> Self {
+    pub fn new(schedule: Schedule, config: &Config) -> Self {
         Self {
             schedule,
             truth: Truth::default(),
             rows: Rows::default(),
             fencing: Fencing::default(),
-            limits,
+            limits: Limits::default(),
             narrow: config.odd & odd::NARROW != 0,
             leases: Leases::default(),
             positions: Positions::default(),
@@ -383,10 +383,10 @@ impl Oracles {
     }
 
     /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them,
-    /// and whether each waits for its user.
-    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, (String, bool)>) {
+    /// and to which.
+    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, String>) {
         if self.limits.is_suspicious() {
-            let judgement = self.limits.settle(&active(), self.schedule.now());
+            let judgement = self.limits.settle(&active());
             self.judge("O8", None, judgement);
         }
     }
@@ -395,15 +395,12 @@ impl Oracles {
     pub fn submitted(&mut self, record: &Record) {
         let Record::Event { bytes, .. } = record else { return };
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if !["\"agent_completed\"", "\"input_received\""].iter().any(|word| text.contains(word)) {
+        if !text.contains("\"agent_completed\"") {
             return;
         }
         let Ok(said) = Said::read(text) else { return };
-        let (Some(event), Some(run)) = (said.event.as_deref(), said.run.as_deref()) else { return };
-        match event {
-            "agent_completed" => self.limits.over(run),
-            "input_received" => self.limits.resumed(run, self.schedule.now()),
-            _ => {}
+        if let (Some("agent_completed"), Some(run)) = (said.event.as_deref(), said.run.as_deref()) {
+            self.limits.over(run);
         }
     }
 
@@ -673,8 +670,6 @@ impl Oracles {
                     worker: worker.to_owned(),
                     agent: text(&said.agent),
                     started: false,
-                    waits: false,
-                    resumed_at: None,
                 };
                 let user = self.truth.runs.get(run).and_then(|run| run.user);
                 self.limits.offered(run, offer);

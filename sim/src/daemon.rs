@@ -7,6 +7,7 @@ use crate::disk::SimDisk;
 use crate::faults::{Fault, Moment};
 use crate::keys;
 use crate::model::{Model, Watching};
+use crate::oracles::listing::Listing;
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
@@ -238,7 +239,7 @@ impl Daemon {
             storage.split();
         }
         let (mut opening, config) = (Vec::new(), self.config.clone());
-        let model = image.clone();
+        let (model, listing) = (image.clone(), Listing::open(&config, &image, now));
         let written_down = self.records.then(|| image.clone());
         let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
         let recording = written_down.map(|image| {
@@ -248,7 +249,7 @@ impl Daemon {
         self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
-        let watch = Watch::new(config, self.jumps, model, recording);
+        let watch = Watch::new(config, self.jumps, model, listing, recording);
         self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
@@ -382,8 +383,7 @@ impl Daemon {
             drop(end);
         }
         for call in turn.calls {
-            let delivery = &mut oracles.delivery;
-            let judgement = delivery.called(at, &call, &oracles.rows, &self.config, self.jumps);
+            let judgement = oracles.delivery.called(&call, &oracles.rows, &oracles.truth);
             oracles.judge("O27", None, judgement);
             self.trace.note(Of::World, format_args!("the webhook is called: {}", call.body));
             let until = at + self.dice.log_uniform(MS, 10 * SECOND);

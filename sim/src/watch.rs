@@ -1,5 +1,5 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
-//! exact time, so this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17),
+//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27),
 //! where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
@@ -8,6 +8,7 @@ use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
 use crate::oracles::limits::{self, Slots};
+use crate::oracles::listing::Listing;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
@@ -157,6 +158,7 @@ pub struct Watch {
     offers: Offers,
     fair: Fair,
     slots: Slots,
+    listing: Listing,
     drain: Drain,
     before: access::Before,
     away: Away,
@@ -168,8 +170,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The witness of a process that is about to start. `jumps` is whether its wall clock may.
-    pub fn new(config: Config, jumps: bool, model: Watching, recording: Option<Recording>) -> Self {
+    /// The witness of a process that is about to start. `jumps` is whether its wall clock may; `listing` is
+    /// what it knows to be undelivered.
+    pub fn new(
+        config: Config,
+        jumps: bool,
+        model: Watching,
+        listing: Listing,
+        recording: Option<Recording>,
+    ) -> Self {
         Self {
             config,
             now: Now::default(),
@@ -178,6 +187,7 @@ impl Watch {
             offers: Offers::default(),
             fair: Fair::default(),
             slots: Slots::default(),
+            listing,
             drain: Drain::default(),
             before: access::Before::default(),
             away: Away::default(),
@@ -216,7 +226,7 @@ impl Watch {
             let overdue = clock.overdue(self.now.mono, bytes, delivery);
             overdue.map_err(|what| ("O14", format!("{conn:?}, {lane:?}: {what}: {cursor:?}")))?;
         }
-        Ok(())
+        self.listing.overdue(self.now.mono, core).map_err(|what| ("O27", what))
     }
 
     fn judge(&mut self, oracle: &'static str, judgement: Result<(), String>) {
@@ -390,6 +400,7 @@ impl Witness for Watch {
         self.before = access::Before::look(core, input);
         self.away.look(input);
         self.slots.look(input);
+        self.listing.look(now.mono, input);
         self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
@@ -417,6 +428,8 @@ impl Witness for Watch {
         }
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
+        let listing = self.listing.settle(self.now.mono, core, effects);
+        self.judge("O27", listing);
         let unmoved = self.before.judge(core);
         self.judge("O17", unmoved);
         self.away.settle();

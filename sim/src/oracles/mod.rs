@@ -16,6 +16,7 @@ pub mod joined;
 pub mod kept;
 pub mod lease;
 pub mod limits;
+pub mod listing;
 pub mod liveness;
 pub mod order;
 pub mod others;
@@ -303,7 +304,6 @@ impl Oracles {
     /// The daemon was killed.
     pub fn killed(&mut self) {
         self.crashes += 1;
-        self.delivery.killed();
         self.conns.clear();
         self.leaving.clear();
         self.positions = Positions::default();
@@ -434,7 +434,7 @@ impl Oracles {
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
-        self.delivery.stored(self.schedule.now(), record);
+        self.delivery.stored(record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
             match event.kind {

@@ -8,6 +8,7 @@ use crate::faults::{Fault, Moment};
 use crate::keys;
 use crate::model::{Model, Watching};
 use crate::oracles::listing::Listing;
+use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
@@ -249,7 +250,7 @@ impl Daemon {
         self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
-        let watch = Watch::new(config, self.jumps, model, listing, recording);
+        let watch = Watch::new(config, self.jumps, model, listing, Ready::open(&core, now.mono), recording);
         self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);

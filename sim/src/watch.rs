@@ -1,5 +1,5 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
-//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27),
+//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27, O30),
 //! where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
@@ -9,6 +9,7 @@ use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
 use crate::oracles::limits::{self, Slots};
 use crate::oracles::listing::Listing;
+use crate::oracles::ready::Ready;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
@@ -159,6 +160,7 @@ pub struct Watch {
     fair: Fair,
     slots: Slots,
     listing: Listing,
+    ready: Ready,
     drain: Drain,
     before: access::Before,
     away: Away,
@@ -171,12 +173,14 @@ pub struct Watch {
 
 impl Watch {
     /// The witness of a process that is about to start. `jumps` is whether its wall clock may; `listing` is
-    /// what it knows to be undelivered.
+    /// what it knows to be undelivered,
+    /// and `ready` what is to be said of it.
     pub fn new(
         config: Config,
         jumps: bool,
         model: Watching,
         listing: Listing,
+        ready: Ready,
         recording: Option<Recording>,
     ) -> Self {
         Self {
@@ -188,6 +192,7 @@ impl Watch {
             fair: Fair::default(),
             slots: Slots::default(),
             listing,
+            ready,
             drain: Drain::default(),
             before: access::Before::default(),
             away: Away::default(),
@@ -401,6 +406,7 @@ impl Witness for Watch {
         self.away.look(input);
         self.slots.look(input);
         self.listing.look(now.mono, input);
+        self.ready.look(now.mono, input, core.deadline().map(|(at, _)| at));
         self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
@@ -428,6 +434,8 @@ impl Witness for Watch {
         }
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
+        let ready = self.ready.settle(self.now.mono, sizes.appends, effects);
+        self.judge("O30", ready);
         let listing = self.listing.settle(self.now.mono, core, effects);
         self.judge("O27", listing);
         let unmoved = self.before.judge(core);

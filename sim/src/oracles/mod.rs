@@ -24,6 +24,7 @@ pub mod pairs;
 pub mod positions;
 pub mod purge;
 pub mod questions;
+pub mod ready;
 pub mod recorded;
 pub mod restart;
 pub mod resume;
@@ -529,6 +530,7 @@ impl Oracles {
         match resume.and_then(|resume| resume.reason.as_deref()) {
             Some("trimmed") => sometimes!(self.tally, ResetTrimmed),
             Some("epoch") => sometimes!(self.tally, ResetEpoch),
+            Some("ahead") => sometimes!(self.tally, ResetAhead),
             _ => {}
         }
         match said.redelivery {

@@ -28,13 +28,16 @@ fn hello(door: &Door, token: &str) -> Result<(Socket, Value), Ended> {
     Ok((socket, heard))
 }
 
-/// Reads until something has come.
+/// Reads up to a line with this in it.
 fn read_until(stream: &mut TcpStream, what: &str) {
-    let (mut text, mut byte) = (String::new(), [0]);
+    let mut byte = [0];
     eventually(what, || {
-        stream.read_exact(&mut byte).expect("it comes before the end");
-        text.push(char::from(byte[0]));
-        if text.contains(what) { Ok(()) } else { Err(byte) }
+        let mut line = String::new();
+        while !line.ends_with('\n') {
+            stream.read_exact(&mut byte).expect("it comes before the end");
+            line.push(char::from(byte[0]));
+        }
+        if line.contains(what) { Ok(()) } else { Err(line) }
     });
 }
 

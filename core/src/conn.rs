@@ -257,8 +257,10 @@ impl Conn {
     pub(crate) fn flush(&mut self, bytes: usize, now: Now, stuck_after: Span, deadlines: &mut Deadlines) {
         self.flushed += bytes as u64;
         assert!(self.flushed <= self.sent, "only what was sent can have left");
-        if self.outstanding() == 0 || self.is_closing {
+        if self.is_closing {
             deadlines.clear(Timer::Stuck(self.id));
+        } else if self.outstanding() == 0 {
+            deadlines.rest(&Timer::Stuck(self.id));
         } else {
             deadlines.set(Timer::Stuck(self.id), now.mono + stuck_after);
         }

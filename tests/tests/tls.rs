@@ -1,7 +1,7 @@
 //! The port speaks TLS: everything goes over it as in the clear, the certificate is replaced without anybody
 //! noticing, and whoever speaks something else disturbs nobody.
 
-use runcast_tests::{Certificate, Daemon, Door, PATIENCE, binary, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, binary, dial, eventually, runcast, token};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
@@ -35,8 +35,7 @@ impl Client for Certificate {
         let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let socket = dial(door.address()).expect("the daemon listens");
         StreamOwned::new(tls, socket)
     }
 
@@ -66,13 +65,11 @@ fn say(socket: &mut WebSocket<Stream>, message: &Value) {
 }
 
 fn hear(socket: &mut WebSocket<Stream>, kind: &str) -> Value {
-    loop {
-        let Message::Text(text) = socket.read().expect("a message") else { continue };
+    eventually(kind, || {
+        let Message::Text(text) = socket.read().expect("a message") else { return Err(Value::Null) };
         let message: Value = serde_json::from_str(&text).expect("JSON");
-        if message["type"] == kind || message["event"] == kind {
-            return message;
-        }
-    }
+        if message["type"] == kind || message["event"] == kind { Ok(message) } else { Err(message) }
+    })
 }
 
 fn start(certificate: &Certificate, settings: &[&str]) -> (Daemon, tempfile::TempDir) {
@@ -153,8 +150,7 @@ fn whoever_speaks_no_tls_or_nothing_is_given_up_in_time() {
         ("half a hello", &half),
         ("nothing", &[]),
     ] {
-        let mut socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let mut socket = dial(door.address()).expect("the daemon listens");
         // It may be over before all is sent.
         let _unsent = socket.write_all(bytes);
         let mut answer = Vec::new();

@@ -2,9 +2,10 @@
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
+use super::process::Process;
 use super::siege::{Done, Siege};
 use super::stop::{self, Lines};
-use super::system::{self, Usage};
+use super::system::Usage;
 use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -13,7 +14,7 @@ use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -91,7 +92,7 @@ impl Home {
 /// A running daemon. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -107,8 +108,8 @@ impl Daemon {
         command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
         command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let log = Lines::of(child.stderr.take().ok_or(BenchError::Pipe)?);
+        let mut child = Process::spawn(&mut command)?;
+        let log = Lines::of(child.0.stderr.take().ok_or(BenchError::Pipe)?);
         let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         daemon.address = address(&log)?;
         while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
@@ -127,7 +128,7 @@ impl Daemon {
 
     /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
+        self.child.usage()
     }
 
     /// What it tells of itself.
@@ -137,15 +138,7 @@ impl Daemon {
 
     /// Kills it with SIGKILL, wherever it is.
     pub(super) fn kill(&mut self) {
-        // It may have ended by itself; there is nothing to do about another failure here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
+        self.child.kill();
     }
 }
 
@@ -185,7 +178,7 @@ fn address(log: &Lines) -> Result<SocketAddr, BenchError> {
 /// A running relay. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -196,8 +189,9 @@ impl Relay {
     /// When it does not start.
     pub(super) fn start() -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let told = Lines::of(child.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut child =
+            Process::spawn(command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         let address = told.next(Some(Instant::now() + START_WITHIN))?.and_then(|line| line.parse().ok());
         relay.address = address.ok_or(BenchError::Load("the relay names no address".into()))?;
@@ -209,21 +203,14 @@ impl Relay {
     }
 
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.usage()
     }
 }
 
 /// Who besieges a daemon. They are killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Besiegers {
-    child: Child,
+    child: Process,
 }
 
 impl Besiegers {
@@ -235,7 +222,7 @@ impl Besiegers {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bench-siege").arg(at.to_string());
         command.args([siege.per_second.to_string(), siege.held.to_string()]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         Ok(Self { child })
     }
 
@@ -244,17 +231,10 @@ impl Besiegers {
     /// # Errors
     /// When they have ended before.
     pub(super) fn lift(mut self) -> Result<Done, BenchError> {
-        drop(self.child.stdin.take());
-        let told = Lines::of(self.child.stdout.take().ok_or(BenchError::Pipe)?);
+        drop(self.child.0.stdin.take());
+        let told = Lines::of(self.child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
-    }
-}
-
-impl Drop for Besiegers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -266,7 +246,7 @@ pub(super) fn until_told() -> thread::JoinHandle<()> {
 /// The load generator. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Load {
-    child: Child,
+    child: Process,
     orders: ChildStdin,
     answers: Lines,
 }
@@ -278,9 +258,10 @@ impl Load {
     /// When it does not start.
     pub(super) fn start(at: SocketAddr, tongue: Tongue) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
-        let answers = Lines::of(child.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut child =
+            Process::spawn(command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let orders = child.0.stdin.take().ok_or(BenchError::Pipe)?;
+        let answers = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut load = Self { child, orders, answers };
         load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
@@ -288,7 +269,7 @@ impl Load {
 
     /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
+        self.child.usage()
     }
 
     /// Has it do something, shows how far it is, and returns when it is done.
@@ -312,13 +293,6 @@ impl Load {
                 Answer::Failed { why } => return Err(BenchError::Load(why)),
             }
         }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -221,6 +221,7 @@ impl Core {
     ) -> Self {
         let mut core = Self::empty(config, seed, now, planted);
         core.recover(&image, out);
+        core.deadlines.tidy();
         core
     }
 
@@ -291,6 +292,7 @@ impl Core {
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
+        self.deadlines.tidy();
         self.tell_notes(out);
         self.assert_cheap();
     }

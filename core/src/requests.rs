@@ -43,7 +43,8 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         conn.last_in = mono;
         match message {
-            Message::Alive => {}
+            Message::Ping => {}
+            Message::Pong => conn.ponged(mono),
             Message::Text(message) => match conn.arrive(message, cap) {
                 Turn::Now => self.on_text(id, message, out),
                 Turn::Later => {

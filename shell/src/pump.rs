@@ -385,7 +385,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 return self.feed(now, Input::Closed { conn });
             }
             Incoming::Text(text) => Message::Text(text.as_str()),
-            Incoming::Alive => Message::Alive,
+            Incoming::Ping => Message::Ping,
+            Incoming::Pong => Message::Pong,
             Incoming::Binary => Message::Binary,
             Incoming::TooLarge => Message::TooLarge,
             Incoming::Breach(rule) => Message::Breach(rule),

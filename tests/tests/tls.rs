@@ -5,7 +5,7 @@ use runcast::agents::echo::Echo;
 use runcast::place::Place;
 use runcast::tls::Trust;
 use runcast::worker::{Agent, spawn};
-use runcast_tests::{Certificate, Daemon, Door, PATIENCE, binary, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, binary, dial, eventually, runcast, token};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -43,8 +43,7 @@ impl Client for Certificate {
         let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let socket = dial(door.address()).expect("the daemon listens");
         StreamOwned::new(tls, socket)
     }
 
@@ -91,13 +90,11 @@ fn say(socket: &mut WebSocket<Stream>, message: &Value) {
 }
 
 fn hear(socket: &mut WebSocket<Stream>, kind: &str) -> Value {
-    loop {
-        let Message::Text(text) = socket.read().expect("a message") else { continue };
+    eventually(kind, || {
+        let Message::Text(text) = socket.read().expect("a message") else { return Err(Value::Null) };
         let message: Value = serde_json::from_str(&text).expect("JSON");
-        if message["type"] == kind || message["event"] == kind {
-            return message;
-        }
-    }
+        if message["type"] == kind || message["event"] == kind { Ok(message) } else { Err(message) }
+    })
 }
 
 fn start(certificate: &Certificate, settings: &[&str]) -> (Daemon, tempfile::TempDir) {
@@ -178,8 +175,7 @@ fn whoever_speaks_no_tls_or_nothing_is_given_up_in_time() {
         ("half a hello", &half),
         ("nothing", &[]),
     ] {
-        let mut socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let mut socket = dial(door.address()).expect("the daemon listens");
         // It may be over before all is sent.
         let _unsent = socket.write_all(bytes);
         let mut answer = Vec::new();

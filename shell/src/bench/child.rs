@@ -2,8 +2,9 @@
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
+use super::process::Process;
 use super::siege::{Done, Siege};
-use super::system::{self, Usage};
+use super::system::Usage;
 use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -12,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,7 +92,7 @@ impl Home {
 /// A running daemon. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -107,8 +108,8 @@ impl Daemon {
         command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
         command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let log = child.stderr.take().ok_or(BenchError::Pipe)?;
+        let mut child = Process::spawn(&mut command)?;
+        let log = child.0.stderr.take().ok_or(BenchError::Pipe)?;
         let (tell, told) = channel();
         thread::spawn(move || {
             // Read to its end, so that the daemon never waits for its log.
@@ -133,7 +134,7 @@ impl Daemon {
 
     /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
+        self.child.usage()
     }
 
     /// What it tells of itself.
@@ -143,15 +144,7 @@ impl Daemon {
 
     /// Kills it with SIGKILL, wherever it is.
     pub(super) fn kill(&mut self) {
-        // It may have ended by itself; there is nothing to do about another failure here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
+        self.child.kill();
     }
 }
 
@@ -194,7 +187,7 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
 /// A running relay. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -205,9 +198,10 @@ impl Relay {
     /// When it does not start.
     pub(super) fn start() -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child =
+            Process::spawn(command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let mut line = String::new();
-        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let told = child.0.stdout.take().ok_or(BenchError::Pipe)?;
         let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         BufReader::new(told).read_line(&mut line)?;
         relay.address =
@@ -220,21 +214,14 @@ impl Relay {
     }
 
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.usage()
     }
 }
 
 /// Who besieges a daemon. They are killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Besiegers {
-    child: Child,
+    child: Process,
 }
 
 impl Besiegers {
@@ -246,7 +233,7 @@ impl Besiegers {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bench-siege").arg(at.to_string());
         command.args([siege.per_second.to_string(), siege.held.to_string()]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         Ok(Self { child })
     }
 
@@ -255,18 +242,11 @@ impl Besiegers {
     /// # Errors
     /// When they have ended before.
     pub(super) fn lift(mut self) -> Result<Done, BenchError> {
-        drop(self.child.stdin.take());
+        drop(self.child.0.stdin.take());
         let mut line = String::new();
-        let told = self.child.stdout.take().ok_or(BenchError::Pipe)?;
+        let told = self.child.0.stdout.take().ok_or(BenchError::Pipe)?;
         BufReader::new(told).read_line(&mut line)?;
         serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
-    }
-}
-
-impl Drop for Besiegers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -278,7 +258,7 @@ pub(super) fn until_told() -> thread::JoinHandle<()> {
 /// The load generator. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Load {
-    child: Child,
+    _child: Process,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -290,10 +270,11 @@ impl Load {
     /// When it does not start.
     pub(super) fn start(at: SocketAddr, tongue: Tongue) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
-        let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
-        let mut load = Self { child, orders, answers };
+        let mut child =
+            Process::spawn(command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let orders = child.0.stdin.take().ok_or(BenchError::Pipe)?;
+        let answers = BufReader::new(child.0.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut load = Self { _child: child, orders, answers };
         load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
     }
@@ -321,13 +302,6 @@ impl Load {
                 Answer::Failed { why } => return Err(BenchError::Load(why)),
             }
         }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

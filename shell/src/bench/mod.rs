@@ -18,6 +18,7 @@ mod order;
 mod peers;
 mod plot;
 mod probe;
+mod process;
 mod relay;
 mod replay;
 mod report;

@@ -5,12 +5,13 @@
 use super::BenchError;
 use super::load::nats;
 use super::order::Tongue;
-use super::system::{self, Usage};
+use super::process::Process;
+use super::system::Usage;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -114,7 +115,7 @@ impl Peer {
 /// A peer that runs. It is killed when this is dropped, and what it stored is removed.
 #[derive(Debug)]
 pub(super) struct Running {
-    child: Child,
+    child: Process,
     address: SocketAddr,
     _home: TempDir,
 }
@@ -122,8 +123,8 @@ pub(super) struct Running {
 impl Running {
     /// One that prints its address as its first line.
     fn telling(command: &mut Command, home: TempDir) -> Result<Self, BenchError> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let mut child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let told = child.0.stdout.take().ok_or(BenchError::Pipe)?;
         let mut running = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), _home: home };
         let mut line = String::new();
         BufReader::new(told).read_line(&mut line)?;
@@ -136,7 +137,7 @@ impl Running {
 
     /// One that was told where to listen.
     fn told(command: &mut Command, address: SocketAddr, home: TempDir) -> Result<Self, BenchError> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let child = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
         let running = Self { child, address, _home: home };
         running.wait()?;
         Ok(running)
@@ -159,14 +160,7 @@ impl Running {
     }
 
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.usage()
     }
 }
 

@@ -76,14 +76,18 @@ pub struct Line {
 pub enum Told<'a> {
     /// `event`: of which topic, its seq, and which redelivery it is.
     Event(Option<&'a str>, u64, Option<u64>),
-    /// `subscribed`, or the `ok` to a newer token: other topics are read from here on.
+    /// `subscribed`: other topics are read from here on.
     Topics,
+    /// The `ok` to a newer token, which may not read all topics.
+    Refreshed,
     /// `run`: which, and the time for it in milliseconds.
     Offer(&'a str, u64),
     /// `withdraw`: which run.
     Withdraw(&'a str),
     /// `cancel`: which run, and why.
     Cancel(&'a str, &'a str),
+    /// `welcome`.
+    Welcome,
     /// `heartbeat`.
     Heartbeat,
     /// `error`.
@@ -103,10 +107,11 @@ impl<'a> Told<'a> {
                 Self::Event(topic, number(rest, b"\"seq\":").unwrap_or(0), redelivery(text))
             }
             b"subscribed" => Self::Topics,
-            b"ok" if rest.starts_with(b"ok\",\"of\":\"refresh\"") => Self::Topics,
+            b"ok" if rest.starts_with(b"ok\",\"of\":\"refresh\"") => Self::Refreshed,
             b"run" => Self::Offer(word(rest, b"\"run\":\""), last_number(text, b"\"timeout_ms\":")),
             b"withdraw" => Self::Withdraw(word(rest, b"\"run\":\"")),
             b"cancel" => Self::Cancel(word(rest, b"\"run\":\""), word(rest, b"\"reason\":\"")),
+            b"welcome" => Self::Welcome,
             b"heartbeat" => Self::Heartbeat,
             b"error" => Self::Error,
             _ => Self::Other,
@@ -253,9 +258,8 @@ impl Watch {
                 }
             }
             Cause::Verified(conn, expires) => {
-                let (wall, leeway) = (self.now.wall, self.config.auth.leeway);
                 if let Some(line) = self.lines.get_mut(&conn) {
-                    line.access.verified(expires, wall, leeway);
+                    line.access.verified(expires);
                 }
             }
             Cause::Flushed(conn, bytes) => {
@@ -292,11 +296,36 @@ impl Watch {
         }
     }
 
+    /// Once timers were looked at, whoever's token has expired is closed.
+    fn look_at_tokens(&mut self) {
+        let (now, leeway) = (self.now, self.config.auth.leeway);
+        if self.cause != Cause::Timer {
+            return;
+        }
+        let lines = self.lines.iter_mut();
+        let overdue = lines.map(|(conn, line)| (conn, line.access.overdue(now, leeway, self.jumps)));
+        let overdue = overdue.map(|(conn, is)| is.map_err(|what| format!("{conn:?} is {what}")));
+        let overdue = overdue.into_iter().find(Result::is_err).unwrap_or(Ok(()));
+        self.judge("O17", overdue);
+    }
+
     fn sent(&mut self, core: &Core, conn: ConnId, text: &[u8]) {
         let Some(line) = self.lines.get_mut(&conn) else { return };
         let (now, delivery) = (self.now, &self.config.delivery);
         let told = Told::read(text);
         let leeway = self.config.auth.leeway;
+        match told {
+            Told::Welcome => line.access.welcomed(),
+            Told::Refreshed => line.access.refreshed(),
+            Told::Event(..)
+            | Told::Topics
+            | Told::Offer(..)
+            | Told::Withdraw(_)
+            | Told::Cancel(..)
+            | Told::Heartbeat
+            | Told::Error
+            | Told::Other => {}
+        }
         let judgements = [
             ("O17", self.away.said(conn)),
             ("O17", line.access.judge(now, &self.cause, &told, leeway, self.jumps)),
@@ -314,7 +343,7 @@ impl Watch {
                 let event = retries::Event { seq, redelivery, ends: line.bytes.0 };
                 line.clocks.entry(lane).or_default().event(now.mono, cursor, &event, delivery)
             }
-            Told::Topics => {
+            Told::Topics | Told::Refreshed => {
                 line.forget_topics(text);
                 Ok(())
             }
@@ -322,7 +351,12 @@ impl Watch {
                 self.fair.dispatched(run);
                 Ok(())
             }
-            Told::Withdraw(_) | Told::Cancel(..) | Told::Heartbeat | Told::Error | Told::Other => Ok(()),
+            Told::Welcome
+            | Told::Withdraw(_)
+            | Told::Cancel(..)
+            | Told::Heartbeat
+            | Told::Error
+            | Told::Other => Ok(()),
         };
         for (oracle, judgement) in judgements.into_iter().chain([("O14", schedule)]) {
             let words = |what| format!("{conn:?}: {what}: {}", String::from_utf8_lossy(text));
@@ -344,6 +378,7 @@ impl Watch {
                         break;
                     }
                 }
+                line.access.closed();
                 let timer = timers::closed(line, self.now.mono, &self.config, *code);
                 line.clocks.clear();
                 self.judge("O14", overdue);
@@ -425,6 +460,7 @@ impl Witness for Watch {
             self.effect(core, effect);
         }
         self.sync(core);
+        self.look_at_tokens();
         let sizes = core.inspect().sizes();
         self.judge("O13", bounds::judge(&sizes, &self.config));
         if !self.fair.offered().is_empty() {

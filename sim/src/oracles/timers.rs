@@ -41,9 +41,14 @@ pub fn sent(
             offers.0.insert((*run).to_owned(), (now, Span(ms.saturating_mul(1_000))));
             return Ok(());
         }
-        Told::Event(..) | Told::Topics | Told::Withdraw(_) | Told::Cancel(..) | Told::Error | Told::Other => {
-            return Ok(());
-        }
+        Told::Welcome
+        | Told::Event(..)
+        | Told::Topics
+        | Told::Refreshed
+        | Told::Withdraw(_)
+        | Told::Cancel(..)
+        | Told::Error
+        | Told::Other => return Ok(()),
     };
     early(waited, least, what)
 }

@@ -187,9 +187,11 @@ impl Core {
         }
     }
 
-    /// One that is so, in words too.
+    /// One that was told, in words too if it is so still: while the store takes nothing it may be over and
+    /// not told to be.
     pub(crate) fn describe_alert(&self, alert: &Alert) -> Object {
-        alert.describe().str("message", &self.words(alert)).str("hint", alert.hint())
+        let words = self.is_so(alert, true).then(|| self.words(alert));
+        alert.describe().maybe_str("message", words.as_deref()).str("hint", alert.hint())
     }
 
     fn tell_alert(&mut self, alert: Alert) {

@@ -6,12 +6,12 @@
 mod routes;
 
 use crate::Core;
-use crate::audit::Trail;
+use crate::audit::{Trail, told};
 use crate::caller::{Caller, Form};
 use crate::conn::{Role, clear_timers};
 use crate::deadlines::Timer;
 use crate::effect::{Content, Effect, Effects, Response, Token};
-use crate::handshake::{Identity, bearer, check_query};
+use crate::handshake::{Identity, Unfit, bearer, check_query};
 use crate::history::Page;
 use crate::http::shorten;
 use crate::ids::{BackupName, ConnId, Key, NAME_RULE, RunId, Thread, Topic, User};
@@ -44,6 +44,8 @@ pub(crate) struct Request {
     /// The length of its body, if it is to have one.
     length: Option<usize>,
     pub(crate) identity: Option<Identity>,
+    /// Whose token was good and did not suffice.
+    refused: Option<User>,
     /// What is to be done as soon as the user's context is there.
     todo: Option<Todo>,
 }
@@ -75,11 +77,9 @@ enum Todo {
 impl Core {
     pub(crate) fn on_api_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
         match self.read_request(id, &head) {
-            Ok((request, token)) => {
+            Ok(token) => {
                 let by = self.now.mono + self.config.server.stuck_after;
                 self.deadlines.set(Timer::Answer(id), by);
-                let Some(conn) = self.conns.get_mut(&id) else { return };
-                conn.role = Role::Request(Box::new(request));
                 out.push(Effect::Verify { conn: id, token });
             }
             Err(Refused { refusal, status, allow }) => self.respond_problem(id, status, allow, &refusal, out),
@@ -87,10 +87,14 @@ impl Core {
     }
 
     /// Everything that a head alone can be refused for.
-    fn read_request(&self, id: ConnId, head: &Head<'_>) -> Result<(Request, Token), Refused> {
+    fn read_request(&mut self, id: ConnId, head: &Head<'_>) -> Result<Token, Refused> {
         check_query(head)?;
         self.check_origin(head)?;
         let (route, name) = route(head.method, head.path)?;
+        // From here on it is known what is asked, also of whoever is refused it.
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.role = Role::Request(Box::new(Request::new(route, name)));
+        }
         self.check_room(id).map_err(|(_, refusal)| refusal)?;
         let Some(authorization) = head.authorization else {
             let message = "expected a token in the header `Authorization: Bearer <token>`, found none";
@@ -104,8 +108,11 @@ impl Core {
         let length = if route.has_body(head.body) { Some(self.body_length(head.body)?) } else { None };
         let key = key.transpose()?;
         let last_event_id = head.last_event_id.map(String::from);
-        let request = Request { route, name, params, key, last_event_id, length, identity: None, todo: None };
-        Ok((request, token))
+        if let Some(request) = self.request(id) {
+            (request.params, request.key, request.length) = (params, key, length);
+            request.last_event_id = last_event_id;
+        }
+        Ok(token)
     }
 
     fn body_length(&self, body: BodyLength) -> Result<usize, Refused> {
@@ -134,9 +141,18 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(scopes) = self.request(id).map(|request| request.route.scopes) else { return };
-        let identity = match self.judge(scopes, outcome).and_then(|identity| self.count_request(identity)) {
+        let judged = match self.judge(scopes, outcome) {
+            Ok(identity) => self.count_request(identity).map_err(Unfit::from),
+            Err(unfit) => Err(unfit),
+        };
+        let identity = match judged {
             Ok(identity) => identity,
-            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+            Err(Unfit { refusal, by }) => {
+                if let Some(request) = self.request(id) {
+                    request.refused = by;
+                }
+                return self.respond_refusal(id, &refusal, out);
+            }
         };
         let Some(request) = self.request(id) else { return };
         request.identity = Some(identity);
@@ -167,13 +183,15 @@ impl Core {
         if let Err(refusal) = self.check_still(id) {
             return self.respond_refusal(id, &refusal, out);
         }
-        self.audit_operator(id, out);
         let Some(request) = self.request(id) else { return };
         let todo = match request.read(body) {
             Ok(todo) => todo,
             Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };
         let Some(caller) = request.caller(id) else { return };
+        let trail = request.trail(&todo);
+        self.audit_request(&caller, trail);
+        let Some(request) = self.request(id) else { return };
         match todo {
             Todo::State(run) => {
                 let run = self.meant(&caller, run);
@@ -266,33 +284,50 @@ impl Core {
 }
 
 impl Request {
-    /// Whether it stands in the audit trail: if it is an operator's, and touches users or the daemon. What a
-    /// console asks for all the time does not, but for what is looked for there.
-    pub(crate) fn trail(&self) -> Trail<'_> {
-        let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
-        if !operates || !self.route.scopes.contains(&Scope::Operate) {
-            return Trail::Untold;
+    fn new(route: &'static Route, name: Option<String>) -> Self {
+        Self {
+            route,
+            name,
+            params: Params::default(),
+            key: None,
+            last_event_id: None,
+            length: None,
+            identity: None,
+            refused: None,
+            todo: None,
         }
-        match self.route.what {
-            What::Status => self.params.text("find").map_or(Trail::Untold, Trail::Searched),
-            What::Workers | What::Metrics => Trail::Untold,
-            What::Run
-            | What::Cancel
-            | What::Drain
-            | What::Undelivered
-            | What::Erase
-            | What::User
-            | What::Disconnect
-            | What::Revoke
-            | What::Backup
-            | What::NewRun
-            | What::Input
-            | What::Runs
-            | What::Threads
-            | What::Events
-            | What::Stream
-            | What::Ack
-            | What::Publish => Trail::Written,
+    }
+
+    /// Whether it stands in the audit trail: if it is an operator's and touches users or the daemon, or a
+    /// publisher's for another user. What a console asks for all the time does not, but for what is looked
+    /// for there.
+    fn trail(&self, todo: &Todo) -> Trail {
+        let operates = self.identity.as_ref().is_some_and(|identity| identity.scopes.has(Scope::Operate));
+        match todo {
+            Todo::Status(wanted) => match wanted.as_ref().and_then(Wanted::find) {
+                Some(text) => Trail::Searched(text.into()),
+                None => Trail::Untold,
+            },
+            Todo::State(_) | Todo::Cancel(_) if operates => Trail::Written(self.about()),
+            Todo::Ask(user, _) if self.by() != Some(user) => Trail::Written(told(user.as_str())),
+            Todo::Drain
+            | Todo::Undelivered(_)
+            | Todo::Erase(_)
+            | Todo::User(_)
+            | Todo::Disconnect(..)
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => Trail::Written(self.about()),
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Ask(..)
+            | Todo::Input(_)
+            | Todo::List(_)
+            | Todo::Events(_)
+            | Todo::Stream(_)
+            | Todo::Ack(_)
+            | Todo::Publish(_)
+            | Todo::Workers
+            | Todo::Metrics => Trail::Untold,
         }
     }
 
@@ -301,9 +336,32 @@ impl Request {
         format!("{} {}", self.route.method, self.route.path)
     }
 
-    /// What it is about.
+    /// Which user, run, topic or backup it is about. What stands in the path and is no such name is not told.
     pub(crate) fn about(&self) -> Option<String> {
-        self.name.clone()
+        let name = self.name.as_deref()?;
+        let is_name = match self.route.what {
+            What::Run | What::Cancel | What::Input => RunId::parse(name).is_some(),
+            What::Erase | What::User | What::Disconnect | What::Revoke => User::parse(name).is_some(),
+            What::Publish => Topic::parse(name).is_some(),
+            What::Backup => BackupName::parse(name).is_some(),
+            What::NewRun
+            | What::Runs
+            | What::Threads
+            | What::Events
+            | What::Stream
+            | What::Ack
+            | What::Workers
+            | What::Status
+            | What::Drain
+            | What::Undelivered
+            | What::Metrics => false,
+        };
+        if is_name { told(name) } else { None }
+    }
+
+    /// Who asks, as far as a good token says, though it may not allow this.
+    pub(crate) fn by(&self) -> Option<&User> {
+        self.identity.as_ref().map(|identity| &identity.user).or(self.refused.as_ref())
     }
 
     fn caller(&self, conn: ConnId) -> Option<Caller> {

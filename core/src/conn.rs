@@ -45,6 +45,9 @@ pub(crate) struct Conn {
     inbox_bytes: usize,
     is_read: bool,
     last_out: Mono,
+    /// When the ping left that is not answered.
+    pinged: Option<Mono>,
+    round_trip: Option<Span>,
     sent: u64,
     flushed: u64,
 }
@@ -152,6 +155,8 @@ impl Conn {
             inbox_bytes: 0,
             is_read: true,
             last_out: now,
+            pinged: None,
+            round_trip: None,
             sent: 0,
             flushed: 0,
         }
@@ -207,6 +212,27 @@ impl Conn {
         self.last_out
     }
 
+    /// Sends a ping. Of several without an answer the first counts: that is how long the answer takes.
+    pub(crate) fn ping(&mut self, now: Mono, out: &mut Effects) {
+        self.pinged.get_or_insert(now);
+        out.push(Effect::Ping { conn: self.id });
+    }
+
+    /// A pong has come. One that nobody asked for says nothing.
+    pub(crate) fn ponged(&mut self, now: Mono) {
+        self.round_trip = self.pinged.take().map(|pinged| now.since(pinged)).or(self.round_trip);
+    }
+
+    /// Whether nobody knows, nor is about to know, how long an answer takes.
+    pub(crate) const fn is_unmeasured(&self) -> bool {
+        self.pinged.is_none() && self.round_trip.is_none()
+    }
+
+    /// How long the newest answer to a ping took; none before the first.
+    pub(crate) const fn round_trip(&self) -> Option<Span> {
+        self.round_trip
+    }
+
     /// Sends a message. `stuck_after` is how long it may wait for the network.
     pub(crate) fn send(
         &mut self,
@@ -231,8 +257,10 @@ impl Conn {
     pub(crate) fn flush(&mut self, bytes: usize, now: Now, stuck_after: Span, deadlines: &mut Deadlines) {
         self.flushed += bytes as u64;
         assert!(self.flushed <= self.sent, "only what was sent can have left");
-        if self.outstanding() == 0 || self.is_closing {
+        if self.is_closing {
             deadlines.clear(Timer::Stuck(self.id));
+        } else if self.outstanding() == 0 {
+            deadlines.rest(&Timer::Stuck(self.id));
         } else {
             deadlines.set(Timer::Stuck(self.id), now.mono + stuck_after);
         }

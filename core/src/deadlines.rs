@@ -2,6 +2,13 @@
 //!
 //! A timer is set for one point in time; setting it again moves it. It may fire late, never early, and is
 //! gone once it has fired.
+//!
+//! Most timers are moved or taken back long before they fire: with each message that leaves, each
+//! acknowledgement, each sign of life of a worker. So a timer that is moved to later keeps its place among the
+//! others, and is put where it belongs when its place comes up.
+
+#[cfg(test)]
+mod properties;
 
 use crate::ids::{ConnId, Lane, RunId};
 use crate::time::Mono;
@@ -63,43 +70,75 @@ pub enum Timer {
     StoreRetry,
 }
 
-/// All timers, by time and by name.
+/// All timers, by name and by the places that they have in time.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     by_time: BTreeSet<(Mono, Timer)>,
-    by_timer: BTreeMap<Timer, Mono>,
+    by_timer: BTreeMap<Timer, Slot>,
+    /// The first place may be one whose timer is not for then.
+    is_stale: bool,
+}
+
+/// When a timer fires, and where it is found.
+#[derive(Debug)]
+struct Slot {
+    /// None while it is not set.
+    at: Option<Mono>,
+    /// Never after that.
+    place: Mono,
 }
 
 impl Deadlines {
     /// Sets a timer, or moves it.
     pub(crate) fn set(&mut self, timer: Timer, at: Mono) {
-        if let Some(old) = self.by_timer.insert(timer.clone(), at) {
-            if old == at {
-                return;
-            }
-            assert!(self.by_time.remove(&(old, timer.clone())), "both tables hold the same timers");
+        let Some(slot) = self.by_timer.get_mut(&timer) else {
+            self.by_timer.insert(timer.clone(), Slot { at: Some(at), place: at });
+            self.by_time.insert((at, timer));
+            return;
+        };
+        slot.at = Some(at);
+        if at >= slot.place {
+            self.is_stale = true;
+            return;
         }
+        let before = core::mem::replace(&mut slot.place, at);
+        assert!(self.by_time.remove(&(before, timer.clone())), "each timer has its place");
         self.by_time.insert((at, timer));
     }
 
     /// Sets a timer unless it is set for an earlier time already.
     pub(crate) fn set_earlier(&mut self, timer: Timer, at: Mono) {
-        if self.by_timer.get(&timer).is_none_or(|old| *old > at) {
+        if self.at(&timer).is_none_or(|old| old > at) {
             self.set(timer, at);
         }
     }
 
     /// Sets a timer unless it is set already.
     pub(crate) fn set_if_unset(&mut self, timer: Timer, at: Mono) {
-        if !self.by_timer.contains_key(&timer) {
+        if self.at(&timer).is_none() {
             self.set(timer, at);
         }
     }
 
+    /// When a timer fires, if it is set.
+    fn at(&self, timer: &Timer) -> Option<Mono> {
+        self.by_timer.get(timer)?.at
+    }
+
     /// Takes a timer back. One that is not set is no error.
     pub(crate) fn clear(&mut self, timer: Timer) {
-        if let Some(at) = self.by_timer.remove(&timer) {
-            assert!(self.by_time.remove(&(at, timer)), "both tables hold the same timers");
+        if let Some(slot) = self.by_timer.remove(&timer) {
+            assert!(self.by_time.remove(&(slot.place, timer)), "each timer has its place");
+            self.is_stale = true;
+        }
+    }
+
+    /// The same for one that will soon be set again: it keeps its place until that comes up. What it is of
+    /// must take it back for good when it ends.
+    pub(crate) fn rest(&mut self, timer: &Timer) {
+        if let Some(slot) = self.by_timer.get_mut(timer) {
+            slot.at = None;
+            self.is_stale = true;
         }
     }
 
@@ -115,22 +154,46 @@ impl Deadlines {
         }
     }
 
-    /// The next timer to fire.
+    /// Makes the first place that of the next timer to fire.
+    pub(crate) fn tidy(&mut self) {
+        if !core::mem::take(&mut self.is_stale) {
+            return;
+        }
+        while let Some((place, timer)) = self.by_time.first() {
+            let slot = self.by_timer.get_mut(timer).expect("each place is a timer's");
+            if slot.at == Some(*place) {
+                return;
+            }
+            let Some((_, timer)) = self.by_time.pop_first() else { return };
+            match slot.at {
+                Some(at) => {
+                    slot.place = at;
+                    self.by_time.insert((at, timer));
+                }
+                None => drop(self.by_timer.remove(&timer)),
+            }
+        }
+    }
+
+    /// The next timer to fire, once all is [tidy](Self::tidy).
     pub(crate) fn first(&self) -> Option<&(Mono, Timer)> {
+        debug_assert!(!self.is_stale, "tidied at the end of each input");
         self.by_time.first()
     }
 
     /// Takes out a timer that is due.
     pub(crate) fn due(&mut self, now: Mono) -> Option<Timer> {
+        self.tidy();
         if self.by_time.first()?.0 > now {
             return None;
         }
         let (_, timer) = self.by_time.pop_first()?;
         self.by_timer.remove(&timer);
+        self.is_stale = true;
         Some(timer)
     }
 
-    /// How many timers are set.
+    /// How many timers there are, those at rest included.
     pub(crate) fn len(&self) -> usize {
         self.by_timer.len()
     }

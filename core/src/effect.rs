@@ -116,7 +116,8 @@ pub enum Effect {
     Exit,
 }
 
-/// A line of the audit trail: who was refused for want of a right, or what an operator does.
+/// A line of the audit trail: who was refused for want of a right, or what an operator does, or a publisher
+/// for another user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// On which connection.
@@ -127,7 +128,7 @@ pub struct Audit {
     pub by: Option<User>,
     /// What: the kind of request, or of message. Empty where that was not read.
     pub action: String,
-    /// What of: the user or run in the path.
+    /// What of: the user, run, topic or backup that is named. Never what may be a token.
     pub about: Option<String>,
     /// Why it is refused, if it is.
     pub refused: Option<Code>,

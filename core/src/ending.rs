@@ -395,7 +395,8 @@ impl Core {
         let of = self.run_for(&caller, &run, About::Cancel);
         let is_theirs = of.as_ref().is_some_and(|of| self.is_theirs(&caller, of));
         let cause = if is_theirs { Cause::User } else { Cause::Operator };
-        if let Some(state) = of.and_then(|of| self.cancel(&of, cause, out)) {
+        if let Some((of, state)) = of.and_then(|of| Some((of.clone(), self.cancel(&of, cause, out)?))) {
+            self.audit_publisher(&caller, &of.user, &run, About::Cancel);
             return self.answer_cancel(&caller, &run, state);
         }
         self.look_up_end(caller, run, About::Cancel, out);

@@ -110,7 +110,7 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.is_busy = false;
         let Role::User(me) = &mut conn.role else { return };
-        let judged = judged.and_then(|identity| {
+        let judged = judged.map_err(|unfit| unfit.refusal).and_then(|identity| {
             if identity.user == me.identity.user {
                 return Ok(identity);
             }

@@ -41,6 +41,20 @@ impl Identity {
     }
 }
 
+/// Why a token lets nobody in.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    pub(crate) refusal: Refusal,
+    /// Whose it is, where it is good and does not allow this: for the trail.
+    pub(crate) by: Option<User>,
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, by: None }
+    }
+}
+
 /// A WebSocket on its way to its welcome.
 #[derive(Debug)]
 pub(crate) struct Greeting {
@@ -50,6 +64,8 @@ pub(crate) struct Greeting {
     /// A token in the subprotocol, to be looked at after the upgrade.
     subprotocol: Option<Token>,
     identity: Option<Identity>,
+    /// Whose token was good and did not suffice.
+    refused: Option<User>,
     hello: Option<Hello>,
     is_upgraded: bool,
 }
@@ -75,9 +91,35 @@ struct Tokens {
 }
 
 impl Greeting {
+    const fn new(path: Path, subprotocol: Option<Token>) -> Self {
+        Self {
+            path,
+            asked: VecDeque::new(),
+            subprotocol,
+            identity: None,
+            refused: None,
+            hello: None,
+            is_upgraded: false,
+        }
+    }
+
+    /// What it asks for by now.
+    pub(crate) fn action(&self) -> &'static str {
+        match self.path {
+            Path::User | Path::Worker if self.is_upgraded => "hello",
+            Path::Worker => "GET /worker",
+            Path::User | Path::Live | Path::Ready | Path::Chat | Path::Console => "GET /ws",
+        }
+    }
+
     /// Who it is, as far as that is known.
     pub(crate) fn user(&self) -> Option<&User> {
         self.identity.as_ref().map(|identity| &identity.user)
+    }
+
+    /// Who is refused, as far as a good token says.
+    pub(crate) fn refused(&self) -> Option<&User> {
+        self.user().or(self.refused.as_ref())
     }
 }
 
@@ -85,7 +127,12 @@ impl Core {
     pub(crate) fn on_upgrade_request(&mut self, id: ConnId, path: Path, head: Head<'_>, out: &mut Effects) {
         let tokens = match self.check_head(&head) {
             Ok(tokens) => tokens,
-            Err(refusal) => return self.respond_refusal(id, &refusal, out),
+            Err(refusal) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.role = Role::Greeting(Box::new(Greeting::new(path, None)));
+                }
+                return self.respond_refusal(id, &refusal, out);
+            }
         };
         let is_browser = tokens.header.is_none();
         if let Err((close, refusal)) = self.check_draining_for(path).and_then(|()| self.check_room(id)) {
@@ -96,14 +143,7 @@ impl Core {
             return self.close(id, close, &refusal.message, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let mut greeting = Greeting {
-            path,
-            asked: VecDeque::new(),
-            subprotocol: tokens.subprotocol,
-            identity: None,
-            hello: None,
-            is_upgraded: false,
-        };
+        let mut greeting = Greeting::new(path, tokens.subprotocol);
         let hello_by = self.now.mono + self.config.server.hello_timeout;
         self.deadlines.set(Timer::Hello(id), hello_by);
         if let Some(token) = tokens.header {
@@ -213,17 +253,23 @@ impl Core {
         let before = greeting.identity.clone();
         let scope = if path == Path::Worker { Scope::Worker } else { Scope::User };
         let judged = self.judge(&[scope], outcome).and_then(|identity| match before {
-            Some(before) if before.user != identity.user => Err(Refusal::new(
-                Code::TokenSubject,
-                "expected tokens of one user; found two that name different ones",
-                "send one token",
-            )),
+            Some(before) if before.user != identity.user => {
+                let message = "expected tokens of one user; found two that name different ones";
+                Err(Refusal::new(Code::TokenSubject, message, "send one token").into())
+            }
             Some(_) | None => Ok(identity),
         });
         let identity = match judged {
             Ok(identity) => identity,
-            Err(refusal) if source == Source::Header => return self.respond_refusal(id, &refusal, out),
-            Err(refusal) => return self.refuse_token(id, &refusal, out),
+            Err(Unfit { refusal, by }) => {
+                if let Some(greeting) = self.greeting(id) {
+                    greeting.refused = by;
+                }
+                return match source {
+                    Source::Header => self.respond_refusal(id, &refusal, out),
+                    Source::Subprotocol | Source::Hello => self.refuse_token(id, &refusal, out),
+                };
+            }
         };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Role::Greeting(greeting) = &mut conn.role else { return };
@@ -238,16 +284,38 @@ impl Core {
         }
     }
 
+    fn greeting(&mut self, id: ConnId) -> Option<&mut Greeting> {
+        let Role::Greeting(greeting) = &mut self.conns.get_mut(&id)?.role else { return None };
+        Some(greeting)
+    }
+
     /// What a token says, held against what is configured, against the clock, and against the scopes of which
     /// it must have one.
     pub(crate) fn judge(
         &self,
         wanted: &[Scope],
         outcome: Result<Claims, TokenProblem>,
-    ) -> Result<Identity, Refusal> {
+    ) -> Result<Identity, Unfit> {
         let claims = outcome.map_err(|problem| token_problem(&problem))?;
+        self.check_claims(&claims)?;
+        let Some(user) = User::parse(&claims.sub) else {
+            let message = format!("expected `sub` to be {}", User::RULE);
+            return Err(Refusal::new(Code::TokenSubject, message, "name the user differently").into());
+        };
+        let issued = claims.iat.map(|iat| WallMs(iat.saturating_mul(1000)));
+        let scopes = Scopes::parse(claims.scope.as_deref());
+        if let Err(refusal) = self.check_revoked(&user, issued).and_then(|()| check_scope(wanted, scopes)) {
+            return Err(Unfit { refusal, by: Some(user) });
+        }
+        let expires = expiry(&claims) + self.config.auth.leeway;
+        let agents = claims.agents.map(|agents| Arc::new(agents.into_iter().collect()));
+        Ok(Identity { user, expires, issued, scopes, agents })
+    }
+
+    /// Whether a token is good here and now.
+    fn check_claims(&self, claims: &Claims) -> Result<(), Refusal> {
         let (now, leeway) = (self.now.wall, self.config.auth.leeway);
-        let expires = WallMs(claims.exp.saturating_mul(1000));
+        let expires = expiry(claims);
         if expires + leeway <= now {
             let late = now.since(expires).as_millis();
             let message = format!("the token expired {late} ms ago");
@@ -268,20 +336,7 @@ impl Core {
             let message = "expected the configured audience in `aud`";
             return Err(Refusal::new(Code::TokenAudience, message, "see auth.audience"));
         }
-        let Some(user) = User::parse(&claims.sub) else {
-            let message = format!("expected `sub` to be {}", User::RULE);
-            return Err(Refusal::new(Code::TokenSubject, message, "name the user differently"));
-        };
-        let issued = claims.iat.map(|iat| WallMs(iat.saturating_mul(1000)));
-        self.check_revoked(&user, issued)?;
-        let scopes = Scopes::parse(claims.scope.as_deref());
-        if !wanted.iter().any(|scope| scopes.has(*scope)) {
-            let words: Vec<&str> = wanted.iter().map(|scope| scope.as_str()).collect();
-            let message = format!("expected the scope `{}` in `scope`", words.join("` or `"));
-            return Err(Refusal::new(Code::TokenScope, message, "get a token for this"));
-        }
-        let agents = claims.agents.map(|agents| Arc::new(agents.into_iter().collect()));
-        Ok(Identity { user, expires: expires + leeway, issued, scopes, agents })
+        Ok(())
     }
 
     /// A message before the welcome: `hello`, or what waits for it.
@@ -391,6 +446,21 @@ pub(crate) fn bearer(authorization: &str) -> Result<Token, Refusal> {
             "send a bearer token",
         )),
     }
+}
+
+/// Until when a token is good.
+fn expiry(claims: &Claims) -> WallMs {
+    WallMs(claims.exp.saturating_mul(1000))
+}
+
+/// Whether a token has one of the scopes that are wanted.
+fn check_scope(wanted: &[Scope], scopes: Scopes) -> Result<(), Refusal> {
+    if wanted.iter().any(|scope| scopes.has(*scope)) {
+        return Ok(());
+    }
+    let words: Vec<&str> = wanted.iter().map(|scope| scope.as_str()).collect();
+    let message = format!("expected the scope `{}` in `scope`", words.join("` or `"));
+    Err(Refusal::new(Code::TokenScope, message, "get a token for this"))
 }
 
 fn token_problem(problem: &TokenProblem) -> Refusal {

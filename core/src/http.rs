@@ -125,7 +125,7 @@ impl Core {
         out: &mut Effects,
     ) {
         self.note_refusal(id, refusal);
-        self.audit_refusal(id, refusal, out);
+        self.audit_refusal(id, None, None, refusal);
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
         let content = Content::Problem(problem(status, refusal).finish());
         self.answer(id, Response { status, content, retry_after_secs, allow }, out);

@@ -108,8 +108,10 @@ pub enum Input<'a> {
 pub enum Message<'a> {
     /// A text message.
     Text(&'a str),
-    /// A ping or a pong: a sign of life.
-    Alive,
+    /// A ping: a sign of life.
+    Ping,
+    /// A pong: an answer to a ping, or a sign of life.
+    Pong,
     /// A binary message.
     Binary,
     /// A message longer than the connection takes. Nothing after it can be read.

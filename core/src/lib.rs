@@ -112,7 +112,7 @@ use counts::Counts;
 use deadlines::Deadlines;
 use drain::Drain;
 use durable::{Durable, Reveal};
-use effect::{Effect, Effects};
+use effect::{Audit, Effect, Effects};
 use erase::Erase;
 use flow::LeftBehind;
 use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
@@ -194,6 +194,8 @@ pub struct Core {
     counts: Counts,
     /// What is worth a line of the log, until the input ends.
     notes: Vec<Note>,
+    /// Lines of the audit trail, until the input ends.
+    trail: Vec<Audit>,
     /// The newest ends of runs.
     ends: overview::Ends,
     planted: Planted,
@@ -219,6 +221,7 @@ impl Core {
     ) -> Self {
         let mut core = Self::empty(config, seed, now, planted);
         core.recover(&image, out);
+        core.deadlines.tidy();
         core
     }
 
@@ -260,6 +263,7 @@ impl Core {
             lag: Lag::default(),
             counts: Counts::default(),
             notes: Vec::new(),
+            trail: Vec::new(),
             ends: overview::Ends::default(),
             planted,
             seen: Seen::default(),
@@ -288,6 +292,7 @@ impl Core {
             Input::Drain => self.on_drain(out),
         }
         self.settle(out);
+        self.deadlines.tidy();
         self.tell_notes(out);
         self.assert_cheap();
     }

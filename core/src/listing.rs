@@ -69,10 +69,13 @@ impl Core {
             let context = self.users.get(&of.user)?;
             let head = context.stream.head();
             let state = context.runs.get(&run).filter(|run| run.is_listed(head))?;
-            Some(caller.say_whose(state.describe(&run, head, now), &of.user))
+            Some((caller.say_whose(state.describe(&run, head, now), &of.user), of.user))
         });
         match described {
-            Some(state) => self.respond(caller.conn, 200, Content::Json(state.finish()), out),
+            Some((state, user)) => {
+                self.audit_publisher(&caller, &user, &run, About::State);
+                self.respond(caller.conn, 200, Content::Json(state.finish()), out);
+            }
             None => self.look_up_end(caller, run, About::State, out),
         }
     }

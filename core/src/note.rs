@@ -113,8 +113,9 @@ impl Core {
         self.note(Note::Ended { run: of.run.clone(), status, running_ms });
     }
 
-    /// Ends an input: what was noted leaves.
+    /// Ends an input: what was noted leaves, and what stands in the audit trail.
     pub(crate) fn tell_notes(&mut self, out: &mut Effects) {
         out.extend(self.notes.drain(..).map(Effect::Note));
+        out.extend(self.trail.drain(..).map(Effect::Audit));
     }
 }

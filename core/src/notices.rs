@@ -6,7 +6,7 @@ use crate::Core;
 use crate::conn::text;
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
-use crate::effect::{Effect, Effects};
+use crate::effect::Effects;
 use crate::ids::{ConnId, Lane, RunId, Topic, User};
 use crate::planted::Bug;
 use crate::queue::Order;
@@ -269,14 +269,14 @@ impl Core {
     /// A connection may have been sent nothing, or may have said nothing, for a while.
     pub(crate) fn on_heartbeat(&mut self, id: ConnId, out: &mut Effects) {
         let (now, every) = (self.now, self.config.server.heartbeat);
-        let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let quiet = now.mono.since(conn.last_out());
         let unheard = now.mono.since(conn.last_in);
         let (is_quiet, is_unheard) = (quiet >= every, unheard >= every);
         let until_quiet = if is_quiet { every } else { every - quiet };
         let until_unheard = if is_unheard { every } else { every - unheard };
         self.deadlines.set(Timer::Heartbeat(id), now.mono + until_quiet.min(until_unheard));
-        if conn.outstanding() > 0 || !(is_quiet || is_unheard) {
+        if conn.outstanding() > 0 || !(is_quiet || is_unheard || conn.is_unmeasured()) {
             return;
         }
         if let crate::conn::Role::User(me) = &conn.role
@@ -287,7 +287,7 @@ impl Core {
             return comment.into_iter().for_each(|comment| self.send(id, comment, out));
         }
         // Whoever only watches has nothing to say: a ping makes it give a sign of life.
-        out.push(Effect::Ping { conn: id });
+        conn.ping(now.mono, out);
         if !is_quiet || !conn.is_welcome() {
             return;
         }

@@ -56,6 +56,11 @@ impl Wanted {
         Ok(Some(Self { limit: limit.map_or(LISTED, |limit| limit as usize), find }))
     }
 
+    /// What is looked for.
+    pub(crate) fn find(&self) -> Option<&str> {
+        self.find.as_deref()
+    }
+
     /// Whether one of these names has in it what is looked for.
     fn matches(&self, names: &[&str]) -> bool {
         self.find.as_ref().is_none_or(|find| names.iter().any(|name| name.contains(find.as_str())))

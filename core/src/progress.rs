@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 const STEP_BYTES: usize = 128;
 
 /// How far an attempt is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     step: Option<Word>,
     percent: Option<Word>,
 }
 
 /// What an event said.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Word {
     /// The event's place.
     seq: u64,

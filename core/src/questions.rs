@@ -200,6 +200,7 @@ impl Core {
         let Some(of) = self.run_for(&caller, &input.run, About::Input) else {
             return self.look_up_end(caller, input.run, About::Input, out);
         };
+        self.audit_publisher(&caller, &of.user, &of.run, About::Input);
         match self.take_input(&of, input, caller.device.clone()) {
             Ok(()) => {
                 let answer = ok("input", caller.id()).str("run", of.run.as_str());

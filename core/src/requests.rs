@@ -43,7 +43,8 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         conn.last_in = mono;
         match message {
-            Message::Alive => {}
+            Message::Ping => {}
+            Message::Pong => conn.ponged(mono),
             Message::Text(message) => match conn.arrive(message, cap) {
                 Turn::Now => self.on_text(id, message, out),
                 Turn::Later => {
@@ -170,6 +171,9 @@ impl Core {
             let ended = crate::admission::ended(run, &rows);
             let is_seen = |ended: &Ended| caller.may(&ended.user, &ended.agent) || caller.operates(about);
             let ended = ended.filter(is_seen);
+            if let Some(ended) = &ended {
+                self.audit_publisher(caller, &ended.user, run, about);
+            }
             let not_found = crate::admission::run_not_found();
             match (ended, about) {
                 (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
@@ -312,7 +316,7 @@ impl Core {
         out: &mut Effects,
     ) {
         self.note_refusal(id, refusal);
-        self.audit_refusal(id, refusal, out);
+        self.audit_refusal(id, of, None, refusal);
         self.send(id, text(error(of, request, refusal)), out);
     }
 

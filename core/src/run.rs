@@ -7,7 +7,7 @@ use crate::commands::Commands;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
 use crate::progress::Progress;
 use crate::questions::Questions;
-use crate::record::{Record, RowKey, Table};
+use crate::record::{Record, RowKey, Table, is_default};
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
@@ -147,25 +147,31 @@ pub(crate) struct Tools {
     pub(crate) count: u64,
 }
 
-/// The stored form of how far a run is.
+/// The stored form of how far a run is. It is written with each of its events: what is not there is left out.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     attempt: u64,
     attempts: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     not_taken: u32,
     first_seq: u64,
     last_seq: u64,
     events: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     n: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     queued_ms: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     ran_us: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     ran_before_us: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     commands: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     worker: Option<WorkerKey>,
+    #[serde(default, skip_serializing_if = "is_default")]
     cancel: Option<Cause>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     progress: Progress,
 }
 

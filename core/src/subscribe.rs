@@ -14,7 +14,7 @@ use crate::stream::{Resume, Stream};
 use crate::wire::error::Refusal;
 use crate::wire::json::{Object, wrong};
 use crate::wire::topic::Subscription;
-use crate::wire::user::From;
+use crate::wire::user::{From, error};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,8 +41,10 @@ impl Core {
         for Subscription { topic, from } in asked {
             let Some(me) = self.user_conn(id) else { return is_known };
             let identity = me.identity.clone();
-            if self.check_reader(&identity, &topic).is_err() {
+            if let Err(refusal) = self.check_reader(&identity, &topic) {
                 self.seen.mark(Sometimes::TopicForbidden);
+                self.note_refusal(id, &refusal);
+                self.audit_refusal(id, Some("hello"), Some(&topic), &refusal);
                 continue;
             }
             let must_store = self.must_store(id, &topic);
@@ -67,7 +69,12 @@ impl Core {
     ) {
         let must_store = match self.check_subscription(id, &asked) {
             Ok(must_store) => must_store,
-            Err(refusal) => return self.send_error(id, Some("subscribe"), request.as_deref(), &refusal, out),
+            Err((refusal, topic)) => {
+                self.note_refusal(id, &refusal);
+                self.audit_refusal(id, Some("subscribe"), topic.as_ref(), &refusal);
+                let answer = error(Some("subscribe"), request.as_deref(), &refusal);
+                return self.send(id, text(answer), out);
+            }
         };
         let mut topics = Vec::with_capacity(asked.len());
         for Subscription { topic, from } in asked {
@@ -86,22 +93,31 @@ impl Core {
         self.durable.reveal(Reveal::Subscribed(Box::new(change)));
     }
 
-    /// Whether a connection may read all of these, and whether something must be stored before it does.
-    fn check_subscription(&mut self, id: ConnId, asked: &[Subscription]) -> Result<bool, Refusal> {
+    /// Whether a connection may read all of these, and whether something must be stored before it does. A
+    /// refusal comes with the topic that it is about, if it is about one.
+    fn check_subscription(
+        &mut self,
+        id: ConnId,
+        asked: &[Subscription],
+    ) -> Result<bool, (Refusal, Option<Topic>)> {
         let Some(me) = self.user_conn(id) else { return Ok(false) };
         let identity = me.identity.clone();
         if me.device.is_none() && asked.iter().any(|asked| asked.from == From::Device) {
-            return Err(wrong("topics", "other beginnings: a viewer has no device", "\"device\""));
+            return Err((wrong("topics", "other beginnings: a viewer has no device", "\"device\""), None));
         }
         let kept: Vec<bool> = asked.iter().map(|asked| me.topics.contains_key(&asked.topic)).collect();
         let mut must_store = false;
         for (asked, is_kept) in asked.iter().zip(kept) {
-            self.check_reader(&identity, &asked.topic).inspect_err(|_| {
+            if let Err(refusal) = self.check_reader(&identity, &asked.topic) {
                 self.seen.mark(Sometimes::TopicForbidden);
-            })?;
+                return Err((refusal, Some(asked.topic.clone())));
+            }
             must_store |= !is_kept && self.must_store(id, &asked.topic);
         }
-        if must_store && self.durable.is_full() { Err(self.storage_unavailable()) } else { Ok(must_store) }
+        if must_store && self.durable.is_full() {
+            return Err((self.storage_unavailable(), None));
+        }
+        Ok(must_store)
     }
 
     /// Whether something must be stored before a connection may read a topic: its stream, or that its device

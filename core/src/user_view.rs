@@ -7,6 +7,7 @@ use crate::conn::{Conn, Role};
 use crate::context::{Context, Position};
 use crate::effect::{Content, Effects};
 use crate::ids::{ConnId, Device, Lane, User};
+use crate::time::Span;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::Object;
 use alloc::format;
@@ -72,6 +73,7 @@ impl Core {
             object
                 .raw("output_bytes", conn.outstanding())
                 .raw("idle_ms", self.now.mono.since(conn.last_in).as_millis())
+                .maybe_raw("round_trip_ms", conn.round_trip().map(Span::as_millis))
                 .list("topics", topics),
         )
     }

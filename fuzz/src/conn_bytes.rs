@@ -105,7 +105,7 @@ impl Peer {
                 self.conn.send(text.clone().into());
                 self.conn.ping();
             }
-            Incoming::Alive | Incoming::Gone => {}
+            Incoming::Ping | Incoming::Pong | Incoming::Gone => {}
             Incoming::Binary => self.conn.close(CloseCode::Violation, "binary"),
             Incoming::TooLarge => self.conn.close(CloseCode::MessageTooLarge, "too large"),
             Incoming::NotUtf8 => self.conn.close(CloseCode::NotUtf8, "not UTF-8"),

@@ -396,7 +396,7 @@ fn odd(outside: &mut Outside, choices: &mut Choices<'_>) {
     };
     let text;
     let message = match kind {
-        3 => Message::Alive,
+        3 => Message::Pong,
         4 => Message::Binary,
         5 => Message::TooLarge,
         6 => Message::NotUtf8,

@@ -61,7 +61,8 @@ fn judge(bytes: &[u8], verdict: Option<&Incoming>) {
             }
         }
         Incoming::Text(_)
-        | Incoming::Alive
+        | Incoming::Ping
+        | Incoming::Pong
         | Incoming::Binary
         | Incoming::TooLarge
         | Incoming::Breach(_)

@@ -402,14 +402,20 @@ impl Client {
                 Lost::Refused { code, message, .. } if !code.is_empty() => (code.clone(), message.clone()),
                 Lost::Refused { status, .. } => (format!("http_{status}"), why.to_string()),
                 Lost::Closed { code, reason } => (format!("close_{code}"), reason.clone()),
-                Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Untrusted { .. } | Lost::Broken(_) => {
-                    ("lost".into(), why.to_string())
-                }
+                Lost::Unreachable { .. }
+                | Lost::BadUrl { .. }
+                | Lost::NoTrust(_)
+                | Lost::Untrusted { .. }
+                | Lost::Broken(_) => ("lost".into(), why.to_string()),
             });
             Over::Refused { code, message }
         };
         let wait = match why {
-            Lost::BadUrl { .. } | Lost::Untrusted { .. } => return Err(Over::Unreachable(why.clone())),
+            Lost::BadUrl { .. } => return Err(Over::Unreachable(why.clone())),
+            // Once it was trusted: what is wrong now may be mended as certificates are renewed.
+            Lost::NoTrust(_) | Lost::Untrusted { .. } if !self.ever_welcomed => {
+                return Err(Over::Unreachable(why.clone()));
+            }
             Lost::Closed { code: 4510, .. } => return Err(Over::Replaced),
             Lost::Closed { code: 4506, .. } if (self.options.token)() != self.token => {
                 self.backoff(BACKOFF_MAX)
@@ -424,7 +430,11 @@ impl Client {
                 Duration::from_millis(retry_ms.unwrap_or(0)).min(OVERDUE_MAX) + self.backoff(BACKOFF_MAX)
             }
             Lost::Refused { .. } => return Err(refused()),
-            Lost::Closed { .. } | Lost::Unreachable { .. } | Lost::Broken(_) => self.backoff(BACKOFF_MAX),
+            Lost::Closed { .. }
+            | Lost::Unreachable { .. }
+            | Lost::NoTrust(_)
+            | Lost::Untrusted { .. }
+            | Lost::Broken(_) => self.backoff(BACKOFF_MAX),
         };
         if !self.ever_welcomed && self.tries >= FIRST_TRIES {
             return Err(Over::Unreachable(why.clone()));

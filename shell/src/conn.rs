@@ -88,8 +88,10 @@ pub enum Incoming {
     BadHead(HeadProblem),
     /// A text message.
     Text(Utf8Bytes),
-    /// A ping (the pong is queued) or a pong.
-    Alive,
+    /// A ping; the pong is queued.
+    Ping,
+    /// A pong.
+    Pong,
     /// A binary message.
     Binary,
     /// A message longer than allowed. Nothing more is read.
@@ -263,10 +265,10 @@ impl<S: Read + Write> Conn<S> {
         let incoming = match socket.read(&mut self.wire) {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(_) | Message::Frame(_)) => Incoming::Binary,
-            Ok(Message::Pong(_)) => Incoming::Alive,
+            Ok(Message::Pong(_)) => Incoming::Pong,
             Ok(Message::Ping(_)) => {
                 self.pongs += 1;
-                Incoming::Alive
+                Incoming::Ping
             }
             Ok(Message::Close(frame)) => {
                 // The answer is waiting inside; this moves it to the output and reports the end, which we

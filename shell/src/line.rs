@@ -7,6 +7,7 @@ use crate::place::{Place, Target};
 use crate::tls::Socket;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::CertificateError;
 use serde_json::Value;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -77,15 +78,19 @@ pub enum Lost {
         /// What was expected.
         why: String,
     },
-    /// Somebody answers there, and is not known to be the daemon that is meant. Trying again is of no use.
-    #[error(
-        "{url} shows a certificate that is not trusted ({why}): give --ca FILE with its authority, or its name"
-    )]
+    /// The file that says whom to trust cannot be used. It may be about to be replaced.
+    #[error("{0}")]
+    NoTrust(String),
+    /// Somebody answers there, and is not known to be the daemon that is meant. It may be about to be
+    /// renewed.
+    #[error("{url} shows a certificate that is not trusted ({why}): {fix}")]
     Untrusted {
         /// As given.
         url: String,
         /// What is wrong with the certificate.
         why: String,
+        /// What to do.
+        fix: &'static str,
     },
     /// The upgrade was answered with an HTTP status.
     #[error("HTTP {status} {code}: {message}")]
@@ -381,8 +386,27 @@ pub(crate) fn failed(url: &str, error: &io::Error) -> Lost {
     let (url, tls) =
         (url.to_owned(), error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()));
     match tls {
-        Some(rustls::Error::InvalidCertificate(why)) => Lost::Untrusted { url, why: why.to_string() },
-        Some(why) => Lost::Unreachable { url, why: format!("{why}; does it speak TLS?") },
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            Lost::Untrusted { url, why: why.to_string(), fix: remedy(why) }
+        }
+        Some(why @ rustls::Error::InvalidMessage(_)) => {
+            Lost::Unreachable { url, why: format!("{why}; does it speak TLS?") }
+        }
+        Some(why) => Lost::Unreachable { url, why: format!("TLS has failed: {why}") },
         None => Lost::Unreachable { url, why: error.to_string() },
+    }
+}
+
+/// What to do about a certificate that is not trusted.
+fn remedy(why: &CertificateError) -> &'static str {
+    use CertificateError as It;
+    if matches!(why, It::Expired | It::ExpiredContext { .. }) {
+        "renew it there, or set the clock of this machine (NTP)"
+    } else if matches!(why, It::NotValidYet | It::NotValidYetContext { .. }) {
+        "set the clocks of both machines (NTP)"
+    } else if matches!(why, It::NotValidForName | It::NotValidForNameContext { .. }) {
+        "give a URL with a name that it is for"
+    } else {
+        "give --ca FILE with its authority, or with itself"
     }
 }

@@ -1,7 +1,7 @@
 //! Where a daemon is, for its clients: the built-in workers and the client commands.
 
 use crate::line::Lost;
-use crate::tls::{Socket, Trust};
+use crate::tls::{Socket, Trust, TrustError};
 use std::io::{Read, Write};
 use tungstenite::http::Uri;
 
@@ -59,8 +59,13 @@ impl Place {
             return Ok(Socket::Plain(below));
         }
         let stream = self.trust.connect(below, target.uri.host().unwrap_or_default());
-        let stream = stream.map_err(|why| Lost::BadUrl { url: self.url.clone(), why })?;
-        Ok(Socket::Tls(Box::new(stream)))
+        let url = self.url.clone();
+        match stream {
+            Ok(stream) => Ok(Socket::Tls(Box::new(stream))),
+            Err(TrustError::File(problem)) => Err(Lost::NoTrust(problem.to_string())),
+            Err(why @ TrustError::Host(_)) => Err(Lost::BadUrl { url, why: why.to_string() }),
+            Err(why @ TrustError::Tls(_)) => Err(Lost::Unreachable { url, why: why.to_string() }),
+        }
     }
 }
 

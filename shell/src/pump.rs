@@ -7,7 +7,7 @@
 //! behind them.
 
 use crate::conn::{Conn, Incoming, Parting};
-use crate::log::{self, Log};
+use crate::log::{Log, Peer};
 use crate::storage::{Completion, Storage};
 use runcast_core::effect::{Content, Effect, Effects, Response};
 use runcast_core::ids::{ConnId, RunId};
@@ -99,8 +99,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
 
 struct Entry<S> {
     conn: Conn<S>,
-    /// It was welcome: its end is told.
-    is_welcome: bool,
+    /// Who it is, for the line of its end.
+    peer: Peer,
     /// The core knows that it is gone, and is told nothing more of it.
     told: bool,
     /// When it is given up.
@@ -190,7 +190,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
         self.last = self.next();
-        let entry = Entry { conn: Conn::new(stream), is_welcome: false, told: false, ends: None };
+        let entry = Entry { conn: Conn::new(stream), peer: Peer::Stranger, told: false, ends: None };
         self.conns.insert(self.last, Box::new(entry));
         self.opened.push((self.last, peer));
         self.busy.insert(self.last);
@@ -385,7 +385,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 return self.feed(now, Input::Closed { conn });
             }
             Incoming::Text(text) => Message::Text(text.as_str()),
-            Incoming::Alive => Message::Alive,
+            Incoming::Ping => Message::Ping,
+            Incoming::Pong => Message::Pong,
             Incoming::Binary => Message::Binary,
             Incoming::TooLarge => Message::TooLarge,
             Incoming::Breach(rule) => Message::Breach(rule),
@@ -506,7 +507,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Backup { name } => self.storage.back_up(&name),
             Effect::Webhook { run, body } => self.calls.push(Call { run, body }),
             Effect::Note(note) => self.note(now, &note),
-            Effect::Audit(audit) => log::trail(&audit),
+            Effect::Audit(audit) => self.log.trail(now.mono, &audit),
             Effect::Exit => {
                 self.log.end();
                 self.is_over = true;
@@ -515,17 +516,16 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn note(&mut self, now: Now, note: &Note) {
-        if let Note::Connected { conn, .. } | Note::WorkerConnected { conn, .. } = note {
-            self.conns.entry(*conn).and_modify(|entry| entry.is_welcome = true);
+        if let Some((conn, peer)) = self.log.write(now.mono, note) {
+            self.conns.entry(conn).and_modify(|entry| entry.peer = peer);
         }
-        self.log.write(now.mono, note);
     }
 
     /// A peer has gone, and not since it was told to.
     fn tell_parting(&mut self, now: Now, id: ConnId) {
         if let Some(entry) = self.conns.get(&id).filter(|entry| entry.ends.is_none()) {
             let why = entry.conn.parting().unwrap_or(&Parting::Gone);
-            self.log.gone(now.mono, id, why, entry.is_welcome);
+            self.log.gone(now.mono, id, why, entry.peer);
         }
     }
 
@@ -547,8 +547,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn close(&mut self, now: Now, id: ConnId, code: CloseCode, reason: &str) {
-        let is_welcome = self.conns.get(&id).is_some_and(|entry| entry.is_welcome);
-        self.log.closed(now.mono, id, code, reason, is_welcome);
+        let peer = self.conns.get(&id).map_or(Peer::Stranger, |entry| entry.peer);
+        self.log.closed(now.mono, id, code, reason, peer);
         self.say(id, |it| it.close(code, reason));
         // To a peer that has taken nothing for long, or is not there, one attempt is enough.
         let hopeless = matches!(code, CloseCode::TakesNothing | CloseCode::Silent);

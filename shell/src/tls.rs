@@ -8,7 +8,7 @@ mod validity;
 
 pub use socket::Socket;
 pub use stream::TlsStream;
-pub use trust::Trust;
+pub use trust::{Trust, TrustError};
 
 use crate::config::{Origin, Problem, Settings, units};
 use rustls::ServerConfig;
@@ -116,19 +116,19 @@ fn unix(time: SystemTime) -> u64 {
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
-    match read {
-        Ok(chain) if (1..=CHAIN_MOST).contains(&chain.len()) => Ok(chain),
-        Ok(chain) => {
-            let reason = format!("expected 1 to {CHAIN_MOST} certificates as PEM, found {}", chain.len());
-            Err(Problem::new(
-                Origin::File(path.to_owned(), None),
-                reason,
-                "give the certificate and its chain",
-            ))
-        }
-        Err(error) => Err(not_pem(path, &error, "give the certificate and its chain")),
+    certificates(path, CHAIN_MOST, "give the certificate and its chain")
+}
+
+/// The certificates of a file: one at least, and so many at most.
+fn certificates(path: &Path, most: usize, fix: &str) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).take(most + 1).collect();
+    let read = read.map_err(|error| not_pem(path, &error, fix))?;
+    if (1..=most).contains(&read.len()) {
+        return Ok(read);
     }
+    let found = if read.is_empty() { "0" } else { "more" };
+    let reason = format!("expected 1 to {most} certificates as PEM, found {found}");
+    Err(Problem::new(Origin::File(path.to_owned(), None), reason, fix))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {

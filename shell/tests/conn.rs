@@ -94,7 +94,7 @@ fn every_byte_alone_makes_the_same_conversation() {
     client.put(&[upgrade_request("").as_bytes(), &frame(1, b"hello"), &frame(9, b"?")].concat());
     assert!(matches!(receive(&mut conn)[..], [Incoming::Request(_)]));
     conn.upgrade(LIMIT);
-    assert_eq!(receive(&mut conn), [text("hello"), Incoming::Alive]);
+    assert_eq!(receive(&mut conn), [text("hello"), Incoming::Ping]);
     conn.send(Bytes::from_static(b"welcome"));
     assert_eq!(conn.flush(), 7);
     let said = client.take();
@@ -126,7 +126,7 @@ fn a_real_client_is_understood_and_understands() {
     assert_eq!(socket.read().unwrap(), Message::text("ja"));
     assert!(socket.read().unwrap().is_ping());
     socket.flush().unwrap();
-    assert_eq!(receive(&mut conn), [Incoming::Alive]);
+    assert_eq!(receive(&mut conn), [Incoming::Pong]);
     socket.close(None).unwrap();
     assert_eq!(receive(&mut conn), [Incoming::Gone]);
     assert!(!conn.is_over(), "the close is not answered");
@@ -304,7 +304,7 @@ fn nothing_comes_after_the_close_frame() {
     client.put(&frame(9, b"?"));
     conn.edge();
     conn.begin();
-    assert_eq!(conn.receive(), Some(Incoming::Alive));
+    assert_eq!(conn.receive(), Some(Incoming::Ping));
     conn.close(CloseCode::Normal, "");
     conn.flush();
     assert_eq!(client.take(), [0x8a, 1, b'?', 0x88, 2, 0x03, 0xe8]);

@@ -3,14 +3,11 @@
 
 mod common;
 
-use common::{Forgetful, Pipe, frame, trusting, upgrade_request};
+use common::{Forgetful, Pipe, begin, frame, upgrade_request};
 use runcast::pump::Pump;
-use runcast_core::Core;
 use runcast_core::config::{AgentConfig, Config};
-use runcast_core::effect::Effects;
 use runcast_core::ids::{Agent, ConnId};
-use runcast_core::record::Image;
-use runcast_core::time::{Mono, Now, WallMs};
+use runcast_core::time::Now;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The budget, in bytes.
@@ -23,14 +20,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Now { mono: Mono(1), wall: WallMs(1_700_000_000_000) };
         let mut config = Config::default();
         config.store.memory = BUDGET;
         let agent = Agent::parse("research").expect("a name");
         config.agents.insert(agent, AgentConfig::default());
-        let mut effects = Effects::new();
-        let core = Core::open(config, [7; 32], Image::default(), now, &mut effects);
-        Self { pump: Pump::new(core, effects, Forgetful::default(), trusting()), now }
+        let (pump, now) = begin(config);
+        Self { pump, now }
     }
 
     /// Turns until nothing more comes of it.

@@ -2,15 +2,12 @@
 
 mod common;
 
-use common::{Forgetful, Pipe, frame, trusting, upgrade_request};
+use common::{Forgetful, Pipe, begin, frame, upgrade_request};
 use runcast::pump::{Pump, Turn};
 use runcast::storage::Completion;
-use runcast_core::Core;
 use runcast_core::config::Config;
-use runcast_core::effect::Effects;
 use runcast_core::ids::ConnId;
-use runcast_core::record::Image;
-use runcast_core::time::{Mono, Now, Span, WallMs};
+use runcast_core::time::{Now, Span};
 use std::net::{IpAddr, Ipv4Addr};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -23,10 +20,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Now { mono: Mono(1), wall: WallMs(1_700_000_000_000) };
-        let mut effects = Effects::new();
-        let core = Core::open(Config::default(), [7; 32], Image::default(), now, &mut effects);
-        Self { pump: Pump::new(core, effects, Forgetful::default(), trusting()), now }
+        let (pump, now) = begin(Config::default());
+        Self { pump, now }
     }
 
     fn connect(&mut self) -> (ConnId, Pipe) {
@@ -59,6 +54,22 @@ impl World {
                 return (closed, self.now.mono.since(start));
             }
             self.now.mono = self.pump.deadline().expect("something is to be done").max(self.now.mono);
+        }
+    }
+
+    /// Says something on a connection.
+    fn say(&mut self, conn: ConnId, client: &Pipe, opcode: u8, payload: &[u8]) {
+        client.put(&frame(opcode, payload));
+        self.pump.ready(conn);
+        assert_eq!(self.settle(), []);
+    }
+
+    /// Lets time pass until a connection is pinged.
+    fn until_ping(&mut self, client: &mut Pipe) {
+        // What else is said is ASCII.
+        while !client.take().contains(&0x89) {
+            self.now.mono = self.pump.deadline().expect("it is pinged in the end").max(self.now.mono);
+            assert_eq!(self.settle(), [], "nobody is closed meanwhile");
         }
     }
 
@@ -229,4 +240,38 @@ fn one_whose_store_is_stuck_is_not_ready_until_it_goes_on() {
     world.pump.storage_mut().go_on();
     world.settle();
     assert_eq!(readyz(&mut world).0, "200");
+}
+
+/// The round trip of the one connection of alice, as operators are shown it.
+fn round_trip_ms(world: &mut World) -> Option<u64> {
+    let (_, mut client) = world.connect();
+    client.put(b"GET /v1/users/alice HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer olga+operate\r\n\r\n");
+    world.settle();
+    let answer = String::from_utf8(client.take()).expect("UTF-8");
+    assert!(answer.contains(r#""device":"laptop","#), "{answer}");
+    let (_, rest) = answer.split_once(r#""round_trip_ms":"#)?;
+    rest.split_once(',').and_then(|(ms, _)| ms.parse().ok())
+}
+
+#[test]
+fn a_round_trip_is_from_the_first_ping_without_an_answer_to_the_pong() {
+    let mut world = World::new();
+    let (conn, mut client) = world.open();
+    world.say(conn, &client, 1, br#"{"type":"hello","token":"alice","device":"laptop"}"#);
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), None, "nobody has asked for that pong");
+    world.until_ping(&mut client);
+    world.now.mono = world.now.mono + Span::millis(30);
+    assert_eq!(round_trip_ms(&mut world), None);
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), Some(30));
+    world.until_ping(&mut client);
+    let asked = world.now.mono;
+    world.until_ping(&mut client);
+    world.now.mono = world.now.mono + Span::millis(5);
+    assert_eq!(round_trip_ms(&mut world), Some(30), "the newest that is known");
+    let waited = world.now.mono.since(asked).as_millis();
+    world.say(conn, &client, 10, b"");
+    assert_eq!(round_trip_ms(&mut world), Some(waited));
+    assert!(waited > 5, "the first of the two pings counts, not the second: {waited}");
 }

@@ -15,7 +15,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const shotsTo = process.env.SCREENSHOTS; // a folder for pictures of what the tests bring the page to
 
 describe("the operators' page", { skip }, () => {
-  let browser, context, daemon, tokens, faults;
+  let browser, context, daemon, tokens, faults, expected;
   let processes = [];
   let sockets = [];
 
@@ -25,6 +25,8 @@ describe("the operators' page", { skip }, () => {
   after(() => browser?.close());
   beforeEach(async () => {
     faults = [];
+    // That there is no such user is told by 404, which browsers write down as an error.
+    expected = /status of 40[34]/;
     context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
   });
   afterEach(async () => {
@@ -32,8 +34,7 @@ describe("the operators' page", { skip }, () => {
     for (const socket of sockets.splice(0)) socket.terminate();
     for (const child of processes.splice(0)) child.kill("SIGKILL");
     await daemon?.end();
-    // That there is no such user is told by 404, which browsers write down as an error.
-    const real = faults.flat().filter((fault) => !/status of 40[34]/.test(fault));
+    const real = faults.flat().filter((fault) => !expected.test(fault));
     assert.deepEqual(real, [], "the page had faults");
   });
 
@@ -243,6 +244,46 @@ describe("the operators' page", { skip }, () => {
     await rowOf(page, "runs", ids[1]).getByRole("button", { name: "bob" }).click();
     await found.getByText("User bob").waitFor();
     assert.equal(await page.inputValue("#find"), "bob");
+  });
+
+  test("what could not be looked up at first is looked up again", async () => {
+    await serve();
+    const worker = work("helper", 4, "echo", "dig");
+    (await connect("alice", "laptop")).socket.terminate();
+    const done = await run("bob", "echo", "shopping");
+    await eventually(async () => (await ask(tokens.operator, `/v1/runs/${done}`)).body.state === "ended", "an end");
+    // After a restart neither is in any list.
+    worker.kill("SIGKILL");
+    await daemon.kill();
+    await daemon.start();
+    expected = /status of (404|503)/;
+    const page = await openLive();
+    const found = page.locator("#found");
+    const firstOf = (path, answer) => page.route(url(path), answer, { times: 1 });
+    const status = (code) => (route) => route.fulfill({ status: code, json: { code: "made_up", message: "no" } });
+
+    await firstOf("/v1/users/alice", (route) => route.abort("timedout"));
+    await page.fill("#find", "alice");
+    await found.getByText("User alice").waitFor();
+    await firstOf(`/v1/runs/${done}`, status(503));
+    await page.fill("#find", done);
+    await found.getByText(`Run ${done}`).waitFor();
+
+    // What is said to be nothing is asked about again when it is listed.
+    work("digger", 4, "dig");
+    const running = await run("carol", "dig", "garden");
+    await firstOf(`/v1/runs/${running}`, status(404));
+    await page.fill("#find", running);
+    await rowOf(page, "runs", running).waitFor();
+    await found.getByText(`Run ${running}`).waitFor();
+  });
+
+  test("how far away a device is can be seen when it has answered a ping", async () => {
+    await serve("server.heartbeat=1s");
+    await connect("alice", "laptop");
+    const page = await openLive();
+    await rowOf(page, "connections", "alice").getByText(/\d+ ms away/).waitFor();
+    await shot(page, "away");
   });
 
   test("who falls behind comes first, and what nobody has heard is listed", async () => {

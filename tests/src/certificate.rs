@@ -1,6 +1,6 @@
 //! Certificates for `localhost`, signed by themselves.
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -38,10 +38,18 @@ impl Certificate {
         })
     }
 
-    fn with(validity: impl FnOnce(&mut CertificateParams)) -> Self {
+    /// One that may sign others, as `openssl req -x509` makes it, for this name.
+    pub fn of_authority(name: &str) -> Self {
+        Self::with(|params| {
+            *params = CertificateParams::new([name.to_owned()]).expect("a name");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        })
+    }
+
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
-        validity(&mut params);
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         Self { der: certificate.der().to_vec(), pem: certificate.pem(), key: key.serialize_pem() }

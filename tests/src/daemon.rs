@@ -1,6 +1,6 @@
 //! The daemon under test: started, killed, and started again on the same port and data.
 
-use crate::{Log, PATIENCE, SECRET, disk, raw_request};
+use crate::{Log, PATIENCE, SECRET, disk, eventually, output, raw_request};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,6 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A running daemon. It is killed when this is dropped.
@@ -218,15 +217,11 @@ fn launch(
 
 /// Waits until it is ready: on a machine that stands still now and then its loop may lag at first.
 fn become_ready(address: SocketAddr) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    eventually("a daemon that is ready", || {
         let (status, body) = raw_request(address, "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        if status == 200 {
-            return;
-        }
-        assert!(body.contains("loop lag") && Instant::now() < deadline, "not ready: {body}");
-        thread::sleep(Duration::from_millis(50));
-    }
+        assert!(status == 200 || body.contains("loop lag"), "not ready: {body}");
+        if status == 200 { Ok(()) } else { Err(body) }
+    });
 }
 
 /// Reads the log to its end, shows it to whoever reads the test's output, and tells the address when it
@@ -260,7 +255,7 @@ pub fn runcast(words: &[&str]) -> (i32, String, String) {
     let directory = TempDir::new().expect("a directory for the command");
     let mut command = Command::new(binary());
     command.args(words).current_dir(directory.path()).env_remove("RUNCAST_TOKEN").env_remove("RUNCAST_URL");
-    let output = command.output().expect("the command starts");
+    let output = output(&mut command).expect("the command starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("no signal ends it"), text(output.stdout), text(output.stderr))
 }

@@ -1,7 +1,7 @@
 //! Disks of the tests' own: small ones, and ones that cannot be written to, mounted where only the process
 //! under test sees them.
 
-use crate::{Daemon, binary};
+use crate::{Daemon, binary, output};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -27,7 +27,7 @@ pub(crate) fn mounting(data: &Path, options: &str) -> Option<Command> {
 /// Runs a command of the binary to its end with such a disk: its exit code and all it says. None where
 /// nothing may be mounted.
 pub fn runcast_on_disk(data: &Path, options: &str, words: &[&str]) -> Option<(i32, String)> {
-    let output = mounting(data, options)?.arg(binary()).args(words).output().expect("the command starts");
+    let output = output(mounting(data, options)?.arg(binary()).args(words)).expect("the command starts");
     Some(all_said(&output))
 }
 
@@ -43,7 +43,7 @@ impl Daemon {
     pub fn runcast_beside(&self, words: &[&OsStr]) -> (i32, String) {
         let mut command = Command::new("nsenter");
         command.args(["--user", "--mount", "--preserve-credentials", "--target", &self.id().to_string()]);
-        let output = command.arg(binary()).args(words).env_remove("RUNCAST_TOKEN").output();
+        let output = output(command.arg(binary()).args(words).env_remove("RUNCAST_TOKEN"));
         all_said(&output.expect("the command starts"))
     }
 

@@ -1,6 +1,6 @@
 //! HTTP requests as a program without a library makes them: one a connection.
 
-use crate::{Door, PATIENCE};
+use crate::{Door, dial};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
@@ -63,8 +63,7 @@ impl Ask {
 
     /// Sends it on a connection of its own, which is returned unread.
     pub fn open(&self, door: &Door) -> TcpStream {
-        let mut stream = TcpStream::connect(door.address()).expect("the daemon listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let mut stream = dial(door.address()).expect("the daemon listens");
         let Self { method, path, headers, body } = self;
         let body = body.as_deref().unwrap_or_default();
         let text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n{body}");

@@ -1,5 +1,6 @@
 //! Prometheus' own tool, where it is installed.
 
+use crate::skipped;
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 
@@ -12,7 +13,10 @@ pub fn promtool(words: &[&str], input: &str) -> Option<String> {
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            skipped("promtool is not installed");
+            return None;
+        }
         Err(error) => panic!("promtool does not start: {error}"),
     };
     let mut stdin = child.stdin.take().expect("its input is piped");

@@ -2,9 +2,9 @@
 
 use crate::PATIENCE;
 use serde_json::Value;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 use tungstenite::{Error, Message, WebSocket};
@@ -15,6 +15,8 @@ pub struct Socket {
     socket: WebSocket<TcpStream>,
     /// What came while another message was looked for, oldest first.
     kept: std::collections::VecDeque<Value>,
+    /// Since when nothing comes but what comes by itself: that ends no wait.
+    idle_since: Option<Instant>,
 }
 
 /// A connection has ended: with a close code, or torn.
@@ -35,8 +37,7 @@ impl Socket {
         protocols: &str,
         token: Option<&str>,
     ) -> Result<Self, Ended> {
-        let stream = TcpStream::connect(address).map_err(|_| Ended(None))?;
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let stream = dial(address).map_err(|_| Ended(None))?;
         stream.set_nodelay(true).expect("a socket can be told not to wait");
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a URL");
         let header = |text: &str| HeaderValue::from_str(text).expect("a header's value");
@@ -45,7 +46,7 @@ impl Socket {
             request.headers_mut().insert("authorization", header(&format!("Bearer {token}")));
         }
         match tungstenite::client(request, stream) {
-            Ok((socket, _)) => Ok(Self { socket, kept: Default::default() }),
+            Ok((socket, _)) => Ok(Self::on(socket)),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 Err(Ended(Some(response.status().as_u16())))
             }
@@ -56,10 +57,11 @@ impl Socket {
     /// Goes on with a stream on which the upgrade was done by hand.
     pub fn upgraded(stream: TcpStream, already_read: Vec<u8>) -> Self {
         let role = tungstenite::protocol::Role::Client;
-        Self {
-            socket: WebSocket::from_partially_read(stream, already_read, role, None),
-            kept: Default::default(),
-        }
+        Self::on(WebSocket::from_partially_read(stream, already_read, role, None))
+    }
+
+    fn on(socket: WebSocket<TcpStream>) -> Self {
+        Self { socket, kept: Default::default(), idle_since: None }
     }
 
     /// Sends a message. That the connection has ended is found out by reading.
@@ -97,13 +99,27 @@ impl Socket {
         }
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Ok(Some(serde_json::from_str(&text).expect("JSON"))),
+                Ok(Message::Text(text)) => {
+                    let message = serde_json::from_str(&text).expect("JSON");
+                    self.lose_patience(&message);
+                    return Ok(Some(message));
+                }
                 Ok(Message::Close(frame)) => return Err(Ended(frame.map(|frame| frame.code.into()))),
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(_) => return Err(Ended(None)),
             }
         }
+    }
+
+    /// Fails when for too long nothing has come but heartbeats and notices, which come for ever.
+    fn lose_patience(&mut self, message: &Value) {
+        if !matches!(message["type"].as_str(), Some("heartbeat" | "notice")) {
+            self.idle_since = None;
+            return;
+        }
+        let since = self.idle_since.get_or_insert_with(Instant::now);
+        assert!(since.elapsed() < PATIENCE, "nothing comes but heartbeats and notices, like {message}");
     }
 
     /// The next message of a type; others are kept for [`hear`](Self::hear).
@@ -131,11 +147,21 @@ impl Socket {
     }
 }
 
+/// A connection on which nothing waits for ever.
+///
+/// # Errors
+/// When nobody listens.
+pub fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
 /// Sends a piece of HTTP and reads the answer to its end: the status, and the body (or the head, if it has
 /// none).
 pub fn raw_request(address: SocketAddr, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("the daemon listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+    let mut stream = dial(address).expect("the daemon listens");
     stream.write_all(request.as_bytes()).expect("the daemon reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer, and then the end");

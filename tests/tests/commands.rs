@@ -1,6 +1,6 @@
 //! The client commands against a daemon: what they print, and with what they end (DESIGN §6).
 
-use runcast_tests::{Ask, Daemon, Door, Ended, PATIENCE, User, Worker, runcast, token};
+use runcast_tests::{Ask, Daemon, Door, Ended, User, Worker, eventually, runcast, token};
 use serde_json::{Value, json};
 
 fn command(door: &Door, token: &str, words: &[&str]) -> (i32, String, String) {
@@ -77,8 +77,10 @@ fn a_user_is_shown_to_an_operator_with_connections_runs_and_devices() {
     user.until("agent_started");
     user.ack();
     let of = |door: &Door| Ask::new("GET", "/v1/users/al%20ice%2F1").token(&operator).send(door).json;
-    let known = (0..PATIENCE.as_millis()).map(|_| of(&door)).find(|user| user["devices"][0]["lag"] == 0);
-    let known = known.expect("the acknowledgement comes");
+    let known = eventually("that the acknowledgement has come", || match of(&door) {
+        known if known["devices"][0]["lag"] == 0 => Ok(known),
+        known => Err(known),
+    });
     let connection = &known["connections"][0];
     assert_eq!((&connection["device"], &connection["kind"]), (&json!("laptop"), &json!("websocket")));
     assert_eq!((&connection["lag"], &connection["window"]), (&json!(0), &json!(256)), "{known}");
@@ -106,9 +108,11 @@ fn what_nobody_got_is_listed_and_the_daemon_is_drained_from_the_command_line() {
     user.run("k", "t1", &json!(1));
     let run = user.until("run_queued")["run"].as_str().expect("an id").to_owned();
     assert_eq!(command(&door, &token("alice", "user"), &["cancel", &run]).0, 0);
-    let listed = (0..PATIENCE.as_millis()).map(|_| command(&door, &operator, &["undelivered", "--json"]));
-    let (_, printed, _) =
-        listed.into_iter().find(|(_, printed, _)| !printed.is_empty()).expect("it is listed");
+    let listed = || match command(&door, &operator, &["undelivered", "--json"]) {
+        (_, printed, errors) if printed.is_empty() => Err(errors),
+        (_, printed, _) => Ok(printed),
+    };
+    let printed = eventually("that the run is listed", listed);
     assert_eq!(json_lines(&printed)[0]["run"], json!(run));
     let (code, printed, _) = command(&door, &operator, &["undelivered"]);
     assert!(code == 0 && printed.contains(&run) && printed.contains(" ago "), "{printed}");

@@ -1,8 +1,9 @@
 //! What operators see and do beyond single users (PROTOCOL §7): the lists of `GET /v1/status`, the state of
 //! others' runs and ending them, and the page that shows it.
 
-use runcast_tests::{Ask, Daemon, Door, User, Worker, token};
+use runcast_tests::{Ask, Daemon, Door, User, Worker, eventually, token};
 use serde_json::{Value, json};
+use std::thread;
 
 fn ask(door: &Door, method: &str, path: &str, token: &str, status: u16) -> Value {
     let answer = Ask::new(method, path).token(token).send(door);
@@ -89,14 +90,43 @@ fn connections_that_are_most_behind_come_first() {
     }
     ahead.until("run_queued");
     ahead.ack();
-    let connections = loop {
+    let connections = eventually("that alice has everything", || {
         let connections = lists(&door, "limit=10")["connections"].clone();
-        if all(&connections, "user") == ["bob", "alice"] && connections["items"][1]["lag"] == json!(0) {
-            break connections;
-        }
-    };
+        let is_so =
+            all(&connections, "user") == ["bob", "alice"] && connections["items"][1]["lag"] == json!(0);
+        if is_so { Ok(connections) } else { Err(connections) }
+    });
     let bob = &connections["items"][0];
     assert_eq!((&bob["device"], &bob["lag"], &bob["window"]), (&json!("desk"), &json!(1), &json!(256)));
+}
+
+/// What is known of a user's connections.
+fn connections_of(door: &Door, user: &str) -> Vec<Value> {
+    let known = ask(door, "GET", &format!("/v1/users/{user}"), &token("olga", "operate"), 200);
+    known["connections"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_connection_that_answers_pings_has_a_round_trip_and_one_that_does_not_has_none() {
+    // It is asked for again and again for some seconds.
+    let daemon = Daemon::start(&["server.heartbeat=1s", "limits.requests_per_second=1000000"]);
+    let door = daemon.door();
+    let mut alice = User::connected("alice", "laptop", &door);
+    // Pings are answered by whoever reads.
+    let reader = thread::spawn(move || while alice.hear().is_ok() {});
+    let _bob = User::connected("bob", "desk", &door);
+    let mut measured = None;
+    eventually("a round trip of alice, and that bob is silent for too long", || {
+        let bobs = connections_of(&door, "bob");
+        assert!(bobs.iter().all(|connection| connection.get("round_trip_ms").is_none()), "{bobs:?}");
+        let alices = connections_of(&door, "alice");
+        measured = measured.or(alices[0]["round_trip_ms"].as_u64());
+        if measured.is_some() && bobs.is_empty() { Ok(()) } else { Err(alices) }
+    });
+    let listed = lists(&door, "limit=10")["connections"]["items"].clone();
+    assert!(listed[0]["user"] == "alice" && listed[0]["round_trip_ms"].is_u64(), "{listed}");
+    drop(daemon);
+    reader.join().expect("alice has heard nothing wrong");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! do, by `serve`, `check` and `doctor` alike; and with a machine on which nothing is wrong, `doctor` and
 //! `selftest` are content.
 
-use runcast_tests::{Ask, Certificate, Daemon, SECRET, User, runcast, runcast_on_disk, token};
+use runcast_tests::{Ask, Certificate, Daemon, SECRET, User, runcast, runcast_on_disk, skipped, token};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -321,7 +321,7 @@ fn nobody_touches_what_is_damaged() {
 #[test]
 fn a_disk_that_fills_up_while_serving_is_told_and_then_all_goes_on() {
     let Some(daemon) = Daemon::on_disk(&["server.connections=256"], "size=24m") else {
-        let _ = writeln!(std::io::stdout(), "skipped: nothing may be mounted here");
+        skipped("nothing may be mounted here");
         return;
     };
     let door = daemon.door();

@@ -2,12 +2,11 @@
 //! bottom, each document in a directory of its own. A block that begins with `runcast serve` goes on in the
 //! background.
 
-use runcast_tests::{PATIENCE, binary, raw_request, repository};
+use runcast_tests::{binary, eventually, output, raw_request, repository, skipped};
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 use tempfile::TempDir;
 
 /// The address that the documents name; each test has another.
@@ -67,7 +66,8 @@ impl Shell {
             self.wait_until_ready();
             return Some(Background(child));
         }
-        let output = self.command(&format!("{}\n{text}", self.exports)).output().expect("bash is there");
+        let output = output(&mut self.command(&format!("{}\n{text}", self.exports)));
+        let output = output.expect("bash is there");
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
         assert!(output.status.success(), "{text}\nends {}:\n{}", output.status, said.concat());
         let exported = text.lines().filter(|line| line.starts_with("export "));
@@ -76,18 +76,19 @@ impl Shell {
     }
 
     fn wait_until_ready(&self) {
-        let until = Instant::now() + PATIENCE;
+        eventually("that what the document starts serves", || TcpStream::connect(self.address));
         let ask = "GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n";
-        while TcpStream::connect(self.address).is_err() || raw_request(self.address, ask).0 != 200 {
-            assert!(Instant::now() < until, "what the document starts does not serve");
-            std::thread::yield_now();
-        }
+        eventually("that it is ready", || match raw_request(self.address, ask) {
+            (200, _) => Ok(()),
+            instead => Err(instead),
+        });
     }
 }
 
 /// Types a whole document, where there is `curl` to do it with.
 fn type_all(document: &str) {
-    if Command::new("curl").arg("--version").output().is_err() {
+    if output(Command::new("curl").arg("--version")).is_none() {
+        skipped(&format!("curl is not installed, so nothing of {document} is typed"));
         return;
     }
     let text = fs::read_to_string(repository().join("shell/docs").join(document)).expect("a document");

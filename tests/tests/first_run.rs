@@ -1,11 +1,9 @@
 //! A first run from end to end, and what is told to those who connect wrongly (PROTOCOL §3, §5).
 
-use runcast_tests::{
-    Daemon, Ended, PATIENCE, SECRET, Socket, User, Worker, claims, raw_request, sign, token,
-};
+use runcast_tests::{Daemon, Ended, SECRET, Socket, User, Worker, claims, dial, raw_request, sign, token};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use tungstenite::Message;
 
 /// Serves one run: a thought, a tool, an answer.
@@ -105,8 +103,7 @@ fn frame(message: &Value) -> Vec<u8> {
 fn messages_in_the_segment_of_the_upgrade_are_answered_in_order_after_welcome() {
     let daemon = Daemon::start(&[]);
     let address = daemon.door().address();
-    let mut stream = TcpStream::connect(address).expect("the daemon listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+    let mut stream = dial(address).expect("the daemon listens");
     let head = format!(
         "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\

@@ -1,6 +1,6 @@
 //! Requests under `/v1/` (PROTOCOL §7): each row of the table once as it should be, and how it is refused.
 
-use runcast_tests::{Answer, Ask, Daemon, Door, SECRET, User, Worker, claims, sign, token};
+use runcast_tests::{Answer, Ask, Daemon, Door, SECRET, User, Worker, claims, eventually, sign, token};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -454,17 +454,18 @@ impl Stream {
 
     /// The next block with data that is no notice: its kind, its id and its data.
     fn next(&mut self) -> (String, String, Value) {
-        loop {
+        eventually("a block with data", || {
             let lines = self.lines();
             let field = |name: &str| {
                 let values: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix(name)).collect();
                 values.join("\n")
             };
             let (kind, data) = (field("event: "), field("data: "));
-            if kind != "notice" && !data.is_empty() {
-                return (kind, field("id: "), serde_json::from_str(&data).expect("JSON"));
+            if kind == "notice" || data.is_empty() {
+                return Err(lines);
             }
-        }
+            Ok((kind, field("id: "), serde_json::from_str(&data).expect("JSON")))
+        })
     }
 
     fn close_code(&mut self) -> Value {

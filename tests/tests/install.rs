@@ -1,9 +1,11 @@
 //! What is needed to install the daemon: completions, manual pages, the units of systemd, and what the daemon
 //! says to it. What asks for tools that are not installed is left out there.
 
-use runcast_tests::{PATIENCE, SECRET, binary, raw_request, repository, runcast};
+use runcast_tests::{
+    PATIENCE, SECRET, binary, eventually, output, raw_request, repository, runcast, skipped,
+};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -33,7 +35,7 @@ fn systemd_understands_the_units() {
     }
     let mut verify = Command::new("systemd-analyze");
     verify.arg("verify").arg("--man=no").arg(directory.path().join("runcast.service"));
-    let Ok(output) = verify.output() else { return };
+    let Some(output) = output(&mut verify) else { return skipped("systemd-analyze is not installed") };
     let said = String::from_utf8_lossy(&output.stderr);
     let about_ours: Vec<&str> = said.lines().filter(|line| line.contains("runcast.")).collect();
     assert!(about_ours.is_empty(), "{about_ours:?}");
@@ -67,12 +69,12 @@ fn a_socket_is_taken_over_and_the_supervisor_is_told() {
     command.args(["--setenv", &format!("NOTIFY_SOCKET={}", path("notify"))]);
     command.args(["--setenv", "WATCHDOG_USEC=200000"]).arg(binary());
     command.args(["serve", "--config", &path("runcast.toml"), "--data", &path("data")]);
-    let Ok(child) = command.stderr(Stdio::null()).spawn() else { return };
+    let Ok(child) = command.stderr(Stdio::null()).spawn() else {
+        return skipped("systemd-socket-activate is not installed");
+    };
     let _daemon = Killed(child);
     // The connection that starts it is not refused, though nothing serves yet.
-    while std::net::TcpStream::connect(address).is_err() {
-        std::thread::yield_now();
-    }
+    eventually("that somebody listens", || TcpStream::connect(address));
     let hear = || {
         let mut text = [0; 64];
         let len = supervisor.recv(&mut text).expect("it is told");

@@ -92,3 +92,45 @@ fn every_end_and_refusal_is_told_with_its_reason_and_a_flood_of_them_in_a_few_li
     let closed = log.nth(1, "and more were closed");
     assert_eq!((&closed["code"], &closed["more"]), (&json!(4501), &json!(2)));
 }
+
+#[test]
+fn a_user_who_comes_and_goes_and_is_refused_all_the_time_has_a_few_lines() {
+    let mut daemon = Daemon::start(&["limits.unauthenticated_per_address_per_minute=1000"]);
+    let (door, log, alice) = (daemon.door(), daemon.log().clone(), token("alice", "user"));
+    for _ in 0..25 {
+        drop(User::connected("alice", "laptop", &door));
+        assert_eq!(Ask::new("POST", "/v1/drain").token(&alice).body("").send(&door).status, 403);
+    }
+    drop(User::connected("bob", "laptop", &door));
+    assert_eq!(Ask::new("POST", "/v1/drain").token(&token("bob", "user")).body("").send(&door).status, 403);
+    daemon.signal("TERM");
+    assert_eq!(daemon.exit_code(), 0);
+    let lines = log.lines().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    let lines: Vec<Value> = lines.collect();
+    let count = |target: &str, message: &str, who: &str| {
+        let is_it = |line: &&Value| {
+            let fields = &line["fields"];
+            let named = ["user", "by", "sub"].iter().any(|field| fields[field] == who);
+            line["target"] == target && fields["message"] == message && named
+        };
+        lines.iter().filter(is_it).count()
+    };
+    assert_eq!(
+        (count("runcast::log", "connected", "alice"), count("runcast::log", "connected", "bob")),
+        (10, 1)
+    );
+    assert_eq!((count("audit", "refused", "alice"), count("audit", "refused", "bob")), (10, 1));
+    let ends =
+        ["gone", "closed"].map(|end| lines.iter().filter(|line| line["fields"]["message"] == end).count());
+    assert_eq!(ends.iter().sum::<usize>(), 11, "who has a line for coming has one for going");
+    let more = |target: &str, message: &str| {
+        let mut it =
+            lines.iter().filter(|line| line["target"] == target && line["fields"]["message"] == message);
+        it.next().expect("it is said how many more there were")["fields"].clone()
+    };
+    let connected = more("runcast::log", "and more have connected");
+    assert_eq!((&connected["sub"], &connected["more"]), (&json!("alice"), &json!(15)));
+    let refused = more("audit", "and more were refused");
+    assert_eq!((&refused["by"], &refused["code"]), (&json!("alice"), &json!("token_scope")));
+    assert_eq!(refused["more"], 15);
+}

@@ -1,7 +1,7 @@
 //! `GET /metrics` as Prometheus reads it: what happens is counted, who may read it, and what Prometheus' own
 //! tool says of it, where that is installed.
 
-use runcast_tests::{Ask, Daemon, Door, PATIENCE, User, Worker, promtool, repository, token};
+use runcast_tests::{Ask, Daemon, Door, User, Worker, eventually, promtool, repository, token};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,8 +21,11 @@ fn value(text: &str, series: &str) -> f64 {
 
 /// Reads the metrics until a series has this value.
 fn until(door: &Door, series: &str, wanted: f64) -> String {
-    let looks = (0..PATIENCE.as_millis()).map(|_| metrics(door));
-    looks.into_iter().find(|text| value(text, series) == wanted).expect("it is counted in the end")
+    eventually(&format!("{series} {wanted}"), || {
+        let text = metrics(door);
+        let found = value(&text, series);
+        if found == wanted { Ok(text) } else { Err(found) }
+    })
 }
 
 #[test]

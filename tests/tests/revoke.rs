@@ -1,6 +1,8 @@
 //! Operators send users away: their connections end, and revoked tokens open nothing, after a restart too.
 
-use runcast_tests::{Answer, Ask, Daemon, Door, Ended, SECRET, Socket, User, Worker, claims, sign, token};
+use runcast_tests::{
+    Answer, Ask, Daemon, Door, Ended, SECRET, Socket, User, Worker, claims, eventually, sign, token,
+};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,10 +31,11 @@ fn hello(door: &Door, token: &str) -> Result<(Socket, Value), Ended> {
 /// Reads until something has come.
 fn read_until(stream: &mut TcpStream, what: &str) {
     let (mut text, mut byte) = (String::new(), [0]);
-    while !text.contains(what) {
+    eventually(what, || {
         stream.read_exact(&mut byte).expect("it comes before the end");
         text.push(char::from(byte[0]));
-    }
+        if text.contains(what) { Ok(()) } else { Err(byte) }
+    });
 }
 
 fn read_to_end(mut stream: TcpStream) -> String {

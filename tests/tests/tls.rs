@@ -1,15 +1,21 @@
 //! The port speaks TLS: everything goes over it as in the clear, the certificate is replaced without anybody
 //! noticing, and whoever speaks something else disturbs nobody.
 
-use runcast_tests::{Certificate, Daemon, Door, PATIENCE, binary, runcast, token};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use runcast::agents::echo::Echo;
+use runcast::place::Place;
+use runcast::tls::Trust;
+use runcast::worker::{Agent, spawn};
+use runcast_tests::{Certificate, Daemon, Door, binary, dial, eventually, runcast, token};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
@@ -23,6 +29,8 @@ trait Client {
     fn get(&self, door: &Door, path: &str) -> std::io::Result<String>;
     /// A WebSocket that is welcome.
     fn socket(&self, door: &Door, path: &str, token: &str, hello: &Value) -> WebSocket<Stream>;
+    /// Shows this certificate, good or not, to the first who comes: where.
+    fn serve_once(&self) -> SocketAddr;
 }
 
 impl Client for Certificate {
@@ -35,8 +43,7 @@ impl Client for Certificate {
         let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        let socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let socket = dial(door.address()).expect("the daemon listens");
         StreamOwned::new(tls, socket)
     }
 
@@ -59,6 +66,23 @@ impl Client for Certificate {
         assert_eq!(hear(&mut socket, "welcome")["type"], "welcome");
         socket
     }
+
+    fn serve_once(&self) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        let config = config.with_single_cert(vec![self.der.clone().into()], key).expect("they go together");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            let (socket, _) = listener.accept().expect("somebody comes");
+            let tls = ServerConnection::new(Arc::new(config)).expect("a connection");
+            // How that ends is the client's to say.
+            let _ended = StreamOwned::new(tls, socket).read_to_end(&mut Vec::new());
+        });
+        address
+    }
 }
 
 fn say(socket: &mut WebSocket<Stream>, message: &Value) {
@@ -66,13 +90,11 @@ fn say(socket: &mut WebSocket<Stream>, message: &Value) {
 }
 
 fn hear(socket: &mut WebSocket<Stream>, kind: &str) -> Value {
-    loop {
-        let Message::Text(text) = socket.read().expect("a message") else { continue };
+    eventually(kind, || {
+        let Message::Text(text) = socket.read().expect("a message") else { return Err(Value::Null) };
         let message: Value = serde_json::from_str(&text).expect("JSON");
-        if message["type"] == kind || message["event"] == kind {
-            return message;
-        }
-    }
+        if message["type"] == kind || message["event"] == kind { Ok(message) } else { Err(message) }
+    })
 }
 
 fn start(certificate: &Certificate, settings: &[&str]) -> (Daemon, tempfile::TempDir) {
@@ -153,8 +175,7 @@ fn whoever_speaks_no_tls_or_nothing_is_given_up_in_time() {
         ("half a hello", &half),
         ("nothing", &[]),
     ] {
-        let mut socket = TcpStream::connect(door.address()).expect("the daemon listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has time-outs");
+        let mut socket = dial(door.address()).expect("the daemon listens");
         // It may be over before all is sent.
         let _unsent = socket.write_all(bytes);
         let mut answer = Vec::new();
@@ -251,7 +272,6 @@ fn who_is_not_trusted_or_speaks_something_else_is_told_in_words() {
             Some(other.as_str()),
             "shows a certificate that is not trusted (BadSignature): give --ca",
         ),
-        (&encrypted, Some("none.pem"), "none.pem: cannot be read: No such file or directory"),
         (&clear, Some(ca.as_str()), "does it speak TLS?"),
         (&wrong, None, "runcast: "),
     ] {
@@ -261,6 +281,96 @@ fn who_is_not_trusted_or_speaks_something_else_is_told_in_words() {
             assert!(code == 69 && told.contains(words), "{name} {url} {ca:?}: {code} {told}");
         }
     }
+    let empty = directory.path().join("empty.pem").display().to_string();
+    fs::write(&empty, "nothing\n").expect("it is written");
+    for (url, ca, expected, words) in [
+        (&encrypted, "none.pem", 78, "none.pem: cannot be read: No such file or directory"),
+        (&encrypted, &empty, 78, "expected 1 to 4096 certificates as PEM, found 0; give the certificate"),
+        (&"nowhere".to_owned(), &ca, 2, "nowhere cannot be used: expected a URL like"),
+    ] {
+        for name in ["runs", "tail"] {
+            let (code, told) = command(url, &alice, &[name, "--ca", ca]);
+            assert!(code == expected && told.contains(words), "{name} {url} {ca:?}: {code} {told}");
+            assert!(!told.contains("is it running?"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_in_the_file_is_trusted_for_its_name_and_time_though_it_may_sign_others() {
+    let own = Certificate::of_authority("127.0.0.1");
+    let (daemon, directory) = start(&own, &[]);
+    let url = format!("https://{}", daemon.door().address());
+    let alice = token("alice", "user");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name).display().to_string();
+        fs::write(&path, text).expect("it is written");
+        path
+    };
+    let others: String = (0..30).map(|_| Certificate::until(4000).pem).collect();
+    let (itself, bundle) = (file("itself.pem", &own.pem), file("bundle.pem", &(others.clone() + &own.pem)));
+    for ca in [&itself, &bundle] {
+        let (code, told) = command(&url, &alice, &["runs", "--ca", ca]);
+        assert_eq!(code, 0, "{told}");
+    }
+    let same_name = file("same_name.pem", &Certificate::of_authority("127.0.0.1").pem);
+    for (ca, fix) in [(&same_name, "give --ca FILE"), (&file("others.pem", &others), "give --ca FILE")] {
+        let (code, told) = command(&url, &alice, &["runs", "--ca", ca]);
+        assert!(code == 69 && told.contains("is not trusted") && told.contains(fix), "{code} {told}");
+    }
+    for (shown, why) in [
+        (Certificate::of_authority("elsewhere.example.org"), "give a URL with a name that it is for"),
+        (Certificate::until(2021), "renew it there, or set the clock of this machine"),
+        (Certificate::between(3000, 3001), "set the clocks of both machines"),
+    ] {
+        let url = format!("https://{}", shown.serve_once());
+        let (code, told) = command(&url, &alice, &["runs", "--ca", &file("shown.pem", &shown.pem)]);
+        assert!(code == 69 && told.contains(why), "{code} {told}");
+    }
+}
+
+#[test]
+fn a_worker_that_was_connected_waits_until_the_certificates_are_mended() {
+    let (first, second) = (Certificate::until(4000), Certificate::of_authority("127.0.0.1"));
+    let (daemon, directory) = start(&first, &[]);
+    let (door, log) = (daemon.door(), daemon.log());
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, &first.pem).expect("it is written");
+    let place = Place { url: format!("https://{}", door.address()), trust: Trust::File(ca.clone()) };
+    let agents = vec![Box::new(Echo) as Box<dyn Agent>];
+    let workers = spawn(place, || token("workers", "worker"), agents, "w-1".into()).expect("it starts");
+    log.nth(1, "worker connected");
+
+    second.write(directory.path());
+    daemon.signal("HUP");
+    log.nth(1, "the certificate was read again");
+    fs::remove_file(&ca).expect("it was there");
+    let (url, new) = (format!("https://{}", door.address()), directory.path().join("cert.pem"));
+    let words = ["disconnect", "workers", "--reconnect", "--ca", &new.to_string_lossy()];
+    let (code, told) = command(&url, &token("olga", "operate"), &words);
+    assert_eq!(code, 0, "{told}");
+    fs::write(&ca, &first.pem).expect("it is written");
+    log.nth(1, "gone");
+    fs::write(&ca, &second.pem).expect("it is written");
+    log.nth(2, "worker connected");
+    workers.stop();
+}
+
+#[test]
+fn doctor_does_not_take_something_else_that_speaks_tls_for_the_daemon() {
+    let (daemon, _directory) = start(&Certificate::until(4000), &[]);
+    let own = tempfile::tempdir().expect("a directory");
+    let (cert, key) = Certificate::until(4000).write(own.path());
+    let (cert, key) =
+        (format!("server.tls_cert={}", cert.display()), format!("server.tls_key={}", key.display()));
+    let (config, listen) = (daemon.config().display().to_string(), daemon.door().address().to_string());
+    let data = own.path().join("data").display().to_string();
+    let words =
+        ["doctor", "--config", &config, "--data", &data, "--listen", &listen, "--set", &cert, "--set", &key];
+    let (_, printed, errors) = runcast(&words);
+    let address = printed.lines().find(|line| line.contains("address")).expect("the address is told");
+    assert!(address.starts_with("warn") && address.contains("is taken"), "{printed} {errors}");
+    assert!(!printed.contains("is the daemon's"), "{printed}");
 }
 
 #[test]

@@ -30,27 +30,27 @@ pub(crate) const PATHS: [Path; 7] = [
     Path {
         name: "append",
         what: "a turn in which a worker's event arrives and is given to the store",
-        begin: || Box::new(Append(Stage::new(0))),
+        begin: || Box::new(Turn(Stage::new(0), Stage::event_arrives)),
     },
     Path {
         name: "confirm",
         what: "a turn in which it is durable and the worker is told, nobody watching",
-        begin: || Box::new(Deliver(Stage::new(0))),
+        begin: || Box::new(Turn(Stage::new(0), Stage::event_is_stored)),
     },
     Path {
         name: "deliver",
         what: "the same, and three devices are sent it",
-        begin: || Box::new(Deliver(Stage::new(3))),
+        begin: || Box::new(Turn(Stage::new(3), Stage::event_is_stored)),
     },
     Path {
         name: "ack",
         what: "a turn in which a device acknowledges an event",
-        begin: || Box::new(Ack(Stage::new(1))),
+        begin: || Box::new(Turn(Stage::new(1), Stage::acks_arrive)),
     },
     Path {
         name: "idle",
         what: "a turn with nothing to do, 1,000 devices connected",
-        begin: || Box::new(Idle(Stage::new(1_000))),
+        begin: || Box::new(Turn(Stage::new(1_000), |_| {})),
     },
     Path {
         name: "resume",
@@ -122,6 +122,24 @@ impl Stage {
         self.world.settle();
         self.world.forget();
     }
+
+    fn event_arrives(&mut self) {
+        self.settle();
+        self.publish();
+    }
+
+    fn event_is_stored(&mut self) {
+        self.acknowledge();
+        self.event_arrives();
+        self.world.turn();
+        assert!(self.world.sync(), "the event is stored");
+    }
+
+    fn acks_arrive(&mut self) {
+        self.publish();
+        self.settle();
+        self.acknowledge();
+    }
 }
 
 /// The first text in a field of this name.
@@ -138,52 +156,14 @@ impl Steps for Decode {
     }
 }
 
-struct Append(Stage);
+/// A turn of the pump, after this was brought about.
+struct Turn(Stage, fn(&mut Stage));
 
-impl Steps for Append {
+impl Steps for Turn {
     fn prepare(&mut self) {
-        self.0.settle();
-        self.0.publish();
+        (self.1)(&mut self.0);
     }
 
-    fn step(&mut self) {
-        self.0.world.turn();
-    }
-}
-
-struct Deliver(Stage);
-
-impl Steps for Deliver {
-    fn prepare(&mut self) {
-        self.0.acknowledge();
-        self.0.settle();
-        self.0.publish();
-        self.0.world.turn();
-        assert!(self.0.world.sync(), "the event is stored");
-    }
-
-    fn step(&mut self) {
-        self.0.world.turn();
-    }
-}
-
-struct Ack(Stage);
-
-impl Steps for Ack {
-    fn prepare(&mut self) {
-        self.0.publish();
-        self.0.settle();
-        self.0.acknowledge();
-    }
-
-    fn step(&mut self) {
-        self.0.world.turn();
-    }
-}
-
-struct Idle(Stage);
-
-impl Steps for Idle {
     fn step(&mut self) {
         self.0.world.turn();
     }

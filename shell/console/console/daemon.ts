@@ -34,6 +34,7 @@ export interface Connection {
   unacked: number;
   window: number;
   idle_ms: number;
+  round_trip_ms?: number;
   output_bytes: number;
 }
 

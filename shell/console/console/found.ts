@@ -8,7 +8,7 @@ import { type Actions, ago } from "./lists.js";
 
 export class Found {
   #find = "";
-  /** The last that was asked about. */
+  /** The last that was asked about and answered, or is being asked about. */
   #asked = "";
   #isKnown = false;
 
@@ -24,12 +24,12 @@ export class Found {
     $("found").hidden = true;
   }
 
-  /** Who was nobody before may have connected, or had a run. */
+  /** What was nothing before may be listed now: a run, or a user who has one or has connected. */
   show({ lists }: Status): void {
-    const all = [lists.runs, lists.queued, lists.ended, lists.connections].flatMap<{ user: string }>(
+    const all = [lists.runs, lists.queued, lists.ended, lists.connections].flatMap<{ user: string; run?: string }>(
       ({ items }) => items,
     );
-    if (!this.#isKnown && all.some(({ user }) => user === this.#find)) this.#asked = "";
+    if (!this.#isKnown && all.some(({ user, run }) => [user, run].includes(this.#find))) this.#asked = "";
   }
 
   /** Asks what is known of it. Of most of what is typed nothing is. */
@@ -48,8 +48,12 @@ export class Found {
       this.#isKnown = true;
       $("found").hidden = false;
     } catch (error) {
+      if (!(error instanceof Refusal) || ![400, 404].includes(error.status)) {
+        // That was no answer: the next look asks again.
+        this.#asked = "";
+        throw error;
+      }
       // It is no user and no run, or only the beginning of one.
-      if (!(error instanceof Refusal) || ![400, 404].includes(error.status)) throw error;
       if (find !== this.#find) return;
       this.#isKnown = false;
       $("found").hidden = true;

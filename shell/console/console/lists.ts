@@ -234,7 +234,8 @@ export function connectionRow(actions: Actions): Row<Connection> {
     bar.style.width = `${Math.min(100, (100 * it.lag) / Math.max(1, it.window))}%`;
     mark(full, "data-tone", it.lag > it.window ? "warn" : undefined);
     const window = it.kind === "websocket" ? ` · window ${it.unacked}/${it.window}` : "";
-    say(lag, `${it.lag.toLocaleString("en")} behind${window}`);
+    const trip = it.round_trip_ms === undefined ? "" : ` · ${it.round_trip_ms} ms away`;
+    say(lag, `${it.lag.toLocaleString("en")} behind${window}${trip}`);
     button.onclick = () => actions.disconnect(it.user);
     mark(button, "aria-label", `Disconnect ${it.user}`);
   };
@@ -242,7 +243,7 @@ export function connectionRow(actions: Actions): Row<Connection> {
 }
 
 export function connections(actions: Actions): Panel<Connection> {
-  const columns = ["User, device and kind", "Lag and window", "Action"];
+  const columns = ["User, device and kind", "Lag, window and round trip", "Action"];
   const none = "Nobody is connected.";
   const key = ({ connection }: Connection) => connection;
   return new Panel("connections", "Connections", columns, none, key, () => connectionRow(actions));

@@ -2,18 +2,19 @@
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
+use super::process::Process;
 use super::siege::{Done, Siege};
-use super::system::{self, Usage};
+use super::stop::{self, Lines};
+use super::system::Usage;
 use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 /// How long a start may take, recovery of a large store included.
 const START_WITHIN: Duration = Duration::from_secs(120);
 /// Lines of the daemon's log that are shown when it does not start.
-const LINES: usize = 10;
+const LOG_LINES: usize = 10;
 
 /// What a daemon's configuration says besides the defaults.
 const CONFIG: &str = r#"
@@ -59,7 +60,7 @@ impl Home {
         Self::new(directory, &[CONFIG, OPEN].concat())
     }
 
-    /// A new one with the limits that a daemon has by default.
+    /// A new one with the limits of connections, attempts and messages that a daemon has by default.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -91,7 +92,7 @@ impl Home {
 /// A running daemon. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -107,18 +108,12 @@ impl Daemon {
         command.arg("serve").arg("--config").arg(directory.join("runcast.toml"));
         command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let log = child.stderr.take().ok_or(BenchError::Pipe)?;
-        let (tell, told) = channel();
-        thread::spawn(move || {
-            // Read to its end, so that the daemon never waits for its log.
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
+        let mut child = Process::spawn(&mut command)?;
+        let log = Lines::of(child.0.stderr.take().ok_or(BenchError::Pipe)?);
         let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        daemon.address = address(&told)?;
+        daemon.address = address(&log)?;
         while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
+            stop::check()?;
             if begun.elapsed() > START_WITHIN {
                 return Err(BenchError::Daemon("it serves, and does not become ready".into()));
             }
@@ -133,7 +128,7 @@ impl Daemon {
 
     /// What it has used so far.
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
+        self.child.usage()
     }
 
     /// What it tells of itself.
@@ -143,15 +138,7 @@ impl Daemon {
 
     /// Kills it with SIGKILL, wherever it is.
     pub(super) fn kill(&mut self) {
-        // It may have ended by itself; there is nothing to do about another failure here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
+        self.child.kill();
     }
 }
 
@@ -167,15 +154,12 @@ fn get(address: SocketAddr, path: &str) -> Result<String, BenchError> {
 }
 
 /// The address that the log names.
-fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
+fn address(log: &Lines) -> Result<SocketAddr, BenchError> {
     let mut last = VecDeque::new();
     let deadline = Instant::now() + START_WITHIN;
     loop {
-        let line = match log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                return Err(BenchError::Daemon(Vec::from(last).join("\n")));
-            }
+        let Some(line) = log.next(Some(deadline))? else {
+            return Err(BenchError::Daemon(Vec::from(last).join("\n")));
         };
         let fields = serde_json::from_str(&line).map(|line: serde_json::Value| line["fields"].clone());
         let fields = fields.unwrap_or_default();
@@ -185,7 +169,7 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
             return Ok(address);
         }
         last.push_back(line);
-        if last.len() > LINES {
+        if last.len() > LOG_LINES {
             last.pop_front();
         }
     }
@@ -194,7 +178,7 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
 /// A running relay. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
-    child: Child,
+    child: Process,
     address: SocketAddr,
 }
 
@@ -205,13 +189,12 @@ impl Relay {
     /// When it does not start.
     pub(super) fn start() -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let mut child =
+            Process::spawn(command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        BufReader::new(told).read_line(&mut line)?;
-        relay.address =
-            line.trim().parse().map_err(|_| BenchError::Load("the relay names no address".into()))?;
+        let address = told.next(Some(Instant::now() + START_WITHIN))?.and_then(|line| line.parse().ok());
+        relay.address = address.ok_or(BenchError::Load("the relay names no address".into()))?;
         Ok(relay)
     }
 
@@ -220,21 +203,14 @@ impl Relay {
     }
 
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.usage()
     }
 }
 
 /// Who besieges a daemon. They are killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Besiegers {
-    child: Child,
+    child: Process,
 }
 
 impl Besiegers {
@@ -246,7 +222,7 @@ impl Besiegers {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bench-siege").arg(at.to_string());
         command.args([siege.per_second.to_string(), siege.held.to_string()]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         Ok(Self { child })
     }
 
@@ -255,18 +231,10 @@ impl Besiegers {
     /// # Errors
     /// When they have ended before.
     pub(super) fn lift(mut self) -> Result<Done, BenchError> {
-        drop(self.child.stdin.take());
-        let mut line = String::new();
-        let told = self.child.stdout.take().ok_or(BenchError::Pipe)?;
-        BufReader::new(told).read_line(&mut line)?;
+        drop(self.child.0.stdin.take());
+        let told = Lines::of(self.child.0.stdout.take().ok_or(BenchError::Pipe)?);
+        let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
-    }
-}
-
-impl Drop for Besiegers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -278,9 +246,9 @@ pub(super) fn until_told() -> thread::JoinHandle<()> {
 /// The load generator. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Load {
-    child: Child,
+    child: Process,
     orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Lines,
 }
 
 impl Load {
@@ -290,28 +258,32 @@ impl Load {
     /// When it does not start.
     pub(super) fn start(at: SocketAddr, tongue: Tongue) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take().ok_or(BenchError::Pipe)?;
-        let answers = BufReader::new(child.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut child =
+            Process::spawn(command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let orders = child.0.stdin.take().ok_or(BenchError::Pipe)?;
+        let answers = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut load = Self { child, orders, answers };
         load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
     }
 
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        self.child.usage()
+    }
+
     /// Has it do something, shows how far it is, and returns when it is done.
     ///
     /// # Errors
-    /// [`BenchError::Load`] with what went wrong.
+    /// [`BenchError::Load`] with what went wrong, or [`BenchError::Stopped`].
     pub(super) fn ask(&mut self, order: &Order) -> Result<Tally, BenchError> {
         let line = serde_json::to_string(order).map_err(std::io::Error::other)?;
         // One that has ended has said why.
         let _ = writeln!(self.orders, "{line}");
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.answers.read_line(&mut line)? == 0 {
+            let Some(line) = self.answers.next(None)? else {
                 return Err(BenchError::Load("the load generator has ended".into()));
-            }
+            };
             match serde_json::from_str(&line).map_err(std::io::Error::other)? {
                 Answer::Doing { what, done, of } => {
                     let of = of.map_or_else(String::new, |of| format!(" of {of}"));
@@ -321,13 +293,6 @@ impl Load {
                 Answer::Failed { why } => return Err(BenchError::Load(why)),
             }
         }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -5,12 +5,14 @@
 use super::BenchError;
 use super::load::nats;
 use super::order::Tongue;
-use super::system::{self, Usage};
+use super::process::Process;
+use super::stop::{self, Lines};
+use super::system::Usage;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -114,7 +116,7 @@ impl Peer {
 /// A peer that runs. It is killed when this is dropped, and what it stored is removed.
 #[derive(Debug)]
 pub(super) struct Running {
-    child: Child,
+    child: Process,
     address: SocketAddr,
     _home: TempDir,
 }
@@ -122,12 +124,10 @@ pub(super) struct Running {
 impl Running {
     /// One that prints its address as its first line.
     fn telling(command: &mut Command, home: TempDir) -> Result<Self, BenchError> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let told = child.stdout.take().ok_or(BenchError::Pipe)?;
+        let mut child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut running = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), _home: home };
-        let mut line = String::new();
-        BufReader::new(told).read_line(&mut line)?;
-        let line = line.trim();
+        let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         running.address =
             line.parse().map_err(|_| failed(&format!("its first line is {line:?}, no address")))?;
         running.wait()?;
@@ -136,16 +136,20 @@ impl Running {
 
     /// One that was told where to listen.
     fn told(command: &mut Command, address: SocketAddr, home: TempDir) -> Result<Self, BenchError> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let running = Self { child, address, _home: home };
+        let child = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
+        let mut running = Self { child, address, _home: home };
         running.wait()?;
         Ok(running)
     }
 
     /// Until it accepts connections.
-    fn wait(&self) -> Result<(), BenchError> {
+    fn wait(&mut self) -> Result<(), BenchError> {
         let until = Instant::now() + START_WITHIN;
         while let Err(error) = TcpStream::connect(self.address) {
+            stop::check()?;
+            if let Some(status) = self.child.0.try_wait()? {
+                return Err(failed(&format!("it ended with {status}, and accepted no connections")));
+            }
             if Instant::now() > until {
                 return Err(failed(&format!("it accepts no connections: {error}")));
             }
@@ -159,14 +163,7 @@ impl Running {
     }
 
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
-        system::usage(self.child.id())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.usage()
     }
 }
 

@@ -64,6 +64,8 @@ fn looks_at(what: &'static str, outcome: Result<String, impl Into<Problems>>) ->
 enum Daemon {
     Ready,
     NotReady,
+    /// Something answers whose certificate is another: it may be the daemon, or anything.
+    Unknown,
     Silent,
 }
 
@@ -156,9 +158,13 @@ fn store(settings: &Settings, daemon: &Daemon) -> Look {
             let took = began.elapsed().as_millis();
             Look::new("store", State::Good, format!("{} KiB, opened in {took} ms", size >> 10))
         }
-        Err(problem) if problem.reason.contains("in use") && !matches!(daemon, Daemon::Silent) => {
-            Look::new("store", State::Good, "in use by the daemon")
-        }
+        Err(problem) if problem.reason.contains("in use") => match daemon {
+            Daemon::Ready | Daemon::NotReady => Look::new("store", State::Good, "in use by the daemon"),
+            Daemon::Unknown => {
+                Look::new("store", State::Warning, "in use, by a daemon that is not known here")
+            }
+            Daemon::Silent => Look::bad("store", &problem),
+        },
         Err(problem) => Look::bad("store", &problem),
     }
 }
@@ -207,6 +213,10 @@ fn address(settings: &Settings, daemon: &Daemon) -> Look {
         (Err(_), Daemon::Ready | Daemon::NotReady) => {
             Look::new("address", State::Good, format!("{listen} is the daemon's"))
         }
+        (Err(_), Daemon::Unknown) => {
+            let told = format!("{listen} is taken, by a daemon that is not known here or by something else");
+            Look::new("address", State::Warning, told)
+        }
         (Err(problem), Daemon::Silent) => Look::bad("address", &problem),
     }
 }
@@ -236,9 +246,13 @@ fn reach(place: &Place) -> (Daemon, Look) {
             (Daemon::Silent, Look::new("daemon", State::Bad, told))
         }
         Err(lost @ Lost::Untrusted { .. }) => {
-            (Daemon::NotReady, Look::new("daemon", State::Warning, lost.to_string()))
+            let told = format!("{lost}; or something else answers there");
+            (Daemon::Unknown, Look::new("daemon", State::Warning, told))
         }
-        Err(lost @ (Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Closed { .. })) => {
+        Err(lost @ (Lost::BadUrl { .. } | Lost::NoTrust(_))) => {
+            (Daemon::Silent, Look::new("daemon", State::Bad, lost.to_string()))
+        }
+        Err(lost @ (Lost::Unreachable { .. } | Lost::Closed { .. })) => {
             let told = format!("{lost}; `runcast serve` starts one");
             (Daemon::Silent, Look::new("daemon", State::Warning, told))
         }

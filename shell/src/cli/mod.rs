@@ -261,7 +261,8 @@ pub struct Connection {
     /// The token to show, as `runcast token` prints it.
     #[arg(long, env = "RUNCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// For an address with https://: trust the authorities in this PEM file alone, not the well-known ones.
+    /// For an address with https://: trust the certificates in this PEM file, and those that they have
+    /// signed, not the well-known authorities.
     #[arg(long, env = "RUNCAST_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Print one JSON object a line, as it stands on the wire.
@@ -466,8 +467,9 @@ pub struct DoctorOptions {
     /// The daemon's address, if it is not the one where it listens.
     #[arg(long, env = "RUNCAST_URL")]
     pub url: Option<String>,
-    /// For an address with https://: trust the authorities in this PEM file alone. Without it that is the
-    /// certificate that is configured, or the well-known ones.
+    /// For an address with https://: trust the certificates in this PEM file, and those that they have
+    /// signed. Without it: with --url (RUNCAST_URL) the well-known authorities, else the certificate that is
+    /// configured.
     #[arg(long, env = "RUNCAST_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// A token with the scope `operate`, to compare the clocks.

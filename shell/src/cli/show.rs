@@ -3,9 +3,9 @@
 //! The answer goes to stdout as it comes; everything else goes to stderr, so that a pipe gets the answer
 //! alone.
 
+use super::table::judge;
 use super::{Connection, Exit};
 use crate::client::{Client, Event, Heard, Options, Over};
-use crate::line::Lost;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -59,8 +59,7 @@ pub(super) fn over(over: &Over) -> Exit {
             (Exit::Refused, " (give --token or RUNCAST_TOKEN; `runcast token --user NAME` prints one)")
         }
         Over::Refused { .. } => (Exit::Refused, ""),
-        Over::Unreachable(Lost::Untrusted { .. }) => (Exit::Unreachable, ""),
-        Over::Unreachable(_) => (Exit::Unreachable, " (is it running? `runcast serve --dev` starts one)"),
+        Over::Unreachable(lost) => judge(lost),
         Over::Replaced => (Exit::Failed, ""),
     };
     let _ = writeln!(io::stderr(), "runcast: {over}{hint}");

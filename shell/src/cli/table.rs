@@ -48,7 +48,7 @@ pub(super) fn finish(answer: Result<String, Lost>) -> Exit {
 }
 
 /// How a command ends that was not answered as it wished, and what would help.
-fn judge(lost: &Lost) -> (Exit, &'static str) {
+pub(super) fn judge(lost: &Lost) -> (Exit, &'static str) {
     match lost {
         Lost::Refused { code, .. } if code == "token_missing" => {
             (Exit::Refused, " (give --token or RUNCAST_TOKEN; `runcast token --user NAME` prints one)")
@@ -58,8 +58,10 @@ fn judge(lost: &Lost) -> (Exit, &'static str) {
         }
         Lost::Refused { status, .. } if *status < 500 => (Exit::Refused, ""),
         Lost::Refused { .. } => (Exit::Failed, ""),
+        Lost::BadUrl { .. } => (Exit::Usage, ""),
+        Lost::NoTrust(_) => (Exit::Configuration, ""),
         Lost::Untrusted { .. } => (Exit::Unreachable, ""),
-        Lost::Unreachable { .. } | Lost::BadUrl { .. } | Lost::Closed { .. } | Lost::Broken(_) => {
+        Lost::Unreachable { .. } | Lost::Closed { .. } | Lost::Broken(_) => {
             (Exit::Unreachable, " (is it running? `runcast serve --dev` starts one)")
         }
     }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 /// Over so many journal rows,
 pub(super) const ROWS_MAX: usize = 1024;
 /// or so many bytes, a commit folds first.
-pub(super) const BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Up to so many journal rows,
 const ROWS_KEPT: usize = 256;
 /// and so many bytes, there is no need to fold: more events of a stream come together in one chunk.
-const BYTES_KEPT: usize = 1024 * 1024;
+const BYTES_KEPT: usize = 4 * 1024 * 1024;
 
 /// The unfolded journal.
 #[derive(Debug, Default)]

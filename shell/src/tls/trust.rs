@@ -1,17 +1,38 @@
 //! How a client knows that a daemon is the one that it means: by whom its certificate is signed, or by the
 //! certificate itself.
 
-use super::{TlsStream, chain};
-use crate::config::Problem;
+use super::{TlsStream, certificates, chain, validity};
+use crate::config::{Origin, Problem};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::ring::default_provider;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use webpki_roots::TLS_SERVER_ROOTS;
+
+/// The most certificates of authorities in a file: systems have some hundred and fifty.
+const AUTHORITIES_MOST: usize = 4_096;
+
+/// Why a client cannot begin to speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Nothing that has a certificate is called so.
+    #[error("{0} is no name of a host")]
+    Host(String),
+    /// The file that says whom to trust is missing, cannot be read, or is not what it should be.
+    #[error(transparent)]
+    File(#[from] Problem),
+    /// The library has no connection for this.
+    #[error("TLS cannot begin: {0}")]
+    Tls(#[from] io::Error),
+}
 
 /// Whose certificates are taken for good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +40,8 @@ pub enum Trust {
     /// Those that a well-known authority has signed.
     #[default]
     WellKnown,
-    /// Those that an authority in this PEM file has signed, and no others. A certificate that is signed by
-    /// itself is its own authority.
+    /// Those that an authority in this PEM file has signed, and those that stand in it themselves, for their
+    /// names and their time; no others.
     File(PathBuf),
     /// The first certificate in this PEM file alone, whatever its name is: for a client beside the daemon.
     Itself(PathBuf),
@@ -30,12 +51,11 @@ impl Trust {
     /// A client's side of a connection to `host`, a name or an address.
     ///
     /// # Errors
-    /// The file cannot be read or is not what it should be; or the host can have no certificate.
-    pub fn connect<T: Read + Write>(&self, below: T, host: &str) -> Result<TlsStream<T>, String> {
+    /// [`TrustError`].
+    pub fn connect<T: Read + Write>(&self, below: T, host: &str) -> Result<TlsStream<T>, TrustError> {
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| format!("{host} is no name of a host"))?;
-        let config = self.config().map_err(|problem| problem.to_string())?;
-        TlsStream::client(below, Arc::new(config), name).map_err(|error| error.to_string())
+        let name = ServerName::try_from(bare).map_err(|_| TrustError::Host(host.to_owned()))?;
+        Ok(TlsStream::client(below, Arc::new(self.config()?), name)?)
     }
 
     fn config(&self) -> Result<ClientConfig, Problem> {
@@ -49,9 +69,8 @@ impl Trust {
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
             Self::File(path) => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(chain(path)?);
-                builder.with_root_certificates(roots).with_no_client_auth()
+                let known = Arc::new(Known::read(path, provider)?);
+                builder.dangerous().with_custom_certificate_verifier(known).with_no_client_auth()
             }
             Self::Itself(path) => {
                 let itself = Arc::new(Itself { certificate: chain(path)?.swap_remove(0), provider });
@@ -61,6 +80,83 @@ impl Trust {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+/// Takes for good what an authority in a file has signed, and what stands in the file itself. The latter is
+/// its own authority, as whoever makes one with a single command means it: the library, which looks for the
+/// end of a chain, would refuse it where it may sign others.
+#[derive(Debug)]
+struct Known {
+    certificates: Vec<CertificateDer<'static>>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl Known {
+    fn read(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Problem> {
+        let fix = "give the certificate of the daemon, or of the authority that has signed it";
+        let certificates = certificates(path, AUTHORITIES_MOST, fix)?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let signed = signed.map_err(|_| {
+            let reason = format!("none of its {} certificates can be read", certificates.len());
+            Problem::new(Origin::File(path.to_owned(), None), reason, fix)
+        })?;
+        Ok(Self { certificates, signed })
+    }
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.certificates.contains(shown) {
+            return self.signed.verify_server_cert(shown, chain, name, ocsp, now);
+        }
+        check_time(shown, now)?;
+        verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is good at this time.
+fn check_time(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), CertificateError> {
+    let (from, until) = validity::read(certificate).ok_or(CertificateError::BadEncoding)?;
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    if time.as_secs() < from {
+        return Err(CertificateError::NotValidYetContext { time, not_before: at(from) });
+    }
+    if until < time.as_secs() {
+        return Err(CertificateError::ExpiredContext { time, not_after: at(until) });
+    }
+    Ok(())
 }
 
 /// Takes one certificate for good. That its daemon has the key is proved by the signatures, as ever.

@@ -30,6 +30,8 @@ pub(super) struct Session {
     name: String,
     /// Of this connection; `None` before its `welcome`.
     terms: Option<Terms>,
+    /// Some connection was welcome: the daemon was there, and was trusted.
+    was_welcome: bool,
     sent_at: Instant,
     /// This process, by chance.
     by: String,
@@ -59,7 +61,19 @@ impl Session {
         name: String,
     ) -> Self {
         let by = format!("{:016x}", rand::random::<u64>());
-        Self { line, desk, agents, place, token, name, terms: None, sent_at: Instant::now(), by, calls: 0 }
+        Self {
+            line,
+            desk,
+            agents,
+            place,
+            token,
+            name,
+            terms: None,
+            was_welcome: false,
+            sent_at: Instant::now(),
+            by,
+            calls: 0,
+        }
     }
 
     /// Connects, serves, and connects again, until stopped or replaced.
@@ -70,7 +84,7 @@ impl Session {
             let Err(lost) = self.connection() else { break };
             self.line.hang_up();
             tries = if self.terms.is_some() && opened.elapsed() >= HELD { 0 } else { tries + 1 };
-            let wait = match after(&lost, tries) {
+            let wait = match after(&lost, tries, self.was_welcome) {
                 After::Wait(wait) => wait,
                 After::Never => {
                     tracing::error!(worker = %self.name, reason = %lost, "this worker stops");
@@ -199,6 +213,7 @@ impl Session {
     }
 
     fn welcome(&mut self, welcome: &Welcome) {
+        self.was_welcome = true;
         self.terms = Some(Terms {
             beat: Duration::from_millis(welcome.lease_ms / 3).max(Duration::from_millis(1)),
             silence: Duration::from_millis(welcome.heartbeat_ms.saturating_mul(5) / 2)
@@ -289,17 +304,23 @@ impl Offer {
 }
 
 /// What to do after a connection was lost, or came not about, for the `tries`th time (PROTOCOL §5, close
-/// codes).
-fn after(lost: &Lost, tries: u32) -> After {
+/// codes). What is wrong with certificates ends a worker that was never welcome, so that whoever starts it
+/// sees that; later it is waited for until they are renewed.
+fn after(lost: &Lost, tries: u32, was_welcome: bool) -> After {
     match lost {
-        Lost::BadUrl { .. } | Lost::Untrusted { .. } | Lost::Closed { code: 4510, .. } => After::Never,
+        Lost::BadUrl { .. } | Lost::Closed { code: 4510, .. } => After::Never,
+        Lost::NoTrust(_) | Lost::Untrusted { .. } if !was_welcome => After::Never,
         Lost::Closed { code: 4506, .. } => After::Wait(jittered(tries)),
         Lost::Closed { code: 4500..=4599, .. } => After::Wait(REFUSED_WAIT),
         Lost::Refused { status: 429 | 500..=599, retry_ms, .. } => {
             After::Wait(Duration::from_millis(retry_ms.unwrap_or(0)).min(REFUSED_WAIT) + jittered(tries))
         }
         Lost::Refused { .. } => After::Wait(REFUSED_WAIT),
-        Lost::Closed { .. } | Lost::Unreachable { .. } | Lost::Broken(_) => After::Wait(jittered(tries)),
+        Lost::Closed { .. }
+        | Lost::Unreachable { .. }
+        | Lost::NoTrust(_)
+        | Lost::Untrusted { .. }
+        | Lost::Broken(_) => After::Wait(jittered(tries)),
     }
 }
 

@@ -3,11 +3,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use runcast::pump::Verify;
+use runcast::pump::{Pump, Verify};
 use runcast::storage::{Completion, Storage};
+use runcast_core::Core;
+use runcast_core::config::Config;
+use runcast_core::effect::Effects;
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::input::Claims;
-use runcast_core::record::{Found, Query, Record};
+use runcast_core::record::{Found, Image, Query, Record};
+use runcast_core::time::{Mono, Now, WallMs};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -198,7 +202,20 @@ impl Storage for Forgetful {
     }
 }
 
-/// A verifier for which every token is a user's name, and its signature good.
+/// A pump around a new core, whose store forgets and whose tokens are names, and the time of its beginning.
+pub(crate) fn begin(config: Config) -> (Pump<Pipe, Forgetful>, Now) {
+    let now = Now { mono: Mono(1), wall: WallMs(1_700_000_000_000) };
+    let mut effects = Effects::new();
+    let core = Core::open(config, [7; 32], Image::default(), now, &mut effects);
+    (Pump::new(core, effects, Forgetful::default(), trusting()), now)
+}
+
+/// A verifier for which every token is a user's name, with a scope after a `+` if it has one, and its
+/// signature good.
 pub(crate) fn trusting() -> Verify {
-    Box::new(|token| Ok(Claims { sub: token.into(), exp: u64::MAX / 1000, ..Claims::default() }))
+    Box::new(|token| {
+        let (sub, scope) =
+            token.split_once('+').map_or((token, None), |(sub, scope)| (sub, Some(scope.to_owned())));
+        Ok(Claims { sub: sub.into(), scope, exp: u64::MAX / 1000, ..Claims::default() })
+    })
 }

@@ -1,0 +1,76 @@
+//! Properties of the timers: they fire as if each were always in its place.
+
+use super::{Deadlines, Timer};
+use crate::ids::ConnId;
+use crate::time::Mono;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+/// What is done to a timer.
+#[derive(Clone, Debug)]
+enum Do {
+    Set(u64, u64),
+    SetEarlier(u64, u64),
+    SetIfUnset(u64, u64),
+    Clear(u64),
+    Rest(u64),
+    Fire(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Do> {
+    let (name, at) = (0..6u64, 0..40u64);
+    prop_oneof![
+        (name.clone(), at.clone()).prop_map(|(name, at)| Do::Set(name, at)),
+        (name.clone(), at.clone()).prop_map(|(name, at)| Do::SetEarlier(name, at)),
+        (name.clone(), at.clone()).prop_map(|(name, at)| Do::SetIfUnset(name, at)),
+        name.clone().prop_map(Do::Clear),
+        name.prop_map(Do::Rest),
+        at.prop_map(Do::Fire),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn timers_fire_in_their_order_wherever_their_places_are(steps in prop::collection::vec(any_step(), 1..80)) {
+        let (mut deadlines, mut set) = (Deadlines::default(), BTreeMap::new());
+        let timer = |name| Timer::Stuck(ConnId(name));
+        for step in steps {
+            match step {
+                Do::Set(name, at) => {
+                    deadlines.set(timer(name), Mono(at));
+                    set.insert(name, at);
+                }
+                Do::SetEarlier(name, at) => {
+                    deadlines.set_earlier(timer(name), Mono(at));
+                    set.entry(name).and_modify(|old| *old = at.min(*old)).or_insert(at);
+                }
+                Do::SetIfUnset(name, at) => {
+                    deadlines.set_if_unset(timer(name), Mono(at));
+                    set.entry(name).or_insert(at);
+                }
+                Do::Clear(name) => {
+                    deadlines.clear(timer(name));
+                    set.remove(&name);
+                }
+                Do::Rest(name) => {
+                    deadlines.rest(&timer(name));
+                    set.remove(&name);
+                }
+                Do::Fire(now) => {
+                    let mut due: Vec<(u64, u64)> = set.iter().map(|(name, at)| (*at, *name)).collect();
+                    due.retain(|(at, _)| *at <= now);
+                    due.sort_unstable();
+                    for (_, name) in due {
+                        prop_assert_eq!(deadlines.due(Mono(now)), Some(timer(name)));
+                        set.remove(&name);
+                    }
+                    prop_assert_eq!(deadlines.due(Mono(now)), None);
+                }
+            }
+            deadlines.tidy();
+            let first = set.iter().map(|(name, at)| (*at, *name)).min();
+            prop_assert_eq!(deadlines.first().cloned(), first.map(|(at, name)| (Mono(at), timer(name))));
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! O17, for PROTOCOL §2.7 "Isolated" and §3: nothing but a refusal is said before authentication, nothing
-//! after the token has expired, when the connection is closed (4506); and an acknowledgement of what was never sent changes nothing.
+//! after the token has expired, when the connection is closed (4506); and an acknowledgement of what was
+//! never sent changes nothing.
 
-use crate::watch::{Cause, Told};
+use crate::told::Told;
+use crate::watch::Cause;
 use runcast_core::ids::{ConnId, Lane, Topic};
 use runcast_core::input::{Input, Message};
 use runcast_core::time::{Mono, Now, Span, WallMs};

@@ -2,7 +2,8 @@
 //! heartbeats, withdrawn offers, time-outs, and the closes for silence, for no `hello`, for taking nothing.
 //! That no timer spins is seen by the loop (`daemon.rs`).
 
-use crate::watch::{Cause, Line, Told};
+use crate::told::Told;
+use crate::watch::{Cause, Line};
 use runcast_core::config::Config;
 use runcast_core::time::{Mono, Span};
 use runcast_core::wire::error::CloseCode;

@@ -14,6 +14,7 @@ use crate::place::Place;
 use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
+use crate::stderr::{Finish, Lines};
 use crate::store_thread::StoreThread;
 use crate::tls::{self, Trust};
 use crate::webhook::Webhook;
@@ -41,8 +42,14 @@ const DEV_USER: &str = "dev";
 
 /// Serves until SIGTERM or SIGINT. `opens_browser` is what makes it a demo.
 pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
-    let level = log(settings);
-    match start(settings, opens_browser, level) {
+    let (level, lines) = match log(settings) {
+        Ok(log) => log,
+        Err(error) => return refuse(&system(settings, &error).into()),
+    };
+    let ended = start(settings, opens_browser, level);
+    // What is refused comes after all lines.
+    drop(lines);
+    match ended {
         Ok(exit) => exit,
         Err(problems) => refuse(&problems),
     }
@@ -112,7 +119,11 @@ fn open_store(
 
 fn system(settings: &Settings, error: &io::Error) -> Problem {
     let origin = settings.origin("server.listen").clone();
-    Problem::new(origin, format!("the system grants no poll or signals: {error}"), "raise its limits")
+    Problem::new(
+        origin,
+        format!("the system grants no poll, signals or threads: {error}"),
+        "raise its limits",
+    )
 }
 
 /// What `--dev` adds: tokens at hand, and the built-in agents, as a worker like any other.
@@ -174,10 +185,14 @@ fn open_browser(url: &str) {
     }
 }
 
-/// One line to standard error for each thing that happens. Returns what changes how much that is.
-fn log(settings: &Settings) -> impl Fn(Level) + Send + 'static + use<> {
+/// One line to standard error for each thing that happens. Returns what changes how much that is, and what is
+/// to be finished at the end.
+fn log(settings: &Settings) -> io::Result<(impl Fn(Level) + Send + 'static + use<>, Finish)> {
     let (filter, handle) = reload::Layer::new(targets(settings.log.level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let out = Lines::start(io::stderr(), |count| {
+        tracing::warn!(count, "lines of the log were dropped: whoever reads them is too slow");
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(out.clone());
     let is_text = match settings.log.format {
         Format::Text => true,
         Format::Json => false,
@@ -186,11 +201,12 @@ fn log(settings: &Settings) -> impl Fn(Level) + Send + 'static + use<> {
     let registry = tracing_subscriber::registry().with(filter);
     // A second daemon in one process (a test) keeps the first one's log.
     let _ = if is_text { registry.with(lines).try_init() } else { registry.with(lines.json()).try_init() };
-    move |level| {
+    let set = move |level| {
         if let Err(error) = handle.reload(targets(level)) {
             tracing::error!(%error, "the level of the log stays");
         }
-    }
+    };
+    Ok((set, Finish(out)))
 }
 
 /// The WebSocket library is not heard: at its finest level it shows frames, and tokens in them.

@@ -23,6 +23,7 @@ pub mod place;
 pub mod preflight;
 pub mod pump;
 pub mod reload;
+mod stderr;
 pub mod storage;
 pub mod store;
 pub mod store_thread;

@@ -171,7 +171,7 @@ fn clock(settings: &Settings, now: SystemTime) -> Option<Problem> {
     let problem = |reason| Some(Problem::new(Origin::Default, reason, fix));
     let unix = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !CLOCK_SHOWS.contains(&unix) {
-        let year = 1970 + unix / 31_556_952;
+        let year = year(unix);
         return problem(format!(
             "the clock is wrong: expected a time from 2025 to 2099, found the year {year}"
         ));
@@ -182,6 +182,16 @@ fn clock(settings: &Settings, now: SystemTime) -> Option<Problem> {
     problem(format!(
         "the clock is wrong: expected it past the store's last write, which is {behind} from now"
     ))
+}
+
+/// The year of a time in Unix seconds. Days are counted in eras of 400 years, which begin in March.
+const fn year(unix: u64) -> u64 {
+    let days = unix / (24 * 3600) + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // January and February are the last of the year that began in March.
+    era * 400 + year + if day_of_year >= 306 { 1 } else { 0 }
 }
 
 /// How many files and sockets a daemon may open once it has raised its own limit; none if there is no end.
@@ -319,12 +329,31 @@ mod tests {
             told.contains("expected it past the store's last write, which is 2h from now; set"),
             "{told}"
         );
-        for (secs, year) in [(0, 1970), (1_700_000_000, 2023), (4_102_444_800, 2100), (u32::MAX.into(), 2106)]
-        {
+        let times = [
+            (0, 1970),
+            (1_700_000_000, 2023),
+            (CLOCK_SHOWS.start - 1, 2024),
+            (CLOCK_SHOWS.end, 2100),
+            (u32::MAX.into(), 2106),
+        ];
+        for (secs, year) in times {
             let told =
                 clock(&settings, SystemTime::UNIX_EPOCH + Duration::from_secs(secs)).unwrap().to_string();
             assert!(told.contains(&format!("found the year {year}; set the clock (NTP)")), "{told}");
         }
+    }
+
+    #[test]
+    fn a_year_begins_and_ends_when_the_calendar_has_it() {
+        let day = 24 * 3600;
+        for (first, expected) in [(0, 1970), (951_782_400 - 59 * day, 2000), (4_102_444_800, 2100)] {
+            assert_eq!(year(first), expected);
+            assert_eq!(year(first + day * 364), expected);
+            assert_eq!(year(first + day * 366), expected + 1);
+        }
+        assert_eq!((year(1_735_689_599), year(1_735_689_600)), (2024, 2025));
+        assert_eq!((year(978_307_199), year(978_307_200)), (2000, 2001), "a leap year has 366 days");
+        assert_eq!((year(4_133_980_799), year(4_133_980_800)), (2100, 2101), "and 2100 is none");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The log tells each thing that happens in a line with its ids, and never what users write or show.
 
-use runcast_tests::{Ask, Daemon, Ended, Log, Socket, User, Worker, sign, token};
+use runcast_tests::{Ask, Daemon, Ended, Ends, Log, Socket, User, Worker, binary, raw_request, sign, token};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::thread;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -133,4 +137,53 @@ fn a_user_who_comes_and_goes_and_is_refused_all_the_time_has_a_few_lines() {
     let refused = more("audit", "and more were refused");
     assert_eq!((&refused["by"], &refused["code"]), (&json!("alice"), &json!("token_scope")));
     assert_eq!(refused["more"], 15);
+}
+
+#[test]
+fn whoever_does_not_read_the_log_holds_up_nobody_and_is_told_what_was_dropped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut serve = Command::new(binary());
+    serve.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data"]).arg(directory.path().join("data"));
+    for setting in ["log.level=debug", "limits.messages_per_second=1000000", "limits.burst=1000000"] {
+        serve.args(["--set", setting]);
+    }
+    let serve = serve.current_dir(directory.path()).stdin(Stdio::null());
+    let mut daemon = Ends(serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"));
+    let said = BufReader::new(daemon.0.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+    let said: Vec<String> = said.take_while(|line| !line.contains("dev-token")).collect();
+    let url = said.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/#token="));
+    let (address, token) = url.expect("a URL");
+    let address: SocketAddr = address.parse().expect("an address");
+
+    let protocols = format!("runcast.v1, jwt.{token}");
+    let mut socket = Socket::with(address, "/ws", &protocols, None).expect("an upgrade");
+    socket.say(&json!({ "type": "hello" }));
+    socket.hear_type("welcome").expect("a welcome");
+    let nonsense = json!({ "type": "x".repeat(40) });
+    for _ in 0..200 {
+        for _ in 0..100 {
+            socket.say(&nonsense);
+        }
+        for _ in 0..100 {
+            let answer = socket.hear_type("error").expect("it is answered, though nobody reads the log");
+            assert_eq!(answer["code"], "unknown_type");
+        }
+    }
+    assert_eq!(raw_request(address, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").0, 200);
+
+    let log = BufReader::new(daemon.0.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let read = thread::spawn(move || log.collect::<Vec<String>>());
+    let told = Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]).status();
+    assert!(told.expect("kill is there").success());
+    assert_eq!(daemon.0.wait().expect("it ends").code(), Some(0));
+    let lines = read.join().expect("it is read to its end");
+    let dropped: Vec<u64> = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|line| line["fields"]["message"].as_str().is_some_and(|it| it.contains("were dropped")))
+        .filter_map(|line| line["fields"]["count"].as_u64())
+        .collect();
+    let kept = lines.iter().filter(|line| line.contains("\"refused\"")).count() as u64;
+    assert!(kept < 20_000 && kept + dropped.iter().sum::<u64>() >= 20_000, "{kept} {dropped:?}");
+    assert!(lines.iter().any(|line| line.contains("told to go down")), "the last lines are written");
 }

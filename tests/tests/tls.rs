@@ -5,7 +5,7 @@ use runcast::agents::echo::Echo;
 use runcast::place::Place;
 use runcast::tls::Trust;
 use runcast::worker::{Agent, spawn};
-use runcast_tests::{Certificate, Daemon, Door, binary, dial, eventually, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, Ends, binary, dial, eventually, runcast, token};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use tungstenite::client::IntoClientRequest;
@@ -392,15 +392,4 @@ fn the_built_in_worker_knows_the_certificate_of_its_own_daemon() {
     let ca = cert.display().to_string();
     let (code, told) = command(&url, token.trim(), &["run", "--agent", "echo", "--ca", &ca, "hello there"]);
     assert!(code == 0 && told.contains("hello there"), "{code} {told}");
-}
-
-/// A process that ends with the test.
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        // It may have ended by itself; there is nothing to do about another failure here.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,12 +1,12 @@
 //! O8, for PROTOCOL §2.8 and the limits of the configuration: at no dispatch are more runs with workers than
 //! the daemon, the user, the thread and the worker may have.
 //!
-//! At the core's face the moment of a dispatch is known, and the count is exact ([`at_dispatch`]). On the wire
-//! it is judged once more what does not depend on when an offer was written: a thread has one run with a
+//! At the core's face the moment of a dispatch is known, and the count is exact ([`at_dispatch`]). On the
+//! wire it is judged once more what does not depend on when an offer was written: a thread has one run with a
 //! worker, and a worker no more of an agent than its slots, whether or not they wait for their user. There a
-//! run counts from the moment its offer is written, and stops to count as soon as the daemon may know that
-//! it is over. That an offer was withdrawn cannot be seen in time (the words may wait behind others), so
-//! where a limit seems to be exceeded, the core is asked which of the runs it has sent back to the queue.
+//! run counts from the moment its offer is written, and stops to count as soon as the daemon may know that it
+//! is over. That an offer was withdrawn cannot be seen in time (the words may wait behind others), so where a
+//! limit seems to be exceeded, the core is asked which of the runs it has sent back to the queue.
 
 use super::truth::Truth;
 use runcast_core::RunView;

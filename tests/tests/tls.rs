@@ -146,11 +146,19 @@ fn a_new_certificate_is_taken_over_and_nobody_is_cut_off() {
     let door = daemon.door();
     let hello = json!({ "type": "hello", "device": "laptop" });
     let mut user = first.socket(&door, "/ws", &token("alice", "user"), &hello);
+    let (year_4000, year_4001) = ("64060588800", "64092211200");
+    let ends = |certificate: &Certificate, seconds: &str| {
+        let metrics = certificate.get(&door, "/metrics").expect("an answer");
+        let line = format!("\nruncast_certificate_expires_timestamp_seconds {seconds}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    };
+    ends(&first, year_4000);
     assert!(second.get(&door, "/livez").is_err(), "it is not known yet");
     second.write(directory.path());
     daemon.signal("HUP");
     daemon.log().nth(1, "the certificate was read again");
     assert!(second.get(&door, "/livez").expect("an answer").contains(" 200 "));
+    ends(&second, year_4001);
     assert!(first.get(&door, "/livez").is_err(), "it is known no longer");
     say(&mut user, &json!({ "type": "ping" }));
     hear(&mut user, "pong");

@@ -273,6 +273,9 @@ impl Cursor {
     /// What was sent is sent once more, as it was.
     fn next_again(&mut self, stream: &Stream, index: usize) -> Next {
         assert!(self.round > 0, "what is sent again is a retry");
+        if index > 0 && self.planted.is(Bug::RetryStopsMidway) {
+            return Next::Nothing;
+        }
         let Unacked { prev, seq, .. } = self.unacked[index];
         self.turn_page(stream, prev);
         let is_here = (prev + 1..=seq).all(|seq| self.find(stream, seq).is_some());

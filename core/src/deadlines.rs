@@ -4,8 +4,8 @@
 //! gone once it has fired.
 //!
 //! Most timers are moved or taken back long before they fire: with each message that leaves, each
-//! acknowledgement, each sign of life of a worker. So a timer that is moved to later keeps its place among the
-//! others, and is put where it belongs when its place comes up.
+//! acknowledgement, each sign of life of a worker. So a timer that is moved to later keeps its place among
+//! the others, and is put where it belongs when its place comes up.
 
 #[cfg(test)]
 mod properties;

@@ -59,6 +59,8 @@ bugs! {
     TimerEarly = "timer-early",
     /// A retry sends the unacknowledged events from the newest to the oldest.
     RetryLosesOrder = "retry-loses-order",
+    /// A retry sends the oldest event again and forgets the others.
+    RetryStopsMidway = "retry-stops-midway",
     /// Of deltas that are joined one is left out.
     JoiningLosesOne = "joining-loses-one",
     /// A device's position moves in memory and is not stored.
@@ -99,6 +101,12 @@ bugs! {
     PurgeLeavesHistory = "purge-leaves-history",
     /// What was not delivered before a start is forgotten.
     UndeliveredForgotten = "undelivered-forgotten",
+    /// A run is listed as undelivered after three quarters of its time.
+    ListedTooEarly = "listed-too-early",
+    /// A call of the webhook that fails is not made again.
+    FailedCallForgotten = "failed-call-forgotten",
+    /// The webhook is told when a run was listed, in place of when it ended.
+    WrongEndTold = "wrong-end-told",
     /// A device that begins after a run has ended counts for it.
     NewcomerCounts = "newcomer-counts",
     /// A user is erased, but for what was said.

@@ -163,7 +163,11 @@ impl Core {
             is_told: false,
         };
         self.durable.record(row.record(&of.run));
-        let due = self.now.mono + self.config.delivery.undelivered_after;
+        let mut after = self.config.delivery.undelivered_after;
+        if self.planted.is(Bug::ListedTooEarly) {
+            after = after.ratio(3, 4);
+        }
+        let due = self.now.mono + after;
         self.undelivered.insert(&of.run, row, Some(due));
         while self.undelivered.len() > self.config.delivery.undelivered {
             // The oldest has been listed for longest.
@@ -278,6 +282,7 @@ impl Core {
         if self.config.delivery.webhook.is_none() {
             return self.undelivered.ready.clear();
         }
+        let is_wrong = self.planted.is(Bug::WrongEndTold);
         while self.undelivered.calls.len() < CALLS_AT_ONCE {
             let Some((user, run)) = self.undelivered.ready.pop_front() else { return };
             let Some(row) = self.undelivered.get_mut(&user, &run).filter(|row| row.wants_call()) else {
@@ -289,7 +294,7 @@ impl Core {
                 .str("thread", row.thread.as_str())
                 .str("agent", row.agent.as_str())
                 .str("status", &row.status)
-                .raw("ended_ts", row.ended_ms)
+                .raw("ended_ts", if is_wrong { self.now.wall.0 } else { row.ended_ms })
                 .finish();
             out.push(Effect::Webhook { run: run.clone(), body });
             self.undelivered.calls.insert(run, user);
@@ -308,7 +313,8 @@ impl Core {
             row.calls += 1;
             row.is_told = is_taken;
             let (record, calls) = (row.record(run), row.calls);
-            let again = row.wants_call().then(|| (1..calls).fold(CALL_AGAIN, |wait, _| wait.times(3)));
+            let is_wanted = row.wants_call() && !self.planted.is(Bug::FailedCallForgotten);
+            let again = is_wanted.then(|| (1..calls).fold(CALL_AGAIN, |wait, _| wait.times(3)));
             let at = again.map(|wait| self.now.mono + wait.ratio(80 + random % 41, 100));
             self.undelivered.set_due(&user, run, at);
             self.durable.record(record);

@@ -8,6 +8,7 @@ use crate::trace::Show;
 use runcast_core::planted::{Bug, Planted};
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
 
@@ -20,6 +21,8 @@ pub struct Hunt {
     pub seeds: u64,
     /// What the last of them reported; `None` if the bug was seen in none.
     pub caught: Option<Box<Failure>>,
+    /// What worlds before it reported that do so without the bug, too: these show nothing of it.
+    pub without: Vec<Failure>,
 }
 
 /// A daemon with a bug.
@@ -66,11 +69,31 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Planted
     name.map_or(Ok(Planted::default()), |name| named(&name).map(plant).map_err(D::Error::custom))
 }
 
-/// Looks for one bug in the worlds of the seeds from 0 on, at most so many.
+/// Looks for one bug in the worlds of the seeds from 0 on, at most so many. A world that reports something
+/// without it as well has not seen it.
 pub fn hunt(world: Which, bug: Bug, seeds_max: u64) -> Hunt {
-    let caught = (0..seeds_max).find_map(|seed| play(&plan(world, seed, Some(bug)), Show::Hash).err());
+    hunt_in(bug, seeds_max, |seed, bug| play(&plan(world, seed, bug), Show::Hash).err())
+}
+
+/// The same, by what `report` says of a seed's world with a bug or without.
+fn hunt_in(
+    bug: Bug,
+    seeds_max: u64,
+    mut report: impl FnMut(u64, Option<Bug>) -> Option<Box<Failure>>,
+) -> Hunt {
+    let mut without = Vec::new();
+    let caught = (0..seeds_max).find_map(|seed| {
+        let failure = report(seed, Some(bug))?;
+        match report(seed, None) {
+            None => Some(failure),
+            Some(also) => {
+                without.push(*also);
+                None
+            }
+        }
+    });
     let seeds = caught.as_ref().map_or(seeds_max, |failure| failure.seed + 1);
-    Hunt { bug, seeds, caught }
+    Hunt { bug, seeds, caught, without }
 }
 
 /// Looks for these bugs on `jobs` threads. `progress` is told of each that is done, in whatever order; they
@@ -101,12 +124,18 @@ pub fn hunt_all(
     done.into_iter().map(|(_, hunt)| hunt).collect()
 }
 
-/// The hunts as a table: each bug, what it is, the oracle that saw it, and how many seeds that took.
+/// The hunts as a table: each bug, what it is, the oracle that saw it, and how many seeds that took; then the
+/// worlds that need no bug to report something, once each.
 pub fn table(hunts: &[Hunt]) -> String {
     let mut text = format!("{:<24} {:<6} {:>5}  what it is\n", "bug", "oracle", "seeds");
-    for Hunt { bug, seeds, caught } in hunts {
+    for Hunt { bug, seeds, caught, .. } in hunts {
         let oracle = caught.as_ref().map_or("NONE", |failure| failure.violation.oracle);
         text += &format!("{:<24} {oracle:<6} {seeds:>5}  {}\n", bug.as_str(), bug.what());
+    }
+    let without = hunts.iter().flat_map(|hunt| &hunt.without);
+    let without: BTreeMap<u64, &Failure> = without.map(|failure| (failure.seed, failure)).collect();
+    for Failure { violation, reproduce, .. } in without.values() {
+        text += &format!("without any bug: {violation}\nreproduce: {reproduce}\n");
     }
     text
 }
@@ -119,4 +148,31 @@ pub fn named(name: &str) -> Result<Bug, String> {
     let found = Bug::ALL.iter().copied().find(|bug| bug.as_str() == name);
     let all = || Bug::ALL.iter().map(|bug| bug.as_str()).collect::<Vec<_>>().join(", ");
     found.ok_or_else(|| format!("expected one of {}", all()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracles::Violation;
+
+    fn failure(seed: u64, oracle: &'static str) -> Box<Failure> {
+        let violation = Violation { at: 0, oracle, user: None, what: "it is wrong".to_owned() };
+        let reproduce = format!("cargo sim run --seed {seed}");
+        Box::new(Failure { seed, violation, lines: Vec::new(), reproduce })
+    }
+
+    #[test]
+    fn a_world_that_needs_no_bug_to_fail_has_not_seen_it() {
+        let hunt = hunt_in(Bug::AckBeforeAppend, 9, |seed, bug| match (seed, bug) {
+            (2, _) => Some(failure(2, "O1")),
+            (4, Some(_)) => Some(failure(4, "O16")),
+            _ => None,
+        });
+        assert_eq!(hunt.seeds, 5);
+        assert_eq!(hunt.caught.as_ref().unwrap().violation.oracle, "O16");
+        assert_eq!(hunt.without.iter().map(|failure| failure.seed).collect::<Vec<_>>(), [2]);
+        let table = table(&[hunt.clone(), hunt]);
+        assert_eq!(table.matches("without any bug: O1").count(), 1, "{table}");
+        assert!(table.ends_with("reproduce: cargo sim run --seed 2\n"), "{table}");
+    }
 }

@@ -7,6 +7,8 @@ use crate::disk::SimDisk;
 use crate::faults::{Fault, Moment};
 use crate::keys;
 use crate::model::{Model, Watching};
+use crate::oracles::listing::Listing;
+use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
@@ -22,13 +24,13 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
+use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::odd;
 use runcast_core::planted::Planted;
 use runcast_core::record::Record;
 use runcast_core::time::{Mono, Now, WallMs};
-use runcast_core::{Core, RunView};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -150,21 +152,11 @@ impl Daemon {
         self.pump.as_ref().map(Pump::core)
     }
 
-    /// The runs that the core has given, or offered, to workers: to which, and whether each waits for its
-    /// user. While the store takes nothing nobody can tell: an end that waits for it is shown to nobody.
-    pub fn active(&mut self) -> BTreeMap<String, (String, bool)> {
-        let Some(pump) = self.pump.as_mut() else {
-            return BTreeMap::new();
-        };
-        // The core knows a little later than its store that there is room again.
-        if pump.storage_mut().is_full() || pump.core().inspect().is_store_full() {
-            return BTreeMap::new();
-        }
-        let view = pump.core().inspect();
-        let is_active = |state| matches!(state, "dispatched" | "running" | "waiting" | "cancelling");
-        let runs = view.runs().filter(|run| is_active(run.state));
-        let worker = |run: &RunView<'_>| run.worker.unwrap_or_default().to_owned();
-        runs.map(|run| (run.run.to_string(), (worker(&run), run.state == "waiting"))).collect()
+    /// The runs that the core has given, or offered, to workers, and to which. One that has ended is with
+    /// none, though its end may wait for the store.
+    pub fn active(&self) -> BTreeMap<String, String> {
+        let runs = self.core().into_iter().flat_map(|core| core.inspect().runs());
+        runs.filter_map(|run| Some((run.run.to_string(), run.worker?.to_owned()))).collect()
     }
 
     /// How often the states came about that matter, in all daemons so far.
@@ -248,7 +240,7 @@ impl Daemon {
             storage.split();
         }
         let (mut opening, config) = (Vec::new(), self.config.clone());
-        let model = image.clone();
+        let (model, listing) = (image.clone(), Listing::open(&config, &image, now));
         let written_down = self.records.then(|| image.clone());
         let core = Core::open_planted(config.clone(), seed, image, now, self.planted, &mut opening);
         let recording = written_down.map(|image| {
@@ -258,7 +250,7 @@ impl Daemon {
         self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
-        let watch = Watch::new(config, self.jumps, model, recording);
+        let watch = Watch::new(config, self.jumps, model, listing, Ready::open(&core, now.mono), recording);
         self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
@@ -392,8 +384,7 @@ impl Daemon {
             drop(end);
         }
         for call in turn.calls {
-            let delivery = &mut oracles.delivery;
-            let judgement = delivery.called(at, &call, &oracles.rows, &self.config, self.jumps);
+            let judgement = oracles.delivery.called(&call, &oracles.rows, &oracles.truth);
             oracles.judge("O27", None, judgement);
             self.trace.note(Of::World, format_args!("the webhook is called: {}", call.body));
             let until = at + self.dice.log_uniform(MS, 10 * SECOND);

@@ -200,6 +200,9 @@ pub struct EventData<'a> {
     /// Which question.
     #[serde(borrow)]
     pub request: Option<Cow<'a, str>>,
+    /// Of a run that is queued: by what it is executed.
+    #[serde(borrow)]
+    pub agent: Option<Cow<'a, str>>,
     /// Which worker.
     #[serde(borrow)]
     pub worker: Option<Cow<'a, str>>,

@@ -1,5 +1,5 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
-//! exact time, so this is where schedules, timers, access and bounds are judged (O9, O13, O14, O15, O17),
+//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27, O30),
 //! where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
@@ -7,7 +7,9 @@ use crate::oracles::access::{self, Access};
 use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
-use crate::oracles::limits;
+use crate::oracles::limits::{self, Slots};
+use crate::oracles::listing::Listing;
+use crate::oracles::ready::Ready;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
@@ -156,6 +158,9 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    slots: Slots,
+    listing: Listing,
+    ready: Ready,
     drain: Drain,
     before: access::Before,
     away: Away,
@@ -167,8 +172,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The witness of a process that is about to start. `jumps` is whether its wall clock may.
-    pub fn new(config: Config, jumps: bool, model: Watching, recording: Option<Recording>) -> Self {
+    /// The witness of a process that is about to start. `jumps` is whether its wall clock may; `listing` is
+    /// what it knows to be undelivered,
+    /// and `ready` what is to be said of it.
+    pub fn new(
+        config: Config,
+        jumps: bool,
+        model: Watching,
+        listing: Listing,
+        ready: Ready,
+        recording: Option<Recording>,
+    ) -> Self {
         Self {
             config,
             now: Now::default(),
@@ -176,6 +190,9 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            slots: Slots::default(),
+            listing,
+            ready,
             drain: Drain::default(),
             before: access::Before::default(),
             away: Away::default(),
@@ -214,7 +231,7 @@ impl Watch {
             let overdue = clock.overdue(self.now.mono, bytes, delivery);
             overdue.map_err(|what| ("O14", format!("{conn:?}, {lane:?}: {what}: {cursor:?}")))?;
         }
-        Ok(())
+        self.listing.overdue(self.now.mono, core).map_err(|what| ("O27", what))
     }
 
     fn judge(&mut self, oracle: &'static str, judgement: Result<(), String>) {
@@ -387,6 +404,9 @@ impl Witness for Watch {
         self.cause = Cause::of(input);
         self.before = access::Before::look(core, input);
         self.away.look(input);
+        self.slots.look(input);
+        self.listing.look(now.mono, input);
+        self.ready.look(now.mono, input, core.deadline().map(|(at, _)| at));
         self.model.before(core, now, input);
         if let Some(recording) = &mut self.recording {
             recording.input(now, input);
@@ -407,10 +427,17 @@ impl Witness for Watch {
         self.sync(core);
         let sizes = core.inspect().sizes();
         self.judge("O13", bounds::judge(&sizes, &self.config));
-        let limits = limits::at_dispatch(core, self.fair.offered(), &self.config.runs);
-        self.judge("O8", limits);
+        if !self.fair.offered().is_empty() {
+            let (runs, offered) = (core.inspect().runs().collect::<Vec<_>>(), self.fair.offered());
+            let limits = limits::at_dispatch(&runs, offered, &self.config.runs, &self.slots);
+            self.judge("O8", limits);
+        }
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
+        let ready = self.ready.settle(self.now.mono, sizes.appends, effects);
+        self.judge("O30", ready);
+        let listing = self.listing.settle(self.now.mono, core, effects);
+        self.judge("O27", listing);
         let unmoved = self.before.judge(core);
         self.judge("O17", unmoved);
         self.away.settle();

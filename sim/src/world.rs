@@ -10,7 +10,6 @@ use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
 use crate::dice::Dice;
 use crate::faults::Moment;
-use crate::oracles::limits::Limits;
 use crate::oracles::liveness::Patience;
 use crate::oracles::truth::Truth;
 use crate::oracles::{Oracles, Violation};
@@ -112,8 +111,6 @@ impl World {
         let dice = |owner| Dice::new(plan.seed, owner);
         let net = Net::new(schedule.clone(), dice(1));
         let trace = Trace::new(schedule.clone(), show);
-        let runs = &plan.config.runs;
-        let limits = Limits::new(runs.active, runs.active_per_user);
         let daemon = Daemon::new(&plan, schedule.clone(), trace.clone(), dice(2));
         let actors = cast(&plan);
         let unhealed = unhealed(&plan, &actors);
@@ -126,7 +123,7 @@ impl World {
         schedule.at(0, Event::Boot);
         schedule.at(0, Event::Look);
         Self {
-            oracles: Oracles::new(schedule.clone(), limits, &plan.config),
+            oracles: Oracles::new(schedule.clone(), &plan.config),
             planned: actors.iter().map(Actor::deadline).collect(),
             ambush: None,
             schedule,

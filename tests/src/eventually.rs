@@ -3,7 +3,10 @@
 use crate::PATIENCE;
 use std::fmt::Debug;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Between two questions: nothing depends on it, but that whoever is asked gets something else done, too.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks again and again until there is an answer, and returns it. Else it is told what there was instead.
 ///
@@ -20,7 +23,7 @@ pub fn eventually<Answer, Instead: Debug>(
             Ok(answer) => return answer,
             Err(instead) => {
                 assert!(began.elapsed() < PATIENCE, "expected {wanted} in time, found {instead:?}");
-                thread::yield_now();
+                thread::sleep(PAUSE);
             }
         }
     }

@@ -2,8 +2,10 @@
 //! gap, which the bench checks by itself, and every arm is measured in every round. What it cost is not
 //! judged.
 
-use runcast_tests::{repository, runcast};
+use runcast_tests::{binary, repository, runcast};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 const ROUNDS: usize = 2;
 /// What is measured beside the daemon where it is installed.
@@ -43,6 +45,7 @@ fn live_events_reach_one_device_each() {
     let (rounds, _) = bench("live", &[]);
     all_delivered(&rounds, "runcast", 1);
     all_delivered(&rounds, "bare relay", 1);
+    figures(&rounds, "runcast", "load's processor %");
 }
 
 #[test]
@@ -50,6 +53,8 @@ fn paced_events_reach_three_devices_each() {
     let (rounds, sums) = bench("paced", &["--rate", "50"]);
     all_delivered(&rounds, "runcast", 3);
     all_delivered(&rounds, "bare relay", 3);
+    assert_eq!(figures(&rounds, "runcast", "published"), [50; ROUNDS], "all that is due");
+    figures(&rounds, "runcast", "held");
     assert!(sums.iter().any(|line| line["under"] == "bare fdatasync" && line["median"].is_f64()), "{sums:?}");
 }
 
@@ -128,6 +133,7 @@ fn the_honest_miss_nothing_while_the_daemon_is_besieged() {
     for arm in ["honest", "besieged", "honest again"] {
         all_delivered(&rounds, arm, 3);
     }
+    assert!(figures(&rounds, "besieged", "made").iter().all(|made| *made > 0), "{rounds:?}");
     assert!(figures(&rounds, "besieged", "of them ended").iter().all(|ended| *ended > 0), "{rounds:?}");
     assert!(sums.iter().any(|line| line["over"] == "besieged" && line["goal"] == "at most 1.25"), "{sums:?}");
 }
@@ -157,6 +163,30 @@ fn the_growth_of_costs_is_told_by_exponents() {
     // Of twelve connections all have something to do: there is one point.
     assert_eq!(exponent("connections"), Some(Value::Null), "{sums:?}");
     assert!(rounds.iter().any(|line| line["arm"] == "devices per user: 16"), "{rounds:?}");
+}
+
+#[test]
+fn nothing_stays_of_a_bench_that_is_told_to_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = ["bench", "live", "--seconds", "600", "--connections", "3", "--dir"];
+    let mut command = Command::new(binary());
+    command.args(options).arg(directory.path()).stderr(Stdio::piped());
+    let mut bench = command.spawn().expect("the binary runs");
+    let progress = BufReader::new(bench.stderr.take().expect("its pipe")).lines().map_while(Result::ok);
+    let mut is_told = false;
+    let mut said = Vec::new();
+    for line in progress {
+        if !is_told && line.contains("published: ") {
+            let id = bench.id().to_string();
+            let told = Command::new("kill").args(["-TERM", &id]).status();
+            is_told = told.expect("`kill` is there").success();
+        }
+        said.push(line);
+    }
+    let exit = bench.wait().expect("it has ended").code();
+    assert_eq!((is_told, exit), (true, Some(1)), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("stopped by a signal")), "{said:?}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it stays").count(), 0, "its directories stay");
 }
 
 #[test]

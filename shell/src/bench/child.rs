@@ -4,17 +4,17 @@ use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
 use super::process::Process;
 use super::siege::{Done, Siege};
+use super::stop::{self, Lines};
 use super::system::Usage;
 use super::told::Told;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 /// How long a start may take, recovery of a large store included.
 const START_WITHIN: Duration = Duration::from_secs(120);
 /// Lines of the daemon's log that are shown when it does not start.
-const LINES: usize = 10;
+const LOG_LINES: usize = 10;
 
 /// What a daemon's configuration says besides the defaults.
 const CONFIG: &str = r#"
@@ -60,7 +60,7 @@ impl Home {
         Self::new(directory, &[CONFIG, OPEN].concat())
     }
 
-    /// A new one with the limits that a daemon has by default.
+    /// A new one with the limits of connections, attempts and messages that a daemon has by default.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -109,17 +109,11 @@ impl Daemon {
         command.arg("--data").arg(directory.join("data")).args(["--listen", "127.0.0.1:0"]);
         command.args(["--set", "log.format=json"]).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = Process::spawn(&mut command)?;
-        let log = child.0.stderr.take().ok_or(BenchError::Pipe)?;
-        let (tell, told) = channel();
-        thread::spawn(move || {
-            // Read to its end, so that the daemon never waits for its log.
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                let _ = tell.send(line);
-            }
-        });
+        let log = Lines::of(child.0.stderr.take().ok_or(BenchError::Pipe)?);
         let mut daemon = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        daemon.address = address(&told)?;
+        daemon.address = address(&log)?;
         while !get(daemon.address, "/readyz")?.starts_with("HTTP/1.1 200 ") {
+            stop::check()?;
             if begun.elapsed() > START_WITHIN {
                 return Err(BenchError::Daemon("it serves, and does not become ready".into()));
             }
@@ -160,15 +154,12 @@ fn get(address: SocketAddr, path: &str) -> Result<String, BenchError> {
 }
 
 /// The address that the log names.
-fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
+fn address(log: &Lines) -> Result<SocketAddr, BenchError> {
     let mut last = VecDeque::new();
     let deadline = Instant::now() + START_WITHIN;
     loop {
-        let line = match log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                return Err(BenchError::Daemon(Vec::from(last).join("\n")));
-            }
+        let Some(line) = log.next(Some(deadline))? else {
+            return Err(BenchError::Daemon(Vec::from(last).join("\n")));
         };
         let fields = serde_json::from_str(&line).map(|line: serde_json::Value| line["fields"].clone());
         let fields = fields.unwrap_or_default();
@@ -178,7 +169,7 @@ fn address(log: &Receiver<String>) -> Result<SocketAddr, BenchError> {
             return Ok(address);
         }
         last.push_back(line);
-        if last.len() > LINES {
+        if last.len() > LOG_LINES {
             last.pop_front();
         }
     }
@@ -200,12 +191,10 @@ impl Relay {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child =
             Process::spawn(command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
-        let mut line = String::new();
-        let told = child.0.stdout.take().ok_or(BenchError::Pipe)?;
+        let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        BufReader::new(told).read_line(&mut line)?;
-        relay.address =
-            line.trim().parse().map_err(|_| BenchError::Load("the relay names no address".into()))?;
+        let address = told.next(Some(Instant::now() + START_WITHIN))?.and_then(|line| line.parse().ok());
+        relay.address = address.ok_or(BenchError::Load("the relay names no address".into()))?;
         Ok(relay)
     }
 
@@ -243,9 +232,8 @@ impl Besiegers {
     /// When they have ended before.
     pub(super) fn lift(mut self) -> Result<Done, BenchError> {
         drop(self.child.0.stdin.take());
-        let mut line = String::new();
-        let told = self.child.0.stdout.take().ok_or(BenchError::Pipe)?;
-        BufReader::new(told).read_line(&mut line)?;
+        let told = Lines::of(self.child.0.stdout.take().ok_or(BenchError::Pipe)?);
+        let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         serde_json::from_str(&line).map_err(|error| BenchError::Load(format!("the siege: {error}")))
     }
 }
@@ -258,9 +246,9 @@ pub(super) fn until_told() -> thread::JoinHandle<()> {
 /// The load generator. It is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Load {
-    _child: Process,
+    child: Process,
     orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    answers: Lines,
 }
 
 impl Load {
@@ -273,26 +261,29 @@ impl Load {
         let mut child =
             Process::spawn(command.arg("bench-load").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let orders = child.0.stdin.take().ok_or(BenchError::Pipe)?;
-        let answers = BufReader::new(child.0.stdout.take().ok_or(BenchError::Pipe)?);
-        let mut load = Self { _child: child, orders, answers };
+        let answers = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
+        let mut load = Self { child, orders, answers };
         load.ask(&Order::Aim { at, tongue })?;
         Ok(load)
+    }
+
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        self.child.usage()
     }
 
     /// Has it do something, shows how far it is, and returns when it is done.
     ///
     /// # Errors
-    /// [`BenchError::Load`] with what went wrong.
+    /// [`BenchError::Load`] with what went wrong, or [`BenchError::Stopped`].
     pub(super) fn ask(&mut self, order: &Order) -> Result<Tally, BenchError> {
         let line = serde_json::to_string(order).map_err(std::io::Error::other)?;
         // One that has ended has said why.
         let _ = writeln!(self.orders, "{line}");
-        let mut line = String::new();
         loop {
-            line.clear();
-            if self.answers.read_line(&mut line)? == 0 {
+            let Some(line) = self.answers.next(None)? else {
                 return Err(BenchError::Load("the load generator has ended".into()));
-            }
+            };
             match serde_json::from_str(&line).map_err(std::io::Error::other)? {
                 Answer::Doing { what, done, of } => {
                     let of = of.map_or_else(String::new, |of| format!(" of {of}"));

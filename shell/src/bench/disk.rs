@@ -1,7 +1,7 @@
 //! The store alone, and its yardstick: bytes appended to a file, each batch with an `fdatasync`.
 
 use super::report::{Figures, Report};
-use super::{BenchError, Plan};
+use super::{BenchError, Plan, stop};
 use crate::disk::FileDisk;
 use crate::store::{FOLD_ROWS, Repair, Store};
 use bytes::Bytes;
@@ -33,6 +33,7 @@ pub(super) fn syncs(plan: &Plan, events_a_second: usize) -> Result<Figures, Benc
     let mut micros = histogram();
     let mut next = begun;
     while begun.elapsed() < Duration::from_secs(plan.seconds) {
+        stop::check()?;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         next += every;
         let at = Instant::now();
@@ -45,10 +46,14 @@ pub(super) fn syncs(plan: &Plan, events_a_second: usize) -> Result<Figures, Benc
 
 /// Stores events by the thousand, folding as the daemon does, and appends the same bytes to a file.
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
+    type Arm = fn(&Plan, usize) -> Result<Figures, BenchError>;
     let commits = plan.events.unwrap_or(EVENTS).div_ceil(COMMIT_EVENTS);
+    let mut arms: [(&str, Arm); 2] = [("store", stored), ("bare fdatasync", appended)];
     for _ in 0..plan.rounds {
-        report.add("store", stored(plan, commits)?);
-        report.add("bare fdatasync", appended(plan, commits)?);
+        for (arm, measure) in arms {
+            report.add(arm, measure(plan, commits)?);
+        }
+        arms.rotate_left(1);
     }
     report.compare("events/s", "store", "bare fdatasync", "at least 0.5");
     Ok(())
@@ -63,6 +68,7 @@ fn stored(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
     let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("stream {it}").into())).collect();
     let (mut micros, begun) = (histogram(), Instant::now());
     for commit in 0..commits {
+        stop::check()?;
         let event = |number: usize| Record::Event {
             stream: streams[number % STREAMS].clone(),
             seq: (number / STREAMS) as u64 + 1,
@@ -86,6 +92,7 @@ fn appended(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
     let batch = vec![b'.'; plan.bytes * COMMIT_EVENTS];
     let (mut micros, begun) = (histogram(), Instant::now());
     for _ in 0..commits {
+        stop::check()?;
         let at = Instant::now();
         file.write_all(&batch)?;
         file.sync_data()?;

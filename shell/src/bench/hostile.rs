@@ -1,8 +1,10 @@
 //! Somebody wishes the daemon ill, from another address: what do the honest feel of it?
 //!
-//! The limits are those that a daemon has by default. Arms are without and with the siege, and once more
-//! without: that one says how much two runs differ in which nothing differs. Each connection of the honest
-//! is checked for order and gaps, as everywhere.
+//! The limits of connections, attempts and messages are those that a daemon has by default. So the siege,
+//! which comes from one address, holds its thousands of connections on its own side, while the daemon has
+//! refused most of them (429, and closed): what is measured is what that costs the honest. Arms are without
+//! and with the siege, and once more without: that one says how much two runs differ in which nothing
+//! differs. Each connection of the honest is checked for order and gaps, as everywhere.
 
 use super::child::Besiegers;
 use super::order::{Crowd, Flow, Order};
@@ -47,7 +49,13 @@ fn one(plan: &Plan, siege: Option<Siege>) -> Result<Figures, BenchError> {
     let mut figures = flow(stage.measure(&Order::Publish(Flow::paced(plan, RATE)))?);
     if let Some(siege) = siege {
         let done = siege.lift()?;
-        let parts = [("connections made", done.made), ("held", done.held), ("of them ended", done.ended)];
+        let parts = [
+            ("connections tried", done.tried),
+            ("made", done.made),
+            ("failed", done.failed),
+            ("held by the siege", done.held),
+            ("of them ended", done.ended),
+        ];
         figures.extend(parts.map(|(name, count)| (name, count as f64)));
     }
     Ok(figures)

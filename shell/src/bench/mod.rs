@@ -26,6 +26,7 @@ mod restart;
 mod siege;
 mod stage;
 mod stalled;
+mod stop;
 mod storm;
 mod sum;
 mod system;
@@ -47,6 +48,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum BenchError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("stopped by a signal; what it had started is ended, and what it had stored is removed")]
+    Stopped,
     #[error("a child has no pipe to it")]
     Pipe,
     #[error("cannot read {0} ({1}): the bench reads processor time and memory from /proc, as Linux has it")]
@@ -123,6 +126,10 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
         let path = plan.directory.display();
         progress(&format!("{path} lies in memory: syncs cost nothing there; give a disk with --dir\n"));
     }
+    if let Err(error) = stop::hear() {
+        let _ = writeln!(io::stderr(), "runcast: signals cannot be caught: {error}");
+        return Exit::Failed;
+    }
     let mut exit = Exit::Done;
     for scenario in options.scenarios() {
         let mut report = Report::new(scenario, options.json);
@@ -145,6 +152,9 @@ pub(crate) fn bench(options: &BenchOptions) -> Exit {
         if let Err(error) = told {
             let _ = writeln!(io::stderr(), "\nruncast: {scenario}: {error}");
             exit = Exit::Failed;
+        }
+        if stop::is_wanted() {
+            return Exit::Failed;
         }
     }
     exit

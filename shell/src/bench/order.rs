@@ -67,7 +67,7 @@ pub(super) struct Flow {
     pub(super) rate: Option<u64>,
     /// It ends after so many events, all runs in turn,
     pub(super) events: Option<u64>,
-    /// or after so long.
+    /// or after so long; under a rate, when all that is due by then is sent.
     pub(super) ms: Option<u64>,
     /// The length of an event as a device gets it, more or less.
     pub(super) bytes: usize,
@@ -110,11 +110,12 @@ pub(super) struct Tally {
     pub(super) delivered: u64,
     /// Bytes that came in on the devices' connections.
     pub(super) wire_bytes: u64,
-    /// Events that had to wait because a worker's window was full.
-    pub(super) held: u64,
+    /// Events that had to wait because a worker's window was full; none where no rate says when each is due.
+    pub(super) held: Option<u64>,
     /// Events that came again.
     pub(super) redelivered: u64,
-    /// From a worker's send to a device's receipt, in microseconds; none when nothing was timed.
+    /// From a worker's send to a device's receipt, in microseconds; of events that were held, from when they
+    /// were due. None when nothing was timed.
     pub(super) latency: Option<Latency>,
 }
 

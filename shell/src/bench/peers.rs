@@ -6,9 +6,10 @@ use super::BenchError;
 use super::load::nats;
 use super::order::Tongue;
 use super::process::Process;
+use super::stop::{self, Lines};
 use super::system::Usage;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -124,11 +125,9 @@ impl Running {
     /// One that prints its address as its first line.
     fn telling(command: &mut Command, home: TempDir) -> Result<Self, BenchError> {
         let mut child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
-        let told = child.0.stdout.take().ok_or(BenchError::Pipe)?;
+        let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
         let mut running = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), _home: home };
-        let mut line = String::new();
-        BufReader::new(told).read_line(&mut line)?;
-        let line = line.trim();
+        let line = told.next(Some(Instant::now() + START_WITHIN))?.unwrap_or_default();
         running.address =
             line.parse().map_err(|_| failed(&format!("its first line is {line:?}, no address")))?;
         running.wait()?;
@@ -138,15 +137,19 @@ impl Running {
     /// One that was told where to listen.
     fn told(command: &mut Command, address: SocketAddr, home: TempDir) -> Result<Self, BenchError> {
         let child = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-        let running = Self { child, address, _home: home };
+        let mut running = Self { child, address, _home: home };
         running.wait()?;
         Ok(running)
     }
 
     /// Until it accepts connections.
-    fn wait(&self) -> Result<(), BenchError> {
+    fn wait(&mut self) -> Result<(), BenchError> {
         let until = Instant::now() + START_WITHIN;
         while let Err(error) = TcpStream::connect(self.address) {
+            stop::check()?;
+            if let Some(status) = self.child.0.try_wait()? {
+                return Err(failed(&format!("it ended with {status}, and accepted no connections")));
+            }
             if Instant::now() > until {
                 return Err(failed(&format!("it accepts no connections: {error}")));
             }

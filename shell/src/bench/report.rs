@@ -126,8 +126,21 @@ impl Report {
 
     /// Of each round that has it.
     pub(super) fn values(&self, arm: &str, figure: &str) -> Vec<f64> {
-        let rounds = self.arms.iter().filter(|it| it.name == arm).flat_map(|it| &it.rounds);
-        rounds.filter_map(|it| it.iter().find(|(name, _)| name == figure)).map(|(_, value)| *value).collect()
+        self.rounds(arm).filter_map(|round| value(round, figure)).collect()
+    }
+
+    fn rounds(&self, arm: &str) -> impl Iterator<Item = &Vec<(String, f64)>> {
+        self.arms.iter().filter(move |it| it.name == arm).flat_map(|it| &it.rounds)
+    }
+
+    /// Round by round, one arm's figure over another's, and in how many rounds both have it. Where the lower
+    /// one is nothing there is no ratio.
+    pub(super) fn ratio(&self, ratio: &Ratio) -> (Vec<f64>, usize) {
+        let value = |round| value(round, &ratio.figure);
+        let pairs = self.rounds(&ratio.over).zip(self.rounds(&ratio.under));
+        let pairs: Vec<_> = pairs.filter_map(|(over, under)| value(over).zip(value(under))).collect();
+        let ratios = pairs.iter().filter(|(_, under)| *under > 0.0).map(|(over, under)| over / under);
+        (ratios.collect(), pairs.len())
     }
 
     /// The names of all figures.
@@ -142,9 +155,14 @@ impl Report {
     }
 }
 
+fn value(round: &[(String, f64)], figure: &str) -> Option<f64> {
+    round.iter().find(|(name, _)| name == figure).map(|(_, value)| *value)
+}
+
 /// The figures that every arm has in which events flow.
 pub(super) fn flow(measured: Measured) -> Figures {
-    let Measured { tally, cpu, resident, told } = measured;
+    let load = measured.load_share();
+    let Measured { tally, cpu, resident, told, .. } = measured;
     let per_event = |amount: u64| amount as f64 / tally.delivered.max(1) as f64;
     let seconds = tally.elapsed.max(1) as f64 / 1e6;
     let mut figures = vec![
@@ -154,7 +172,10 @@ pub(super) fn flow(measured: Measured) -> Figures {
         ("processor µs/event", per_event(cpu)),
         ("wire bytes/event", per_event(tally.wire_bytes)),
         ("resident MiB", resident as f64 / MIB),
+        load,
+        ("redelivered", tally.redelivered as f64),
     ];
+    figures.extend(tally.held.map(|held| ("held", held as f64)));
     if let Some(latency) = tally.latency {
         let parts = [("p50 ms", latency.p50), ("p99 ms", latency.p99), ("p99.9 ms", latency.p999)];
         figures.extend(parts.map(|(name, micros)| (name, micros as f64 / 1e3)));

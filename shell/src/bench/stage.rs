@@ -6,7 +6,7 @@ use super::peers::{Peer, Running};
 use super::report::{Figures, Report};
 use super::system::Usage;
 use super::told::Told;
-use super::{BenchError, Plan};
+use super::{BenchError, Plan, stop};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +68,8 @@ impl Who {
         all
     }
 
-    /// Measures each of them once. A peer that fails is told of and is one of them no longer.
+    /// Measures each of them once; another is the first in the next round. A peer that fails is told of and
+    /// is one of them no longer.
     ///
     /// # Errors
     /// When anybody else fails.
@@ -81,12 +82,14 @@ impl Who {
             match measure(who) {
                 Ok(figures) => report.add(who.name(), figures),
                 Err(error) if matches!(who, Self::Peer(_)) => {
+                    stop::check()?;
                     all.retain(|other| *other != who);
                     report.note(who.name(), &format!("failed, and was measured no more: {error}"));
                 }
                 Err(error) => return Err(error),
             }
         }
+        all.rotate_left(1);
         Ok(())
     }
 }
@@ -111,10 +114,20 @@ pub(super) struct Measured {
     pub(super) tally: Tally,
     /// Processor time of the server, in microseconds.
     pub(super) cpu: u64,
+    /// That of the load generator, which has one thread.
+    pub(super) load_cpu: u64,
     /// Its memory afterwards, in bytes.
     pub(super) resident: u64,
     /// What it tells itself.
     pub(super) told: Figures,
+}
+
+impl Measured {
+    /// How much of one processor the load generator took, in percent. Close to 100 it is the load generator
+    /// that is measured, not the server.
+    pub(super) fn load_share(&self) -> (&'static str, f64) {
+        ("load's processor %", self.load_cpu as f64 * 100.0 / self.tally.elapsed.max(1) as f64)
+    }
 }
 
 impl Stage {
@@ -139,7 +152,7 @@ impl Stage {
         }
     }
 
-    /// A daemon with the limits that it has by default.
+    /// A daemon with the limits of connections, attempts and messages that it has by default.
     ///
     /// # Errors
     /// When it does not start.
@@ -199,11 +212,13 @@ impl Stage {
     /// As [`Load::ask`].
     pub(super) fn measure(&mut self, order: &Order) -> Result<Measured, BenchError> {
         let told = self.told()?;
-        let before = self.usage()?;
+        let before = (self.usage()?, self.load.usage()?);
         let tally = self.load.ask(order)?;
-        let after = self.usage()?;
-        let cpu = after.cpu.saturating_sub(before.cpu);
-        Ok(Measured { tally, cpu, resident: after.resident, told: self.told()?.since(&told) })
+        let after = (self.usage()?, self.load.usage()?);
+        let cpu = after.0.cpu.saturating_sub(before.0.cpu);
+        let load_cpu = after.1.cpu.saturating_sub(before.1.cpu);
+        let resident = after.0.resident;
+        Ok(Measured { tally, cpu, load_cpu, resident, told: self.told()?.since(&told) })
     }
 
     fn told(&self) -> Result<Told, BenchError> {

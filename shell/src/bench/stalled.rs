@@ -21,14 +21,10 @@ const RATE: u64 = 1_000;
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
     let users = plan.connections(1_000).div_ceil(DEVICES);
     system::open_files(users * DEVICES + 64)?;
-    let mut stalled = plan.stalled.clone();
-    if stalled.is_empty() {
-        stalled = vec![1, (users * DEVICES).div_ceil(100)];
-    }
-    stalled.dedup();
-    let most = stalled.iter().copied().max().unwrap_or(0).min(users);
+    let stalled = stalled(plan, users);
+    let most = stalled.last().copied().unwrap_or(0);
     let mut arms = vec![("none".to_owned(), 0)];
-    arms.extend(stalled.iter().map(|it| (format!("{it} stalled"), (*it).min(users))));
+    arms.extend(stalled.iter().map(|it| (format!("{it} stalled"), *it)));
     arms.push(("none again".to_owned(), 0));
     for round in 0..plan.rounds {
         for index in 0..arms.len() {
@@ -42,6 +38,18 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
         report.compare("p99 ms", arm, "none", goal);
     }
     Ok(())
+}
+
+/// How many devices are stalled, arm by arm, fewest first: one of a user at most.
+fn stalled(plan: &Plan, users: usize) -> Vec<usize> {
+    let mut stalled = plan.stalled.clone();
+    if stalled.is_empty() {
+        stalled = vec![1, (users * DEVICES).div_ceil(100)];
+    }
+    stalled.iter_mut().for_each(|it| *it = (*it).min(users));
+    stalled.sort_unstable();
+    stalled.dedup();
+    stalled
 }
 
 /// One arm, with a daemon of its own.

@@ -21,16 +21,19 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
     for users in &crowds {
         system::open_files(users + 64)?;
     }
+    let mut both = Who::BOTH;
     for _ in 0..plan.rounds {
         for users in &crowds {
-            for who in Who::BOTH {
+            for who in both {
                 one(plan, report, who, *users)?;
             }
         }
+        both.rotate_left(1);
     }
     for users in &crowds {
         let [runcast, relay] = Who::BOTH.map(|who| arm(who, *users));
         report.compare("caught up s", &runcast, &relay, "at most 2");
+        report.compare("processor ms/device", &runcast, &relay, "");
     }
     Ok(())
 }
@@ -50,12 +53,15 @@ fn one(plan: &Plan, report: &mut Report, who: Who, users: usize) -> Result<(), B
     stage.load.ask(&Order::Publish(missed))?;
     stage.load.ask(&Order::Rest { ms: 1_000 })?;
     let probe = stage.door().map(Probe::start).transpose()?;
-    let Measured { tally, cpu, resident, told } = stage.measure(&Order::Back { from: From::Position })?;
+    let measured = stage.measure(&Order::Back { from: From::Position })?;
+    let load = measured.load_share();
+    let Measured { tally, cpu, resident, told, .. } = measured;
     let mut figures = vec![
         ("caught up s", tally.elapsed as f64 / 1e6),
         ("processor ms/device", cpu as f64 / 1e3 / users as f64),
         ("events missed", tally.delivered as f64),
         ("resident KiB/device", resident as f64 / 1024.0 / users as f64),
+        load,
     ];
     figures.extend(told);
     if let Some(probe) = probe {

@@ -21,13 +21,6 @@ impl Report {
         }
     }
 
-    /// Round by round, one over the other.
-    fn ratio(&self, ratio: &Ratio) -> Vec<f64> {
-        let over = self.values(&ratio.over, &ratio.figure);
-        let under = self.values(&ratio.under, &ratio.figure);
-        over.iter().zip(under).filter(|(_, under)| *under > 0.0).map(|(over, under)| over / under).collect()
-    }
-
     /// The figure grows with what there is to the power of this.
     pub(super) fn exponent(&self, curve: &Curve) -> Option<f64> {
         let points = curve
@@ -40,9 +33,15 @@ impl Report {
     fn table(&self) -> String {
         let mut text = align(&self.rows());
         for ratio in &self.ratios {
-            let (Ratio { figure, over, under, goal }, spread) = (ratio, spread(&self.ratio(ratio)));
-            let goal = if goal.is_empty() { String::new() } else { format!(" (goal: {goal})") };
-            text.push_str(&format!("\n{figure}, {over} : {under} = {spread}{goal}"));
+            let Ratio { figure, over, under, goal } = ratio;
+            let (ratios, rounds) = self.ratio(ratio);
+            text.push_str(&format!("\n{figure}, {over} : {under} = {}", spread(&ratios)));
+            if ratios.len() < rounds {
+                text.push_str(&format!(", in {} of {rounds} rounds: else {under} is 0", ratios.len()));
+            }
+            if !goal.is_empty() {
+                text.push_str(&format!(" (goal: {goal})"));
+            }
         }
         for curve in &self.curves {
             let exponent = self.exponent(curve).map_or("–".to_owned(), |it| format!("{it:.2}"));
@@ -88,7 +87,7 @@ impl Report {
             std::iter::once(format!("{figure}, row : column")).chain(names().map(str::to_owned)).collect();
         let cell = |over: &str, under: &str| match self.ratio(&Ratio::of(figure, over, under)) {
             _ if over == under => String::new(),
-            ratio => middle(&ratio).map_or("–".to_owned(), |(median, _, _)| number(median)),
+            (ratios, _) => middle(&ratios).map_or("–".to_owned(), |(median, _, _)| number(median)),
         };
         let line = |over: &str| {
             std::iter::once(over.to_owned()).chain(names().map(|under| cell(over, under))).collect()
@@ -122,9 +121,10 @@ impl Report {
         }
         let all = self.ratios.iter().cloned().map(|it| (it, false));
         for (ratio, is_pairwise) in all.chain(self.pairs().into_iter().map(|it| (it, true))) {
-            if let Some((median, least, most)) = middle(&self.ratio(&ratio)) {
+            let (ratios, rounds) = self.ratio(&ratio);
+            if let Some((median, least, most)) = middle(&ratios) {
                 lines.push(json!({ "scenario": scenario, "figure": ratio.figure, "over": ratio.over,
-                    "under": ratio.under, "median": median, "least": least, "most": most,
+                    "under": ratio.under, "rounds": ratios.len(), "of": rounds, "median": median, "least": least, "most": most,
                     "goal": ratio.goal, "pairwise": is_pairwise }));
             }
         }
@@ -166,6 +166,19 @@ mod tests {
         assert!(table.contains("p99 ms   11.0 [5.00–30.0]  10.0 [5.00–20.0]"), "{table}");
         assert!(table.contains("p99 ms, with : without = 1.10 [1.00–1.50] (goal: at most 1.10)"), "{table}");
         assert_eq!(report.sum_up().len(), 3);
+    }
+
+    #[test]
+    fn what_is_compared_is_of_the_same_round() {
+        let mut report = Report::new(BenchScenario::Live, false);
+        for (with, without) in [(4.0, Some(2.0)), (9.0, None), (5.0, Some(0.0)), (8.0, Some(4.0))] {
+            report.add("with", vec![("p99 ms", with)]);
+            report.add("without", without.map(|without| ("p99 ms", without)).into_iter().collect());
+        }
+        report.compare("p99 ms", "with", "without", "at most 3");
+        let (ratio, table) = (report.ratios[0].clone(), report.table());
+        assert_eq!(report.ratio(&ratio), (vec![2.0, 2.0], 3));
+        assert!(table.contains("in 2 of 3 rounds: else without is 0 (goal: at most 3)"), "{table}");
     }
 
     #[test]

@@ -14,14 +14,29 @@ pub(super) struct Usage {
     pub(super) resident: u64,
 }
 
-/// Reads what the process `pid` has used. Processor time comes in steps of the kernel's clock (10 ms).
+/// Reads what the process `pid` has used. Processor time comes in nanoseconds where the kernel tells those of
+/// each thread, otherwise in steps of its clock (10 ms).
 ///
 /// # Errors
 /// When the process is gone, or this system has no `/proc`.
 pub(super) fn usage(pid: u32) -> Result<Usage, BenchError> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).map_err(|error| BenchError::Proc(path.clone(), error))?;
-    read_stat(&stat).ok_or(BenchError::Stat(path))
+    let usage = read_stat(&stat).ok_or(BenchError::Stat(path))?;
+    // The steps leave out what was begun since the last, the threads those that have ended: neither tells too
+    // much.
+    let threads = threads_cpu(Path::new(&format!("/proc/{pid}/task"))).unwrap_or(0);
+    Ok(Usage { cpu: usage.cpu.max(threads), ..usage })
+}
+
+/// What all threads in this directory have used, in microseconds; none where the kernel does not tell it.
+fn threads_cpu(tasks: &Path) -> Option<u64> {
+    let mut nanos = 0;
+    for task in fs::read_dir(tasks).ok()? {
+        let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        nanos += schedstat.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(nanos / 1_000)
 }
 
 /// The fields of proc(5): 14 and 15 are ticks of processor time, 24 pages of resident memory. The second is
@@ -69,6 +84,18 @@ mod tests {
         assert_eq!(usage.cpu, 150 * 1_000_000 / rustix::param::clock_ticks_per_second());
         assert_eq!(usage.resident, 3 * rustix::param::page_size() as u64);
         assert!(read_stat("7 (a) S 1").is_none());
+    }
+
+    #[test]
+    fn the_time_of_all_threads_is_summed_where_it_is_told() {
+        let tasks = tempfile::tempdir().unwrap();
+        for (thread, schedstat) in [("7", "2500000 31 4\n"), ("8", "500999 0 1\n")] {
+            fs::create_dir(tasks.path().join(thread)).unwrap();
+            fs::write(tasks.path().join(thread).join("schedstat"), schedstat).unwrap();
+        }
+        assert_eq!(threads_cpu(tasks.path()), Some(3_000));
+        fs::create_dir(tasks.path().join("9")).unwrap();
+        assert_eq!(threads_cpu(tasks.path()), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What an operator has done to a user: erased, sent away, or sent away with all tokens revoked.
+//! What an operator asks for: that a user is erased, sent away, or sent away with all tokens revoked; or
+//! whether the daemon is ready. (That the answer to this is true is seen at the core's face: `ready.rs`.)
 
 use super::Ctx;
 use crate::sometimes;
@@ -15,6 +16,8 @@ pub enum Errand {
     Disconnect,
     /// And tokens of before are good for nothing.
     Revoke,
+    /// Whether the daemon is ready, which is about no user.
+    Ready,
 }
 
 impl Errand {
@@ -26,11 +29,15 @@ impl Errand {
             Self::Reconnect => ("POST", format!("/v1/users/{name}/disconnect"), "{\"reconnect\":true}"),
             Self::Disconnect => ("POST", format!("/v1/users/{name}/disconnect"), ""),
             Self::Revoke => ("POST", format!("/v1/users/{name}/revoke"), ""),
+            Self::Ready => ("GET", "/readyz".to_owned(), ""),
         }
     }
 
     /// It is about to be asked for.
     pub fn begins(self, ctx: &mut Ctx<'_>, user: &str) {
+        if self == Self::Ready {
+            return;
+        }
         ctx.oracles.sends_away(user);
         if self == Self::Erase {
             ctx.oracles.erases(user);
@@ -44,6 +51,9 @@ impl Errand {
             (Self::Erase, 204, _) => sometimes!(ctx.oracles.tally, ErasedForAnOperator),
             (Self::Reconnect | Self::Disconnect, 200, _) => {
                 sometimes!(ctx.oracles.tally, SentAway if answer["closed"].as_u64() > Some(0));
+            }
+            (Self::Ready, 200 | 503, _) => {
+                sometimes!(ctx.oracles.tally, NotReady if body.starts_with("not ready"));
             }
             (Self::Revoke, 200, Some(upto_ts)) => ctx.oracles.revoked.told(user, upto_ts),
             _ => return false,

@@ -70,6 +70,10 @@ pub struct Hostile {
     trick: Trick,
     /// It was told what PROTOCOL says that it must be told.
     is_told: bool,
+    /// The incarnation of its stream that it was told last, and its head.
+    known: Option<(String, u64)>,
+    /// The position that it says it has, in a call that does.
+    forged: Option<(String, u64)>,
     at: Micros,
 }
 
@@ -78,7 +82,8 @@ impl Hostile {
     pub fn new(user: usize, network: Network, mut dice: Dice) -> Self {
         let at = dice.below(5 * SECOND);
         let name = format!("mallory-{user}");
-        Self { user, name, network, link: None, trick: Trick::Garbage, is_told: false, at, dice }
+        let (trick, known, forged) = (Trick::Garbage, None, None);
+        Self { user, name, network, link: None, trick, is_told: false, known, forged, at, dice }
     }
 
     /// When it wants to be stepped again.
@@ -102,7 +107,7 @@ impl Hostile {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.trick = self.dice.pick(&TRICKS);
-        self.is_told = false;
+        (self.is_told, self.forged) = (false, None);
         ctx.trace.note(Of::Other, format_args!("{:<12} tries {:?}", self.name, self.trick));
         let upgrade = self.upgrade(ctx);
         let route = ctx.route(&self.network);
@@ -145,14 +150,7 @@ impl Hostile {
             Trick::NoToken => (None, vec![hello("")]),
             Trick::Mute => (Some(token), vec![]),
             Trick::BadToken => (Some(bad_token), vec![hello("")]),
-            Trick::ForgedPosition => {
-                let from = self.dice.pick(&[
-                    ",\"from\":{\"epoch\":\"e-1\",\"seq\":9007199254740991}",
-                    ",\"from\":{\"epoch\":\"e-1\",\"seq\":-1}",
-                    ",\"from\":\"yesterday\"",
-                ]);
-                (Some(token), vec![hello(from)])
-            }
+            Trick::ForgedPosition => (Some(token), vec![hello(&self.forge())]),
             Trick::BeforeHello => (Some(token), vec!["{\"type\":\"run\",\"agent\":\"write\"}".to_owned()]),
             Trick::ManyEarly => {
                 let pings = std::iter::repeat_n("{\"type\":\"ping\"}".to_owned(), 80);
@@ -169,6 +167,30 @@ impl Hostile {
             Trick::TopicAhead => (Some(token), vec![hello(",\"topics\":[\"news\",\"agents\"]")]),
         };
         Upgrade { path: "/ws", protocol_token: token, header_token: None, early }
+    }
+
+    /// Where it says that it was: nowhere, in another incarnation, or past the head of its own.
+    fn forge(&mut self) -> String {
+        let known = self.known.clone().filter(|_| self.dice.chance(1, 2));
+        self.forged = match (known, self.dice.below(3)) {
+            (Some((epoch, head)), _) => Some((epoch, head + self.dice.log_uniform(1, 1 << 52))),
+            (None, 0) => Some(("e-1".to_owned(), (1 << 53) - 1)),
+            (None, 1) => return ",\"from\":{\"epoch\":\"e-1\",\"seq\":-1}".to_owned(),
+            (None, _) => return ",\"from\":\"yesterday\"".to_owned(),
+        };
+        let forged = self.forged.iter();
+        forged.map(|(epoch, seq)| format!(",\"from\":{{\"epoch\":\"{epoch}\",\"seq\":{seq}}}")).collect()
+    }
+
+    /// It is welcome: where it begins is judged, if it has lied about where it was.
+    fn judge_welcome(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
+        let told = said.epoch.as_deref().zip(said.head);
+        self.known = told.map(|(epoch, head)| (epoch.to_owned(), head));
+        if self.trick == Trick::ForgedPosition {
+            let forged = self.forged.as_ref().map(|(epoch, _)| epoch.as_str());
+            let judgement = is_told(forged, said).map_err(|what| format!("{} {what}", self.name));
+            ctx.oracles.judge("B3", Some(self.user), judgement);
+        }
     }
 
     fn read(&mut self, ctx: &mut Ctx<'_>) {
@@ -219,7 +241,10 @@ impl Hostile {
         ctx.trace.message(Of::User(self.user), &self.name, "←", text);
         let Ok(said) = Said::read(text) else { return };
         match (said.kind.as_ref(), self.trick) {
-            ("welcome", _) => self.play(ctx),
+            ("welcome", _) => {
+                self.judge_welcome(ctx, &said);
+                self.play(ctx);
+            }
             ("error", Trick::OthersRun) => self.expect(ctx, &said, "run_not_found"),
             ("error", Trick::OperatorsTopic) => self.expect(ctx, &said, "topic_forbidden"),
             ("error", Trick::AckAhead | Trick::TopicAhead) => self.expect(ctx, &said, "ack_ahead"),
@@ -275,5 +300,42 @@ impl Hostile {
             | Trick::ForgedPosition
             | Trick::ManyEarly => {}
         }
+    }
+}
+
+/// Whoever says that it was past the head of an incarnation is told that it was not, and why, and begins at
+/// the floor; whoever names no place at all is not welcome.
+fn is_told(forged: Option<&str>, said: &Said<'_>) -> Result<(), String> {
+    let reason = forged.map(|epoch| if said.epoch.as_deref() == Some(epoch) { "ahead" } else { "epoch" });
+    let resume = said.resume.as_ref();
+    let found = resume.map(|resume| (resume.status.as_ref(), resume.reason.as_deref(), resume.from + 1));
+    if reason.is_some() && found == said.floor.map(|floor| ("reset", reason, floor)) {
+        return Ok(());
+    }
+    Err(format!("says that it was in {forged:?}, and is told {said:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forged_position_must_be_told_to_be_none() {
+        let judge = |forged, resume: &str| {
+            let text = format!(
+                "{{\"type\":\"welcome\",\"epoch\":\"e-2\",\"floor\":4,\"head\":9,\"resume\":{resume}}}"
+            );
+            is_told(forged, &Said::read(&text).unwrap()).is_ok()
+        };
+        let ahead = "{\"status\":\"reset\",\"reason\":\"ahead\",\"from\":3}";
+        assert!(judge(Some("e-2"), ahead));
+        assert!(!judge(Some("e-1"), ahead), "of another incarnation");
+        assert!(judge(Some("e-1"), "{\"status\":\"reset\",\"reason\":\"epoch\",\"from\":3}"));
+        assert!(!judge(Some("e-2"), "{\"status\":\"resumed\",\"from\":9}"));
+        assert!(
+            !judge(Some("e-2"), "{\"status\":\"reset\",\"reason\":\"ahead\",\"from\":9}"),
+            "not the floor"
+        );
+        assert!(!judge(None, ahead), "a position that is none is no position");
     }
 }

@@ -120,6 +120,9 @@ impl Publisher {
                 self.dice.pick(&[Errand::Reconnect, Errand::Disconnect, Errand::Revoke, Errand::Revoke]);
             return self.errand(errand, user);
         }
+        if self.dice.chance(1, 10) {
+            return self.errand(Errand::Ready, String::new());
+        }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);
         self.said += 1;

@@ -33,7 +33,6 @@ mod stage;
 pub mod wire;
 
 use crate::dice::Dice;
-use crate::oracles::limits::Limits;
 use crate::oracles::liveness::Patience;
 use crate::oracles::{Oracles, Violation};
 use crate::pipe::ZONES;
@@ -92,11 +91,9 @@ impl Hosts {
         plan.networks().for_each(|network| network.latency = latency[network.zone]);
         let actors = cast(&plan);
         let trace = Trace::new(clock.clone(), show);
-        let runs = &plan.config.runs;
-        let limits = Limits::new(runs.active, runs.active_per_user);
         let stage = Rc::new(RefCell::new(Stage {
             net: Net::new(clock.clone(), dice(1), actors.len()),
-            oracles: Oracles::new(clock.clone(), limits, &plan.config),
+            oracles: Oracles::new(clock.clone(), &plan.config),
             daemon: Daemon::new(&plan, queue.clone(), trace.clone(), dice(2)),
             trace: trace.clone(),
             clock,

@@ -45,15 +45,20 @@ pub fn head(truth: &mut Truth, user: usize, epoch: &str, head: u64) -> Result<()
     Err(format!("a head of {head} is told while {durable} is durable"))
 }
 
-/// Judges the device of a `welcome`, which the daemon must know from then on.
+/// Judges the device of a `welcome`, which the daemon must know from then on, and the stream that it names.
 ///
 /// # Errors
-/// Its place is not durable.
+/// The device's place, or the stream, is not durable.
 pub fn device(rows: &Rows, said: &Said<'_>) -> Result<(), String> {
     let Some((user, device)) = said.user.as_deref().zip(said.device.as_deref()) else { return Ok(()) };
-    // Words may have been on their way when the user was erased, and has come back since.
-    let is_of_now = rows.epoch(user).as_deref() == said.epoch.as_deref();
-    if is_of_now && !rows.has_device(user, device) {
+    let (told, durable) = (said.epoch.as_deref().unwrap_or_default(), rows.epoch(user));
+    if durable.as_deref() != Some(told) {
+        // Words may have been on their way when the user was erased, and has come back since.
+        let is_gone = rows.is_gone(told);
+        let what = || format!("{device} is welcome to {told} of {user}, durable is {durable:?}");
+        return if is_gone { Ok(()) } else { Err(what()) };
+    }
+    if !rows.has_device(user, device) {
         return Err(format!("{device} is welcome before its place is durable"));
     }
     Ok(())
@@ -100,4 +105,39 @@ pub fn acknowledged(truth: &Truth, run: &str, attempt: u64, n: u64) -> Result<()
         return Err(format!("message {n} of {run} is acknowledged while {} is durable", durable.through));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runcast_core::record::{Record, RowKey, Table};
+
+    const WELCOME: &str = r#"{"type":"welcome","user":"ann","device":"d","epoch":"e-1"}"#;
+
+    fn key(table: Table, name: &str) -> RowKey {
+        RowKey { table, owner: "ann".into(), name: name.into() }
+    }
+
+    /// How a `welcome` to `e-1` is judged after these records.
+    fn judge(records: &[Record]) -> Result<(), String> {
+        let mut rows = Rows::default();
+        records.iter().for_each(|record| rows.apply(record));
+        device(&rows, &Said::read(WELCOME).unwrap())
+    }
+
+    #[test]
+    fn a_device_is_welcome_when_its_stream_and_its_place_are_durable() {
+        let stream = |epoch: &str| Record::Put {
+            key: key(Table::User, "stream"),
+            value: format!("{{\"epoch\":\"{epoch}\"}}").into(),
+        };
+        let erased = Record::Delete { key: key(Table::User, "stream") };
+        let place = Record::Put { key: key(Table::Device, "d"), value: "{}".into() };
+        assert!(judge(&[stream("e-1"), place.clone()]).is_ok());
+        assert!(judge(&[stream("e-1")]).is_err(), "its place is not");
+        assert!(judge(std::slice::from_ref(&place)).is_err(), "the stream is not");
+        assert!(judge(&[stream("e-2"), place]).is_err(), "another is, and this never was");
+        assert!(judge(&[stream("e-1"), erased.clone()]).is_ok(), "it was erased meanwhile");
+        assert!(judge(&[stream("e-1"), erased, stream("e-2")]).is_ok(), "and has come back");
+    }
 }

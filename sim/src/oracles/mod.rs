@@ -16,6 +16,7 @@ pub mod joined;
 pub mod kept;
 pub mod lease;
 pub mod limits;
+pub mod listing;
 pub mod liveness;
 pub mod order;
 pub mod others;
@@ -23,6 +24,7 @@ pub mod pairs;
 pub mod positions;
 pub mod purge;
 pub mod questions;
+pub mod ready;
 pub mod recorded;
 pub mod restart;
 pub mod resume;
@@ -169,13 +171,13 @@ pub struct Oracles {
 
 impl Oracles {
     /// Nothing has happened yet.
-    pub fn new(schedule: Schedule, limits: Limits, config: &Config) -> Self {
+    pub fn new(schedule: Schedule, config: &Config) -> Self {
         Self {
             schedule,
             truth: Truth::default(),
             rows: Rows::default(),
             fencing: Fencing::default(),
-            limits,
+            limits: Limits::default(),
             narrow: config.odd & odd::NARROW != 0,
             leases: Leases::default(),
             positions: Positions::default(),
@@ -303,7 +305,6 @@ impl Oracles {
     /// The daemon was killed.
     pub fn killed(&mut self) {
         self.crashes += 1;
-        self.delivery.killed();
         self.conns.clear();
         self.leaving.clear();
         self.positions = Positions::default();
@@ -383,10 +384,10 @@ impl Oracles {
     }
 
     /// Where a limit seems to be exceeded, asks the daemon which runs are with workers, or offered to them,
-    /// and whether each waits for its user.
-    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, (String, bool)>) {
+    /// and to which.
+    pub fn settle_limits(&mut self, active: impl FnOnce() -> BTreeMap<String, String>) {
         if self.limits.is_suspicious() {
-            let judgement = self.limits.settle(&active(), self.schedule.now());
+            let judgement = self.limits.settle(&active());
             self.judge("O8", None, judgement);
         }
     }
@@ -395,15 +396,12 @@ impl Oracles {
     pub fn submitted(&mut self, record: &Record) {
         let Record::Event { bytes, .. } = record else { return };
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if !["\"agent_completed\"", "\"input_received\""].iter().any(|word| text.contains(word)) {
+        if !text.contains("\"agent_completed\"") {
             return;
         }
         let Ok(said) = Said::read(text) else { return };
-        let (Some(event), Some(run)) = (said.event.as_deref(), said.run.as_deref()) else { return };
-        match event {
-            "agent_completed" => self.limits.over(run),
-            "input_received" => self.limits.resumed(run, self.schedule.now()),
-            _ => {}
+        if let (Some("agent_completed"), Some(run)) = (said.event.as_deref(), said.run.as_deref()) {
+            self.limits.over(run);
         }
     }
 
@@ -437,7 +435,7 @@ impl Oracles {
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
         self.positions.stored(record);
-        self.delivery.stored(self.schedule.now(), record);
+        self.delivery.stored(record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {
             match event.kind {
@@ -532,6 +530,7 @@ impl Oracles {
         match resume.and_then(|resume| resume.reason.as_deref()) {
             Some("trimmed") => sometimes!(self.tally, ResetTrimmed),
             Some("epoch") => sometimes!(self.tally, ResetEpoch),
+            Some("ahead") => sometimes!(self.tally, ResetAhead),
             _ => {}
         }
         match said.redelivery {
@@ -673,8 +672,6 @@ impl Oracles {
                     worker: worker.to_owned(),
                     agent: text(&said.agent),
                     started: false,
-                    waits: false,
-                    resumed_at: None,
                 };
                 let user = self.truth.runs.get(run).and_then(|run| run.user);
                 self.limits.offered(run, offer);

@@ -14,51 +14,63 @@ const PAGE: usize = 512;
 
 /// All rows that are durable, as the records that the store has acknowledged make them.
 #[derive(Debug, Default)]
-pub struct Rows(BTreeMap<RowKey, bytes::Bytes>);
+pub struct Rows {
+    rows: BTreeMap<RowKey, bytes::Bytes>,
+    /// Incarnations of users' streams that are gone: erased, or begun anew since.
+    gone: BTreeSet<String>,
+}
 
 impl Rows {
     /// All rows.
     pub fn keys(&self) -> impl Iterator<Item = &RowKey> {
-        self.0.keys()
+        self.rows.keys()
     }
 
     /// Whether a user has a stream.
     pub fn has_stream(&self, owner: &str) -> bool {
         let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };
-        self.0.contains_key(&key)
+        self.rows.contains_key(&key)
     }
 
     /// The incarnation of a user's stream.
     pub fn epoch(&self, owner: &str) -> Option<String> {
         let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };
-        let row: serde_json::Value = serde_json::from_slice(self.0.get(&key)?).ok()?;
-        row["epoch"].as_str().map(str::to_owned)
+        epoch_in(self.rows.get(&key)?)
+    }
+
+    /// Whether an incarnation of a user's stream was durable, and is no more.
+    pub fn is_gone(&self, epoch: &str) -> bool {
+        self.gone.contains(epoch)
     }
 
     /// Whether a device of a user has a place.
     pub fn has_device(&self, owner: &str, device: &str) -> bool {
-        self.0.contains_key(&RowKey { table: Table::Device, owner: owner.into(), name: device.into() })
+        self.rows.contains_key(&RowKey { table: Table::Device, owner: owner.into(), name: device.into() })
     }
 
     /// The rows of a table, read.
     pub fn of_table(&self, table: Table) -> impl Iterator<Item = (&RowKey, serde_json::Value)> {
-        let rows = self.0.iter().filter(move |(key, _)| key.table == table);
+        let rows = self.rows.iter().filter(move |(key, _)| key.table == table);
         rows.map(|(key, row)| (key, serde_json::from_slice(row).unwrap_or_default()))
     }
 
     /// Whose an undelivered run is, and the seq of its end.
     pub fn undelivered(&self, run: &str) -> Option<(String, u64)> {
         let key = RowKey { table: Table::Undelivered, owner: "".into(), name: run.into() };
-        let row: serde_json::Value = serde_json::from_slice(self.0.get(&key)?).ok()?;
+        let row: serde_json::Value = serde_json::from_slice(self.rows.get(&key)?).ok()?;
         Some((row["user"].as_str()?.to_owned(), row["last_seq"].as_u64()?))
     }
 
     /// A record has become durable.
     pub fn apply(&mut self, record: &Record) {
-        match record {
-            Record::Put { key, value } => drop(self.0.insert(key.clone(), value.clone())),
-            Record::Delete { key } => drop(self.0.remove(key)),
-            Record::Event { .. } | Record::Trim { .. } => {}
+        let (key, before) = match record {
+            Record::Put { key, value } => (key, self.rows.insert(key.clone(), value.clone())),
+            Record::Delete { key } => (key, self.rows.remove(key)),
+            Record::Event { .. } | Record::Trim { .. } => return,
+        };
+        if key.table == Table::User && &*key.name == "stream" {
+            let epoch = before.as_deref().and_then(epoch_in);
+            self.gone.extend(epoch.filter(|epoch| Some(epoch) != self.epoch(&key.owner).as_ref()));
         }
     }
 
@@ -76,7 +88,7 @@ impl Rows {
         load: &mut dyn FnMut(&Query) -> Result<Found, String>,
     ) -> Result<usize, String> {
         let touched = pending.iter().flat_map(|append| append.iter()).filter_map(row_of);
-        let keys: BTreeSet<RowKey> = self.0.keys().cloned().chain(touched.cloned()).collect();
+        let keys: BTreeSet<RowKey> = self.rows.keys().cloned().chain(touched.cloned()).collect();
         let found = read(keys.into_iter().collect(), load)?;
         self.image(image, &found)?;
         let mut before = events;
@@ -86,7 +98,7 @@ impl Rows {
                 append.iter().for_each(|record| self.apply(record));
                 before = before.wrapping_sub(append.iter().filter(|record| is_event(record)).count());
             }
-            match difference(&self.0, &found) {
+            match difference(&self.rows, &found) {
                 None if before == 0 => return Ok(taken),
                 None => {}
                 Some(what) => drop(reason.get_or_insert(what)),
@@ -105,6 +117,12 @@ impl Rows {
         }
         Err(format!("the image has {} rows of what is alive, the tables {}", shown.len(), alive.len()))
     }
+}
+
+/// The incarnation that a row of a user's stream names.
+fn epoch_in(row: &[u8]) -> Option<String> {
+    let row: serde_json::Value = serde_json::from_slice(row).ok()?;
+    row["epoch"].as_str().map(str::to_owned)
 }
 
 fn is_event(record: &Record) -> bool {
@@ -189,7 +207,7 @@ mod tests {
         let pending: Vec<Arc<[Record]>> = pending.iter().map(|append| (*append).into()).collect();
         let mut load = |query: &Query| match query {
             Query::Rows(keys) => {
-                let row = |key: &RowKey| Some((key.clone(), held.0.get(key)?.clone()));
+                let row = |key: &RowKey| Some((key.clone(), held.rows.get(key)?.clone()));
                 Ok(Found::Rows(keys.iter().filter_map(row).collect()))
             }
             Query::Owner(_) | Query::First { .. } | Query::Events { .. } => {

@@ -121,13 +121,23 @@ impl Clock {
         Err(format!("closed {} ms after retry {}", waited.as_millis(), self.round))
     }
 
-    /// Looks whether a retry, or the close after the last, should have come by the last turn. What waits for
-    /// the network keeps them back.
+    /// Looks whether a retry, the rest of one, or the close after the last, should have come by the last turn.
+    /// What waits for the network keeps them back. Nothing else does a retry that has begun: it goes on in the
+    /// step in which there is room.
     ///
     /// # Errors
     /// It should.
     pub fn overdue(&self, turn: Mono, bytes: (u64, u64), delivery: &Delivery) -> Result<(), String> {
-        let Some(since) = self.since.filter(|_| bytes.0 == bytes.1) else { return Ok(()) };
+        if bytes.0 != bytes.1 {
+            return Ok(());
+        }
+        if let Some(next) = self.again {
+            let (round, all, seq) = (self.round, self.sent.len(), self.sent.get(next).map(|(seq, _)| seq));
+            return Err(format!(
+                "retry {round} has stopped after {next} of {all} events, before seq {seq:?}"
+            ));
+        }
+        let Some(since) = self.since else { return Ok(()) };
         let (_, most) = wait(delivery, self.round);
         if turn.since(since) <= most + SLACK {
             return Ok(());
@@ -185,6 +195,17 @@ mod tests {
         let mut acked = clock();
         acked.sync(Some(CursorView { acked: 2, ..NEW }), Mono(1_000_000), (20, 20));
         assert!(acked.overdue(Mono(9_000_000), (20, 20), &delivery).is_ok());
+    }
+
+    #[test]
+    fn a_retry_that_stops_midway_is_missed() {
+        let delivery = Delivery::default();
+        let mut clock = clock();
+        retry(&mut clock, 2_000, 1, 1).unwrap();
+        assert!(clock.overdue(Mono(2_000_000), (30, 20), &delivery).is_ok(), "output waits");
+        assert!(clock.overdue(Mono(2_000_000), (30, 30), &delivery).is_err());
+        retry(&mut clock, 2_000, 2, 1).unwrap();
+        assert!(clock.overdue(Mono(2_000_000), (40, 40), &delivery).is_ok());
     }
 
     #[test]

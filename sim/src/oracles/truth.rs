@@ -79,6 +79,8 @@ pub struct RunTruth {
     pub user: Option<usize>,
     /// Its conversation.
     pub thread: String,
+    /// What executes it.
+    pub agent: String,
     /// The log that it writes to …
     pub stream: Option<StreamKey>,
     /// … and the seq of its first event there.
@@ -89,8 +91,10 @@ pub struct RunTruth {
     pub calls: BTreeMap<String, bool>,
     /// The questions of that attempt: whether each is still open.
     pub questions: BTreeMap<String, bool>,
-    /// How it ended.
+    /// How it ended …
     pub ended: Option<String>,
+    /// … and when, as that event says.
+    pub ended_ts: Option<u64>,
     /// Worker's messages of the attempt that are durable or refused: all up to here …
     pub through: u64,
     /// … and these.
@@ -311,6 +315,7 @@ impl Truth {
             "run_queued" => {
                 run.user = secrets(text).next();
                 run.thread = said.thread.as_deref().unwrap_or_default().to_owned();
+                run.agent = stored.data.agent.as_deref().unwrap_or_default().to_owned();
                 self.threads.entry(run.place()).or_default().push(id.to_owned());
                 run.stream = Some(stream.clone());
                 run.first_seq = said.seq.unwrap_or(0);
@@ -334,6 +339,7 @@ impl Truth {
                     thread.retain(|other| other != id);
                 }
                 run.ended = Some(stored.data.status.as_deref().unwrap_or_default().to_owned());
+                run.ended_ts = said.ts;
                 let alive = self.alive.entry(run.user.unwrap_or(usize::MAX)).or_default();
                 *alive = alive.saturating_sub(1);
             }

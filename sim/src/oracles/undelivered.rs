@@ -1,43 +1,30 @@
 //! O27, for PROTOCOL §4 "Undelivered": nothing that a device has acknowledged is told to the webhook, nothing
-//! before its time, nothing that is not durable; and at rest exactly those ended runs are watched or listed
+//! that is not durable, and of each run what its stored end says; and at rest exactly those ended runs are watched or listed
 //! that no device has acknowledged, counting each device from the position with which it began.
 
 use super::restart::Rows;
 use super::truth::{RunTruth, Truth};
-use crate::schedule::{MS, Micros};
 use runcast::pump::Call;
 use runcast_core::View;
-use runcast_core::config::Config;
 use runcast_core::record::{Record, Table};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Calls about one run, in the life of one process.
-const CALLS_MAX: u32 = 7;
 
 /// What is known of the delivery of runs' ends.
 #[derive(Debug, Default)]
 pub struct Delivery {
-    /// When each run's end became durable.
-    ended: BTreeMap<String, Micros>,
     /// What stored positions of devices say: by user, the seqs after the first and up to the second.
     got: BTreeMap<String, BTreeSet<(u64, u64)>>,
-    /// Calls of the present process.
-    calls: BTreeMap<String, u32>,
 }
 
 impl Delivery {
-    /// The daemon was killed.
-    pub fn killed(&mut self) {
-        self.calls.clear();
-    }
-
     /// A user is erased.
     pub fn erase(&mut self, name: &str) {
         self.got.remove(name);
     }
 
     /// A record has become durable.
-    pub fn stored(&mut self, now: Micros, record: &Record) {
+    pub fn stored(&mut self, record: &Record) {
         let Record::Put { key, value } = record else { return };
         if key.table == Table::Device {
             let row: serde_json::Value = serde_json::from_slice(value).unwrap_or_default();
@@ -48,9 +35,6 @@ impl Delivery {
             got.retain(|(other, upto)| *other != first || *upto > acked);
             got.insert((first, acked));
         }
-        if key.table == Table::Ended {
-            self.ended.entry(key.name.to_string()).or_insert(now);
-        }
     }
 
     fn is_delivered(&self, user: &str, last_seq: u64) -> bool {
@@ -58,42 +42,26 @@ impl Delivery {
         got.copied().any(|(first, acked)| (first + 1..=acked).contains(&last_seq))
     }
 
-    /// The webhook is called. `jumps` is whether the wall clock may.
+    /// The webhook is called. (That it is time is judged at the core's face: `listing.rs`.)
     ///
     /// # Errors
-    /// It should not be.
-    pub fn called(
-        &mut self,
-        now: Micros,
-        call: &Call,
-        rows: &Rows,
-        config: &Config,
-        jumps: bool,
-    ) -> Result<(), String> {
-        let run = call.run.as_str();
-        let Some((user, last_seq)) = rows.undelivered(run) else {
-            return Err(format!("the webhook is called for {run}, which is not known to be undelivered"));
+    /// It should not be, or is told what is not so.
+    pub fn called(&self, call: &Call, rows: &Rows, truth: &Truth) -> Result<(), String> {
+        let id = call.run.as_str();
+        let Some((user, last_seq)) = rows.undelivered(id) else {
+            return Err(format!("the webhook is called for {id}, which is not known to be undelivered"));
         };
         if self.is_delivered(&user, last_seq) {
-            return Err(format!("the webhook is called for {run}, which was delivered"));
+            return Err(format!("the webhook is called for {id}, which was delivered"));
         }
-        let body: serde_json::Value = serde_json::from_str(&call.body).map_err(|error| error.to_string())?;
-        if body["type"] != "undelivered" || body["run"] != run || body["user"] != user {
-            return Err(format!("the webhook is told {}", call.body));
-        }
-        let waited = self.ended.get(run).map_or(0, |ended| now - ended);
-        let least = config.delivery.undelivered_after.0;
-        // From the writing of the end to its being durable some time may pass.
-        if waited + LATE < least && !jumps {
-            return Err(format!("the webhook is called {} ms after the end of {run}", waited / MS));
-        }
-        let calls = self.calls.entry(run.to_owned()).or_default();
-        *calls += 1;
-        if *calls > CALLS_MAX {
-            Err(format!("the webhook is called {calls} times for {run}"))
-        } else {
-            Ok(())
-        }
+        let body: Value = serde_json::from_str(&call.body).map_err(|error| error.to_string())?;
+        let run = truth.runs.get(id).filter(|run| run.ended.is_some() && run.last_seq == last_seq);
+        let run = run.ok_or_else(|| format!("the webhook is called for {id}, whose end is not durable"))?;
+        let expected = json!({
+            "type": "undelivered", "user": user, "run": id, "thread": run.thread, "agent": run.agent,
+            "status": run.ended, "ended_ts": run.ended_ts,
+        });
+        if body == expected { Ok(()) } else { Err(format!("the webhook is told {body}, and not {expected}")) }
     }
 
     /// All is at rest: judges what is watched and listed.
@@ -127,9 +95,6 @@ impl Delivery {
     }
 }
 
-/// The longest time for which the end of a run may be on its way to the disk.
-const LATE: Micros = 40_000 * MS;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,8 +109,8 @@ mod tests {
     #[test]
     fn a_device_counts_from_where_it_began() {
         let mut delivery = Delivery::default();
-        delivery.stored(0, &position(10, 10));
-        delivery.stored(0, &position(10, 14));
+        delivery.stored(&position(10, 10));
+        delivery.stored(&position(10, 14));
         assert!(!delivery.is_delivered("ann", 10));
         assert!(delivery.is_delivered("ann", 11));
         assert!(!delivery.is_delivered("ann", 15));

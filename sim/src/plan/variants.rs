@@ -91,9 +91,9 @@ impl Plan {
             self.config.store.runs_per_user = dice.log_uniform(1, 100) as usize;
             self.config.runs.key_keep = Span::millis(dice.log_uniform(60_000, 600_000));
         }
-        if !is_calm && dice.chance(1, 50) {
+        if !is_calm && dice.chance(1, 25) {
             self.hold_up(dice);
-        } else if !is_calm && dice.chance(1, 40) {
+        } else if !is_calm && dice.chance(1, 20) {
             self.fill_disk(dice);
         }
         self.draw_operators(dice);

@@ -26,7 +26,8 @@ pub(super) struct Count {
     pub(super) published: u64,
     pub(super) delivered: u64,
     pub(super) wire_bytes: u64,
-    pub(super) held: u64,
+    /// None where nothing is due at any time.
+    pub(super) held: Option<u64>,
     pub(super) redelivered: u64,
     latency: Histogram<u64>,
 }
@@ -47,7 +48,7 @@ impl Count {
             published: 0,
             delivered: 0,
             wire_bytes: 0,
-            held: 0,
+            held: None,
             redelivered: 0,
             latency,
         }
@@ -65,16 +66,14 @@ impl Count {
     }
 
     /// An event has come that was sent then.
-    pub(super) fn time(&mut self, sent: Option<u64>) {
-        if let Some(sent) = sent {
-            self.latency.saturating_record(self.now().saturating_sub(sent));
-        }
+    pub(super) fn time(&mut self, sent: u64) {
+        self.latency.saturating_record(self.now().saturating_sub(sent));
     }
 
     /// A new order begins: what is told with it begins anew.
     pub(super) fn begin(&mut self) {
         (self.published, self.delivered, self.wire_bytes) = (0, 0, 0);
-        (self.held, self.redelivered) = (0, 0);
+        (self.held, self.redelivered) = (None, 0);
         self.latency.reset();
         self.order = Instant::now();
     }

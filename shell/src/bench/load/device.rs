@@ -44,6 +44,7 @@ struct Said<'a> {
     seq: Option<u64>,
     prev: Option<u64>,
     joined: Option<u64>,
+    redelivery: Option<u64>,
     event: Option<&'a str>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
@@ -116,6 +117,10 @@ impl Device {
     fn on_event(&mut self, said: &Said<'_>, count: &mut Count) -> Result<(), String> {
         let seq = said.seq.ok_or("an event without `seq`")?;
         if seq <= self.position {
+            // Others than a daemon do not say it where this could be read.
+            if said.redelivery.is_none() && self.peer.foreign().is_none() {
+                return Err(format!("{seq} came again without `redelivery`, while at {}", self.position));
+            }
             count.redelivered += 1;
             self.ack_at.get_or_insert_with(|| Instant::now() + ACK_AFTER);
             return Ok(());
@@ -130,8 +135,15 @@ impl Device {
             let events = said.joined.unwrap_or(1);
             self.got += events;
             count.got(events);
-            if !self.is_marked && said.joined.is_none() {
-                count.time(said.data.and_then(|data| sent_at(data.get())));
+            let mut found = 0;
+            for sent in sent_at(said.data.map_or("", |data| data.get())) {
+                found += 1;
+                if !self.is_marked {
+                    count.time(sent);
+                }
+            }
+            if found != events {
+                return Err(format!("expected {events} events in {seq}, found {found}"));
             }
         }
         count.ends += u64::from(said.event == Some("agent_completed"));
@@ -158,9 +170,23 @@ impl Device {
     }
 }
 
-/// When the event with this data was sent, in microseconds of the load generator's clock.
-fn sent_at(data: &str) -> Option<u64> {
-    let stamp = &data[data.find(STAMP)? + STAMP.len()..];
-    let digits = stamp.find(|it: char| !it.is_ascii_digit()).unwrap_or(stamp.len());
-    stamp[..digits].parse().ok()
+/// When the events in this data were sent, in microseconds of the load generator's clock: one, or, since
+/// joining keeps the text of each, as many as are joined.
+fn sent_at(data: &str) -> impl Iterator<Item = u64> {
+    data.split(STAMP).skip(1).filter_map(|stamp| {
+        let digits = stamp.find(|it: char| !it.is_ascii_digit()).unwrap_or(stamp.len());
+        stamp[..digits].parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_that_is_joined_is_timed() {
+        let joined = r#"{"delta":"t=12 ....t=345 ...."}"#;
+        assert_eq!(sent_at(joined).collect::<Vec<_>>(), [12, 345]);
+        assert_eq!(sent_at(r#"{"text":"none"}"#).count(), 0);
+    }
 }

@@ -5,10 +5,11 @@ mod count;
 mod device;
 mod foreign;
 mod peer;
+mod publish;
 mod web;
 mod worker;
 
-use super::order::{Answer, Crowd, Flow, From, Order, Tongue};
+use super::order::{Answer, Crowd, From, Order, Tongue};
 use crate::auth::{Secret, sign};
 use crate::cli::Exit;
 use count::Count;
@@ -23,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-use worker::{Runs, WINDOW, Worker};
+use worker::{Runs, Worker};
 
 pub(super) use foreign::nats;
 
@@ -269,73 +270,6 @@ impl Load {
         self.wait("runs begun", events, move |count| (count.live, users as u64))
     }
 
-    fn publish(&mut self, flow: &Flow, events: &mut Events) -> Result<(), String> {
-        let targets: Vec<usize> = (0..self.runs.all.len())
-            .filter(|run| !flow.to_marked || self.users[self.runs.all[*run].user].has_marked)
-            .collect();
-        if targets.is_empty() {
-            return Err("no run to publish to".into());
-        }
-        let begun = Instant::now();
-        let end = flow.ms.map(|ms| begun + Duration::from_millis(ms));
-        let most = flow.events.unwrap_or(u64::MAX);
-        let expected = flow.rate.zip(flow.ms).map_or(most, |(rate, ms)| most.min(rate * ms / 1_000));
-        let mut next = 0;
-        while self.count.published < most && end.is_none_or(|end| Instant::now() < end) {
-            let due = flow.rate.map_or(u64::MAX, |rate| {
-                u64::try_from(begun.elapsed().as_micros() * u128::from(rate) / 1_000_000).unwrap_or(u64::MAX)
-            });
-            self.publish_upto(due.min(most), &targets, &mut next, flow)?;
-            let wait = if flow.rate.is_some() { Duration::from_millis(1) } else { WAIT };
-            self.turn(events, wait)?;
-            self.tell("published", self.count.published, expected);
-        }
-        if flow.is_watched { self.settle(events) } else { self.wait_for_acks(events) }
-    }
-
-    /// Publishes, all targets in turn, as far as windows allow.
-    fn publish_upto(
-        &mut self,
-        due: u64,
-        targets: &[usize],
-        next: &mut usize,
-        flow: &Flow,
-    ) -> Result<(), String> {
-        let (mut full, is_bare) = (0, self.secret.is_none() && flow.is_watched);
-        let open = self.workers.len() * WINDOW * self.devices.len() / self.users.len();
-        // Not all of the others acknowledge anything: as much is under way as a daemon would let be.
-        let most = if is_bare { open as u64 } else { u64::MAX };
-        while self.count.published < due && full < targets.len() && self.count.missing < most {
-            let run = targets[*next % targets.len()];
-            *next += 1;
-            if !self.runs.publish(run, &mut self.workers, flow.bytes, self.count.now())? {
-                full += 1;
-                continue;
-            }
-            full = 0;
-            self.count.published += 1;
-            let user = &mut self.users[self.runs.all[run].user];
-            user.published += 1;
-            self.count.missing += user.devices;
-        }
-        if full > 0 && due != u64::MAX {
-            self.count.held += 1;
-        }
-        self.workers.iter_mut().try_for_each(|worker| worker.peer.flush())
-    }
-
-    /// Waits until everything that was published is acknowledged.
-    fn wait_for_acks(&mut self, events: &mut Events) -> Result<(), String> {
-        let until = Instant::now() + PATIENCE;
-        while self.workers.iter().any(|worker| !worker.is_idle()) {
-            if Instant::now() > until {
-                return Err("workers are not acknowledged".into());
-            }
-            self.turn(events, WAIT)?;
-        }
-        Ok(())
-    }
-
     /// Turns until so much is done as shall be; fails when nothing of it happens for long.
     fn wait(
         &mut self,
@@ -343,16 +277,13 @@ impl Load {
         events: &mut Events,
         progress: impl Fn(&Count) -> (u64, u64),
     ) -> Result<(), String> {
-        let (mut before, mut until) = (0, Instant::now() + PATIENCE);
+        let mut patience = Patience::new();
         loop {
             let (done, all) = progress(&self.count);
             if done >= all {
                 return Ok(());
             }
-            if done != before {
-                (before, until) = (done, Instant::now() + PATIENCE);
-            }
-            if Instant::now() > until {
+            if patience.is_over(done) {
                 return Err(format!("{what}: {done} of {all}, and no more for {} s", PATIENCE.as_secs()));
             }
             self.tell(what, done, all);
@@ -435,6 +366,27 @@ impl Load {
         let exp = u64::from(u32::MAX);
         let scope = Some(scope.to_owned());
         Some(sign(&Claims { sub: user.to_owned(), exp, scope, ..Claims::default() }, secret, None))
+    }
+}
+
+/// How long nothing has happened of what is waited for.
+#[derive(Debug)]
+struct Patience {
+    done: u64,
+    until: Instant,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { done: 0, until: Instant::now() + PATIENCE }
+    }
+
+    /// So much is done now: whether that is no more than [`PATIENCE`] ago.
+    fn is_over(&mut self, done: u64) -> bool {
+        if done != self.done {
+            *self = Self { done, ..Self::new() };
+        }
+        Instant::now() > self.until
     }
 }
 

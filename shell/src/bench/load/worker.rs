@@ -13,6 +13,8 @@ const BARE_ENVELOPE: usize = 68;
 
 /// What one publisher may have under way; a daemon tells its workers.
 pub(super) const WINDOW: usize = 256;
+/// Bytes of a publisher that may wait for its socket, where nothing else holds it back.
+const UNSENT_MOST: usize = 256 << 10;
 
 /// One worker's connection.
 #[derive(Debug, Default)]
@@ -110,9 +112,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether all it said is acknowledged.
-    pub(super) const fn is_idle(&self) -> bool {
-        self.unacked == 0
+    /// What it said that the other side may not have: messages that are not acknowledged, and, where it is no
+    /// daemon, bytes that have not left.
+    pub(super) fn under_way(&mut self) -> usize {
+        self.unacked + self.peer.foreign().map_or(0, |it| it.unconfirmed() + it.unsent())
     }
 
     /// Whether it may send no more for now.
@@ -128,7 +131,7 @@ impl Runs {
         Self { all: (0..users).map(run).collect(), by_id: HashMap::new() }
     }
 
-    /// Says one more thing of a run, unless its worker's window is full.
+    /// Says one more thing of a run, unless its worker's window is full or its socket takes no more.
     pub(super) fn publish(
         &mut self,
         index: usize,
@@ -139,7 +142,10 @@ impl Runs {
         let run = &mut self.all[index];
         let worker = &mut workers[run.worker];
         if let Some(foreign) = worker.peer.foreign() {
-            if foreign.unconfirmed() >= WINDOW {
+            if foreign.unsent() >= UNSENT_MOST {
+                foreign.flush()?;
+            }
+            if foreign.unconfirmed() >= WINDOW || foreign.unsent() >= UNSENT_MOST {
                 return Ok(false);
             }
             run.n += 1;

@@ -63,6 +63,11 @@ pub(in crate::bench) trait Foreign: Debug {
         0
     }
 
+    /// Bytes that are queued and have not left, where that can be told.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// Whether a device will get what is published from now on, or a publisher may publish.
     fn is_ready(&self) -> bool;
 

@@ -101,6 +101,10 @@ impl Foreign for Mqtt {
         self.unconfirmed
     }
 
+    fn unsent(&self) -> usize {
+        self.wire.unsent()
+    }
+
     fn is_ready(&self) -> bool {
         self.is_ready
     }

@@ -147,6 +147,10 @@ impl Foreign for Nats {
         self.unconfirmed
     }
 
+    fn unsent(&self) -> usize {
+        self.wire.unsent()
+    }
+
     fn is_ready(&self) -> bool {
         self.is_ready
     }

@@ -49,6 +49,10 @@ impl Foreign for Relay {
         Ok(())
     }
 
+    fn unsent(&self) -> usize {
+        self.0.unsent()
+    }
+
     /// What it keeps is sent to whoever comes later, too.
     fn is_ready(&self) -> bool {
         true

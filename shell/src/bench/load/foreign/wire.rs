@@ -59,6 +59,11 @@ impl Wire {
         self.output.extend_from_slice(bytes);
     }
 
+    /// Bytes that are queued and have not left.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
     /// Sends off what is queued, as far as the socket takes it; it may not be connected yet.
     ///
     /// # Errors

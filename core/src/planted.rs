@@ -119,6 +119,8 @@ bugs! {
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.
     TopicToAnyone = "topic-to-anyone",
+    /// A connection whose token has expired stays until something else ends it.
+    ExpiredStays = "expired-stays",
     /// A newer token that may not read a topic leaves the connection reading it.
     TopicOutlivesToken = "topic-outlives-token",
     /// The key of a publication is not stored.

@@ -10,6 +10,7 @@ use crate::model::{Model, Watching};
 use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
+use crate::oracles::rot::Newest;
 use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
@@ -63,8 +64,8 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
-    /// What the newest commit has made durable.
-    newest: Vec<Arc<[Record]>>,
+    /// What the newest commit has changed.
+    newest: Newest,
     /// Whether the storage thread commits in pieces.
     splits: bool,
     repair: Repair,
@@ -104,7 +105,7 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
-            newest: Vec::new(),
+            newest: Newest::default(),
             splits: plan.splits,
             repair: if plan.repairs_fully { Repair::Full } else { Repair::Quick },
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
@@ -218,10 +219,15 @@ impl Daemon {
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         };
+        let unsure = Newest::of(flat.iter(), |key| oracles.rows.get(key).cloned());
         match oracles.rows.reopened(&pending, events, &image, &mut load) {
             Ok(taken) => {
-                let kept = pending.iter().take(taken).flat_map(|append| append.iter());
-                kept.filter(|record| matches!(record, Record::Trim { .. }))
+                let kept = || pending.iter().take(taken).flat_map(|append| append.iter());
+                if taken > 0 {
+                    self.newest = Newest::of(kept(), |key| unsure.before(key));
+                }
+                kept()
+                    .filter(|record| matches!(record, Record::Trim { .. }))
                     .for_each(|trim| oracles.stored(trim));
             }
             Err(what) => oracles.judge("O22", None, Err(what)),
@@ -304,11 +310,12 @@ impl Daemon {
             if records > 0 {
                 self.trace.note(Of::World, format_args!("stored: {records} records"));
             }
+            if records > 0 {
+                let all = acknowledged.iter().flat_map(|records| records.iter());
+                self.newest = Newest::of(all, |key| oracles.rows.get(key).cloned());
+            }
             for record in acknowledged.iter().flat_map(|records| records.iter()) {
                 oracles.stored(record);
-            }
-            if storage.commits() > commits {
-                self.newest = acknowledged;
             }
             self.plan_turn(self.schedule.now() + TURN);
             return records > 0;
@@ -316,9 +323,15 @@ impl Daemon {
         false
     }
 
-    /// What the newest commit has made durable, as far as that is known.
-    pub fn newest(&self) -> impl Iterator<Item = &Record> {
-        self.newest.iter().flat_map(|records| records.iter())
+    /// What the newest commit has changed, if a disk that rots may make it look torn: with full repair a
+    /// commit is synced once.
+    pub fn newest(&self) -> Option<&Newest> {
+        (self.repair == Repair::Full).then_some(&self.newest)
+    }
+
+    /// How its store finds its free pages.
+    pub fn repair(&self) -> Repair {
+        self.repair
     }
 
     /// Whether the process goes down.
@@ -452,6 +465,7 @@ impl Daemon {
     pub fn lose_disk(&mut self, oracles: &mut Oracles) {
         self.end(SimDisk::default(), oracles);
         self.pending.clear();
+        self.newest = Newest::default();
         sometimes!(oracles.tally, DiskLost);
         oracles.disk_lost();
     }
@@ -469,8 +483,6 @@ impl Daemon {
         if let Some(mut pump) = self.pump.take() {
             self.pending = pump.storage_mut().take_pending();
         }
-        // Of these, too, some may be.
-        self.newest.extend(self.pending.iter().cloned());
         self.disk = disk;
         self.pipes.clear();
         self.conns.clear();

@@ -25,6 +25,7 @@ pub mod states;
 pub mod storage;
 pub mod swarm;
 pub mod tap;
+pub mod told;
 pub mod trace;
 pub mod watch;
 pub mod world;

@@ -1,6 +1,6 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
-//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27, O30),
-//! where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
+//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27,
+//! O30), where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
@@ -15,6 +15,7 @@ use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
 use crate::oracles::timers::{self, Offers};
 use crate::said::Said;
+use crate::told::Told;
 use runcast::pump::Witness;
 use runcast_core::Core;
 use runcast_core::config::Config;
@@ -69,84 +70,6 @@ pub struct Line {
     pub access: Access,
     /// Its unacknowledged events, stream by stream.
     pub clocks: BTreeMap<Lane, Clock>,
-}
-
-/// Words of the daemon, known by their first bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told<'a> {
-    /// `event`: of which topic, its seq, and which redelivery it is.
-    Event(Option<&'a str>, u64, Option<u64>),
-    /// `subscribed`, or the `ok` to a newer token: other topics are read from here on.
-    Topics,
-    /// `run`: which, and the time for it in milliseconds.
-    Offer(&'a str, u64),
-    /// `withdraw`: which run.
-    Withdraw(&'a str),
-    /// `cancel`: which run, and why.
-    Cancel(&'a str, &'a str),
-    /// `heartbeat`.
-    Heartbeat,
-    /// `error`.
-    Error,
-    /// Anything else.
-    Other,
-}
-
-impl<'a> Told<'a> {
-    /// Reads what begins like one of them.
-    pub fn read(text: &'a [u8]) -> Self {
-        let Some(rest) = text.strip_prefix(b"{\"type\":\"") else { return Self::Other };
-        let Some(end) = rest.iter().position(|byte| *byte == b'"') else { return Self::Other };
-        match &rest[..end] {
-            b"event" => {
-                let topic = rest.strip_prefix(b"event\",\"topic\":\"").map(until_quote);
-                Self::Event(topic, number(rest, b"\"seq\":").unwrap_or(0), redelivery(text))
-            }
-            b"subscribed" => Self::Topics,
-            b"ok" if rest.starts_with(b"ok\",\"of\":\"refresh\"") => Self::Topics,
-            b"run" => Self::Offer(word(rest, b"\"run\":\""), last_number(text, b"\"timeout_ms\":")),
-            b"withdraw" => Self::Withdraw(word(rest, b"\"run\":\"")),
-            b"cancel" => Self::Cancel(word(rest, b"\"run\":\""), word(rest, b"\"reason\":\"")),
-            b"heartbeat" => Self::Heartbeat,
-            b"error" => Self::Error,
-            _ => Self::Other,
-        }
-    }
-}
-
-/// Where what follows a mark begins. Marks are looked for in the envelope only.
-fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
-    let envelope = &text[..text.len().min(400)];
-    let at = envelope.windows(mark.len()).position(|window| window == mark)?;
-    Some(&text[at + mark.len()..])
-}
-
-fn number(text: &[u8], mark: &[u8]) -> Option<u64> {
-    let rest = after(text, mark)?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
-}
-
-fn word<'a>(text: &'a [u8], mark: &[u8]) -> &'a str {
-    after(text, mark).map(until_quote).unwrap_or_default()
-}
-
-fn until_quote(text: &[u8]) -> &str {
-    let end = text.iter().position(|byte| *byte == b'"').unwrap_or(0);
-    std::str::from_utf8(&text[..end]).unwrap_or_default()
-}
-
-/// The number after a mark that is at the end of a message.
-fn last_number(text: &[u8], mark: &[u8]) -> u64 {
-    let tail = &text[text.len().saturating_sub(mark.len() + 12)..];
-    number(tail, mark).unwrap_or(u64::MAX)
-}
-
-/// The mark of a retry is the last field of its event.
-fn redelivery(text: &[u8]) -> Option<u64> {
-    let mark = b",\"redelivery\":";
-    let tail = &text[text.len().saturating_sub(mark.len() + 12)..];
-    number(tail, mark)
 }
 
 /// The witness of one process of the daemon.
@@ -253,9 +176,8 @@ impl Watch {
                 }
             }
             Cause::Verified(conn, expires) => {
-                let (wall, leeway) = (self.now.wall, self.config.auth.leeway);
                 if let Some(line) = self.lines.get_mut(&conn) {
-                    line.access.verified(expires, wall, leeway);
+                    line.access.verified(expires);
                 }
             }
             Cause::Flushed(conn, bytes) => {
@@ -292,11 +214,36 @@ impl Watch {
         }
     }
 
+    /// Once timers were looked at, whoever's token has expired is closed.
+    fn look_at_tokens(&mut self) {
+        let (now, leeway) = (self.now, self.config.auth.leeway);
+        if self.cause != Cause::Timer {
+            return;
+        }
+        let lines = self.lines.iter_mut();
+        let overdue = lines.map(|(conn, line)| (conn, line.access.overdue(now, leeway, self.jumps)));
+        let overdue = overdue.map(|(conn, is)| is.map_err(|what| format!("{conn:?} is {what}")));
+        let overdue = overdue.into_iter().find(Result::is_err).unwrap_or(Ok(()));
+        self.judge("O17", overdue);
+    }
+
     fn sent(&mut self, core: &Core, conn: ConnId, text: &[u8]) {
         let Some(line) = self.lines.get_mut(&conn) else { return };
         let (now, delivery) = (self.now, &self.config.delivery);
         let told = Told::read(text);
         let leeway = self.config.auth.leeway;
+        match told {
+            Told::Welcome => line.access.welcomed(),
+            Told::Refreshed => line.access.refreshed(),
+            Told::Event(..)
+            | Told::Topics
+            | Told::Offer(..)
+            | Told::Withdraw(_)
+            | Told::Cancel(..)
+            | Told::Heartbeat
+            | Told::Error
+            | Told::Other => {}
+        }
         let judgements = [
             ("O17", self.away.said(conn)),
             ("O17", line.access.judge(now, &self.cause, &told, leeway, self.jumps)),
@@ -314,7 +261,7 @@ impl Watch {
                 let event = retries::Event { seq, redelivery, ends: line.bytes.0 };
                 line.clocks.entry(lane).or_default().event(now.mono, cursor, &event, delivery)
             }
-            Told::Topics => {
+            Told::Topics | Told::Refreshed => {
                 line.forget_topics(text);
                 Ok(())
             }
@@ -322,7 +269,12 @@ impl Watch {
                 self.fair.dispatched(run);
                 Ok(())
             }
-            Told::Withdraw(_) | Told::Cancel(..) | Told::Heartbeat | Told::Error | Told::Other => Ok(()),
+            Told::Welcome
+            | Told::Withdraw(_)
+            | Told::Cancel(..)
+            | Told::Heartbeat
+            | Told::Error
+            | Told::Other => Ok(()),
         };
         for (oracle, judgement) in judgements.into_iter().chain([("O14", schedule)]) {
             let words = |what| format!("{conn:?}: {what}: {}", String::from_utf8_lossy(text));
@@ -344,6 +296,7 @@ impl Watch {
                         break;
                     }
                 }
+                line.access.closed();
                 let timer = timers::closed(line, self.now.mono, &self.config, *code);
                 line.clocks.clear();
                 self.judge("O14", overdue);
@@ -425,6 +378,7 @@ impl Witness for Watch {
             self.effect(core, effect);
         }
         self.sync(core);
+        self.look_at_tokens();
         let sizes = core.inspect().sizes();
         self.judge("O13", bounds::judge(&sizes, &self.config));
         if !self.fair.offered().is_empty() {
@@ -470,25 +424,5 @@ impl Cause {
             | Input::BackedUp { .. }
             | Input::AppendFailed { .. } => Self::Other,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_known_by_their_first_and_last_bytes() {
-        let read = |text: &'static str| Told::read(text.as_bytes());
-        assert_eq!(read(r#"{"type":"event","seq":17,"ts":1,"data":{}}"#), Told::Event(None, 17, None));
-        let again = r#"{"type":"event","seq":17,"ts":1,"data":{"x":"\"redelivery\":9"},"redelivery":2}"#;
-        assert_eq!(read(again), Told::Event(None, 17, Some(2)));
-        let offer = r#"{"type":"run","run":"run_a_1","attempt":1,"input":{"timeout_ms":1},"meta":{},"timeout_ms":30000}"#;
-        assert_eq!(read(offer), Told::Offer("run_a_1", 30_000));
-        let cancel = r#"{"type":"cancel","run":"run_a_1","attempt":1,"i":1,"reason":"timeout"}"#;
-        assert_eq!(read(cancel), Told::Cancel("run_a_1", "timeout"));
-        let of_topic = r#"{"type":"event","topic":"news","seq":4,"ts":1,"event":"x","data":{"seq":9}}"#;
-        assert_eq!(read(of_topic), Told::Event(Some("news"), 4, None));
-        assert_eq!(read(r#"{"type":"pong"}"#), Told::Other);
     }
 }

@@ -168,7 +168,7 @@ fn the_growth_of_costs_is_told_by_exponents() {
 #[test]
 fn nothing_stays_of_a_bench_that_is_told_to_end() {
     let directory = tempfile::tempdir().expect("a directory");
-    let options = ["bench", "live", "--seconds", "600", "--connections", "3", "--dir"];
+    let options = ["bench", "paced", "--rate", "50", "--seconds", "60", "--connections", "3", "--dir"];
     let mut command = Command::new(binary());
     command.args(options).arg(directory.path()).stderr(Stdio::piped());
     let mut bench = command.spawn().expect("the binary runs");

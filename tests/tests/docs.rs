@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+/// The documents with something to type; each is typed by a test below.
+const TYPED: [&str; 6] =
+    ["clients.md", "console.md", "operating.md", "quick-start.md", "troubleshooting.md", "workers.md"];
 /// The address that the documents name; each test has another.
 const NAMED: &str = "127.0.0.1:8787";
 
@@ -85,8 +88,9 @@ impl Shell {
     }
 }
 
-/// Types a whole document, where there is `curl` to do it with.
+/// Types a whole document, one of [`TYPED`], where there is `curl` to do it with.
 fn type_all(document: &str) {
+    assert!(TYPED.contains(&document), "{document} is one of those that are typed");
     if output(Command::new("curl").arg("--version")).is_none() {
         skipped(&format!("curl is not installed, so nothing of {document} is typed"));
         return;
@@ -96,6 +100,18 @@ fn type_all(document: &str) {
     assert!(blocks.len() > 1, "{document} has something to type");
     let mut shell = Shell::new();
     let _background: Vec<Background> = blocks.iter().filter_map(|block| shell.block(block)).collect();
+}
+
+#[test]
+fn every_document_with_something_to_type_is_typed() {
+    for entry in fs::read_dir(repository().join("shell/docs")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.ends_with(".md") {
+            let has_blocks = !blocks(&fs::read_to_string(&path).expect("a document")).is_empty();
+            assert_eq!(TYPED.contains(&name.as_str()), has_blocks, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Path {
 pub(crate) const PATHS: [Path; 7] = [
     Path {
         name: "decode",
-        what: "a worker's event of 300 bytes is read",
+        what: "a worker's event of 254 bytes is read",
         begin: || Box::new(Decode(event("run_bench_00000000", 1))),
     },
     Path {

@@ -1,10 +1,11 @@
 //! `runcast bench`: what the daemon costs, measured through its public protocol by anyone who has the binary.
 //!
-//! Three processes: the bench itself, which starts the others and reads what the system tells of them; a
-//! daemon as `runcast serve` starts it, with a directory of its own; and a load generator, which is every
-//! device and every worker at once and checks on every connection that each event continues its position and
-//! that none is missing. Arms that are compared are measured in turns, round by round, so that a change of
-//! the machine's mood touches all of them; what is compared are ratios within a round.
+//! Several processes: the bench itself, which starts the others and reads what the system tells of them; a
+//! daemon as `runcast serve` starts it, with a directory of its own, or in its place the yardstick or a peer;
+//! a load generator, which is every device and every worker at once and checks on every connection that each
+//! event continues its position and that none is missing; and, in one scenario, who wishes the daemon ill.
+//! Arms that are compared are measured in turns, round by round, so that a change of the machine's mood
+//! touches all of them; what is compared are ratios within a round.
 
 mod child;
 mod curves;

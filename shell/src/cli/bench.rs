@@ -15,10 +15,11 @@ pub struct BenchOptions {
     /// For how long one arm is measured.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
-    /// Devices, in `curves` the most of them; each scenario has a number of its own when absent.
+    /// Devices, in `curves` the most of them, in `hostile` the connections that the siege holds; each
+    /// scenario has a number of its own when absent.
     #[arg(long)]
     pub connections: Option<usize>,
-    /// Events published a second where they are paced.
+    /// Events published a second where they are paced; in `hostile` the connections that the siege begins.
     #[arg(long)]
     pub rate: Option<u64>,
     /// Events: of each device in `replay`, in all in `restart` and `store`, the most in `curves`.

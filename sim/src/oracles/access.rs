@@ -1,7 +1,9 @@
 //! O17, for PROTOCOL §2.7 "Isolated" and §3: nothing but a refusal is said before authentication, nothing
-//! after the token has expired, and an acknowledgement of what was never sent changes nothing.
+//! after the token has expired, when the connection is closed (4506); and an acknowledgement of what was
+//! never sent changes nothing.
 
-use crate::watch::{Cause, Told};
+use crate::told::Told;
+use crate::watch::Cause;
 use runcast_core::ids::{ConnId, Lane, Topic};
 use runcast_core::input::{Input, Message};
 use runcast_core::time::{Mono, Now, Span, WallMs};
@@ -18,19 +20,66 @@ const ROUNDING: Span = Span::millis(2);
 #[derive(Debug, Default)]
 pub struct Access {
     expires: Option<WallMs>,
+    /// When a newer one expires that is being judged.
+    newer: Option<WallMs>,
     /// Since when it is past that.
     lapsed: Option<Mono>,
+    is_welcome: bool,
+    is_closed: bool,
 }
 
 impl Access {
-    /// A signature was looked at: when the token expires, if it holds. A newer token that has expired already
-    /// is refused, and changes nothing.
-    pub fn verified(&mut self, expires: Option<WallMs>, now: WallMs, leeway: Span) {
-        let is_first = self.expires.is_none();
-        self.expires = expires.filter(|at| is_first || now < *at + leeway).or(self.expires);
+    /// A signature was looked at: when the token expires, if it holds.
+    pub fn verified(&mut self, expires: Option<WallMs>) {
+        if self.is_welcome {
+            self.newer = expires;
+        } else {
+            self.expires = expires.or(self.expires);
+        }
     }
 
-    /// Judges that something is said to this connection. `jumps` is whether the wall clock may.
+    /// It is said to be welcome: from here on it is closed in time.
+    pub fn welcomed(&mut self) {
+        self.is_welcome = true;
+    }
+
+    /// It is said that the newer token counts.
+    pub fn refreshed(&mut self) {
+        self.expires = self.newer.take().or(self.expires);
+    }
+
+    /// It is closed: nothing more is said to it.
+    pub fn closed(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// For how long its token has been expired, if that must have been noticed. `jumps` is whether the wall
+    /// clock may.
+    fn is_over(&mut self, now: Now, leeway: Span, jumps: bool) -> Option<Span> {
+        let expires = self.expires?;
+        if now.wall < expires + leeway + ROUNDING {
+            self.lapsed = None;
+            return None;
+        }
+        let lapsed = *self.lapsed.get_or_insert(now.mono);
+        // A jump is noticed late.
+        let is_noticed = !jumps || now.mono.since(lapsed) > UNNOTICED;
+        is_noticed.then(|| now.wall.since(expires + leeway))
+    }
+
+    /// Timers have been looked at: judges that a connection whose token has expired was closed.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn overdue(&mut self, now: Now, leeway: Span, jumps: bool) -> Result<(), String> {
+        if !self.is_welcome || self.is_closed {
+            return Ok(());
+        }
+        let over = self.is_over(now, leeway, jumps);
+        over.map_or(Ok(()), |over| Err(format!("open {} ms after its token has expired", over.as_millis())))
+    }
+
+    /// Judges that something is said to this connection.
     ///
     /// # Errors
     /// It must not be.
@@ -42,24 +91,19 @@ impl Access {
         leeway: Span,
         jumps: bool,
     ) -> Result<(), String> {
-        let Some(expires) = self.expires else {
-            let is_refusal = *told == Told::Error;
+        let is_refusal = *told == Told::Error;
+        if self.expires.is_none() {
             return if is_refusal { Ok(()) } else { Err("said before authentication".to_owned()) };
-        };
-        if now.wall < expires + leeway + ROUNDING {
-            self.lapsed = None;
-            return Ok(());
         }
-        let lapsed = *self.lapsed.get_or_insert(now.mono);
-        // Of what is due at once, a heartbeat may come before the close; a jump is noticed late.
-        let is_noticed = !jumps || now.mono.since(lapsed) > UNNOTICED;
-        if is_noticed && *cause != Cause::Timer && *told != Told::Error {
-            return Err(format!(
-                "said {} ms after the token has expired",
-                now.wall.since(expires).as_millis()
-            ));
+        let over = self.is_over(now, leeway, jumps);
+        // Of what is due at once a heartbeat may come before the close, without which the step is overdue.
+        let is_closed_next = *cause == Cause::Timer && self.is_welcome;
+        match over {
+            Some(over) if !is_refusal && !is_closed_next => {
+                Err(format!("said {} ms after the token has expired", over.as_millis()))
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -125,11 +169,30 @@ mod tests {
     #[test]
     fn nothing_is_said_after_a_token_has_expired() {
         let mut access = Access::default();
-        access.verified(Some(WallMs(1_000)), WallMs(0), Span::ZERO);
+        access.verified(Some(WallMs(1_000)));
         let mut say = |ms, jumps| access.judge(at(ms), &Cause::Other, &Told::Other, Span::secs(5), jumps);
         assert!(say(6_001, false).is_ok());
         assert!(say(6_002, true).is_ok(), "the clock may just have jumped");
         assert!(say(6_002, false).is_err());
         assert!(say(400_000, true).is_err());
+    }
+
+    #[test]
+    fn a_connection_is_closed_when_its_token_has_expired() {
+        let mut access = Access::default();
+        access.verified(Some(WallMs(1_000)));
+        access.welcomed();
+        assert!(access.overdue(at(6_001), Span::secs(5), false).is_ok());
+        assert!(access.overdue(at(6_002), Span::secs(5), true).is_ok(), "the clock may just have jumped");
+        assert!(access.overdue(at(6_002), Span::secs(5), false).is_err());
+        let heartbeat = access.judge(at(9_000), &Cause::Timer, &Told::Heartbeat, Span::secs(5), false);
+        assert!(heartbeat.is_ok(), "if the same step closes it");
+        access.verified(Some(WallMs(9_000)));
+        assert!(access.overdue(at(6_002), Span::secs(5), false).is_err(), "nobody has said that this counts");
+        access.refreshed();
+        assert!(access.overdue(at(14_001), Span::secs(5), false).is_ok());
+        assert!(access.overdue(at(14_002), Span::secs(5), false).is_err());
+        access.closed();
+        assert!(access.overdue(at(14_002), Span::secs(5), false).is_ok());
     }
 }

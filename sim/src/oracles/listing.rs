@@ -1,8 +1,8 @@
-//! O27 at the core's face, where everything has its exact time, for PROTOCOL §4 "Undelivered": a run whose end
-//! no device has acknowledged is listed when its time is up, neither before nor after; the webhook is called
-//! for it in the same step, and again at its times until it is taken or was called often enough. What keeps a
-//! listing or a call back is a full store, an end that is not durable, a daemon that goes down (all three are
-//! tried again after a second), and for a call four others that are under way.
+//! O27 at the core's face, where everything has its exact time, for PROTOCOL §4 "Undelivered": a run whose
+//! end no device has acknowledged is listed when its time is up, neither before nor after; the webhook is
+//! called for it in the same step, and again at its times until it is taken or was called often enough. What
+//! keeps a listing or a call back is a full store, an end that is not durable, a daemon that goes down (all
+//! three are tried again after a second), and for a call four others that are under way.
 
 use runcast_core::Core;
 use runcast_core::config::Config;

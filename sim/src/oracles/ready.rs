@@ -1,6 +1,6 @@
-//! O30, for PROTOCOL §7 "`GET /readyz`": at each moment the daemon says that it is ready, or which check fails,
-//! as it is: its store takes nothing, or has had something for five seconds that is not durable; a timer was
-//! a second late in the last five; it goes down.
+//! O30, for PROTOCOL §7 "`GET /readyz`": at each moment the daemon says that it is ready, or which check
+//! fails, as it is: its store takes nothing, or has had something for five seconds that is not durable; a
+//! timer was a second late in the last five; it goes down.
 
 use runcast_core::Core;
 use runcast_core::effect::{Content, Effect};

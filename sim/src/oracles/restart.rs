@@ -26,6 +26,11 @@ impl Rows {
         self.rows.keys()
     }
 
+    /// One of them.
+    pub fn get(&self, key: &RowKey) -> Option<&bytes::Bytes> {
+        self.rows.get(key)
+    }
+
     /// Whether a user has a stream.
     pub fn has_stream(&self, owner: &str) -> bool {
         let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };

@@ -121,9 +121,9 @@ impl Clock {
         Err(format!("closed {} ms after retry {}", waited.as_millis(), self.round))
     }
 
-    /// Looks whether a retry, the rest of one, or the close after the last, should have come by the last turn.
-    /// What waits for the network keeps them back. Nothing else does a retry that has begun: it goes on in the
-    /// step in which there is room.
+    /// Looks whether a retry, the rest of one, or the close after the last, should have come by the last
+    /// turn. What waits for the network keeps them back. Nothing else does a retry that has begun: it goes on
+    /// in the step in which there is room.
     ///
     /// # Errors
     /// It should.

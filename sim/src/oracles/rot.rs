@@ -1,45 +1,136 @@
 //! O3 on a disk that rots, for PROTOCOL §3 "A server never resumes partially and silently": of a store with
-//! garbage in its middle or at its tail each stream is read as it was, or said to be damaged; or the store
-//! says so when it is opened. Nothing else is ever taken for content, and nothing is left out in silence.
+//! garbage in its middle or at its tail each stream and row is read as it was, or said to be damaged; or the
+//! store says so when it is opened. Nothing else is ever taken for content, and nothing is left out in
+//! silence: but for the newest commit of a store that syncs once, which looks torn when it rots. That is
+//! missing whole then, in all streams and rows, or not at all.
 
+use super::restart::Rows;
 use super::truth::Truth;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::said::Said;
+use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use runcast::store::{OpenError, Repair, Store};
-use runcast_core::record::{Found, Query, Record, StreamKey};
+use runcast_core::record::{Found, Query, Record, RowKey, StreamKey};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Events that are read at once.
+/// Events, or rows, that are read at once.
 const PAGE: usize = 256;
 /// What rots in one piece at most, in bytes.
 const PIECE: u64 = 16 * 1024;
 
-/// Lets copies of a disk rot, and reads what is on them. `torn` is what may be missing because it looks like
-/// a commit that was not finished.
+/// What the newest commit has changed.
+#[derive(Clone, Debug, Default)]
+pub struct Newest {
+    /// How many events each stream has of it.
+    events: BTreeMap<StreamKey, u64>,
+    /// What its rows were before.
+    before: BTreeMap<RowKey, Option<Bytes>>,
+}
+
+impl Newest {
+    /// Of a commit with these records; `row` is a row before it.
+    pub fn of<'a>(records: impl Iterator<Item = &'a Record>, row: impl Fn(&RowKey) -> Option<Bytes>) -> Self {
+        let mut newest = Self::default();
+        for record in records {
+            match record {
+                Record::Event { stream, .. } => *newest.events.entry(stream.clone()).or_default() += 1,
+                Record::Put { key, .. } | Record::Delete { key } => {
+                    newest.before.entry(key.clone()).or_insert_with(|| row(key));
+                }
+                Record::Trim { .. } => {}
+            }
+        }
+        newest
+    }
+
+    /// A row as it was before.
+    pub fn before(&self, key: &RowKey) -> Option<Bytes> {
+        self.before.get(key).cloned().flatten()
+    }
+}
+
+/// What is to be found: all that is true, or what was before the newest commit.
+#[derive(Clone, Copy, Debug)]
+struct Expected<'a> {
+    truth: &'a Truth,
+    rows: &'a Rows,
+    without: Option<&'a Newest>,
+}
+
+/// Lets copies of a disk rot, and reads what is on them, as the world's own daemon would. `newest` is what
+/// may look like a commit that was not finished, if anything may.
 ///
 /// # Errors
 /// Something is found that is not true.
-pub fn judge(disk: &SimDisk, truth: &Truth, torn: &[&Record], dice: &mut Dice) -> Result<(), String> {
+pub fn judge(
+    disk: &SimDisk,
+    repair: Repair,
+    (truth, rows): (&Truth, &Rows),
+    newest: Option<&Newest>,
+    dice: &mut Dice,
+) -> Result<(), String> {
     for _ in 0..4 {
         let copy = disk.kill();
         rot(&copy, dice);
-        match Store::open(copy, Repair::default()) {
+        match Store::open(copy, repair) {
             Ok((store, _)) => {
                 let mut load = |query: &Query| store.load(query).map_err(|error| error.to_string());
-                truth.streams().try_for_each(|(key, log)| {
-                    let is_torn =
-                        |record: &&&Record| matches!(record, Record::Event { stream, .. } if stream == key);
-                    let may_miss = torn.iter().filter(is_torn).count() as u64;
-                    stream(key, log.floor, (&log.contents, may_miss), &mut load)
-                })?;
+                let whole = Expected { truth, rows, without: None }.read(&mut load);
+                let less =
+                    newest.map(|newest| Expected { truth, rows, without: Some(newest) }.read(&mut load));
+                match (whole, less) {
+                    (Ok(()), _) | (Err(_), Some(Ok(()))) => {}
+                    (Err(what), None) => return Err(what),
+                    (Err(what), Some(Err(also))) => {
+                        return Err(format!("{what}; and without the newest commit: {also}"));
+                    }
+                }
             }
             Err(OpenError::Damaged(_)) => {}
             Err(error) => return Err(format!("a rotten disk is called another thing: {error}")),
         }
     }
     Ok(())
+}
+
+impl Expected<'_> {
+    /// Reads everything, as far as it is not said to be damaged.
+    fn read(&self, load: &mut dyn FnMut(&Query) -> Result<Found, String>) -> Result<(), String> {
+        for (key, log) in self.truth.streams() {
+            let missing = self.without.and_then(|newest| newest.events.get(key)).copied().unwrap_or(0);
+            let end = log.contents.len().saturating_sub(missing as usize);
+            stream(key, log.floor, &log.contents[..end], load)?;
+        }
+        let before = self.without.map(|newest| &newest.before);
+        let keys: BTreeSet<&RowKey> =
+            self.rows.keys().chain(before.into_iter().flat_map(BTreeMap::keys)).collect();
+        let keys: Vec<RowKey> = keys.into_iter().cloned().collect();
+        keys.chunks(PAGE).try_for_each(|page| self.page(page, load))
+    }
+
+    fn page(
+        &self,
+        keys: &[RowKey],
+        load: &mut dyn FnMut(&Query) -> Result<Found, String>,
+    ) -> Result<(), String> {
+        let found: BTreeMap<RowKey, Bytes> = match load(&Query::Rows(keys.to_vec()))? {
+            Found::Rows(found) => found.into_iter().collect(),
+            Found::Damaged => return Ok(()),
+            found @ Found::Events(_) => return Err(format!("rows are {found:?}")),
+        };
+        for key in keys {
+            let before = self.without.and_then(|newest| newest.before.get(key));
+            let expected = before.map_or_else(|| self.rows.get(key), Option::as_ref);
+            if found.get(key) != expected {
+                let found = found.get(key);
+                return Err(format!("on a rotten disk {key:?} is {found:?}, and should be {expected:?}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn rot(disk: &SimDisk, dice: &mut Dice) {
@@ -54,15 +145,16 @@ fn rot(disk: &SimDisk, dice: &mut Dice) {
     disk.corrupt(block * 4096 + dice.below(8) * 512, length.min(512), &mut rng);
 }
 
-/// Reads one log from its floor on, up to where it is said to be damaged; so many of the newest may be
-/// missing.
+/// Reads one log from its floor on, up to its end or to where it is said to be damaged.
 fn stream(
     key: &StreamKey,
     floor: u64,
-    (contents, may_miss): (&[u64], u64),
+    contents: &[u64],
     load: &mut dyn FnMut(&Query) -> Result<Found, String>,
 ) -> Result<(), String> {
     let mut at = floor - 1;
+    // What the newest commit has trimmed may be all that there was before it.
+    let end = at.max(contents.len() as u64);
     loop {
         let query = Query::Events { stream: key.clone(), after: at, events_max: PAGE, bytes_max: usize::MAX };
         let events = match load(&query)? {
@@ -80,37 +172,94 @@ fn stream(
             }
         }
     }
-    if (at..=at + may_miss).contains(&(contents.len() as u64)) {
+    if at == end {
         return Ok(());
     }
-    Err(format!("on a rotten disk {key:?} ends at {at} of {}, and nothing is said of damage", contents.len()))
+    Err(format!("on a rotten disk {key:?} ends at {at} of {end}, and nothing is said of damage"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runcast_core::record::Table;
+
+    fn event(stream: &str, seq: u64) -> Record {
+        let bytes = format!("{{\"type\":\"event\",\"topic\":\"t\",\"seq\":{seq}}}").into();
+        Record::Event { stream: StreamKey(stream.into()), seq, bytes }
+    }
+
+    fn row(value: &'static str) -> Record {
+        let key = RowKey { table: Table::Ended, owner: "".into(), name: "r".into() };
+        Record::Put { key, value: value.into() }
+    }
+
+    /// What is stored: how many events of two streams, and a row; whether the first stream is damaged after
+    /// its events.
+    #[derive(Clone, Copy)]
+    struct Held {
+        events: [u64; 2],
+        row: &'static str,
+        is_damaged: bool,
+    }
+
+    /// How this is judged where two commits are true: the second has one more event of each stream, and
+    /// changes the row.
+    fn judge(held: Held, may_look_torn: bool) -> Result<(), String> {
+        let streams = ["t:e:t", "t:f:t"];
+        let first = [event(streams[0], 1), event(streams[1], 1), row("1")];
+        let second = [event(streams[0], 2), event(streams[1], 2), row("2")];
+        let (mut truth, mut rows) = (Truth::default(), Rows::default());
+        let mut store = |records: &[Record], rows: &mut Rows| {
+            for record in records {
+                truth.store(record, &mut |_, _| Ok(())).unwrap();
+                rows.apply(record);
+            }
+        };
+        store(&first, &mut rows);
+        let newest = Newest::of(second.iter(), |key| rows.get(key).cloned());
+        store(&second, &mut rows);
+        let mut load = |query: &Query| match query {
+            Query::Events { stream, after, .. } => {
+                let index = streams.iter().position(|name| *name == &*stream.0).unwrap();
+                let page: Vec<_> =
+                    (after + 1..=held.events[index]).map(|seq| event(&stream.0, seq)).collect();
+                if page.is_empty() && held.is_damaged && index == 0 {
+                    return Ok(Found::Damaged);
+                }
+                let bytes = |record| match record {
+                    Record::Event { seq, bytes, .. } => (seq, bytes),
+                    Record::Put { .. } | Record::Delete { .. } | Record::Trim { .. } => unreachable!(),
+                };
+                Ok(Found::Events(page.into_iter().map(bytes).collect()))
+            }
+            Query::Rows(keys) => {
+                Ok(Found::Rows(keys.iter().map(|key| (key.clone(), held.row.into())).collect()))
+            }
+            Query::Owner(_) | Query::First { .. } => Err("nobody asks for that".to_owned()),
+        };
+        let whole = Expected { truth: &truth, rows: &rows, without: None }.read(&mut load);
+        let less = Expected { truth: &truth, rows: &rows, without: Some(&newest) }.read(&mut load);
+        if may_look_torn { whole.or(less) } else { whole }
+    }
 
     #[test]
-    fn a_log_that_ends_early_or_says_another_thing_is_seen() {
-        let event = |seq| bytes::Bytes::from(format!("{{\"type\":\"event\",\"seq\":{seq}}}"));
-        let content = |seq| Said::read(std::str::from_utf8(&event(seq)).unwrap()).unwrap().content();
-        let contents = [content(1), content(2)];
-        let key = StreamKey("s".into());
-        let judge = |held: Vec<u64>, damaged: bool, may_miss: u64| {
-            let mut load = |query: &Query| {
-                let Query::Events { after, .. } = query else { unreachable!("only events are read") };
-                let rest: Vec<_> = held.iter().skip(*after as usize).collect();
-                let rest = rest.into_iter().enumerate();
-                let page: Vec<_> = rest.map(|(n, seq)| (after + 1 + n as u64, event(*seq))).collect();
-                Ok(if page.is_empty() && damaged { Found::Damaged } else { Found::Events(page) })
-            };
-            stream(&key, 1, (&contents, may_miss), &mut load)
-        };
-        assert!(judge(vec![1, 2], false, 0).is_ok());
-        assert!(judge(vec![1], true, 0).is_ok());
-        assert!(judge(vec![1], false, 0).is_err());
-        assert!(judge(vec![1], false, 1).is_ok(), "the last commit looks torn");
-        assert!(judge(vec![], false, 1).is_err(), "but the one before was whole");
-        assert!(judge(vec![1, 3], false, 0).is_err());
+    fn the_newest_commit_is_there_or_missing_whole() {
+        let held = |events, row| Held { events, row, is_damaged: false };
+        assert!(judge(held([2, 2], "2"), false).is_ok());
+        assert!(judge(held([1, 1], "1"), true).is_ok(), "it looks torn");
+        assert!(judge(held([1, 1], "1"), false).is_err(), "which it cannot here");
+        assert!(judge(held([1, 2], "2"), true).is_err(), "one stream misses it");
+        assert!(judge(held([1, 1], "2"), true).is_err(), "the rows have it");
+        assert!(judge(held([2, 2], "1"), true).is_err(), "the rows miss it");
+        assert!(judge(held([0, 0], "1"), true).is_err(), "the one before was whole");
+        assert!(judge(held([2, 2], "3"), true).is_err(), "nobody wrote that");
+    }
+
+    #[test]
+    fn what_is_said_to_be_damaged_may_end_anywhere() {
+        let held = |events, row| Held { events, row, is_damaged: true };
+        assert!(judge(held([0, 2], "2"), false).is_ok());
+        assert!(judge(held([0, 1], "1"), true).is_ok());
+        assert!(judge(held([2, 1], "1"), true).is_err(), "it has what the others miss");
     }
 }

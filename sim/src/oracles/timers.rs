@@ -2,7 +2,8 @@
 //! heartbeats, withdrawn offers, time-outs, and the closes for silence, for no `hello`, for taking nothing.
 //! That no timer spins is seen by the loop (`daemon.rs`).
 
-use crate::watch::{Cause, Line, Told};
+use crate::told::Told;
+use crate::watch::{Cause, Line};
 use runcast_core::config::Config;
 use runcast_core::time::{Mono, Span};
 use runcast_core::wire::error::CloseCode;
@@ -41,9 +42,14 @@ pub fn sent(
             offers.0.insert((*run).to_owned(), (now, Span(ms.saturating_mul(1_000))));
             return Ok(());
         }
-        Told::Event(..) | Told::Topics | Told::Withdraw(_) | Told::Cancel(..) | Told::Error | Told::Other => {
-            return Ok(());
-        }
+        Told::Welcome
+        | Told::Event(..)
+        | Told::Topics
+        | Told::Refreshed
+        | Told::Withdraw(_)
+        | Told::Cancel(..)
+        | Told::Error
+        | Told::Other => return Ok(()),
     };
     early(waited, least, what)
 }

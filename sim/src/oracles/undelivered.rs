@@ -1,6 +1,7 @@
 //! O27, for PROTOCOL §4 "Undelivered": nothing that a device has acknowledged is told to the webhook, nothing
-//! that is not durable, and of each run what its stored end says; and at rest exactly those ended runs are watched or listed
-//! that no device has acknowledged, counting each device from the position with which it began.
+//! that is not durable, and of each run what its stored end says; and at rest exactly those ended runs are
+//! watched or listed that no device has acknowledged, counting each device from the position with which it
+//! began.
 
 use super::restart::Rows;
 use super::truth::{RunTruth, Truth};

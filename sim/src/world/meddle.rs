@@ -7,6 +7,7 @@ use crate::oracles::{Violation, bounds, purge, rot};
 use crate::pipe::{PipeId, Way, ZONES};
 use crate::schedule::{Event, Micros, SECOND};
 use crate::trace::Of;
+use runcast_core::Core;
 
 /// Time for the daemon to forget all who have gone: the longest lease, and the close of every connection.
 const PARTING: Micros = 90 * SECOND;
@@ -230,9 +231,10 @@ impl World {
         self.kill(SECOND);
         self.step_through(2 * SECOND)?;
         if self.plan.rots {
-            // A commit that is synced once cannot be told from one that was torn when it rots.
-            let newest = if self.plan.repairs_fully { self.daemon.newest().collect() } else { Vec::new() };
-            let found = rot::judge(self.daemon.disk(), &self.oracles.truth, &newest, &mut self.dice);
+            let is_durable = |core: &Core| core.inspect().appends_waiting() == 0;
+            self.run_until(PARTING, |world| world.daemon.core().is_some_and(is_durable))?;
+            let (daemon, all) = (&self.daemon, (&self.oracles.truth, &self.oracles.rows));
+            let found = rot::judge(daemon.disk(), daemon.repair(), all, daemon.newest(), &mut self.dice);
             self.oracles.judge("O3", None, found);
         }
         self.step()

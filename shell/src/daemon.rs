@@ -8,7 +8,7 @@ use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
 use crate::cli::{Exit, refuse, say};
 use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
 use crate::disk::FileDisk;
-use crate::metrics::{LoopMeter, Metrics, StoreMeter};
+use crate::metrics::{CertificateMeter, LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
 use crate::place::Place;
 use crate::preflight;
@@ -69,7 +69,7 @@ fn start(
     let mio = MioLoop::new().map_err(|error| system(settings, &error))?;
     let webhook = Webhook::from_settings(settings, mio.waker())?;
     let (store, turns) = (StoreMeter::default(), LoopMeter::default());
-    let metrics = Metrics::new(&store, &turns, settings.store_file());
+    let (metrics, certificate) = metrics(settings, &store, &turns);
     let (storage, image) = open_store(settings, store, mio.waker())?;
     let secret = if settings.dev { Some(dev_secret(&settings.data)?) } else { None };
     let keys = Current::new(match &secret {
@@ -78,7 +78,7 @@ fn start(
     });
     let tls = tls.map(Current::new);
     let (log, dev_secret) = (Box::new(log), secret.clone());
-    let live = Live { keys: keys.clone(), tls: tls.clone(), dev_secret, log };
+    let live = Live { keys: keys.clone(), tls: tls.clone(), certificate, dev_secret, log };
     let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
     let mio = mio.reloading(reloader).encrypting(tls);
     let mut opening = Vec::new();
@@ -99,6 +99,15 @@ fn start(
             Exit::Failed
         }
     })
+}
+
+/// All metrics; the certificate's if the port has one.
+fn metrics(settings: &Settings, store: &StoreMeter, turns: &LoopMeter) -> (Metrics, CertificateMeter) {
+    let (metrics, certificate) =
+        (Metrics::new(store, turns, settings.store_file()), CertificateMeter::default());
+    let Some(until) = tls::expires(settings) else { return (metrics, certificate) };
+    certificate.expires(until);
+    (metrics.with_certificate(&certificate), certificate)
 }
 
 fn open_store(

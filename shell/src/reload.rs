@@ -6,6 +6,7 @@
 
 use crate::auth::{Keys, Secret};
 use crate::config::{KeyFile, Level, Settings};
+use crate::metrics::CertificateMeter;
 use crate::tls;
 use rustls::ServerConfig;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct Live {
     pub keys: Current<Keys>,
     /// The certificate, if the port speaks TLS.
     pub tls: Option<Current<ServerConfig>>,
+    /// Is told until when that is good.
+    pub certificate: CertificateMeter,
     /// The secret of `--dev`, which is no file's.
     pub dev_secret: Option<Secret>,
     /// Takes another level of the log.
@@ -171,6 +174,9 @@ impl Reader {
             (Ok(None), None) => {}
             (Ok(Some(config)), Some(tls)) => {
                 tls.put(config);
+                tls::expires(&self.settings)
+                    .into_iter()
+                    .for_each(|until| self.live.certificate.expires(until));
                 tracing::info!("the certificate was read again");
                 tls::expires_soon(&self.settings).iter().for_each(|problem| tracing::warn!("{problem}"));
             }

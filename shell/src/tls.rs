@@ -74,12 +74,16 @@ pub fn load(settings: &Settings) -> Result<Option<ServerConfig>, Problem> {
     Ok(Some(config))
 }
 
+/// Until when the certificate that is configured is good, in Unix seconds.
+pub fn expires(settings: &Settings) -> Option<u64> {
+    let certificate = chain(settings.tls.cert.as_ref()?).ok()?.swap_remove(0);
+    validity::read(&certificate).map(|(_, until)| until)
+}
+
 /// Whether the certificate that is configured, and good, is so for a short time only.
 pub fn expires_soon(settings: &Settings) -> Option<Problem> {
     let path = settings.tls.cert.as_ref()?;
-    let certificate = chain(path).ok()?.swap_remove(0);
-    let (_, until) = validity::read(&certificate)?;
-    let left = Duration::from_secs(until.checked_sub(unix(SystemTime::now()))?);
+    let left = Duration::from_secs(expires(settings)?.checked_sub(unix(SystemTime::now()))?);
     (left < SOON).then(|| {
         let reason = format!("the certificate is good for {} more", units::show_roughly(left));
         Problem::new(

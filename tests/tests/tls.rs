@@ -2,10 +2,12 @@
 //! noticing, and whoever speaks something else disturbs nobody.
 
 use runcast::agents::echo::Echo;
+use runcast::client::{self, Heard, Options};
+use runcast::line::Lost;
 use runcast::place::Place;
 use runcast::tls::Trust;
 use runcast::worker::{Agent, spawn};
-use runcast_tests::{Certificate, Daemon, Door, Ends, binary, dial, eventually, runcast, token};
+use runcast_tests::{Certificate, Daemon, Door, Ends, PATIENCE, binary, dial, eventually, runcast, token};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -16,6 +18,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 
@@ -146,11 +149,19 @@ fn a_new_certificate_is_taken_over_and_nobody_is_cut_off() {
     let door = daemon.door();
     let hello = json!({ "type": "hello", "device": "laptop" });
     let mut user = first.socket(&door, "/ws", &token("alice", "user"), &hello);
+    let (year_4000, year_4001) = ("64060588800", "64092211200");
+    let ends = |certificate: &Certificate, seconds: &str| {
+        let metrics = certificate.get(&door, "/metrics").expect("an answer");
+        let line = format!("\nruncast_certificate_expires_timestamp_seconds {seconds}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    };
+    ends(&first, year_4000);
     assert!(second.get(&door, "/livez").is_err(), "it is not known yet");
     second.write(directory.path());
     daemon.signal("HUP");
     daemon.log().nth(1, "the certificate was read again");
     assert!(second.get(&door, "/livez").expect("an answer").contains(" 200 "));
+    ends(&second, year_4001);
     assert!(first.get(&door, "/livez").is_err(), "it is known no longer");
     say(&mut user, &json!({ "type": "ping" }));
     hear(&mut user, "pong");
@@ -354,6 +365,43 @@ fn a_worker_that_was_connected_waits_until_the_certificates_are_mended() {
     fs::write(&ca, &second.pem).expect("it is written");
     log.nth(2, "worker connected");
     workers.stop();
+}
+
+#[test]
+fn a_client_that_was_connected_comes_back_when_the_certificates_are_mended() {
+    let (first, second) = (Certificate::until(4000), Certificate::of_authority("127.0.0.1"));
+    let (daemon, directory) = start(&first, &[]);
+    let url = format!("https://{}", daemon.door().address());
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, &first.pem).expect("it is written");
+    let place = Place { url: url.clone(), trust: Trust::File(ca.clone()) };
+    let token_of_alice = Box::new(|| token("alice", "user"));
+    let options = Options { place, token: token_of_alice, device: None, ack: true, from: json!("device") };
+    let mut client = client::Client::new(options).expect("the system has room for it");
+    let mut until = |is_it: fn(&Heard) -> bool| {
+        let deadline = Some(Instant::now() + PATIENCE);
+        loop {
+            let heard = client.next(deadline).expect("it does not give up");
+            assert!(!matches!(heard, Heard::Late), "it is heard in time");
+            if is_it(&heard) {
+                break;
+            }
+        }
+    };
+    until(|heard| matches!(heard, Heard::Welcome(_)));
+    second.write(directory.path());
+    daemon.signal("HUP");
+    daemon.log().nth(1, "the certificate was read again");
+    fs::remove_file(&ca).expect("it was there");
+    let new = directory.path().join("cert.pem");
+    let words = ["disconnect", "alice", "--reconnect", "--ca", &new.to_string_lossy()];
+    let (code, told) = command(&url, &token("olga", "operate"), &words);
+    assert_eq!(code, 0, "{told}");
+    until(|heard| matches!(heard, Heard::Lost { why: Lost::NoTrust(_), .. }));
+    fs::write(&ca, &first.pem).expect("it is written");
+    until(|heard| matches!(heard, Heard::Lost { why: Lost::Untrusted { .. }, .. }));
+    fs::write(&ca, &second.pem).expect("it is written");
+    until(|heard| matches!(heard, Heard::Welcome(_)));
 }
 
 #[test]

@@ -94,6 +94,17 @@ impl LoopMeter {
     }
 }
 
+/// Until when the certificate is good that the port shows. Without one nothing is told.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateMeter(Gauge);
+
+impl CertificateMeter {
+    /// It is good up to this second, in Unix time.
+    pub fn expires(&self, seconds: u64) {
+        self.0.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+}
+
 /// Everything that is told at `/metrics`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -125,6 +136,15 @@ impl Metrics {
         let core = Arc::new(CoreFacts::default());
         registry.register_collector(Box::new(core.clone()));
         Self { registry, core }
+    }
+
+    /// The same with the certificate's.
+    #[must_use]
+    pub fn with_certificate(mut self, meter: &CertificateMeter) -> Self {
+        let name = "runcast_certificate_expires_timestamp";
+        let help = "Until when the certificate is good that the port shows, in Unix time";
+        self.registry.register_with_unit(name, help, Unit::Seconds, meter.0.clone());
+        self
     }
 
     /// All of them, with what the core knows now.

@@ -19,7 +19,10 @@ fn text() -> String {
     turns.turned(Span::millis(1));
     turns.late(Span::secs(9));
     let file = tempfile::NamedTempFile::new().unwrap();
-    Metrics::new(&store, &turns, file.path().to_owned()).text(&core.inspect())
+    let certificate = CertificateMeter::default();
+    certificate.expires(4_102_444_800);
+    let metrics = Metrics::new(&store, &turns, file.path().to_owned()).with_certificate(&certificate);
+    metrics.text(&core.inspect())
 }
 
 /// A sample's name, its labels and its value.
@@ -92,4 +95,9 @@ fn buckets_of_a_histogram_rise_to_its_count() {
         before = Some((family.to_owned(), value));
     }
     assert_eq!(ends["runcast_store_commit_seconds"], 1.0);
+}
+
+#[test]
+fn the_end_of_the_certificate_is_told() {
+    assert!(text().contains("\nruncast_certificate_expires_timestamp_seconds 4102444800\n"), "{}", text());
 }

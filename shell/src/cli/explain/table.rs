@@ -447,11 +447,16 @@ pub const EXITS: &[Explanation] = &[
         "A run did not end ok; a daemon lost its store; a check of doctor or selftest failed.",
         "The last line on standard error says what.",
     ),
-    of("2", "The command itself was wrong.", "An unknown command or option.", "See `runcast help`."),
+    of(
+        "2",
+        "The command itself was wrong.",
+        "An unknown command or option, or an address that is none.",
+        "See `runcast help`.",
+    ),
     of(
         "69",
         "No daemon answered at the URL.",
-        "It does not run, listens elsewhere, or a firewall is between.",
+        "It does not run, listens elsewhere, shows a certificate that is not trusted, or a firewall is between.",
         "Check --url or RUNCAST_URL; `runcast doctor` looks at the way to it.",
     ),
     of(
@@ -462,7 +467,8 @@ pub const EXITS: &[Explanation] = &[
     ),
     of(
         "78",
-        "The configuration, the keys, the data directory or the address do not allow a start.",
+        "The configuration, the keys, the data directory or the address do not allow a start, or a file of the \
+         command, like that of --ca, cannot be used.",
         "Each line on standard error names file and line, the reason, and the fix.",
         "`runcast check` tells the same without starting; `runcast check --print` shows every value.",
     ),

@@ -1,5 +1,5 @@
-//! Bytes as faults for five simulated seconds of a small world: every oracle is asked, and once all is healed
-//! it must come to rest.
+//! Bytes as faults for five simulated seconds of a small world without topics, publishers or a webhook: world
+//! 1's oracles are asked, and once all is healed it must come to rest.
 
 use crate::choices::Choices;
 use runcast_sim::faults::Fault;

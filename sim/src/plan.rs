@@ -140,6 +140,9 @@ pub struct PublisherPlan {
     /// The users whom it has sent away now and then, or their tokens revoked.
     #[serde(default)]
     pub sends_away: Vec<String>,
+    /// Whether it asks now and then whether the daemon is ready.
+    #[serde(default)]
+    pub asks_ready: bool,
 }
 
 /// What a client's connections are like.

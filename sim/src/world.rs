@@ -176,15 +176,10 @@ impl World {
 
     /// Every device has got the critical events that lie in what it was given, each once.
     fn count_critical(&mut self) -> Result<(), Violation> {
-        let truth = &mut self.oracles.truth;
-        let counts = healed_devices(&self.actors, &self.unhealed).map(|device| device.critical(truth));
-        let (owed, got) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
-        self.summary.critical = (owed, got);
-        if owed == got || self.oracles.disks_lost > 0 {
-            return Ok(());
-        }
-        let what = format!("of {owed} critical events {got} have arrived");
-        Err(Violation { at: self.schedule.now(), oracle: "O5", user: None, what })
+        let (counts, judgement) = critical(&mut self.oracles, &self.actors, &self.unhealed);
+        self.summary.critical = counts;
+        let at = self.schedule.now();
+        judgement.map_err(|what| Violation { at, oracle: "O5", user: None, what })
     }
 
     /// Everything that comes to the core is written down from now on, and given to a fresh one at the end.
@@ -475,6 +470,20 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
         Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
     });
     unanswered.or_else(|| healed_devices(actors, unhealed).find_map(|device| device.missing(truth)))
+}
+
+/// How many critical events the devices of those who are healed were owed, and have got; and whether these
+/// are the same, where no disk was lost.
+pub(crate) fn critical(
+    oracles: &mut Oracles,
+    actors: &[Actor],
+    unhealed: &BTreeSet<usize>,
+) -> ((u64, u64), Result<(), String>) {
+    let counts = healed_devices(actors, unhealed).map(|device| device.critical(&mut oracles.truth));
+    let (owed, got) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    let is_right = owed == got || oracles.disks_lost > 0;
+    let what = || format!("of {owed} critical events {got} have arrived");
+    ((owed, got), if is_right { Ok(()) } else { Err(what()) })
 }
 
 /// A number that changes with the progress of those who are healed.

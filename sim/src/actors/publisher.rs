@@ -120,7 +120,7 @@ impl Publisher {
                 self.dice.pick(&[Errand::Reconnect, Errand::Disconnect, Errand::Revoke, Errand::Revoke]);
             return self.errand(errand, user);
         }
-        if self.dice.chance(1, 10) {
+        if self.plan.asks_ready && self.dice.chance(1, 10) {
             return self.errand(Errand::Ready, String::new());
         }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);

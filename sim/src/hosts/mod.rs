@@ -20,8 +20,10 @@
 //!
 //! turmoil sends nothing again: a connection that has lost bytes is dead from then on, without a sign of it.
 //! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already,
-//! faults between two ticks (a crash at a commit is one like any other), loss, and users who stay broken.
-//! `fail_rate` is not used: it makes black holes of pairs of hosts.
+//! faults between two ticks (a crash at a commit is one like any other), loss, and users who stay broken. Nor
+//! what comes in world 1 after all is at rest: nobody goes, so that nothing is left in memory (O13), nothing
+//! is kept for too long (O26), the last start and the disk that rots (O3) are judged there alone. `fail_rate`
+//! is not used: it makes black holes of pairs of hosts.
 //!
 //! The same seed is the same world, in every process: turmoil's own generator and epoch are set, nothing
 //! here asks tokio for chance (`select!` would, and is seeded only by a flag of the compiler), and no time
@@ -40,7 +42,7 @@ use crate::plan::{Network, Plan};
 use crate::schedule::{MS, Micros, Schedule};
 use crate::states::States;
 use crate::trace::{Of, Show, Trace};
-use crate::world::{CALM_AFTER, LOOK_EVERY, NOBODY, Summary, cast, missing, progress};
+use crate::world::{CALM_AFTER, LOOK_EVERY, NOBODY, Summary, cast, critical, missing, progress};
 use crate::{actors::Book, daemon::Daemon};
 use faults::Cut;
 use stage::{Shared, Stage};
@@ -53,6 +55,8 @@ use wire::{DAEMON, Net};
 
 /// How long each host runs before the next.
 const TICK: Micros = 5 * MS;
+/// Once everybody has everything, time for what is to be stored to be durable.
+const SETTLED_WITHIN: Micros = 30_000 * MS;
 /// Segments on a connection, calls to a host: never reached, since turmoil panics there, and loses the end
 /// of a stream.
 const CAPACITY: usize = 1 << 20;
@@ -146,12 +150,34 @@ impl Hosts {
             }
             self.look()?;
         }
+        if self.now() < time {
+            self.rest()?;
+        }
         let broken = {
             let stage = &mut *self.stage.borrow_mut();
             stage.daemon.replay(&mut stage.oracles);
             stage.oracles.broken().cloned()
         };
         broken.map_or_else(|| Ok(self.summary()), Err)
+    }
+
+    /// Everybody has everything: once all is durable too, the oracles that want rest are asked.
+    fn rest(&mut self) -> Result<(), Violation> {
+        let end = self.now() + SETTLED_WITHIN;
+        while !self.stage.borrow().is_durable() {
+            if self.now() >= end {
+                return Err(self.violation("O19", "what is to be stored does not become durable".to_owned()));
+            }
+            self.tick()?;
+        }
+        let stage = &mut *self.stage.borrow_mut();
+        let (counts, judgement) = critical(&mut stage.oracles, &stage.actors, &NOBODY);
+        self.summary.critical = counts;
+        stage.oracles.judge("O5", None, judgement);
+        if let Some(core) = stage.daemon.core() {
+            stage.oracles.at_rest(core);
+        }
+        Ok(())
     }
 
     /// All that comes to the core is written down from now on, and given to a fresh one in the end (O20).

@@ -117,6 +117,14 @@ impl Stage {
         Ok(self.queue.next().map(|at| from(now, at)))
     }
 
+    /// Whether the daemon is up, and has nothing that is not durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.daemon.core().is_some_and(|core| {
+            let sizes = core.inspect().sizes();
+            sizes.appends == 0 && sizes.moved == 0
+        })
+    }
+
     /// Passes on what has happened to the oracles.
     pub(super) fn settle(&mut self) {
         for (id, wrote) in self.net.take_written() {

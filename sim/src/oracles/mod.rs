@@ -52,6 +52,7 @@ use others::Progress;
 use positions::Positions;
 use restart::Rows;
 use revoked::Revoked;
+use runcast_core::Core;
 use runcast_core::config::{Config, Store};
 use runcast_core::odd;
 use runcast_core::record::{Record, Table};
@@ -389,6 +390,17 @@ impl Oracles {
         if self.limits.is_suspicious() {
             let judgement = self.limits.settle(&active());
             self.judge("O8", None, judgement);
+        }
+    }
+
+    /// All is at rest, and durable: what the daemon says of it is held against what is true, unless the truth
+    /// forgets.
+    pub fn at_rest(&mut self, core: &Core) {
+        if !self.forgets_runs {
+            let undelivered = self.delivery.at_rest(&self.truth, &self.rows, core.inspect());
+            self.judge("O27", None, undelivered);
+            let alerts = self.truth.alerts.at_rest(core.inspect());
+            self.judge("O29", None, alerts);
         }
     }
 

@@ -109,6 +109,9 @@ impl Plan {
         if !is_calm && dice.chance(1, 6) {
             self.config.limits.unauthenticated_per_address_per_minute = 1;
         }
+        if dice.chance(2, 3) {
+            self.publishers.iter_mut().for_each(|publisher| publisher.asks_ready = true);
+        }
         self
     }
 
@@ -155,6 +158,7 @@ impl Plan {
                 every,
                 erases: Vec::new(),
                 sends_away: Vec::new(),
+                asks_ready: false,
             });
         }
     }

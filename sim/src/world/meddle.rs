@@ -194,13 +194,9 @@ impl World {
     fn outlast(&mut self) -> Result<(), Violation> {
         let (store, rows) = (&self.plan.config.store, &self.oracles.rows);
         let too_many = purge::not_too_many(rows, &self.plan.config);
-        let (time, is_known) = (store.keep.0, !self.oracles.forgets_runs);
-        if let Some(core) = self.daemon.core().filter(|_| is_known) {
-            let (delivery, rows) = (&self.oracles.delivery, &self.oracles.rows);
-            let judgement = delivery.at_rest(&self.oracles.truth, rows, core.inspect());
-            self.oracles.judge("O27", None, judgement);
-            let alerts = self.oracles.truth.alerts.at_rest(core.inspect());
-            self.oracles.judge("O29", None, alerts);
+        let time = store.keep.0;
+        if let Some(core) = self.daemon.core() {
+            self.oracles.at_rest(core);
         }
         self.oracles.judge("O26", None, too_many);
         if time <= KEPT_AT_MOST {

@@ -121,6 +121,29 @@ pub enum Moment {
 }
 
 impl Fault {
+    /// Whether connections end by it.
+    pub fn cuts(&self) -> bool {
+        match self {
+            Self::Reset { .. }
+            | Self::Hole { .. }
+            | Self::Partition { .. }
+            | Self::DropAll
+            | Self::Kill { .. }
+            | Self::Ambush { .. }
+            | Self::PowerLoss { .. }
+            | Self::CrashAtCommit { .. }
+            | Self::NewDisk { .. }
+            | Self::Drain { .. }
+            | Self::Stall { .. }
+            | Self::BrokenDisk { .. } => true,
+            Self::Slowness { .. }
+            | Self::SlowDisk { .. }
+            | Self::FullDisk { .. }
+            | Self::LittleMemory { .. }
+            | Self::Jump { .. } => false,
+        }
+    }
+
     /// How long it lasts, if it lasts.
     pub fn time(&self) -> Option<Micros> {
         match self {

@@ -253,7 +253,8 @@ impl Topics {
         Ok(())
     }
 
-    /// A change was refused: nothing has changed.
+    /// A change was refused: nothing has changed. What a full store did not take, it wants all the same, and
+    /// asks for when it calls again.
     ///
     /// # Errors
     /// It should not have been.
@@ -263,7 +264,11 @@ impl Topics {
         };
         let is_forbidden = set.iter().any(|number| !may_read(TOPICS[*number].0, self.operates));
         match said.code.as_deref() {
-            Some("storage_unavailable" | "rate_limited" | "overloaded") => Ok(()),
+            Some("storage_unavailable") => {
+                self.wanted = set;
+                Ok(())
+            }
+            Some("rate_limited" | "overloaded") => Ok(()),
             Some("topic_forbidden") if is_forbidden => Ok(()),
             _ => Err(("B3", format!("{set:?} is refused: {said:?}"))),
         }

@@ -31,10 +31,12 @@ impl Plan {
             device.is_bulky = true;
             device.ask_every = Some(dice.log_uniform(4 * SECOND, 20 * SECOND));
         }
-        let network = Network { buffer: dice.log_uniform(1024, 64 * 1024) as usize, ..Network::good(0) };
+        let network = Network { buffer: dice.log_uniform(1024, 4 * 1024) as usize, ..Network::good(0) };
         let device = &mut first.devices[0];
         if is_deaf {
             (device.habit, device.network) = (Habit::Deaf, network);
+            // It is to be deaf for longer than the daemon waits, on one connection.
+            self.faults.retain(|(_, fault)| !fault.cuts());
         } else {
             (device.habit, device.ack_every, device.window) = (Habit::Online, NEVER_ACKS, None);
         }
@@ -42,13 +44,19 @@ impl Plan {
 
     /// A disk that is full while devices come and go.
     fn fill_disk(&mut self, dice: &mut Dice) {
-        let (at, time) = (dice.between(3, 15) * SECOND, dice.between(5, 20) * SECOND);
+        let (at, time) = (dice.between(3, 15) * SECOND, dice.between(20, 40) * SECOND);
         // Or when most devices have not been there yet.
         let at = if dice.chance(1, 2) { dice.below(SECOND) } else { at };
         self.faults.push((at, Fault::FullDisk { time }));
         self.faults.sort_by_key(|(at, _)| *at);
-        let devices = self.users.iter_mut().flat_map(|user| &mut user.devices);
-        devices.for_each(|device| device.habit = Habit::Flapping);
+        self.heal_at = self.heal_at.max(60 * SECOND);
+        for device in self.users.iter_mut().flat_map(|user| &mut user.devices) {
+            device.habit = Habit::Flapping;
+            // What they subscribe to meanwhile, they ask for when they come back.
+            if device.topics.is_empty() {
+                device.topics.push("news".to_owned());
+            }
+        }
     }
 
     /// What is so for a whole seed.
@@ -59,7 +67,7 @@ impl Plan {
         for site in odd::ALL {
             self.config.odd |= if dice.chance(1, 4) { site } else { 0 };
         }
-        if !is_calm && dice.chance(1, 30) {
+        if !is_calm && dice.chance(1, 20) {
             self.overrun(dice);
         }
         if !is_calm && dice.chance(1, 6) {

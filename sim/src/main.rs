@@ -112,9 +112,9 @@ enum What {
     },
     /// Run many seeds.
     Swarm {
-        /// N for 0..N, or A..B.
-        #[arg(long, value_parser = seeds)]
-        seeds: Range<u64>,
+        /// N for 0..N, or A..B. May be repeated.
+        #[arg(long, value_parser = seeds, required = true)]
+        seeds: Vec<Range<u64>>,
         /// On so many threads.
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
@@ -147,7 +147,8 @@ fn main() -> ExitCode {
         What::Meta { seed, world } => swarm::meta(world, seed),
         What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
         What::Swarm { seeds, jobs, world, strict } => {
-            let result = many(world, seeds, jobs, began);
+            let seeds: Vec<u64> = seeds.into_iter().flatten().collect();
+            let result = many(world, &seeds, jobs, began);
             let missing = result.as_ref().map_or(Vec::new(), |total| total.tally.missing());
             let told = tell(result, began);
             missing.iter().for_each(|what| println!("never: {what}"));
@@ -207,9 +208,9 @@ fn replay(file: &Path, trace: bool) -> anyhow::Result<Result<Summary, Box<Failur
     }))
 }
 
-fn many(world: Which, seeds: Range<u64>, jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
+fn many(world: Which, seeds: &[u64], jobs: usize, began: Instant) -> Result<Summary, Box<Failure>> {
     let (done, told) = (AtomicU64::new(0), AtomicU64::new(0));
-    let all = seeds.end.saturating_sub(seeds.start);
+    let all = seeds.len();
     let (total, curve) = swarm::swarm(world, seeds, jobs, &|_, _| {
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let due = began.elapsed().as_secs() / PROGRESS_EVERY.as_secs();

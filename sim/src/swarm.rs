@@ -10,10 +10,9 @@ use crate::trace::Show;
 use crate::world::Summary;
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// Lines of the trace in the report of a failure.
@@ -154,21 +153,17 @@ fn survey(world: Which, seed: u64) -> Result<(Summary, States), Box<Failure>> {
 /// The failure with the lowest seed of those that were found before all stopped.
 pub fn swarm(
     world: Which,
-    seeds: Range<u64>,
+    seeds: &[u64],
     jobs: usize,
     progress: &(dyn Fn(u64, &Summary) + Sync),
 ) -> Result<(Summary, Curve), Box<Failure>> {
-    let next = AtomicU64::new(seeds.start);
+    let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let all = seeds.end.saturating_sub(seeds.start);
-    let total = Mutex::new((Summary::default(), Curve::new(all)));
+    let total = Mutex::new((Summary::default(), Curve::new(seeds.len() as u64)));
     let failed: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let work = || {
         while !stop.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return;
-            }
+            let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
             match survey(world, seed) {
                 Ok((summary, states)) => {
                     let mut total = total.lock().expect("no thread panics with it");

@@ -1,5 +1,6 @@
 //! What is worth a line of the log: said as facts with their ids, in the order in which they came about. The
-//! shell writes them; nothing in the core or on the wire depends on them.
+//! shell writes them; nothing in the core or on the wire depends on them. Those of runs may be ahead of the
+//! store by one commit: after a crash what was said may not have been, and is said again.
 //!
 //! Why a connection is closed stands in [`Effect::Close`].
 

@@ -45,7 +45,12 @@ pub(crate) enum Reveal {
     /// What a connection reads may change.
     Subscribed(Box<Change>),
     /// A worker's connection is welcome.
-    WorkerWelcome(ConnId),
+    WorkerWelcome {
+        /// Which.
+        conn: ConnId,
+        /// What it is told then.
+        welcome: Bytes,
+    },
     /// A stream has events up to here.
     Head {
         /// Whose.

@@ -331,7 +331,7 @@ impl Core {
                 Reveal::Reply { conn, text } => self.send(conn, text, out),
                 Reveal::Respond { conn, response } => self.answer(conn, response, out),
                 Reveal::Welcome(conn) => self.on_welcome(conn, out),
-                Reveal::WorkerWelcome(conn) => self.on_worker_welcome(conn, out),
+                Reveal::WorkerWelcome { conn, welcome } => self.on_worker_welcome(conn, welcome, out),
                 Reveal::Head { owner, seq } => self.on_head(owner, seq),
                 Reveal::Subscribed(change) => self.on_subscribed(*change, out),
                 Reveal::Queued(of) => self.on_queued_durable(&of),

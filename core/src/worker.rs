@@ -200,8 +200,7 @@ impl Core {
             .raw("message_bytes", self.config.server.worker_message)
             .raw("heartbeat_ms", self.config.server.heartbeat.as_millis())
             .list("runs", answers);
-        self.durable.reveal(Reveal::Reply { conn: id, text: text(welcome) });
-        self.durable.reveal(Reveal::WorkerWelcome(id));
+        self.durable.reveal(Reveal::WorkerWelcome { conn: id, welcome: text(welcome) });
     }
 
     /// A worker wants no more runs; those that it has go on.
@@ -266,7 +265,9 @@ impl Core {
     }
 
     /// All that the welcome shows is durable: commands that were not confirmed are given again.
-    pub(crate) fn on_worker_welcome(&mut self, id: ConnId, out: &mut Effects) {
+    pub(crate) fn on_worker_welcome(&mut self, id: ConnId, welcome: Bytes, out: &mut Effects) {
+        // A token that has expired meanwhile lets nobody in.
+        self.watch_worker_expiry(id, out);
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &mut conn.role else { return };
         me.is_welcome = true;
@@ -274,12 +275,12 @@ impl Core {
         conn.is_busy = false;
         let (sub, worker) = (key.sub.as_str().into(), key.name.as_str().into());
         self.note(crate::note::Note::WorkerConnected { conn: id, peer, sub, worker });
+        self.send(id, welcome, out);
         let runs = self.workers.get(&key).map(|worker| worker.runs.clone()).unwrap_or_default();
         for (run, user) in runs {
             self.repeat_commands(&RunOf { user, run }, out);
         }
         self.queue.has_changed = true;
-        self.watch_worker_expiry(id, out);
         self.tell_drain(id, out);
         self.take_inbox(id, out);
     }

@@ -2,11 +2,14 @@
 //! each step; what waits for the network stays under its cap; and once all is over and everybody has gone,
 //! nothing is left in memory.
 
+use super::topics::TOPICS;
 use runcast_core::Sizes;
 use runcast_core::config::Config;
 
-/// Timers of one connection, one run, one worker, and the daemon's own.
-const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 7);
+/// Timers of one connection (four, and of each stream that it may read those of its acknowledgements and of
+/// its being behind, which keep their places when they are not needed), one run, one worker, and the daemon's
+/// own.
+const TIMERS: (usize, usize, usize, usize) = (4 + 2 * (1 + TOPICS.len()), 8, 1, 7);
 /// Runs that workers have, at most: any of them may go back to the queue.
 const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.

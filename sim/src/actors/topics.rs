@@ -73,7 +73,9 @@ impl Place {
         let disk = ctx.oracles.disk_of_topic(&entry.epoch);
         let is_new = disk > self.disk;
         if is_new {
-            (self.disk, self.is_known, self.told) = (disk, false, 0);
+            (self.disk, self.is_known) = (disk, false);
+            // What was asked for without an answer may have been asked for on this disk.
+            self.told = if self.told == u64::MAX { self.told } else { 0 };
         }
         self.told = self.told.min(entry.head);
         let client = Client {

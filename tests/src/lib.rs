@@ -1,7 +1,7 @@
 //! Runcast as its users meet it: the real binary, started here, over real sockets.
 //!
 //! Nothing here sleeps and hopes: a test waits for a line of the log, for a message, or for the end of a
-//! connection, and asks again and again for what tells nobody ([`eventually`]). Each wait has a bound past
+//! connection, and asks again and again for what tells nobody ([`eventually()`]). Each wait has a bound past
 //! which the test fails: [`PATIENCE`], and for the end of a command ([`output`]) a longer one.
 
 mod certificate;

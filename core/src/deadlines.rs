@@ -75,6 +75,8 @@ pub enum Timer {
 pub(crate) struct Deadlines {
     by_time: BTreeSet<(Mono, Timer)>,
     by_timer: BTreeMap<Timer, Slot>,
+    /// How many of them are at rest.
+    resting: usize,
     /// The first place may be one whose timer is not for then.
     is_stale: bool,
 }
@@ -96,7 +98,7 @@ impl Deadlines {
             self.by_time.insert((at, timer));
             return;
         };
-        slot.at = Some(at);
+        self.resting -= usize::from(slot.at.replace(at).is_none());
         if at >= slot.place {
             self.is_stale = true;
             return;
@@ -128,6 +130,7 @@ impl Deadlines {
     /// Takes a timer back. One that is not set is no error.
     pub(crate) fn clear(&mut self, timer: Timer) {
         if let Some(slot) = self.by_timer.remove(&timer) {
+            self.resting -= usize::from(slot.at.is_none());
             assert!(self.by_time.remove(&(slot.place, timer)), "each timer has its place");
             self.is_stale = true;
         }
@@ -137,7 +140,7 @@ impl Deadlines {
     /// must take it back for good when it ends.
     pub(crate) fn rest(&mut self, timer: &Timer) {
         if let Some(slot) = self.by_timer.get_mut(timer) {
-            slot.at = None;
+            self.resting += usize::from(slot.at.take().is_some());
             self.is_stale = true;
         }
     }
@@ -170,7 +173,10 @@ impl Deadlines {
                     slot.place = at;
                     self.by_time.insert((at, timer));
                 }
-                None => drop(self.by_timer.remove(&timer)),
+                None => {
+                    self.by_timer.remove(&timer);
+                    self.resting -= 1;
+                }
             }
         }
     }
@@ -193,8 +199,13 @@ impl Deadlines {
         Some(timer)
     }
 
-    /// How many timers there are, those at rest included.
+    /// How many timers are set.
     pub(crate) fn len(&self) -> usize {
-        self.by_timer.len()
+        self.by_timer.len() - self.resting
+    }
+
+    /// How many keep a place without being set.
+    pub(crate) const fn resting(&self) -> usize {
+        self.resting
     }
 }

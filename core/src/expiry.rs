@@ -73,7 +73,8 @@ impl Core {
 
     /// Closes a worker whose token has expired, or looks again later.
     pub(crate) fn watch_worker_expiry(&mut self, id: ConnId, out: &mut Effects) {
-        let Some(Role::Worker(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return };
+        let conn = self.conns.get(&id).filter(|conn| !conn.is_closing);
+        let Some(Role::Worker(me)) = conn.map(|conn| &conn.role) else { return };
         let left = me.expires.since(self.now.wall);
         if left == Span::ZERO {
             self.seen.mark(Sometimes::WorkerExpired);

@@ -83,6 +83,8 @@ pub struct Sizes {
     pub moved: usize,
     /// Timers that are set.
     pub timers: usize,
+    /// Places of timers that are not set at present.
+    pub resting: usize,
     /// Appends that are not durable.
     pub appends: usize,
     /// Ended runs that nobody has acknowledged.
@@ -244,6 +246,7 @@ impl<'a> View<'a> {
             left_behind: core.left_behind.len(),
             moved: core.moved.len(),
             timers: core.deadlines.len(),
+            resting: core.deadlines.resting(),
             appends: core.durable.waiting(),
             undelivered: core.undelivered.len(),
             quotas: core.attempts.len() + core.requests.len(),

@@ -69,6 +69,8 @@ proptest! {
                 }
             }
             deadlines.tidy();
+            prop_assert_eq!(deadlines.len(), set.len());
+            prop_assert!(deadlines.resting() <= 6);
             let first = set.iter().map(|(name, at)| (*at, *name)).min();
             prop_assert_eq!(deadlines.first().cloned(), first.map(|(at, name)| (Mono(at), timer(name))));
         }

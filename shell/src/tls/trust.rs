@@ -63,18 +63,19 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("the provider has what both versions need");
-        let mut config = match self {
-            Self::WellKnown => {
+        let named = match self {
+            Self::WellKnown => None,
+            Self::File(path) => Some(Named::known(path, Arc::clone(&provider))?),
+            Self::Itself(path) => Some(Named::Itself(chain(path)?.swap_remove(0))),
+        };
+        let mut config = match named {
+            None => {
                 let roots = RootCertStore { roots: TLS_SERVER_ROOTS.to_vec() };
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
-            Self::File(path) => {
-                let known = Arc::new(Known::read(path, provider)?);
-                builder.dangerous().with_custom_certificate_verifier(known).with_no_client_auth()
-            }
-            Self::Itself(path) => {
-                let itself = Arc::new(Itself { certificate: chain(path)?.swap_remove(0), provider });
-                builder.dangerous().with_custom_certificate_verifier(itself).with_no_client_auth()
+            Some(named) => {
+                let verifier = Arc::new(Verifier { named, provider });
+                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
             }
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -82,17 +83,26 @@ impl Trust {
     }
 }
 
-/// Takes for good what an authority in a file has signed, and what stands in the file itself. The latter is
-/// its own authority, as whoever makes one with a single command means it: the library, which looks for the
-/// end of a chain, would refuse it where it may sign others.
+/// Whom a file names.
 #[derive(Debug)]
-struct Known {
-    certificates: Vec<CertificateDer<'static>>,
-    signed: Arc<WebPkiServerVerifier>,
+enum Named {
+    /// What an authority in it has signed, and what stands in it itself. The latter is its own authority, as
+    /// whoever makes one with a single command means it: the library, which looks for the end of a chain,
+    /// would refuse it where it may sign others.
+    Known { certificates: Vec<CertificateDer<'static>>, signed: Arc<WebPkiServerVerifier> },
+    /// One certificate, whatever its name and time are.
+    Itself(CertificateDer<'static>),
 }
 
-impl Known {
-    fn read(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Problem> {
+/// Takes for good whom a file names. That a daemon has the key is proved by the signatures, as ever.
+#[derive(Debug)]
+struct Verifier {
+    named: Named,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Named {
+    fn known(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Problem> {
         let fix = "give the certificate of the daemon, or of the authority that has signed it";
         let certificates = certificates(path, AUTHORITIES_MOST, fix)?;
         let mut roots = RootCertStore::empty();
@@ -102,11 +112,11 @@ impl Known {
             let reason = format!("none of its {} certificates can be read", certificates.len());
             Problem::new(Origin::File(path.to_owned(), None), reason, fix)
         })?;
-        Ok(Self { certificates, signed })
+        Ok(Self::Known { certificates, signed })
     }
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -115,71 +125,20 @@ impl ServerCertVerifier for Known {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !self.certificates.contains(shown) {
-            return self.signed.verify_server_cert(shown, chain, name, ocsp, now);
+        match &self.named {
+            Named::Known { certificates, signed } if !certificates.contains(shown) => {
+                return signed.verify_server_cert(shown, chain, name, ocsp, now);
+            }
+            Named::Known { .. } => {
+                check_time(shown, now)?;
+                verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+            }
+            Named::Itself(certificate) if shown != certificate => {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
+            Named::Itself(_) => {}
         }
-        check_time(shown, now)?;
-        verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
         Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signed.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signed.supported_verify_schemes()
-    }
-}
-
-/// Whether a certificate is good at this time.
-fn check_time(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), CertificateError> {
-    let (from, until) = validity::read(certificate).ok_or(CertificateError::BadEncoding)?;
-    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-    if time.as_secs() < from {
-        return Err(CertificateError::NotValidYetContext { time, not_before: at(from) });
-    }
-    if until < time.as_secs() {
-        return Err(CertificateError::ExpiredContext { time, not_after: at(until) });
-    }
-    Ok(())
-}
-
-/// Takes one certificate for good. That its daemon has the key is proved by the signatures, as ever.
-#[derive(Debug)]
-struct Itself {
-    certificate: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Itself {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if *shown == self.certificate {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-        }
     }
 
     fn verify_tls12_signature(
@@ -205,4 +164,17 @@ impl ServerCertVerifier for Itself {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Whether a certificate is good at this time.
+fn check_time(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), CertificateError> {
+    let (from, until) = validity::read(certificate).ok_or(CertificateError::BadEncoding)?;
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    if time.as_secs() < from {
+        return Err(CertificateError::NotValidYetContext { time, not_before: at(from) });
+    }
+    if until < time.as_secs() {
+        return Err(CertificateError::ExpiredContext { time, not_after: at(until) });
+    }
+    Ok(())
 }

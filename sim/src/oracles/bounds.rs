@@ -6,10 +6,10 @@ use super::topics::TOPICS;
 use runcast_core::Sizes;
 use runcast_core::config::Config;
 
-/// Timers of one connection (four, and of each stream that it may read those of its acknowledgements and of
-/// its being behind, which keep their places when they are not needed), one run, one worker, and the daemon's
-/// own.
-const TIMERS: (usize, usize, usize, usize) = (4 + 2 * (1 + TOPICS.len()), 8, 1, 7);
+/// Timers of one connection, one run, one worker, and the daemon's own.
+const TIMERS: (usize, usize, usize, usize) = (8, 8, 1, 7);
+/// Places that a connection's timers may keep: of its output, and of the acknowledgements of each stream.
+const RESTING: usize = 2 + TOPICS.len();
 /// Runs that workers have, at most: any of them may go back to the queue.
 const SLOTS: usize = 256;
 /// Messages of one worker that may be unacknowledged.
@@ -36,6 +36,7 @@ pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
         ("users in the queue", sizes.turns, sizes.queued),
         ("users that are being loaded", sizes.loading, sizes.loads),
         ("timers", sizes.timers, timers),
+        ("places of timers", sizes.resting, RESTING * connections),
         ("quotas", sizes.quotas, 2 * QUOTAS),
         ("undelivered runs", sizes.undelivered, config.delivery.undelivered),
         ("appends", sizes.appends, appends),
@@ -85,6 +86,7 @@ mod tests {
         assert!(judge(&fine, &config).is_ok());
         assert!(judge(&Sizes { connections: 20_001, ..fine }, &config).is_err());
         assert!(judge(&Sizes { timers: 200, ..fine }, &config).is_err());
+        assert!(judge(&Sizes { resting: 22, ..fine }, &config).is_err());
         assert!(judge(&Sizes { appends: 10_000, ..fine }, &config).is_err());
         assert!(output(2 << 20, &config).is_err());
     }
@@ -94,5 +96,6 @@ mod tests {
         assert!(base(&Sizes { timers: 2, ..Sizes::default() }).is_ok());
         assert!(base(&Sizes { users: 1, ..Sizes::default() }).is_err());
         assert!(base(&Sizes { timers: 9, ..Sizes::default() }).is_err());
+        assert!(base(&Sizes { resting: 1, ..Sizes::default() }).is_err());
     }
 }

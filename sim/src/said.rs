@@ -203,6 +203,9 @@ pub struct EventData<'a> {
     /// Of a run that is queued: by what it is executed.
     #[serde(borrow)]
     pub agent: Option<Cow<'a, str>>,
+    /// Of a run that is queued: the key of the request.
+    #[serde(borrow)]
+    pub key: Option<Cow<'a, str>>,
     /// Which worker.
     #[serde(borrow)]
     pub worker: Option<Cow<'a, str>>,

@@ -14,6 +14,7 @@ pub mod first_sign;
 pub mod isolation;
 pub mod joined;
 pub mod kept;
+pub mod keys;
 pub mod lease;
 pub mod limits;
 pub mod listing;
@@ -45,6 +46,7 @@ use crate::sometimes::{Tally, state_of};
 use crate::tap::Wrote;
 use fencing::Fencing;
 use first_sign::Waits;
+use keys::Keys;
 use lease::Leases;
 use limits::{Limits, Offer};
 use order::{Piece, Sender};
@@ -136,8 +138,6 @@ pub struct Oracles {
     pub delivery: Delivery,
     /// What came about.
     pub tally: Tally,
-    /// How long an idempotency key holds.
-    key_keep: Micros,
     /// Whether ended runs are forgotten while the world lasts.
     pub forgets_runs: bool,
     /// The users' numbers, by name.
@@ -157,8 +157,8 @@ pub struct Oracles {
     conns: BTreeMap<PipeId, Watched>,
     /// Connections of which the daemon has let go in this turn.
     leaving: Vec<PipeId>,
-    /// The run that each request (by user and key) was accepted as.
-    accepted: BTreeMap<(usize, String), (String, u64, Micros)>,
+    /// Which runs the keys of requests have named.
+    keys: Keys,
     crashes: u64,
     alive_since: BTreeMap<usize, Micros>,
     broken: Option<Violation>,
@@ -184,7 +184,6 @@ impl Oracles {
             positions: Positions::default(),
             delivery: Delivery::default(),
             tally: Tally::default(),
-            key_keep: config.runs.key_keep.0,
             forgets_runs: config.store.keep < Store::default().keep,
             names: BTreeMap::new(),
             to_be_erased: BTreeSet::new(),
@@ -195,7 +194,7 @@ impl Oracles {
             epochs: BTreeMap::new(),
             conns: BTreeMap::new(),
             leaving: Vec::new(),
-            accepted: BTreeMap::new(),
+            keys: Keys::new(config.runs.key_keep.as_millis()),
             crashes: 0,
             alive_since: BTreeMap::new(),
             broken: None,
@@ -350,7 +349,7 @@ impl Oracles {
         self.truth.erase(name);
         self.delivery.erase(name);
         self.positions.erase(name);
-        self.accepted.retain(|(other, _), _| *other != user);
+        self.keys.erase(user);
         self.alive_since.remove(&user);
     }
 
@@ -368,7 +367,7 @@ impl Oracles {
         self.revoked.forget();
         self.rows = Rows::default();
         self.delivery = Delivery::default();
-        self.accepted.clear();
+        self.keys.forget();
         self.alive_since.clear();
         self.limits.killed(&self.truth);
     }
@@ -467,6 +466,7 @@ impl Oracles {
                 _ => {}
             }
             let checks = [
+                ("O3", self.keys.queued(event, self.crashes)),
                 ("O6", ends::judge(event, run)),
                 ("O7", pairs::judge(event, run)),
                 ("O9", fair::judge(event)),
@@ -657,17 +657,9 @@ impl Oracles {
         // What was on its way when its user was erased says nothing of the keys that came after.
         let is_erased = self.truth.runs.get(run).is_some_and(|run| run.is_erased);
         let Some(key) = said.key.as_deref().filter(|_| !is_erased) else { return };
-        let is_known = self.accepted.get(&(user, key.to_owned()));
-        sometimes!(self.tally, DuplicateAfterCrash if is_known.is_some_and(|(_, crashes, _)| *crashes < self.crashes));
-        let now = (run.to_owned(), self.crashes, self.schedule.now());
-        let known = self.accepted.entry((user, key.to_owned())).or_insert_with(|| now.clone());
-        if now.2 - known.2 >= self.key_keep {
-            *known = now;
-        }
-        let first = known.0.clone();
-        let same =
-            if first == run { Ok(()) } else { Err(format!("key {key} is {run} after it was {first}")) };
-        self.judge("O3", Some(user), same);
+        let told = self.keys.told(user, key, run);
+        sometimes!(self.tally, DuplicateAfterCrash if told.as_ref().is_ok_and(|crashes| *crashes < self.crashes));
+        self.judge("O3", Some(user), told.map(drop));
     }
 
     fn said_to_worker(&mut self, worker: &str, said: &Said<'_>) {

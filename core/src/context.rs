@@ -299,7 +299,8 @@ impl Core {
                 let Some(position) = context.devices.get_mut(&device) else { continue };
                 position.known_from.get_or_insert(self.durable.next());
                 let key = device_key(&user, &device);
-                self.durable.record(Record::Put { key, value: crate::record::row(position) });
+                // There may be thousands, of as many devices: to look for each among the others takes long.
+                self.durable.record_another(Record::Put { key, value: crate::record::row(position) });
             }
             self.leave_delivered(&user);
             self.leave_memory(&user);

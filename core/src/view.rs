@@ -219,13 +219,13 @@ impl<'a> View<'a> {
 
     /// A user's stream, if it is in memory: epoch, floor, head.
     pub fn stream(&self, user: &str) -> Option<(&'a Epoch, u64, u64)> {
-        let stream = &self.0.users.get(user)?.stream;
+        let stream = &self.0.users.get(&User::parse(user)?)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 
     /// A topic's stream, if it has begun: epoch, floor, head.
     pub fn topic(&self, topic: &str) -> Option<(&'a Epoch, u64, u64)> {
-        let stream = &self.0.topics.get(topic)?.stream;
+        let stream = &self.0.topics.get(&Topic::parse(topic)?)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 

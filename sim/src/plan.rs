@@ -34,6 +34,9 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// How many hostile clients there are.
     pub hostile: usize,
+    /// How many of them mean no good in how they speak.
+    #[serde(default)]
+    pub vandals: usize,
     /// Who says something on topics.
     #[serde(default)]
     pub publishers: Vec<PublisherPlan>,
@@ -329,6 +332,7 @@ impl Plan {
             users: Vec::new(),
             workers: Vec::new(),
             hostile: 0,
+            vandals: 0,
             publishers: Vec::new(),
             faults: Vec::new(),
             heal_at: 0,
@@ -374,7 +378,7 @@ impl Plan {
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
         let config = draw_config(&mut dice);
         let plan = Self { seed, config, users, workers, hostile, faults, heal_at, ..Self::empty(seed) };
-        plan.with_variants(&mut dice, is_calm)
+        plan.with_variants(&mut dice, is_calm).with_more(is_calm)
     }
 }
 

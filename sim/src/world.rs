@@ -5,6 +5,7 @@ mod meddle;
 use crate::actors::hostile::Hostile;
 use crate::actors::publisher::Publisher;
 use crate::actors::user::Device;
+use crate::actors::vandal::Vandal;
 use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
@@ -32,6 +33,8 @@ pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 pub(crate) static NOBODY: BTreeSet<usize> = BTreeSet::new();
 /// The number of the first hostile client's user.
 const HOSTILE: usize = 900;
+/// The number of the first vandal's.
+const VANDAL: usize = 950;
 
 /// What happened in a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -265,7 +268,11 @@ impl World {
         let now = self.schedule.now();
         let mut of_user = self.actors.iter_mut().enumerate().filter_map(|(index, actor)| match actor {
             Actor::Device(device) if device.user() == user => Some((index, device)),
-            Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
+            Actor::Device(_)
+            | Actor::Worker(_)
+            | Actor::Hostile(_)
+            | Actor::Vandal(_)
+            | Actor::Publisher(_) => None,
         });
         let (index, device) = of_user.nth(n).expect("the plan has this device");
         device.ask(now);
@@ -444,7 +451,7 @@ fn healed_devices<'a>(
     let healed = actors.iter().enumerate().filter(|(index, _)| !unhealed.contains(index));
     healed.filter_map(|(_, actor)| match actor {
         Actor::Device(device) => Some(&**device),
-        Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
+        Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) | Actor::Publisher(_) => None,
     })
 }
 
@@ -452,7 +459,7 @@ fn healed_devices<'a>(
 fn unhealed(plan: &Plan, actors: &[Actor]) -> BTreeSet<usize> {
     let is_one = |actor: &Actor| match actor {
         Actor::Device(device) => plan.broken.contains(&device.user()),
-        Actor::Hostile(_) => !plan.broken.is_empty(),
+        Actor::Hostile(_) | Actor::Vandal(_) => !plan.broken.is_empty(),
         Actor::Worker(_) | Actor::Publisher(_) => false,
     };
     (0..actors.len()).filter(|index| is_one(&actors[*index])).collect()
@@ -467,7 +474,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
     }
     let unanswered = actors.iter().find_map(|actor| match actor {
         Actor::Publisher(publisher) => publisher.missing(),
-        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
+        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) => None,
     });
     unanswered.or_else(|| healed_devices(actors, unhealed).find_map(|device| device.missing(truth)))
 }
@@ -493,7 +500,7 @@ pub(crate) fn progress(truth: &Truth, actors: &[Actor], unhealed: &BTreeSet<usiz
     positions + stored
 }
 
-/// All actors of a plan: devices by user, then workers, then the hostile.
+/// All actors of a plan: devices by user, then workers, the hostile, publishers, vandals.
 pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
@@ -513,6 +520,10 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     for publisher in &plan.publishers {
         let dice = dice(publisher.dice);
         actors.push(Actor::Publisher(Box::new(Publisher::new(publisher.clone(), dice))));
+    }
+    for n in 0..plan.vandals {
+        let vandal = Vandal::new(VANDAL + n, Network::good(1), dice(5_000 + n as u64));
+        actors.push(Actor::Vandal(Box::new(vandal)));
     }
     actors
 }

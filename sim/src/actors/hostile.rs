@@ -231,9 +231,7 @@ impl Hostile {
             | Trick::TopicAhead => return,
         };
         let (Incoming::Refused(code) | Incoming::Closed(Some(code))) = end else { return };
-        // A connection may also end for what happens to everybody.
-        let is_common = matches!(code, 4400..=4411 | 4503 | 408 | 429 | 503);
-        if !expected.contains(code) && !is_common {
+        if !expected.contains(code) && !is_common(*code) {
             let what =
                 format!("{} plays {:?}, is answered {code} and not {expected:?}", self.name, self.trick);
             ctx.oracles.judge("B3", Some(self.user), Err(what));
@@ -304,6 +302,11 @@ impl Hostile {
             | Trick::ManyEarly => {}
         }
     }
+}
+
+/// Whether a connection may end with this for what happens to everybody.
+pub(super) fn is_common(code: u16) -> bool {
+    matches!(code, 4400..=4411 | 4503 | 408 | 429 | 503)
 }
 
 /// Whoever says that it was past the head of an incarnation is told that it was not, and why, and begins at

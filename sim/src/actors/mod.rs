@@ -5,10 +5,13 @@
 pub mod asks;
 pub mod errand;
 pub mod hostile;
+mod http;
 pub mod job;
 pub mod publisher;
 pub mod topics;
+mod tricks;
 pub mod user;
+pub mod vandal;
 pub mod worker;
 
 use crate::carrier::Carrier;
@@ -20,6 +23,7 @@ use crate::trace::Trace;
 use hostile::Hostile;
 use publisher::Publisher;
 use user::Device;
+use vandal::Vandal;
 use worker::Worker;
 
 /// Someone in the world.
@@ -31,6 +35,8 @@ pub enum Actor {
     Worker(Box<Worker>),
     /// A hostile client.
     Hostile(Box<Hostile>),
+    /// Another, who means no good in how it speaks.
+    Vandal(Box<Vandal>),
     /// A publisher.
     Publisher(Box<Publisher>),
 }
@@ -89,6 +95,7 @@ impl Actor {
             Self::Device(device) => device.step(ctx),
             Self::Worker(worker) => worker.step(ctx),
             Self::Hostile(hostile) => hostile.step(ctx),
+            Self::Vandal(vandal) => vandal.step(ctx),
             Self::Publisher(publisher) => publisher.step(ctx),
         }
     }
@@ -99,6 +106,7 @@ impl Actor {
             Self::Device(device) => device.deadline(),
             Self::Worker(worker) => worker.deadline(),
             Self::Hostile(hostile) => hostile.deadline(),
+            Self::Vandal(vandal) => vandal.deadline(),
             Self::Publisher(publisher) => publisher.deadline(),
         }
     }

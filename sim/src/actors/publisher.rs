@@ -3,23 +3,16 @@
 
 use super::Ctx;
 use super::errand::Errand;
-use crate::carrier::Socket;
+use super::http::{Call, Outcome};
 use crate::dice::Dice;
 use crate::keys;
 use crate::oracles::topics::OPERATORS;
 use crate::oracles::truth::secret;
-use crate::pipe::Status;
 use crate::plan::PublisherPlan;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
 use crate::trace::Of;
 use serde_json::Value;
-use std::io::{ErrorKind, Read, Write};
-
-/// Time for a request to be answered.
-const PATIENCE: Micros = 40 * SECOND;
-/// The longest answer, in bytes.
-const ANSWER_MAX: usize = 16 * 1024;
 
 /// A publication, as it is asked for.
 #[derive(Debug)]
@@ -32,24 +25,6 @@ struct Publication {
     errand: Option<(Errand, String)>,
     /// How often it was asked for.
     tries: u32,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Call {
-    end: Box<dyn Socket>,
-    request: Vec<u8>,
-    written: usize,
-    answer: Vec<u8>,
-    until: Micros,
-}
-
-/// What has become of a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Waits,
-    Broken,
-    Answered(u16, String),
 }
 
 /// One publisher.
@@ -87,10 +62,7 @@ impl Publisher {
             self.at = self.at.min(ctx.now + 5 * SECOND);
         }
         if let Some(call) = &mut self.call {
-            let mut outcome = call.go_on();
-            if outcome == Outcome::Waits && ctx.now >= call.until {
-                outcome = Outcome::Broken;
-            }
+            let outcome = call.go_on(ctx.now);
             if outcome != Outcome::Waits {
                 self.call = None;
                 self.heed(ctx, &outcome);
@@ -155,24 +127,12 @@ impl Publisher {
         );
         let mut what = format!("publishes {mark} on {topic}");
         if let Some((errand, user)) = &publication.errand {
-            let (method, path, body) = errand.request(user);
-            let length = body.len();
             what = format!("{errand:?} {user}");
-            request = format!(
-                "{method} {path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
-                 Content-Length: {length}\r\n\r\n{body}"
-            );
+            request = errand.http(user, &token);
             errand.begins(ctx, user);
         }
         ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
-        let end = ctx.net.call(ctx.route(&self.plan.network));
-        let call = Call {
-            end,
-            request: request.into_bytes(),
-            written: 0,
-            answer: Vec::new(),
-            until: ctx.now + PATIENCE,
-        };
+        let call = Call::new(ctx, &self.plan.network, request);
         (self.publication, self.call) = (Some(publication), Some(call));
         // Whatever can be done at once is done at the next step.
         self.step(ctx);
@@ -226,46 +186,5 @@ impl Publisher {
             let what = format!("{publication:?} is answered {status}: {body}");
             ctx.oracles.judge("O3", None, Err(what));
         }
-    }
-}
-
-impl Call {
-    /// Writes and reads as far as that goes.
-    fn go_on(&mut self) -> Outcome {
-        match self.end.status() {
-            Status::Calling => return Outcome::Waits,
-            Status::Refused => return Outcome::Broken,
-            Status::Connected => {}
-        }
-        while self.written < self.request.len() {
-            match self.end.write(&self.request[self.written..]) {
-                Ok(count) => self.written += count,
-                // If it is broken, reading tells.
-                Err(_) => break,
-            }
-        }
-        let mut chunk = [0; 1024];
-        loop {
-            match self.end.read(&mut chunk) {
-                Ok(0) => return self.answered().unwrap_or(Outcome::Broken),
-                Ok(count) if self.answer.len() < ANSWER_MAX => self.answer.extend(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return self.answered().unwrap_or(Outcome::Waits);
-                }
-                Ok(_) | Err(_) => return self.answered().unwrap_or(Outcome::Broken),
-            }
-        }
-    }
-
-    /// The answer, once it is there whole.
-    fn answered(&self) -> Option<Outcome> {
-        let text = String::from_utf8_lossy(&self.answer);
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
-        (body.len() >= length.unwrap_or(0)).then(|| Outcome::Answered(status, body.to_owned()))
     }
 }

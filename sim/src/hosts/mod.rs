@@ -320,5 +320,6 @@ fn zones(plan: &Plan) -> Vec<usize> {
     let workers = plan.workers.iter().map(|worker| worker.network.zone);
     let hostile = (0..plan.hostile).map(|_| Network::good(1).zone);
     let publishers = plan.publishers.iter().map(|publisher| publisher.network.zone);
-    devices.chain(workers).chain(hostile).chain(publishers).collect()
+    let vandals = (0..plan.vandals).map(|_| Network::good(1).zone);
+    devices.chain(workers).chain(hostile).chain(publishers).chain(vandals).collect()
 }

@@ -123,6 +123,13 @@ impl Plan {
         self
     }
 
+    /// Who came later than all the others, with chances of their own.
+    pub(super) fn with_more(mut self, is_calm: bool) -> Self {
+        let mut dice = Dice::new(self.seed, u64::MAX - 1);
+        self.vandals = if is_calm { 0 } else { dice.below(3) as usize };
+        self
+    }
+
     /// Who is sent away. After its clock has gone back nobody could make a token that is good.
     fn draw_operators(&mut self, dice: &mut Dice) {
         let jumps = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. }));

@@ -196,6 +196,20 @@ pub struct WorkerPlan {
     pub hangs: u64,
     /// Of 100 cancels it ignores so many.
     pub stubborn: u64,
+    /// What else is odd about it.
+    #[serde(default)]
+    pub quirks: QuirksPlan,
+}
+
+/// What is odd about a worker, and is drawn after all else.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct QuirksPlan {
+    /// Of 100 bursts of messages it sends so many out of order …
+    pub shuffles: u64,
+    /// … and leaves a message out of so many.
+    pub skips: u64,
+    /// The mean time until it wants no more runs.
+    pub drains_every: Option<Micros>,
 }
 
 impl Network {
@@ -282,6 +296,7 @@ impl WorkerPlan {
             repeats: 0,
             hangs: 0,
             stubborn: 0,
+            quirks: QuirksPlan::default(),
         }
     }
 

@@ -126,6 +126,10 @@ states! {
     GoneMidFrame = "a client is gone in the middle of a frame",
     OldTokenReplayed = "a token is replayed whose time is over, and refused",
     RevokedReplayed = "a token is replayed that was revoked, and refused",
+    OutOfOrder = "a worker's messages come out of order, or one is left out",
+    GapTold = "a worker is told that a message is missing",
+    WorkerDrained = "a worker that wants no more runs goes when it has none",
+    OldKeyRefused = "a token is refused whose key was replaced while the daemon ran",
     TwinReplaced = "a device calls twice at once, and one of its connections stays",
 }
 

@@ -33,6 +33,8 @@ pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 pub(crate) static NOBODY: BTreeSet<usize> = BTreeSet::new();
 /// The number of the first hostile client's user.
 const HOSTILE: usize = 900;
+/// From the number of a worker's chances to that of its odd ones.
+const QUIRKS: u64 = 4_000;
 /// The number of the first vandal's.
 const VANDAL: usize = 950;
 
@@ -400,6 +402,7 @@ impl World {
             net: &self.net,
             trace: &self.trace,
             oracles: &mut self.oracles,
+            keys: &self.daemon.keys,
             book: &mut self.book,
         };
         let actor = &mut self.actors[index];
@@ -511,7 +514,8 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
         }
     }
     for worker in &plan.workers {
-        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(worker.dice)))));
+        let (own, odd) = (dice(worker.dice), dice(worker.dice + QUIRKS));
+        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), own, odd))));
     }
     for n in 0..plan.hostile {
         let hostile = Hostile::new(HOSTILE + n, Network::good(1), dice(3_000 + n as u64));

@@ -8,6 +8,7 @@ pub mod hostile;
 mod http;
 pub mod job;
 pub mod publisher;
+mod quirks;
 pub mod topics;
 mod tricks;
 pub mod user;
@@ -15,6 +16,7 @@ pub mod vandal;
 pub mod worker;
 
 use crate::carrier::Carrier;
+use crate::keys::Ring;
 use crate::oracles::Oracles;
 use crate::pipe::Route;
 use crate::plan::Network;
@@ -69,6 +71,8 @@ pub struct Ctx<'a> {
     pub trace: &'a Trace,
     /// The judges.
     pub oracles: &'a mut Oracles,
+    /// The keys of tokens.
+    pub keys: &'a Ring,
     /// What all know.
     pub book: &'a mut Book,
 }
@@ -86,6 +90,12 @@ impl Ctx<'_> {
     pub fn expiry(&self, time: Micros) -> u64 {
         (self.wall + time / MS) / 1_000
     }
+}
+
+/// What a client has brought to show who it is: a good client may be refused for its key if there is a newer
+/// one by now.
+fn is_of_before(ctx: &Ctx<'_>, key: u64, code: Option<&str>) -> bool {
+    code.is_none_or(|code| code == "token_signature") && key < ctx.keys.newest()
 }
 
 impl Actor {

@@ -1,11 +1,10 @@
 //! A publisher: a server that says something on topics over HTTP, mostly with a key, and asks again with it
 //! until it is answered. What it is told must be durable, and each publication be made once.
 
-use super::Ctx;
 use super::errand::Errand;
 use super::http::{Call, Outcome};
+use super::{Ctx, is_of_before};
 use crate::dice::Dice;
-use crate::keys;
 use crate::oracles::topics::OPERATORS;
 use crate::oracles::truth::secret;
 use crate::plan::PublisherPlan;
@@ -25,6 +24,8 @@ struct Publication {
     errand: Option<(Errand, String)>,
     /// How often it was asked for.
     tries: u32,
+    /// The key of the token with which it was.
+    key: u64,
 }
 
 /// One publisher.
@@ -104,21 +105,22 @@ impl Publisher {
             "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
             "z".repeat(bulk)
         );
-        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0 }
+        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0, key: 0 }
     }
 
     fn errand(&mut self, errand: Errand, user: String) -> Publication {
         let mark = format!("{errand:?} {user}");
         let errand = Some((errand, user));
-        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0 }
+        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0, key: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
         publication.tries += 1;
+        publication.key = ctx.keys.newest();
         let Publication { topic, mark, has_key, body, .. } = &publication;
         let scope = if publication.errand.is_some() { "operate" } else { "publish" };
         let made = (!self.plan.sends_away.is_empty()).then(|| ctx.expiry(0));
-        let token = keys::made(made, &self.plan.name, scope, ctx.expiry(3600 * SECOND));
+        let token = ctx.keys.made(made, &self.plan.name, scope, ctx.expiry(3600 * SECOND));
         let key = if *has_key { format!("Idempotency-Key: {mark}\r\n") } else { String::new() };
         let mut request = format!(
             "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
@@ -152,8 +154,10 @@ impl Publisher {
             Outcome::Answered(status @ (200 | 201), body) if publication.errand.is_none() => {
                 self.judge(ctx, &publication, *status, body)
             }
-            // Another operator, or it itself, has had its tokens revoked.
-            Outcome::Answered(401, _) if !self.plan.sends_away.is_empty() => {
+            // Another operator, or it itself, has had its tokens revoked, or the key is another.
+            Outcome::Answered(401, _)
+                if !self.plan.sends_away.is_empty() || is_of_before(ctx, publication.key, None) =>
+            {
                 self.at = ctx.now + self.dice.between(100 * MS, 2 * SECOND);
                 self.publication = Some(publication);
             }

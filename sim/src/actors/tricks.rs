@@ -39,13 +39,15 @@ pub(super) enum Trick {
     Expired,
     /// A token that is revoked meanwhile.
     Revoked,
+    /// A token that is signed with a key of before.
+    OldKey,
     /// The same device twice at once.
     Twins,
 }
 
 impl Trick {
     /// All of them.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::EqualAcks,
         Self::Fragments,
         Self::Drip,
@@ -58,6 +60,7 @@ impl Trick {
         Self::MidFrame,
         Self::Expired,
         Self::Revoked,
+        Self::OldKey,
         Self::Twins,
     ];
 
@@ -68,6 +71,7 @@ impl Trick {
             Self::Shouts => "rate_limited",
             Self::Expired => "token_expired",
             Self::Revoked if is_replayed => "token_revoked",
+            Self::OldKey => "token_signature",
             Self::EqualAcks
             | Self::Fragments
             | Self::Drip
@@ -94,6 +98,7 @@ impl Trick {
             // If the clock goes back it is good again, for a while.
             Self::Expired => &[401, 4501, 4506],
             Self::Revoked if is_replayed => &[401, 4501],
+            Self::OldKey => &[401, 4501],
             Self::Revoked => &[4507],
             Self::Twins => &[4510],
         }

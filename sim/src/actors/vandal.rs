@@ -8,7 +8,7 @@ use super::errand::Errand;
 use super::hostile::is_common;
 use super::http::{Call, Outcome};
 use super::tricks::{self, Trick};
-use super::{Ctx, backoff};
+use super::{Ctx, backoff, is_of_before};
 use crate::dice::Dice;
 use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
@@ -59,6 +59,8 @@ pub struct Vandal {
     reads_at: Micros,
     /// The token that it will replay: whose, when it was made, and what it says.
     token: (String, u64, String),
+    /// The newest key when it called.
+    key: u64,
     /// Users whose tokens it had revoked.
     revoked: u64,
     call: Option<Call>,
@@ -80,6 +82,7 @@ impl Vandal {
             next_at: NEVER,
             reads_at: 0,
             token: (String::new(), 0, String::new()),
+            key: 0,
             revoked: 0,
             call: None,
             at: dice.below(5 * SECOND),
@@ -127,19 +130,24 @@ impl Vandal {
         self.trick = self.dice.pick(&Trick::ALL);
         ctx.trace.note(Of::Other, format_args!("{:<12} tries {:?}", self.name, self.trick));
         let now = ctx.expiry(0);
-        let mut token = keys::token(&self.name, "user", ctx.expiry(TOKEN));
+        self.key = ctx.keys.newest();
+        let mut token = ctx.keys.token(&self.name, "user", ctx.expiry(TOKEN));
         if self.trick == Trick::Expired {
             let late = self.dice.log_uniform(7, 3 * 3600);
-            token = keys::made(Some(now - late - 60), &self.name, "user", now - late);
+            token = ctx.keys.made(Some(now - late - 60), &self.name, "user", now - late);
         } else if self.trick == Trick::Revoked {
             // Every time another user's, since no older token of the same is good any more.
             self.revoked += 1;
             let name = format!("{}-{}", self.name, self.revoked);
-            token = keys::made(Some(now), &name, "user", ctx.expiry(TOKEN));
+            token = ctx.keys.made(Some(now), &name, "user", ctx.expiry(TOKEN));
             self.token = (name, now, token.clone());
+        } else if self.trick == Trick::OldKey {
+            // Where there is none of before, one that there never was.
+            let old = ctx.keys.oldest().checked_sub(1).unwrap_or(u64::MAX);
+            token = keys::signed(old, None, &self.name, "user", ctx.expiry(TOKEN));
         }
         self.at = ctx.now + PATIENCE;
-        let is_replayed = self.trick == Trick::Expired;
+        let is_replayed = matches!(self.trick, Trick::Expired | Trick::OldKey);
         for _ in 0..if self.trick == Trick::Twins { 2 } else { 1 } {
             self.connect(ctx, token.clone(), is_replayed);
         }
@@ -215,6 +223,9 @@ impl Vandal {
             let what = || Err(format!("{} is let in by a revoked token", self.name));
             ctx.oracles.judge("O17", Some(self.user), if is_revoked { what() } else { Ok(()) });
         }
+        let is_forged = is_replayed && self.trick == Trick::OldKey;
+        let forged = || Err(format!("{} is let in by a token that no good key has signed", self.name));
+        ctx.oracles.judge("O17", Some(self.user), if is_forged { forged() } else { Ok(()) });
         let link = &mut self.lines[index].link;
         match self.trick {
             Trick::EqualAcks => self.begin_acks(ctx, index, said),
@@ -239,7 +250,12 @@ impl Vandal {
                 self.lines.iter_mut().for_each(|line| line.link.send(tricks::PING));
             }
             // What is asked is on its way already, or nothing is.
-            Trick::Drip | Trick::SlowHead | Trick::Expired | Trick::Revoked | Trick::Twins => {}
+            Trick::Drip
+            | Trick::SlowHead
+            | Trick::Expired
+            | Trick::Revoked
+            | Trick::OldKey
+            | Trick::Twins => {}
         }
     }
 
@@ -301,7 +317,8 @@ impl Vandal {
             | Trick::Shouts
             | Trick::MidFrame
             | Trick::Expired
-            | Trick::Revoked => return,
+            | Trick::Revoked
+            | Trick::OldKey => return,
         }
         self.leave(ctx);
     }
@@ -310,7 +327,8 @@ impl Vandal {
     fn refused(&mut self, ctx: &mut Ctx<'_>, index: usize, said: &Said<'_>) {
         let code = said.code.as_deref().unwrap_or_default();
         let expected = self.trick.refused(self.lines[index].is_replayed);
-        let is_common = matches!(code, "storage_unavailable" | "overloaded" | "draining");
+        let is_common = matches!(code, "storage_unavailable" | "overloaded" | "draining")
+            || is_of_before(ctx, self.key, Some(code));
         self.judge(ctx, code == expected || is_common, || format!("is told {said:?}, not {expected:?}"));
     }
 
@@ -320,10 +338,13 @@ impl Vandal {
         let line = self.lines.remove(index);
         if let Incoming::Refused(code) | Incoming::Closed(Some(code)) = end {
             let expected = self.trick.ends(line.is_replayed);
-            let is_good = expected.contains(code) || is_common(*code) || *code == 4510;
+            let is_old = matches!(code, 401 | 4501) && is_of_before(ctx, self.key, None);
+            let is_good = expected.contains(code) || is_common(*code) || *code == 4510 || is_old;
             self.judge(ctx, is_good, || format!("is answered {code} and not {expected:?}"));
             let is_refused = line.is_replayed && !line.is_welcome && expected.contains(code);
             sometimes!(ctx.oracles.tally, OldTokenReplayed if is_refused && self.trick == Trick::Expired);
+            let is_retired = self.trick == Trick::OldKey && ctx.keys.oldest() > 0;
+            sometimes!(ctx.oracles.tally, OldKeyRefused if is_refused && is_retired);
             sometimes!(ctx.oracles.tally, RevokedReplayed if is_refused && self.trick == Trick::Revoked);
             sometimes!(ctx.oracles.tally, SlowHeadRefused if self.trick == Trick::SlowHead && *code == 408);
             let is_other_welcome = self.lines.iter().any(|line| line.is_welcome);
@@ -338,7 +359,7 @@ impl Vandal {
 
     /// Has its own token revoked, as an operator.
     fn revoke(&mut self, ctx: &mut Ctx<'_>) {
-        let token = keys::token(&self.name, "operate", ctx.expiry(TOKEN));
+        let token = ctx.keys.token(&self.name, "operate", ctx.expiry(TOKEN));
         let user = &self.token.0;
         Errand::Revoke.begins(ctx, user);
         self.call = Some(Call::new(ctx, &self.network, Errand::Revoke.http(user, &token)));

@@ -75,7 +75,9 @@ impl Core {
                     out,
                 );
             }
-            self.close(older, CloseCode::Replaced, "a newer connection of the same device", out);
+            if !self.planted.is(Bug::TwinStays) {
+                self.close(older, CloseCode::Replaced, "a newer connection of the same device", out);
+            }
         }
         let limit = self.config.server.connections_per_user;
         if self.users.get(&user).is_some_and(|context| context.conns.len() >= limit) {

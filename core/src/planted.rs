@@ -131,6 +131,14 @@ bugs! {
     KeptTopicBeginsAnew = "kept-topic-begins-anew",
     /// An alert that is over is not said to be.
     AlertStays = "alert-stays",
+    /// Acknowledgements count against the rate of messages.
+    AcksCount = "acks-count",
+    /// A device's older connection lives on beside the newer one.
+    TwinStays = "twin-stays",
+    /// Of a worker's messages one that is missing is not missed.
+    GapAccepted = "gap-accepted",
+    /// A worker that takes no more runs is offered some.
+    DrainOfWorkerOverheard = "drain-of-worker-overheard",
     /// That a connection takes output again is overheard.
     LostWakeUp = "lost-wake-up",
 }

@@ -102,7 +102,8 @@ impl Core {
 
     fn on_user_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
         let read = user::read(message);
-        if !matches!(&read, Ok(user::Request { body: Body::Ack(..), .. })) {
+        let is_ack = matches!(&read, Ok(user::Request { body: Body::Ack(..), .. }));
+        if !is_ack || self.planted.is(Bug::AcksCount) {
             let request = read.as_ref().map_or_else(|unread| unread.id.clone(), |request| request.id.clone());
             match self.rate(id) {
                 Verdict::Fine => {}

@@ -206,7 +206,7 @@ impl Core {
     /// A worker wants no more runs; those that it has go on.
     pub(crate) fn drain_worker(&mut self, key: &WorkerKey) {
         if let Some(worker) = self.workers.get_mut(key) {
-            worker.is_draining = true;
+            worker.is_draining = !self.planted.is(Bug::DrainOfWorkerOverheard);
             self.stir(key);
         }
     }

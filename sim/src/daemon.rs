@@ -5,7 +5,7 @@ use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::faults::{Fault, Moment};
-use crate::keys;
+use crate::keys::Ring;
 use crate::model::{Model, Watching};
 use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
@@ -52,6 +52,8 @@ pub struct Daemon {
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
+    /// The keys of tokens, which may be replaced while the process runs.
+    pub keys: Ring,
     /// How long syncs take.
     pub pace: Pace,
     pump: Option<Pump<Box<dyn Socket>, SimStorage, Watch>>,
@@ -96,6 +98,7 @@ impl Daemon {
             trace,
             dice,
             disk: SimDisk::default(),
+            keys: Ring::default(),
             pace: Pace::healthy(),
             pump: None,
             pipes: BTreeMap::new(),
@@ -257,7 +260,7 @@ impl Daemon {
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
         let watch = Watch::new(config, self.jumps, model, listing, Ready::open(&core, now.mono), recording);
-        self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
+        self.pump = Some(Pump::watched(core, opening, storage, self.keys.verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }

@@ -21,8 +21,17 @@ pub enum Errand {
 }
 
 impl Errand {
-    /// The request for it, without its end.
-    pub fn request(self, user: &str) -> (&'static str, String, &'static str) {
+    /// The request for it, whole, with a token for that.
+    pub fn http(self, user: &str, token: &str) -> String {
+        let (method, path, body) = self.request(user);
+        let length = body.len();
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    fn request(self, user: &str) -> (&'static str, String, &'static str) {
         let name: String = user.bytes().map(|byte| format!("%{byte:02x}")).collect();
         match self {
             Self::Erase => ("DELETE", format!("/v1/users/{name}"), ""),

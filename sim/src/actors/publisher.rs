@@ -19,7 +19,7 @@ use std::io::{ErrorKind, Read, Write};
 /// Time for a request to be answered.
 const PATIENCE: Micros = 40 * SECOND;
 /// The longest answer, in bytes.
-const ANSWER_MAX: usize = 16 * 1024;
+const ANSWER_MAX: usize = 128 * 1024;
 
 /// A publication, as it is asked for.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Publisher {
             return self.errand(errand, user);
         }
         if self.plan.asks_ready && self.dice.chance(1, 10) {
-            return self.errand(Errand::Ready, String::new());
+            return self.errand(Errand::look(self.said), String::new());
         }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);

@@ -216,6 +216,7 @@ impl Core {
             return self.fence(id, kind, of, out);
         };
         let is_full = self.durable.is_full();
+        let misses_none = self.planted.is(Bug::GapAccepted);
         let Some(run) = self.run_mut(&place) else { return };
         let is_ended = run.is_ended();
         if matches!(run.phase, Phase::Offered(_) | Phase::Starting(_)) {
@@ -224,7 +225,7 @@ impl Core {
             self.note_refusal(id, &refusal);
             return self.send(id, text(error(kind, of, Some(n), &refusal)), out);
         }
-        let expected = run.n + 1;
+        let expected = if misses_none { n.max(run.n + 1) } else { run.n + 1 };
         if n > expected || (is_full && n == expected) {
             return self.refuse_number(id, &place, kind, of, n, out);
         }

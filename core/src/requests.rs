@@ -103,7 +103,8 @@ impl Core {
 
     fn on_user_text(&mut self, id: ConnId, message: &str, out: &mut Effects) {
         let read = user::read(message);
-        if !matches!(&read, Ok(user::Request { body: Body::Ack(..), .. })) {
+        let is_ack = matches!(&read, Ok(user::Request { body: Body::Ack(..), .. }));
+        if !is_ack || self.planted.is(Bug::AcksCount) {
             let request = read.as_ref().map_or_else(|unread| unread.id.clone(), |request| request.id.clone());
             match self.rate(id) {
                 Verdict::Fine => {}
@@ -177,7 +178,7 @@ impl Core {
             }
             let not_found = crate::admission::run_not_found();
             match (ended, about) {
-                (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
+                (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended", out),
                 (Some(ended), About::State) => {
                     let state = caller.say_whose(ended.describe(run), &ended.user);
                     self.respond(caller.conn, 200, Content::Json(state.finish()), out);

@@ -5,13 +5,14 @@ use crate::carrier::Socket;
 use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::faults::{Fault, Moment};
-use crate::keys;
+use crate::keys::Ring;
 use crate::model::{Model, Watching};
 use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::rot::Newest;
-use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
+use crate::oracles::spans::Spans;
+use crate::oracles::{Oracles, bounds, isolation, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
@@ -52,6 +53,8 @@ pub struct Daemon {
     trace: Trace,
     dice: Dice,
     disk: SimDisk,
+    /// The keys of tokens, which may be replaced while the process runs.
+    pub keys: Ring,
     /// How long syncs take.
     pub pace: Pace,
     pump: Option<Pump<Box<dyn Socket>, SimStorage, Watch>>,
@@ -96,6 +99,7 @@ impl Daemon {
             trace,
             dice,
             disk: SimDisk::default(),
+            keys: Ring::default(),
             pace: Pace::healthy(),
             pump: None,
             pipes: BTreeMap::new(),
@@ -190,6 +194,7 @@ impl Daemon {
         if self.config.odd & odd::NARROW == 0 {
             oracles.judge("O23", None, others::owed(pump.core()));
         }
+        oracles.judge("O10", None, isolation::counted(pump.core()));
         let longest = pump.outputs().map(|(_, bytes)| bytes).max().unwrap_or(0);
         oracles.judge("O13", None, bounds::output(longest, &self.config));
         let late = pump.witness().look(pump.core());
@@ -256,8 +261,9 @@ impl Daemon {
         self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
-        let watch = Watch::new(config, self.jumps, model, listing, Ready::open(&core, now.mono), recording);
-        self.pump = Some(Pump::watched(core, opening, storage, keys::verify(), watch));
+        let begun = (Ready::open(&core, now.mono), Spans::open(&core, now.mono));
+        let watch = Watch::new(config, self.jumps, model, listing, begun, recording);
+        self.pump = Some(Pump::watched(core, opening, storage, self.keys.verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
     }
@@ -382,6 +388,8 @@ impl Daemon {
         if let Some((oracle, what)) = pump.witness_mut().take_broken() {
             oracles.judge(oracle, None, Err(what));
         }
+        pump.witness_mut().take_promised().iter().for_each(|promised| oracles.promised(promised));
+        pump.witness_mut().take_overheard().iter().for_each(|heard| oracles.overheard(heard));
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
         }

@@ -104,6 +104,11 @@ pub enum Fault {
         /// How long it is down.
         time: Micros,
     },
+    /// Tokens are signed with a new key from now on, and the one of before is good for a while.
+    RotateKeys {
+        /// How long.
+        time: Micros,
+    },
     /// The wall clock jumps, in milliseconds.
     Jump {
         /// By how much.
@@ -140,6 +145,7 @@ impl Fault {
             | Self::SlowDisk { .. }
             | Self::FullDisk { .. }
             | Self::LittleMemory { .. }
+            | Self::RotateKeys { .. }
             | Self::Jump { .. } => false,
         }
     }
@@ -153,6 +159,7 @@ impl Fault {
             | Self::Stall { time }
             | Self::SlowDisk { time, .. }
             | Self::LittleMemory { time }
+            | Self::RotateKeys { time }
             | Self::FullDisk { time } => Some(*time),
             Self::Reset { .. }
             | Self::DropAll
@@ -232,6 +239,17 @@ pub fn drains(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
         let hurry = dice.chance(1, 4).then(|| dice.log_uniform(MS, 10 * SECOND));
         faults.push((at, Fault::Drain { time, hurry }));
         at += dice.exponential(30 * SECOND);
+    }
+    faults
+}
+
+/// Draws when keys are replaced: drawn with chances of its own.
+pub fn rotations(dice: &mut Dice, until: Micros) -> Vec<(Micros, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = dice.exponential(20 * SECOND);
+    while at < until {
+        faults.push((at, Fault::RotateKeys { time: dice.log_uniform(MS, 30 * SECOND) }));
+        at += dice.exponential(20 * SECOND);
     }
     faults
 }

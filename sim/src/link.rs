@@ -41,7 +41,8 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    fn bytes(&self) -> Vec<u8> {
+    /// As it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!(
             "GET {} HTTP/1.1\r\nHost: runcast.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: runcast.v1",
@@ -84,7 +85,7 @@ pub fn frame(operation: u8, payload: &[u8]) -> Vec<u8> {
 
 #[derive(Debug)]
 enum Stage {
-    Calling { end: Box<dyn Socket>, request: Vec<u8>, written: usize, answer: Vec<u8> },
+    Calling { end: Box<dyn Socket>, request: Vec<u8>, written: usize, allowed: usize, answer: Vec<u8> },
     Open(Box<WebSocket<Box<dyn Socket>>>),
     Over,
 }
@@ -104,8 +105,26 @@ impl Link {
 
     /// Calls the daemon and sends these bytes, whatever they are.
     pub fn raw(net: &dyn Carrier, route: Route, request: Vec<u8>) -> Self {
-        let end = net.call(route);
-        Self { stage: Stage::Calling { end, request, written: 0, answer: Vec::new() }, close: None }
+        let (end, allowed) = (net.call(route), request.len());
+        Self { stage: Stage::Calling { end, request, written: 0, allowed, answer: Vec::new() }, close: None }
+    }
+
+    /// The same, but of these bytes none is sent before it [may](Self::drip).
+    pub fn dripping(net: &dyn Carrier, route: Route, request: Vec<u8>) -> Self {
+        let mut link = Self::raw(net, route, request);
+        if let Stage::Calling { allowed, .. } = &mut link.stage {
+            *allowed = 0;
+        }
+        link
+    }
+
+    /// One more byte of the request may be sent. Tells whether there was one.
+    pub fn drip(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Calling { allowed, request, .. } if *allowed < request.len() => *allowed += 1,
+            Stage::Calling { .. } | Stage::Open(_) | Stage::Over => return false,
+        }
+        true
     }
 
     /// Which pipe it is on, while it is on one.
@@ -151,6 +170,11 @@ impl Link {
         }
     }
 
+    /// Whether its upgrade was granted, and it is not over.
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
     /// Sends what is kept, if there is room now.
     pub fn flush(&mut self) {
         if let Stage::Open(socket) = &mut self.stage {
@@ -159,9 +183,12 @@ impl Link {
     }
 
     /// Writes bytes past the library, as far as they fit.
-    pub fn write_raw(&mut self, bytes: &[u8]) {
-        if let Stage::Open(socket) = &mut self.stage {
-            let _ = socket.get_mut().write(bytes);
+    pub fn write_raw(&mut self, mut bytes: &[u8]) {
+        let Stage::Open(socket) = &mut self.stage else { return };
+        while !bytes.is_empty() {
+            // What is wrong with the connection is told by reading.
+            let Ok(count @ 1..) = socket.get_mut().write(bytes) else { return };
+            bytes = &bytes[count..];
         }
     }
 
@@ -174,9 +201,9 @@ impl Link {
     }
 
     fn shake_hands(&mut self) -> Option<Incoming> {
-        let Stage::Calling { end, request, written, answer } = &mut self.stage else { return None };
-        while *written < request.len() {
-            match end.write(&request[*written..]) {
+        let Stage::Calling { end, request, written, allowed, answer } = &mut self.stage else { return None };
+        while *written < *allowed {
+            match end.write(&request[*written..*allowed]) {
                 Ok(count) => *written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Some(Incoming::Closed(None)),

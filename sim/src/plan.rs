@@ -34,6 +34,9 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// How many hostile clients there are.
     pub hostile: usize,
+    /// How many of them mean no good in how they speak.
+    #[serde(default)]
+    pub vandals: usize,
     /// Who says something on topics.
     #[serde(default)]
     pub publishers: Vec<PublisherPlan>,
@@ -193,6 +196,20 @@ pub struct WorkerPlan {
     pub hangs: u64,
     /// Of 100 cancels it ignores so many.
     pub stubborn: u64,
+    /// What else is odd about it.
+    #[serde(default)]
+    pub quirks: QuirksPlan,
+}
+
+/// What is odd about a worker, and is drawn after all else.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct QuirksPlan {
+    /// Of 100 bursts of messages it sends so many out of order …
+    pub shuffles: u64,
+    /// … and leaves a message out of so many.
+    pub skips: u64,
+    /// The mean time until it wants no more runs.
+    pub drains_every: Option<Micros>,
 }
 
 impl Network {
@@ -279,6 +296,7 @@ impl WorkerPlan {
             repeats: 0,
             hangs: 0,
             stubborn: 0,
+            quirks: QuirksPlan::default(),
         }
     }
 
@@ -329,6 +347,7 @@ impl Plan {
             users: Vec::new(),
             workers: Vec::new(),
             hostile: 0,
+            vandals: 0,
             publishers: Vec::new(),
             faults: Vec::new(),
             heal_at: 0,
@@ -374,7 +393,7 @@ impl Plan {
         let faults = if is_calm { Vec::new() } else { faults::draw(&mut dice, heal_at) };
         let config = draw_config(&mut dice);
         let plan = Self { seed, config, users, workers, hostile, faults, heal_at, ..Self::empty(seed) };
-        plan.with_variants(&mut dice, is_calm)
+        plan.with_variants(&mut dice, is_calm).with_more(is_calm)
     }
 }
 

@@ -59,6 +59,7 @@ impl Shrink {
                 drop(plan.workers.drain(from..to));
             });
             self.thin("hostile", tell, &|plan| plan.hostile, &|plan, from, to| plan.hostile -= to - from);
+            self.thin("vandals", tell, &|plan| plan.vandals, &|plan, from, to| plan.vandals -= to - from);
             let made_smaller = self.thin_devices(tell) | self.tame(tell);
             if !made_smaller || self.left == 0 || self.left == before {
                 break;

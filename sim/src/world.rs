@@ -5,6 +5,7 @@ mod meddle;
 use crate::actors::hostile::Hostile;
 use crate::actors::publisher::Publisher;
 use crate::actors::user::Device;
+use crate::actors::vandal::Vandal;
 use crate::actors::worker::Worker;
 use crate::actors::{Actor, Book, Ctx};
 use crate::daemon::Daemon;
@@ -32,6 +33,10 @@ pub(crate) const CALM_AFTER: Micros = 5 * SECOND;
 pub(crate) static NOBODY: BTreeSet<usize> = BTreeSet::new();
 /// The number of the first hostile client's user.
 const HOSTILE: usize = 900;
+/// From the number of a worker's chances to that of its odd ones.
+const QUIRKS: u64 = 4_000;
+/// The number of the first vandal's.
+const VANDAL: usize = 950;
 
 /// What happened in a world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -265,7 +270,11 @@ impl World {
         let now = self.schedule.now();
         let mut of_user = self.actors.iter_mut().enumerate().filter_map(|(index, actor)| match actor {
             Actor::Device(device) if device.user() == user => Some((index, device)),
-            Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
+            Actor::Device(_)
+            | Actor::Worker(_)
+            | Actor::Hostile(_)
+            | Actor::Vandal(_)
+            | Actor::Publisher(_) => None,
         });
         let (index, device) = of_user.nth(n).expect("the plan has this device");
         device.ask(now);
@@ -393,6 +402,7 @@ impl World {
             net: &self.net,
             trace: &self.trace,
             oracles: &mut self.oracles,
+            keys: &self.daemon.keys,
             book: &mut self.book,
         };
         let actor = &mut self.actors[index];
@@ -444,7 +454,7 @@ fn healed_devices<'a>(
     let healed = actors.iter().enumerate().filter(|(index, _)| !unhealed.contains(index));
     healed.filter_map(|(_, actor)| match actor {
         Actor::Device(device) => Some(&**device),
-        Actor::Worker(_) | Actor::Hostile(_) | Actor::Publisher(_) => None,
+        Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) | Actor::Publisher(_) => None,
     })
 }
 
@@ -452,7 +462,7 @@ fn healed_devices<'a>(
 fn unhealed(plan: &Plan, actors: &[Actor]) -> BTreeSet<usize> {
     let is_one = |actor: &Actor| match actor {
         Actor::Device(device) => plan.broken.contains(&device.user()),
-        Actor::Hostile(_) => !plan.broken.is_empty(),
+        Actor::Hostile(_) | Actor::Vandal(_) => !plan.broken.is_empty(),
         Actor::Worker(_) | Actor::Publisher(_) => false,
     };
     (0..actors.len()).filter(|index| is_one(&actors[*index])).collect()
@@ -467,7 +477,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
     }
     let unanswered = actors.iter().find_map(|actor| match actor {
         Actor::Publisher(publisher) => publisher.missing(),
-        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) => None,
+        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) => None,
     });
     unanswered.or_else(|| healed_devices(actors, unhealed).find_map(|device| device.missing(truth)))
 }
@@ -493,7 +503,7 @@ pub(crate) fn progress(truth: &Truth, actors: &[Actor], unhealed: &BTreeSet<usiz
     positions + stored
 }
 
-/// All actors of a plan: devices by user, then workers, then the hostile.
+/// All actors of a plan: devices by user, then workers, the hostile, publishers, vandals.
 pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
@@ -504,7 +514,8 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
         }
     }
     for worker in &plan.workers {
-        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), dice(worker.dice)))));
+        let (own, odd) = (dice(worker.dice), dice(worker.dice + QUIRKS));
+        actors.push(Actor::Worker(Box::new(Worker::new(worker.clone(), own, odd))));
     }
     for n in 0..plan.hostile {
         let hostile = Hostile::new(HOSTILE + n, Network::good(1), dice(3_000 + n as u64));
@@ -513,6 +524,10 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     for publisher in &plan.publishers {
         let dice = dice(publisher.dice);
         actors.push(Actor::Publisher(Box::new(Publisher::new(publisher.clone(), dice))));
+    }
+    for n in 0..plan.vandals {
+        let vandal = Vandal::new(VANDAL + n, Network::good(1), dice(5_000 + n as u64));
+        actors.push(Actor::Vandal(Box::new(vandal)));
     }
     actors
 }

@@ -4,9 +4,8 @@
 //! Each call plays one trick, and checks the typed answer where PROTOCOL names one. That nobody else notices
 //! is what all other oracles see to.
 
-use super::{Ctx, backoff};
+use super::{Ctx, backoff, is_of_before};
 use crate::dice::Dice;
-use crate::keys;
 use crate::link::{Incoming, Link, Upgrade, frame};
 use crate::oracles::Who;
 use crate::plan::Network;
@@ -68,6 +67,8 @@ pub struct Hostile {
     dice: Dice,
     link: Option<Link>,
     trick: Trick,
+    /// The key that its token is signed with.
+    key: u64,
     /// It was told what PROTOCOL says that it must be told.
     is_told: bool,
     /// The incarnation of its stream that it was told last, and its head.
@@ -83,7 +84,7 @@ impl Hostile {
         let at = dice.below(5 * SECOND);
         let name = format!("mallory-{user}");
         let (trick, known, forged) = (Trick::Garbage, None, None);
-        Self { user, name, network, link: None, trick, is_told: false, known, forged, at, dice }
+        Self { user, name, network, link: None, trick, key: 0, is_told: false, known, forged, at, dice }
     }
 
     /// When it wants to be stepped again.
@@ -107,7 +108,7 @@ impl Hostile {
 
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         self.trick = self.dice.pick(&TRICKS);
-        (self.is_told, self.forged) = (false, None);
+        (self.is_told, self.forged, self.key) = (false, None, ctx.keys.newest());
         ctx.trace.note(Of::Other, format_args!("{:<12} tries {:?}", self.name, self.trick));
         let upgrade = self.upgrade(ctx);
         let route = ctx.route(&self.network);
@@ -142,7 +143,7 @@ impl Hostile {
     }
 
     fn upgrade(&mut self, ctx: &Ctx<'_>) -> Upgrade {
-        let token = keys::token(&self.name, "user", ctx.expiry(3600 * SECOND));
+        let token = ctx.keys.token(&self.name, "user", ctx.expiry(3600 * SECOND));
         let hello = |more: &str| format!("{{\"type\":\"hello\",\"device\":\"evil\"{more}}}");
         let bad_token = token.replace('.', ".A");
         let (token, early) = match self.trick {
@@ -231,9 +232,8 @@ impl Hostile {
             | Trick::TopicAhead => return,
         };
         let (Incoming::Refused(code) | Incoming::Closed(Some(code))) = end else { return };
-        // A connection may also end for what happens to everybody.
-        let is_common = matches!(code, 4400..=4411 | 4503 | 408 | 429 | 503);
-        if !expected.contains(code) && !is_common {
+        let is_old = *code == 4501 && is_of_before(ctx, self.key, None);
+        if !expected.contains(code) && !is_common(*code) && !is_old {
             let what =
                 format!("{} plays {:?}, is answered {code} and not {expected:?}", self.name, self.trick);
             ctx.oracles.judge("B3", Some(self.user), Err(what));
@@ -264,6 +264,7 @@ impl Hostile {
         self.is_told = true;
         let is_common =
             matches!(said.code.as_deref(), Some("storage_unavailable" | "rate_limited" | "overloaded"));
+        let is_common = is_common || is_of_before(ctx, self.key, said.code.as_deref());
         if said.code.as_deref() != Some(code) && !is_common {
             let what = format!("{} plays {:?}, is told {said:?} and not {code}", self.name, self.trick);
             ctx.oracles.judge("B3", Some(self.user), Err(what));
@@ -304,6 +305,11 @@ impl Hostile {
             | Trick::ManyEarly => {}
         }
     }
+}
+
+/// Whether a connection may end with this for what happens to everybody.
+pub(super) fn is_common(code: u16) -> bool {
+    matches!(code, 4400..=4411 | 4503 | 408 | 429 | 503)
 }
 
 /// Whoever says that it was past the head of an incarnation is told that it was not, and why, and begins at

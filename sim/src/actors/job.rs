@@ -119,6 +119,11 @@ impl Job {
         self.stage == Stage::Complete && self.unacked.is_empty()
     }
 
+    /// Its messages from `n` on that are not acknowledged.
+    pub fn from(&self, n: u64) -> Vec<String> {
+        self.unacked.iter().filter(|(number, _)| *number >= n).map(|(_, text)| text.clone()).collect()
+    }
+
     /// The store took nothing: everything from `n` on is to be sent again later.
     pub fn resend_at(&mut self, at: Micros, n: u64) {
         let goes_on = self.resend.map_or(self.at, |(_, goes_on)| goes_on);

@@ -5,13 +5,18 @@
 pub mod asks;
 pub mod errand;
 pub mod hostile;
+mod http;
 pub mod job;
 pub mod publisher;
+mod quirks;
 pub mod topics;
+mod tricks;
 pub mod user;
+pub mod vandal;
 pub mod worker;
 
 use crate::carrier::Carrier;
+use crate::keys::Ring;
 use crate::oracles::Oracles;
 use crate::pipe::Route;
 use crate::plan::Network;
@@ -20,6 +25,7 @@ use crate::trace::Trace;
 use hostile::Hostile;
 use publisher::Publisher;
 use user::Device;
+use vandal::Vandal;
 use worker::Worker;
 
 /// Someone in the world.
@@ -31,6 +37,8 @@ pub enum Actor {
     Worker(Box<Worker>),
     /// A hostile client.
     Hostile(Box<Hostile>),
+    /// Another, who means no good in how it speaks.
+    Vandal(Box<Vandal>),
     /// A publisher.
     Publisher(Box<Publisher>),
 }
@@ -63,6 +71,8 @@ pub struct Ctx<'a> {
     pub trace: &'a Trace,
     /// The judges.
     pub oracles: &'a mut Oracles,
+    /// The keys of tokens.
+    pub keys: &'a Ring,
     /// What all know.
     pub book: &'a mut Book,
 }
@@ -82,6 +92,12 @@ impl Ctx<'_> {
     }
 }
 
+/// What a client has brought to show who it is: a good client may be refused for its key if there is a newer
+/// one by now.
+fn is_of_before(ctx: &Ctx<'_>, key: u64, code: Option<&str>) -> bool {
+    code.is_none_or(|code| code == "token_signature") && key < ctx.keys.newest()
+}
+
 impl Actor {
     /// Lets it do all it can.
     pub fn step(&mut self, ctx: &mut Ctx<'_>) {
@@ -89,6 +105,7 @@ impl Actor {
             Self::Device(device) => device.step(ctx),
             Self::Worker(worker) => worker.step(ctx),
             Self::Hostile(hostile) => hostile.step(ctx),
+            Self::Vandal(vandal) => vandal.step(ctx),
             Self::Publisher(publisher) => publisher.step(ctx),
         }
     }
@@ -99,6 +116,7 @@ impl Actor {
             Self::Device(device) => device.deadline(),
             Self::Worker(worker) => worker.deadline(),
             Self::Hostile(hostile) => hostile.deadline(),
+            Self::Vandal(vandal) => vandal.deadline(),
             Self::Publisher(publisher) => publisher.deadline(),
         }
     }

@@ -1,25 +1,17 @@
 //! A publisher: a server that says something on topics over HTTP, mostly with a key, and asks again with it
 //! until it is answered. What it is told must be durable, and each publication be made once.
 
-use super::Ctx;
 use super::errand::Errand;
-use crate::carrier::Socket;
+use super::http::{Call, Outcome};
+use super::{Ctx, is_of_before};
 use crate::dice::Dice;
-use crate::keys;
 use crate::oracles::topics::OPERATORS;
 use crate::oracles::truth::secret;
-use crate::pipe::Status;
 use crate::plan::PublisherPlan;
 use crate::schedule::{MS, Micros, SECOND};
 use crate::sometimes;
 use crate::trace::Of;
 use serde_json::Value;
-use std::io::{ErrorKind, Read, Write};
-
-/// Time for a request to be answered.
-const PATIENCE: Micros = 40 * SECOND;
-/// The longest answer, in bytes.
-const ANSWER_MAX: usize = 16 * 1024;
 
 /// A publication, as it is asked for.
 #[derive(Debug)]
@@ -32,24 +24,8 @@ struct Publication {
     errand: Option<(Errand, String)>,
     /// How often it was asked for.
     tries: u32,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Call {
-    end: Box<dyn Socket>,
-    request: Vec<u8>,
-    written: usize,
-    answer: Vec<u8>,
-    until: Micros,
-}
-
-/// What has become of a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Waits,
-    Broken,
-    Answered(u16, String),
+    /// The key of the token with which it was.
+    key: u64,
 }
 
 /// One publisher.
@@ -87,10 +63,7 @@ impl Publisher {
             self.at = self.at.min(ctx.now + 5 * SECOND);
         }
         if let Some(call) = &mut self.call {
-            let mut outcome = call.go_on();
-            if outcome == Outcome::Waits && ctx.now >= call.until {
-                outcome = Outcome::Broken;
-            }
+            let outcome = call.go_on(ctx.now);
             if outcome != Outcome::Waits {
                 self.call = None;
                 self.heed(ctx, &outcome);
@@ -121,7 +94,7 @@ impl Publisher {
             return self.errand(errand, user);
         }
         if self.plan.asks_ready && self.dice.chance(1, 10) {
-            return self.errand(Errand::Ready, String::new());
+            return self.errand(Errand::look(self.said), String::new());
         }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);
@@ -132,21 +105,22 @@ impl Publisher {
             "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
             "z".repeat(bulk)
         );
-        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0 }
+        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0, key: 0 }
     }
 
     fn errand(&mut self, errand: Errand, user: String) -> Publication {
         let mark = format!("{errand:?} {user}");
         let errand = Some((errand, user));
-        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0 }
+        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0, key: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
         publication.tries += 1;
+        publication.key = ctx.keys.newest();
         let Publication { topic, mark, has_key, body, .. } = &publication;
         let scope = if publication.errand.is_some() { "operate" } else { "publish" };
         let made = (!self.plan.sends_away.is_empty()).then(|| ctx.expiry(0));
-        let token = keys::made(made, &self.plan.name, scope, ctx.expiry(3600 * SECOND));
+        let token = ctx.keys.made(made, &self.plan.name, scope, ctx.expiry(3600 * SECOND));
         let key = if *has_key { format!("Idempotency-Key: {mark}\r\n") } else { String::new() };
         let mut request = format!(
             "POST /v1/topics/{topic}/events HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
@@ -155,24 +129,12 @@ impl Publisher {
         );
         let mut what = format!("publishes {mark} on {topic}");
         if let Some((errand, user)) = &publication.errand {
-            let (method, path, body) = errand.request(user);
-            let length = body.len();
             what = format!("{errand:?} {user}");
-            request = format!(
-                "{method} {path} HTTP/1.1\r\nHost: runcast.test\r\nAuthorization: Bearer {token}\r\n\
-                 Content-Length: {length}\r\n\r\n{body}"
-            );
+            request = errand.http(user, &token);
             errand.begins(ctx, user);
         }
         ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
-        let end = ctx.net.call(ctx.route(&self.plan.network));
-        let call = Call {
-            end,
-            request: request.into_bytes(),
-            written: 0,
-            answer: Vec::new(),
-            until: ctx.now + PATIENCE,
-        };
+        let call = Call::new(ctx, &self.plan.network, request);
         (self.publication, self.call) = (Some(publication), Some(call));
         // Whatever can be done at once is done at the next step.
         self.step(ctx);
@@ -192,8 +154,10 @@ impl Publisher {
             Outcome::Answered(status @ (200 | 201), body) if publication.errand.is_none() => {
                 self.judge(ctx, &publication, *status, body)
             }
-            // Another operator, or it itself, has had its tokens revoked.
-            Outcome::Answered(401, _) if !self.plan.sends_away.is_empty() => {
+            // Another operator, or it itself, has had its tokens revoked, or the key is another.
+            Outcome::Answered(401, _)
+                if !self.plan.sends_away.is_empty() || is_of_before(ctx, publication.key, None) =>
+            {
                 self.at = ctx.now + self.dice.between(100 * MS, 2 * SECOND);
                 self.publication = Some(publication);
             }
@@ -226,46 +190,5 @@ impl Publisher {
             let what = format!("{publication:?} is answered {status}: {body}");
             ctx.oracles.judge("O3", None, Err(what));
         }
-    }
-}
-
-impl Call {
-    /// Writes and reads as far as that goes.
-    fn go_on(&mut self) -> Outcome {
-        match self.end.status() {
-            Status::Calling => return Outcome::Waits,
-            Status::Refused => return Outcome::Broken,
-            Status::Connected => {}
-        }
-        while self.written < self.request.len() {
-            match self.end.write(&self.request[self.written..]) {
-                Ok(count) => self.written += count,
-                // If it is broken, reading tells.
-                Err(_) => break,
-            }
-        }
-        let mut chunk = [0; 1024];
-        loop {
-            match self.end.read(&mut chunk) {
-                Ok(0) => return self.answered().unwrap_or(Outcome::Broken),
-                Ok(count) if self.answer.len() < ANSWER_MAX => self.answer.extend(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return self.answered().unwrap_or(Outcome::Waits);
-                }
-                Ok(_) | Err(_) => return self.answered().unwrap_or(Outcome::Broken),
-            }
-        }
-    }
-
-    /// The answer, once it is there whole.
-    fn answered(&self) -> Option<Outcome> {
-        let text = String::from_utf8_lossy(&self.answer);
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
-        (body.len() >= length.unwrap_or(0)).then(|| Outcome::Answered(status, body.to_owned()))
     }
 }

@@ -3,9 +3,8 @@
 
 use super::asks::Asks;
 use super::topics::{Broken, Topics};
-use super::{Ctx, backoff};
+use super::{Ctx, backoff, is_of_before};
 use crate::dice::Dice;
-use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::order::{Piece, Reader};
 use crate::oracles::resume::{self, Client, From, Welcome};
@@ -49,8 +48,10 @@ pub struct Device {
     operates: bool,
     /// Whether its tokens say when they were made, and are used more than once.
     keeps_tokens: bool,
-    /// The one that it kept, and when it was made.
-    kept: Option<(String, u64)>,
+    /// The one that it kept, when it was made, and the key it is signed with.
+    kept: Option<(String, u64, u64)>,
+    /// The oldest key of a token that it has brought on this connection.
+    key: u64,
     /// It came with a token that must not let it in: when that was made.
     revoked: Option<u64>,
     /// What a newer token that is not answered for would let it read.
@@ -112,6 +113,7 @@ impl Device {
             operates,
             keeps_tokens,
             kept: None,
+            key: 0,
             revoked: None,
             refresh: None,
             asks: Asks::new(&plan, user, &label, &mut dice),
@@ -301,18 +303,21 @@ impl Device {
     fn token(&self, ctx: &Ctx<'_>, life: u64, operates: bool) -> String {
         let scope = if operates { "user operate" } else { "user" };
         let made = self.keeps_tokens.then(|| ctx.expiry(0));
-        keys::made(made, &self.user_name, scope, ctx.expiry(life * SECOND))
+        ctx.keys.made(made, &self.user_name, scope, ctx.expiry(life * SECOND))
     }
 
     /// A new one, or the one of before, as long as nobody has refused that.
     fn token_to_call(&mut self, ctx: &mut Ctx<'_>, life: u64) -> String {
+        self.key = ctx.keys.newest();
         if !self.keeps_tokens {
             return self.token(ctx, life, self.operates);
         }
         if self.kept.is_none() || self.dice.chance(1, 3) {
-            self.kept = Some((self.token(ctx, 12 * 3600, self.operates), ctx.expiry(0)));
+            let token = self.token(ctx, 12 * 3600, self.operates);
+            self.kept = Some((token, ctx.expiry(0), self.key));
         }
-        let (token, made) = self.kept.clone().expect("it was just made");
+        let (token, made, key) = self.kept.clone().expect("it was just made");
+        self.key = key;
         self.revoked = Some(made).filter(|made| ctx.oracles.revoked.is_revoked(&self.user_name, *made));
         sometimes!(ctx.oracles.tally, OldTokenRefused if self.revoked.is_some());
         token
@@ -613,7 +618,7 @@ impl Device {
                 return self.judge(ctx, judged);
             }
             // It was made to be short, and has expired on its way, or was revoked.
-            (Some("refresh"), "token_expired" | "token_revoked" | "rate_limited") => {
+            (Some("refresh"), "token_expired" | "token_revoked" | "rate_limited" | "token_signature") => {
                 self.refresh = None;
                 return;
             }
@@ -636,6 +641,7 @@ impl Device {
             // Nobody has served it yet.
             "agent_unknown" => self.asks.refused(ctx.now, id, Some(2_000)),
             "token_expired" => {}
+            "token_signature" if is_of_before(ctx, self.key, None) => {}
             "token_revoked" if self.keeps_tokens => self.kept = None,
             "run_not_found"
                 if ctx.oracles.disks_lost > 0

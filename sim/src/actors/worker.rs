@@ -2,9 +2,9 @@
 //! protocol.
 
 use super::job::{Job, Stage};
-use super::{Ctx, backoff};
+use super::quirks::{self, Quirks, Wish};
+use super::{Ctx, backoff, is_of_before};
 use crate::dice::Dice;
-use crate::keys;
 use crate::link::{Incoming, Link, Upgrade};
 use crate::oracles::Who;
 use crate::plan::{WorkerPlan, is_retryable};
@@ -28,6 +28,7 @@ const NEVER: Micros = Micros::MAX;
 pub struct Worker {
     plan: WorkerPlan,
     dice: Dice,
+    quirks: Quirks,
     /// Which process of this name it is.
     life: u64,
     jobs: BTreeMap<String, Job>,
@@ -45,6 +46,8 @@ pub struct Worker {
     is_dead: bool,
     /// Its connection was made when everything was healed.
     is_undisturbed: bool,
+    /// The key that its token is signed with.
+    key: u64,
     /// How often this life has called.
     calls: u64,
     /// When a life ended whose last call may still arrive, and take the place of the next one's.
@@ -52,8 +55,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that will call soon.
-    pub fn new(plan: WorkerPlan, mut dice: Dice) -> Self {
+    /// A worker that will call soon. What is odd about it has chances of its own.
+    pub fn new(plan: WorkerPlan, mut dice: Dice, odd: Dice) -> Self {
         let crash_at = plan.crash_every.map_or(NEVER, |every| dice.exponential(every));
         Self {
             life: 1,
@@ -71,8 +74,10 @@ impl Worker {
             dies_at: plan.dies_at.unwrap_or(NEVER),
             is_dead: false,
             is_undisturbed: false,
+            key: 0,
             calls: 0,
             crashed: None,
+            quirks: Quirks::new(plan.quirks, odd),
             plan,
             dice,
         }
@@ -87,7 +92,8 @@ impl Worker {
             return self.call_at.min(self.crash_at).min(self.dies_at);
         }
         let patience = self.heard + if self.is_welcome { SILENCE } else { CALL_TIMEOUT };
-        let work = if self.is_welcome { self.work_at().min(self.beat_at) } else { NEVER };
+        let work = self.work_at().min(self.beat_at).min(self.quirks.deadline());
+        let work = if self.is_welcome { work } else { NEVER };
         patience.min(self.crash_at).min(self.flap_at).min(self.dies_at).min(work)
     }
 
@@ -130,6 +136,7 @@ impl Worker {
         }
         if self.is_welcome {
             self.work(ctx);
+            self.be_odd(ctx);
         }
         if let Some(link) = &mut self.link {
             link.flush();
@@ -139,15 +146,37 @@ impl Worker {
     fn crash(&mut self, ctx: &mut Ctx<'_>) {
         ctx.trace
             .note(Of::World, format_args!("{:<12} crashes with {} runs", self.plan.name, self.jobs.len()));
-        self.jobs.clear();
         if self.link.is_some() && !self.is_welcome {
             self.crashed = Some(ctx.now);
         }
-        (self.life, self.calls) = (self.life + 1, 0);
+        self.die();
         let down = self.dice.log_uniform(200 * MS, 20 * SECOND);
         self.hang_up(ctx, down);
         self.crash_at =
             self.plan.crash_every.map_or(NEVER, |every| ctx.now + down + self.dice.exponential(every));
+    }
+
+    /// The next of this name is another process.
+    fn die(&mut self) {
+        self.jobs.clear();
+        self.quirks.gone();
+        (self.life, self.calls) = (self.life + 1, 0);
+    }
+
+    /// Now and then it wants no more runs, and goes when it has none.
+    fn be_odd(&mut self, ctx: &mut Ctx<'_>) {
+        match self.quirks.wish(ctx.now, self.jobs.is_empty(), ctx.healed) {
+            Some(Wish::Drain) => quirks::DRAIN.iter().for_each(|text| self.send(ctx, text)),
+            Some(Wish::Go) => {
+                let runs = self.jobs.len();
+                ctx.trace.note(Of::World, format_args!("{:<12} goes with {runs} runs", self.plan.name));
+                sometimes!(ctx.oracles.tally, WorkerDrained if runs == 0);
+                self.die();
+                self.link.iter_mut().for_each(Link::close);
+                self.hang_up(ctx, SECOND);
+            }
+            None => {}
+        }
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>, away: Micros) {
@@ -163,7 +192,8 @@ impl Worker {
     fn call(&mut self, ctx: &mut Ctx<'_>) {
         let is_short = self.plan.short_tokens && !ctx.healed && self.dice.chance(1, 3);
         let life = if is_short { self.dice.between(5, 40) } else { 48 * 3600 };
-        let token = keys::token("workers", "worker", ctx.expiry(life * SECOND));
+        self.key = ctx.keys.newest();
+        let token = ctx.keys.token("workers", "worker", ctx.expiry(life * SECOND));
         let serves = |(agent, slots): &(String, u64)| {
             let retryable = is_retryable(agent);
             format!("{{\"agent\":\"{agent}\",\"slots\":{slots},\"retryable\":{retryable}}}")
@@ -225,6 +255,7 @@ impl Worker {
                     let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty || was_late;
                     // Made to be short, it may have expired on its way.
                     let good = good || self.plan.short_tokens && matches!(code, Some(4501 | 4506));
+                    let good = good || code == Some(4501) && is_of_before(ctx, self.key, None);
                     self.expect(ctx, good, || format!("closed {code:?}"));
                     self.hang_up(ctx, 0);
                 }
@@ -274,6 +305,9 @@ impl Worker {
         }
         let forgotten = self.jobs.keys().find(|run| !entries.iter().any(|entry| entry.run == run.as_str()));
         self.expect(ctx, forgotten.is_none(), || format!("welcome says nothing of {forgotten:?}"));
+        if self.quirks.welcome(ctx.now) {
+            quirks::DRAIN.iter().for_each(|text| self.send(ctx, text));
+        }
         let again: Vec<(String, u64)> = self.jobs.keys().map(|run| (run.clone(), 0)).collect();
         for (run, n) in again {
             self.send_from(ctx, &run, n);
@@ -284,6 +318,7 @@ impl Worker {
         let (Some(run), Some(attempt), Some(input)) = (said.run.as_deref(), said.attempt, said.input) else {
             return self.expect(ctx, false, || format!("an incomplete offer: {said:?}"));
         };
+        self.expect(ctx, !self.quirks.wants_none(), || format!("wants no more runs, and is offered {run}"));
         let think = if ctx.healed { 0 } else { self.dice.log_uniform(1, 20 * MS) };
         let agent = said.agent.as_deref().unwrap_or_default();
         let Some(job) = Job::new(run, attempt, agent, input.get(), ctx.now + think) else {
@@ -333,12 +368,16 @@ impl Worker {
         let run = said.run.as_deref().unwrap_or_default().to_owned();
         match said.code.as_deref().unwrap_or_default() {
             "fenced" => {
+                self.quirks.fenced(&run);
                 let is_it = |job: &Job| said.attempt.is_none_or(|attempt| attempt == job.attempt);
                 if self.jobs.get(&run).is_some_and(is_it) {
                     self.jobs.remove(&run);
                 }
             }
-            "gap" => self.send_from(ctx, &run, said.expected.unwrap_or(0)),
+            "gap" => {
+                sometimes!(ctx.oracles.tally, GapTold);
+                self.send_from(ctx, &run, said.expected.unwrap_or(0));
+            }
             "storage_unavailable" => {
                 sometimes!(ctx.oracles.tally, WorkerSaysAgain);
                 let at = ctx.now + said.retry_ms.unwrap_or(1_000) * MS;
@@ -348,6 +387,7 @@ impl Worker {
             }
             "rate_limited" => {}
             "token_expired" if self.plan.short_tokens => {}
+            "token_signature" if is_of_before(ctx, self.key, None) => {}
             _ => self.expect(ctx, false, || format!("is refused: {text}")),
         }
     }
@@ -394,7 +434,10 @@ impl Worker {
             Stage::Running if self.dice.chance(hangs, 1000) => (job.stage, job.at) = (Stage::Hanging, NEVER),
             Stage::Running if room > 0 => {
                 let first = job.go_on(ctx.now, room, &mut self.dice);
-                self.send_from(ctx, run, first);
+                let mut texts = job.from(first);
+                let is_odd = self.quirks.disorder(&mut texts, ctx.healed);
+                sometimes!(ctx.oracles.tally, OutOfOrder if is_odd);
+                self.send_all(ctx, texts);
             }
             Stage::Running | Stage::Taken | Stage::Complete | Stage::Hanging => {}
         }
@@ -408,8 +451,11 @@ impl Worker {
             let text = format!("{{\"type\":\"started\"{}}}", job.about());
             return self.send(ctx, &text);
         }
-        let texts: Vec<String> =
-            job.unacked.iter().filter(|(number, _)| *number >= n).map(|(_, text)| text.clone()).collect();
+        let texts = job.from(n);
+        self.send_all(ctx, texts);
+    }
+
+    fn send_all(&mut self, ctx: &mut Ctx<'_>, texts: Vec<String>) {
         for text in texts {
             self.send(ctx, &text);
             if self.dice.chance(self.plan.repeats, 100) {

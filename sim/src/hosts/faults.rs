@@ -88,6 +88,7 @@ impl Hosts {
             }
             Fault::LittleMemory { .. } => stage.borrow_mut().daemon.use_memory(97),
             Fault::BrokenDisk { .. } => stage.borrow().daemon.disk().set_sync_fails(true),
+            Fault::RotateKeys { .. } => stage.borrow_mut().daemon.keys.add(),
             Fault::Jump { by } => stage.borrow_mut().daemon.jump(*by),
         }
     }
@@ -114,6 +115,7 @@ impl Hosts {
             Fault::SlowDisk { .. } => stage.borrow_mut().daemon.hasten(),
             Fault::FullDisk { .. } => stage.borrow().daemon.disk().set_quota(None),
             Fault::LittleMemory { .. } => stage.borrow_mut().daemon.use_memory(10),
+            Fault::RotateKeys { .. } => stage.borrow_mut().daemon.keys.retire(),
             Fault::Stall { .. }
             | Fault::Reset { .. }
             | Fault::DropAll

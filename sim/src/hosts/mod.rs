@@ -16,7 +16,7 @@
 //! | slowness | the longest latency of all links |
 //! | SIGKILL | `crash`: connections are closed, calls hang until `bounce`; the disk stays |
 //! | loss of power | the machine is partitioned first, so nobody is told |
-//! | stall, clock jumps, all of the disk | as in world 1 |
+//! | stall, clock jumps, new keys, all of the disk | as in world 1 |
 //!
 //! turmoil sends nothing again: a connection that has lost bytes is dead from then on, without a sign of it.
 //! Not here: a latency for each client (it is each zone's), a partition of a zone that is cut off already,
@@ -275,6 +275,7 @@ impl Hosts {
         stage.daemon.disk().set_quota(None);
         stage.daemon.disk().set_sync_fails(false);
         stage.daemon.use_memory(10);
+        stage.daemon.keys.settle();
         stage.daemon.stall(0);
         self.patience = Some(Patience::new(now));
         self.calm_since = now + CALM_AFTER;
@@ -320,5 +321,6 @@ fn zones(plan: &Plan) -> Vec<usize> {
     let workers = plan.workers.iter().map(|worker| worker.network.zone);
     let hostile = (0..plan.hostile).map(|_| Network::good(1).zone);
     let publishers = plan.publishers.iter().map(|publisher| publisher.network.zone);
-    devices.chain(workers).chain(hostile).chain(publishers).collect()
+    let vandals = (0..plan.vandals).map(|_| Network::good(1).zone);
+    devices.chain(workers).chain(hostile).chain(publishers).chain(vandals).collect()
 }

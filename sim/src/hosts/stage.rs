@@ -75,6 +75,7 @@ impl Stage {
             net: &self.net,
             trace: &self.trace,
             oracles: &mut self.oracles,
+            keys: &self.daemon.keys,
             book: &mut self.book,
         };
         self.actors[index].step(&mut ctx);

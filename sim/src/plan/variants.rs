@@ -1,6 +1,6 @@
 //! What is so for a whole world, drawn after all else, so that seeds keep what they were.
 
-use super::{Habit, NEVER_ACKS, Network, Plan, PublisherPlan};
+use super::{Habit, NEVER_ACKS, Network, Plan, PublisherPlan, QuirksPlan};
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
 use crate::oracles::topics::{TOPICS, may_read};
@@ -119,6 +119,25 @@ impl Plan {
         }
         if dice.chance(2, 3) {
             self.publishers.iter_mut().for_each(|publisher| publisher.asks_ready = true);
+        }
+        self
+    }
+
+    /// Who came later than all the others, with chances of their own.
+    pub(super) fn with_more(mut self, is_calm: bool) -> Self {
+        let mut dice = Dice::new(self.seed, u64::MAX - 1);
+        self.vandals = if is_calm { 0 } else { dice.below(3) as usize };
+        let percent = |dice: &mut Dice, most| if dice.chance(1, 3) { dice.between(1, most) } else { 0 };
+        for worker in self.workers.iter_mut().filter(|_| !is_calm) {
+            worker.quirks = QuirksPlan {
+                shuffles: percent(&mut dice, 20),
+                skips: percent(&mut dice, 20),
+                drains_every: dice.chance(1, 3).then(|| dice.log_uniform(5 * SECOND, 60 * SECOND)),
+            };
+        }
+        if !is_calm && dice.chance(1, 3) {
+            self.faults.extend(faults::rotations(&mut dice, self.heal_at));
+            self.faults.sort_by_key(|(at, _)| *at);
         }
         self
     }

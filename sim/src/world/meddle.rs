@@ -98,6 +98,7 @@ impl World {
             }
             Fault::LittleMemory { .. } => self.daemon.use_memory(97),
             Fault::BrokenDisk { .. } => self.daemon.disk().set_sync_fails(true),
+            Fault::RotateKeys { .. } => self.daemon.keys.add(),
             Fault::Jump { by } => self.daemon.jump(*by),
         }
         self.settle();
@@ -136,6 +137,7 @@ impl World {
             Fault::SlowDisk { .. } => self.daemon.hasten(),
             Fault::FullDisk { .. } => self.daemon.disk().set_quota(None),
             Fault::LittleMemory { .. } => self.daemon.use_memory(10),
+            Fault::RotateKeys { .. } => self.daemon.keys.retire(),
             Fault::Stall { .. }
             | Fault::Reset { .. }
             | Fault::DropAll
@@ -163,6 +165,7 @@ impl World {
         self.daemon.disk().set_quota(None);
         self.daemon.disk().set_sync_fails(false);
         self.daemon.use_memory(10);
+        self.daemon.keys.settle();
         self.daemon.stall(0);
         self.patience = Some(Patience::new(now));
         self.disturb(0);

@@ -206,6 +206,9 @@ impl Core {
     /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.
     pub(crate) fn forget_device(&mut self, user: &User) {
         let limit = self.config.store.devices_per_user;
+        if self.users.get(user).is_none_or(|context| context.devices.len() <= limit) {
+            return;
+        }
         let connected: Vec<Device> = self.devices_connected(user);
         let Some(context) = self.users.get_mut(user) else { return };
         while context.devices.len() > limit {

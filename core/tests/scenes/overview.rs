@@ -1,0 +1,21 @@
+//! What operators see of the queue (PROTOCOL §7 `GET /v1/status`).
+
+use crate::daemon::Daemon;
+use serde_json::json;
+
+#[test]
+fn queued_runs_are_listed_in_the_order_in_which_they_will_start() {
+    let mut daemon = Daemon::new(|_| {});
+    let (alice, bob) = (daemon.user("alice"), daemon.user("bob"));
+    let of_alice = [daemon.ask(alice), daemon.ask(alice), daemon.ask(alice)];
+    let of_bob = daemon.ask(bob);
+    let (status, answer) = daemon.operator("GET", "/v1/status?limit=10");
+    assert_eq!(status, 200);
+    let queued = &answer["lists"]["queued"];
+    assert_eq!(queued["count"], 4, "{answer}");
+    let items = queued["items"].as_array().expect("a list").iter();
+    let listed: Vec<_> = items.map(|run| (run["run"].clone(), run["position"].clone())).collect();
+    let expected = [&of_alice[0], &of_bob, &of_alice[1], &of_alice[2]];
+    let expected: Vec<_> = expected.iter().zip(1..).map(|(run, place)| (json!(run), json!(place))).collect();
+    assert_eq!(listed, expected, "users take turns");
+}

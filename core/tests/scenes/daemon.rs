@@ -179,6 +179,12 @@ impl Daemon {
         }
     }
 
+    /// The store is full: what a slow one was given is not durable.
+    pub(crate) fn fail(&mut self) {
+        let from = self.waiting.take().expect("something waits");
+        self.feed(Input::AppendFailed { from });
+    }
+
     /// Time passes; timers fire when they are due.
     pub(crate) fn pass(&mut self, time: Span) {
         let until = self.now.mono + time;

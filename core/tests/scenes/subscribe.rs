@@ -2,6 +2,8 @@
 //! too.
 
 use crate::daemon::Daemon;
+use runcast_core::config::TopicConfig;
+use runcast_core::ids::Topic;
 use serde_json::json;
 
 #[test]
@@ -19,16 +21,19 @@ fn a_device_is_told_its_place_in_a_topic_when_that_is_durable() {
 }
 
 #[test]
-fn a_device_that_comes_again_meanwhile_is_told_no_sooner() {
-    let mut daemon = Daemon::new(|_| {});
-    daemon.connect("/ws", "bob", "user", &json!({"type": "hello", "device": "d", "topics": ["system"]}));
+fn a_device_that_has_its_place_in_a_topic_reads_it_though_the_disk_is_full() {
+    let news = Topic::parse("news").expect("it is a name");
+    let mut daemon = Daemon::new(|config| drop(config.topics.insert(news, TopicConfig::default())));
     let user = daemon.user("alice");
+    for topics in [json!(["system"]), json!([])] {
+        daemon.says(user, &json!({"type": "subscribe", "topics": topics}));
+    }
     daemon.is_slow = true;
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1}));
+    daemon.fail();
+    daemon.heard(user);
     daemon.says(user, &json!({"type": "subscribe", "topics": ["system"]}));
-    let user = daemon.user("alice");
-    daemon.says(user, &json!({"type": "subscribe", "topics": ["system"]}));
-    let heard = daemon.heard(user);
-    assert!(heard.iter().all(|said| said["type"] != "subscribed"), "{heard:?}");
-    daemon.commit();
-    assert!(daemon.heard(user).iter().any(|said| said["type"] == "subscribed"));
+    assert_eq!(daemon.heard(user)[0]["type"], "subscribed");
+    daemon.says(user, &json!({"type": "subscribe", "topics": ["system", "news"]}));
+    assert_eq!(daemon.heard(user)[0]["code"], "storage_unavailable");
 }

@@ -29,6 +29,7 @@ pub(crate) struct Daemon {
     pub(crate) is_slow: bool,
     waiting: Option<AppendId>,
     heard: BTreeMap<ConnId, Vec<Value>>,
+    unread: BTreeSet<ConnId>,
     closed: BTreeMap<ConnId, CloseCode>,
     answered: BTreeMap<ConnId, (u16, Value)>,
     /// The audit trail.
@@ -54,6 +55,7 @@ impl Daemon {
             is_slow: false,
             waiting: None,
             heard: BTreeMap::new(),
+            unread: BTreeSet::new(),
             closed: BTreeMap::new(),
             answered: BTreeMap::new(),
             trail: Vec::new(),
@@ -162,6 +164,11 @@ impl Daemon {
         self.heard.remove(&conn).unwrap_or_default()
     }
 
+    /// Whether the daemon reads a connection.
+    pub(crate) fn is_read(&self, conn: ConnId) -> bool {
+        !self.unread.contains(&conn)
+    }
+
     /// How a connection was closed, if it was.
     pub(crate) fn closed(&self, conn: ConnId) -> Option<CloseCode> {
         self.closed.get(&conn).copied()
@@ -246,12 +253,13 @@ impl Daemon {
                 self.answered.insert(conn, (response.status, body));
                 self.core.handle(now, Input::Closed { conn }, caused);
             }
+            Effect::Read { conn, on: true } => drop(self.unread.remove(&conn)),
+            Effect::Read { conn, on: false } => drop(self.unread.insert(conn)),
             Effect::Audit(line) => self.trail.push(line),
             Effect::Upgrade { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }
-            | Effect::Read { .. }
             | Effect::Webhook { .. }
             | Effect::Note(_)
             | Effect::Backup { .. }

@@ -2,6 +2,8 @@
 //! for nothing of the daemon's.
 
 use crate::daemon::Daemon;
+use runcast_core::ids::ConnId;
+use runcast_core::input::{Input, Message};
 use serde_json::{Value, json};
 
 #[test]
@@ -36,4 +38,27 @@ fn metadata_cannot_pass_for_what_the_daemon_says() {
     }
     daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "meta": {"ticket": 7}}));
     assert_eq!(daemon.heard(user)[0]["type"], "accepted");
+}
+
+/// How a run with this input is answered. It is sent as it stands.
+fn answer(daemon: &mut Daemon, user: ConnId, input: &str) -> Value {
+    daemon.heard(user);
+    let text = format!(r#"{{"type":"run","agent":"echo","priority":"normal","input":{input}}}"#);
+    daemon.feed(Input::Message { conn: user, message: Message::Text(&text) });
+    let answer = daemon.heard(user).remove(0);
+    answer.get("code").unwrap_or(&answer["type"]).clone()
+}
+
+#[test]
+fn a_payload_may_have_brackets_and_escapes_in_its_words_and_64_levels() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let words = format!(r#""a quote \" and a smile \ud83d\ude00 {}""#, "[".repeat(100));
+    for fine in [words, nested(64), format!("[{}[]]", "[],".repeat(100))] {
+        assert_eq!(answer(&mut daemon, user, &fine), "accepted", "{fine}");
+    }
+    for bad in [nested(65), r#""\ud83d alone""#.to_owned(), r#""\ude00""#.to_owned()] {
+        assert_eq!(answer(&mut daemon, user, &bad), "bad_message", "{bad}");
+    }
 }

@@ -23,7 +23,7 @@ fn a_device_is_told_its_place_in_a_topic_when_that_is_durable() {
 #[test]
 fn a_device_that_has_its_place_in_a_topic_reads_it_though_the_disk_is_full() {
     let news = Topic::parse("news").expect("it is a name");
-    let mut daemon = Daemon::new(|config| drop(config.topics.insert(news, TopicConfig::default())));
+    let mut daemon = Daemon::new(|config| config.topics = [(news, TopicConfig::default())].into());
     let user = daemon.user("alice");
     for topics in [json!(["system"]), json!([])] {
         daemon.says(user, &json!({"type": "subscribe", "topics": topics}));

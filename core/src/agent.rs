@@ -5,6 +5,7 @@ use crate::Core;
 use crate::config;
 use crate::deadlines::Timer;
 use crate::ids::Agent;
+use crate::planted::Bug;
 use crate::record::{Record, RowKey, Table};
 use crate::time::{Mono, Now, Span, WallMs};
 use alloc::collections::VecDeque;
@@ -191,9 +192,13 @@ impl Core {
     /// A run of an agent that was executed has ended: well or badly, after so long.
     pub(crate) fn judge_agent(&mut self, agent: &Agent, is_good: bool, ran: Span) {
         let (now, config) = (self.now.mono, self.config.breaker.clone());
+        let is_short = self.planted.is(Bug::BreakerTooShort);
         let state = self.agent_mut(agent);
         let before = state.breaker(now);
         state.breaker = before.after(is_good, &config, now);
+        if let (true, Breaker::Open { until }) = (is_short, &mut state.breaker) {
+            *until = now + config.open.ratio(3, 4);
+        }
         if is_good {
             state.durations.push_back(ran.as_millis());
             if state.durations.len() > DURATIONS {

@@ -160,7 +160,7 @@ impl Core {
 
     /// The next timer is late, if it is.
     pub(crate) fn watch_lateness(&mut self) {
-        let due = self.deadlines.first().map_or(self.now.mono, |(at, _)| *at);
+        let due = self.deadlines.first().map_or(self.now.mono, |(at, _)| at);
         let late = self.now.mono.since(due);
         self.watch_lag(late);
         if late >= LATE_LOOP {

@@ -260,7 +260,7 @@ impl Conn {
         if self.is_closing {
             deadlines.clear(Timer::Stuck(self.id));
         } else if self.outstanding() == 0 {
-            deadlines.rest(&Timer::Stuck(self.id));
+            deadlines.rest(Timer::Stuck(self.id));
         } else {
             deadlines.set(Timer::Stuck(self.id), now.mono + stuck_after);
         }

@@ -31,7 +31,8 @@ pub(crate) struct RunOf {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) stream: Stream,
-    pub(crate) devices: BTreeMap<Device, Position>,
+    /// Boxed as runs are.
+    pub(crate) devices: BTreeMap<Device, Box<Position>>,
     pub(crate) conns: BTreeSet<ConnId>,
     /// Runs that have not ended, and those whose end is not durable.
     /// Boxed, since a map keeps room for eleven as long as it lives, and most users have one or none.
@@ -145,7 +146,8 @@ impl Context {
         context.is_stored = true;
         context.is_durable = true;
         for (key, value) in rows.iter().filter(|(key, _)| key.table == Table::Device) {
-            let position: Position = serde_json::from_slice(value).expect("a stored row is what was stored");
+            let position: Box<Position> =
+                serde_json::from_slice(value).expect("a stored row is what was stored");
             let device = Device::parse(&key.name).expect("a stored name is a name");
             if position.epoch == *context.stream.epoch() {
                 context.devices.insert(device, position);
@@ -179,6 +181,10 @@ impl Context {
         for id in &gone {
             self.runs.remove(id);
             self.keys.retain(|_, run| run != id);
+        }
+        if self.runs.is_empty() {
+            assert!(self.keys.is_empty() && self.busy.is_empty(), "keys and threads are those of runs");
+            (self.runs, self.keys, self.busy) = Default::default();
         }
         gone
     }
@@ -293,9 +299,20 @@ impl Core {
                 let Some(position) = context.devices.get_mut(&device) else { continue };
                 position.known_from.get_or_insert(self.durable.next());
                 let key = device_key(&user, &device);
-                self.durable.record(Record::Put { key, value: crate::record::row(position) });
+                // There may be thousands, of as many devices: to look for each among the others takes long.
+                self.durable.record_another(Record::Put { key, value: crate::record::row(position) });
             }
+            self.leave_delivered(&user);
             self.leave_memory(&user);
+        }
+    }
+
+    /// Lets the events leave memory that all connections of a user have got.
+    fn leave_delivered(&mut self, user: &User) {
+        let Some(context) = self.users.get(user) else { return };
+        let got = context.conns.iter().filter_map(|id| Some(self.user_at(*id)?.cursor.needs_after())).min();
+        if let (Some(got), Some(context)) = (got, self.users.get_mut(user)) {
+            context.stream.leave(got);
         }
     }
 

@@ -199,7 +199,7 @@ impl Core {
         }
         self.count_acked(id, lane, before, seq);
         self.move_device(id, lane);
-        self.deadlines.rest(&Timer::Acks(id, lane.clone()));
+        self.deadlines.rest(Timer::Acks(id, lane.clone()));
         self.watch_acks(id, lane);
         self.deliver_lane(id, lane, out);
         Ok(())

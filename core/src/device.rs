@@ -105,7 +105,7 @@ impl Core {
     /// Whether nothing has to be stored before this device, or this viewer, is welcome.
     fn is_known(&self, user: &User, device: Option<&Device>) -> bool {
         self.users.get(user).is_some_and(|context| {
-            let position = |device| context.devices.get(device);
+            let position = |device| context.devices.get(device).map(Box::as_ref);
             context.is_durable && device.is_none_or(|device| self.is_stored(position(device)))
         })
     }
@@ -140,7 +140,7 @@ impl Core {
         let context = self.users.get_mut(&user).expect("a context in use is in memory");
         // Its own stream comes first.
         let new = Position::new(context.stream.epoch(), resume.first(), own, wall);
-        let position = context.devices.entry(device.clone()).or_insert(new);
+        let position = context.devices.entry(device.clone()).or_insert_with(|| Box::new(new));
         position.heard_ms = wall;
         position.put(lane, epoch, begins_at(known, &resume));
         position.topics.retain(|topic, _| self.config.readers(topic).is_some());
@@ -180,7 +180,7 @@ impl Core {
             let epoch = stream.epoch().clone();
             let context = self.users.get_mut(&user).expect("a context in use is in memory");
             let new = Position::new(context.stream.epoch(), first, own, wall);
-            let position = context.devices.entry(device.clone()).or_insert(new);
+            let position = context.devices.entry(device.clone()).or_insert_with(|| Box::new(new));
             position.heard_ms = wall;
             let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
             if self.planted.is(Bug::TopicAckMovesOwn) {
@@ -231,7 +231,7 @@ impl Core {
         self.user_at(id)?.device.as_ref()
     }
 
-    fn user_at(&self, id: ConnId) -> Option<&UserConn> {
+    pub(crate) fn user_at(&self, id: ConnId) -> Option<&UserConn> {
         match &self.conns.get(&id)?.role {
             Role::User(user) => Some(user),
             Role::Http | Role::Request(_) | Role::Greeting(_) | Role::Worker(_) => None,

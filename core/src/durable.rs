@@ -137,6 +137,12 @@ impl Durable {
         self.records.push(record);
     }
 
+    /// The same without looking for an earlier word on that row: if there is one, both are stored, and the
+    /// later counts.
+    pub(crate) fn record_another(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
     /// The append that will have what is recorded now.
     pub(crate) const fn next(&self) -> AppendId {
         AppendId(self.last.0 + 1)

@@ -3,6 +3,7 @@
 use crate::Core;
 use crate::caller::Caller;
 use crate::commands::Order;
+use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
@@ -273,8 +274,12 @@ impl Core {
     /// That a run is to stop is durable.
     pub(crate) fn on_cancel_durable(&mut self, of: &RunOf) {
         if self.run_mut(of).is_some_and(|run| matches!(run.phase, Phase::Cancelling(..))) {
-            let by = self.now.mono + self.config.runs.cancel_grace;
-            self.deadlines.set(Timer::Grace(of.run.clone()), by);
+            let grace = self.config.runs.cancel_grace;
+            let is_short = self.planted.is(Bug::GraceTooShort);
+            let by = self.now.mono + if is_short { grace.ratio(3, 4) } else { grace };
+            if !self.planted.is(Bug::GraceNeverOver) {
+                self.deadlines.set(Timer::Grace(of.run.clone()), by);
+            }
         }
     }
 
@@ -316,13 +321,15 @@ impl Core {
     /// An attempt was lost, and another is allowed: the run goes back to its place, and waits a little.
     fn retry(&mut self, of: &RunOf) {
         let now = self.now.mono;
+        let (stays_short, is_early) =
+            (self.planted.is(Bug::DelayStaysShort), self.planted.is(Bug::RetriedTooEarly));
         self.counts.retried += 1;
         self.end_attempt(of);
         let Some(run) = self.run_mut(of) else { return };
         run.tools.used.clear();
-        let delay =
-            (1..run.attempts.min(10)).fold(RETRY_DELAY, |delay, _| delay.times(2)).min(RETRY_DELAY_MAX);
-        run.not_before = now + delay;
+        let doublings = if stays_short { 1 } else { run.attempts.min(10) };
+        let delay = (1..doublings).fold(RETRY_DELAY, |delay, _| delay.times(2)).min(RETRY_DELAY_MAX);
+        run.not_before = now + if is_early { delay.ratio(1, 2) } else { delay };
         run.queued_since = now;
         let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
         self.deadlines.set_earlier(Timer::Dispatch, now + delay);
@@ -381,8 +388,11 @@ impl Core {
     }
 
     /// Answers a cancel.
-    pub(crate) fn answer_cancel(&mut self, caller: &Caller, run: &RunId, state: &str) {
+    pub(crate) fn answer_cancel(&mut self, caller: &Caller, run: &RunId, state: &str, out: &mut Effects) {
         let answer = ok("cancel", caller.id()).str("run", run.as_str()).str("state", state);
+        if self.planted.is(Bug::CancelAnsweredEarly) {
+            return self.send(caller.conn, text(answer), out);
+        }
         self.reply(caller, 200, answer);
     }
 
@@ -397,7 +407,7 @@ impl Core {
         let cause = if is_theirs { Cause::User } else { Cause::Operator };
         if let Some((of, state)) = of.and_then(|of| Some((of.clone(), self.cancel(&of, cause, out)?))) {
             self.audit_publisher(&caller, &of.user, &run, About::Cancel);
-            return self.answer_cancel(&caller, &run, state);
+            return self.answer_cancel(&caller, &run, state, out);
         }
         self.look_up_end(caller, run, About::Cancel, out);
     }

@@ -3,9 +3,12 @@
 #[cfg(test)]
 mod properties;
 
+use alloc::string::String;
 use alloc::sync::Arc;
-use core::borrow::Borrow;
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::ops::Deref;
 
 /// The longest name of the protocol's alphabet, in bytes (PROTOCOL, conventions).
 pub const NAME_BYTES: usize = 128;
@@ -34,11 +37,72 @@ fn is_name(text: &str, longest: usize) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"_.:@-".contains(b))
 }
 
+/// The text of a name that is a key of large maps: those are searched many times for each event.
+///
+/// Their order is that of their last bytes, in which such names differ (`run_{thread}_{8 hex}`, `user-00042`,
+/// a UUID): comparing two of them hardly ever follows a pointer.
+#[derive(Clone)]
+struct Keyed {
+    /// The last eight bytes, or fewer, the very last first.
+    tail: u64,
+    text: Arc<str>,
+}
+
+impl<T: Into<Arc<str>>> From<T> for Keyed {
+    fn from(text: T) -> Self {
+        let text = text.into();
+        let tail = text.bytes().rev().take(8).fold(0, |tail, byte| tail << 8 | u64::from(byte));
+        Self { tail, text }
+    }
+}
+
+impl fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl Deref for Keyed {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Ord for Keyed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.tail.cmp(&other.tail).then_with(|| {
+            if Arc::ptr_eq(&self.text, &other.text) { Ordering::Equal } else { self.text.cmp(&other.text) }
+        })
+    }
+}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Keyed {}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident: $check:expr, $rule:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($text:ty): $check:expr, $rule:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name($text);
 
         impl $name {
             /// What is expected, in words for an error.
@@ -68,12 +132,6 @@ macro_rules! names {
             }
         }
 
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.serialize_str(&self.0)
@@ -82,7 +140,7 @@ macro_rules! names {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = alloc::string::String::deserialize(d)?;
+                let text = String::deserialize(d)?;
                 Self::parse(&text).ok_or_else(|| serde::de::Error::custom(Self::RULE))
             }
         }
@@ -91,32 +149,32 @@ macro_rules! names {
 
 names! {
     /// Who a verified token's `sub` names. Owner of everything.
-    User: |t| !t.is_empty() && t.len() <= USER_BYTES && !t.chars().any(char::is_control),
+    User(Keyed): |t| !t.is_empty() && t.len() <= USER_BYTES && !t.chars().any(char::is_control),
         "1 to 256 bytes of UTF-8 without control characters";
     /// A conversation in its user's own namespace.
-    Thread: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Thread(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// What executes runs.
-    Agent: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Agent(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A worker's own name; unique only together with its token's `sub`.
-    WorkerName: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    WorkerName(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// One installation of a client.
-    Device: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Device(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// What makes a repeated request the same request.
-    Key: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Key(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A tool call, unique in its attempt.
-    Call: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Call(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A question to the user, unique in its attempt.
-    Request: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Request(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A run: `run_{thread}_{8 hex}`, unique in the daemon.
-    RunId: |t| is_name(t, NAME_BYTES + 13), "a run's id, run_{thread}_{8 hex}";
+    RunId(Keyed): |t| is_name(t, NAME_BYTES + 13), "a run's id, run_{thread}_{8 hex}";
     /// A stream that many users may read.
-    Topic: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Topic(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// What a publisher calls an event.
-    EventName: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    EventName(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// A backup, and its file.
-    BackupName: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    BackupName(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
     /// One incarnation of a stream.
-    Epoch: |t| is_name(t, NAME_BYTES), NAME_RULE;
+    Epoch(Arc<str>): |t| is_name(t, NAME_BYTES), NAME_RULE;
 }
 
 /// Whose stream it is. Every user has one, and every topic.

@@ -8,6 +8,7 @@ use crate::Core;
 use crate::conn::Role;
 use crate::context::Context;
 use crate::ids::{ConnId, Lane, RunId, User};
+use crate::planted::Bug;
 use crate::run::{Ended, Phase, Run};
 use crate::wire::error::Refusal;
 use crate::wire::json::Object;
@@ -133,6 +134,7 @@ impl Core {
                     .raw("idle_ms", self.now.mono.since(run.last_event.1).as_millis())
                     .str("user", run.spec.user.as_str())
                     .str("worker", worker.name.as_str())
+                    .maybe_raw("input", self.planted.is(Bug::StatusShowsInput).then(|| &*run.spec.input))
             });
         }
         list.finish()

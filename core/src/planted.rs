@@ -77,6 +77,24 @@ bugs! {
     SlotNeverFreed = "slot-never-freed",
     /// A dead worker keeps its runs.
     LeaseNeverRunsOut = "lease-never-runs-out",
+    /// A worker is given up after three quarters of its lease.
+    LeaseTooShort = "lease-too-short",
+    /// The delay before a new attempt is the same each time.
+    DelayStaysShort = "delay-stays-short",
+    /// A run that was lost is offered again after half of its delay.
+    RetriedTooEarly = "retried-too-early",
+    /// A run that is to stop is ended after three quarters of its grace.
+    GraceTooShort = "grace-too-short",
+    /// A run that is to stop is left to a worker that does not end it.
+    GraceNeverOver = "grace-never-over",
+    /// A question is closed after three quarters of its time.
+    QuestionClosedEarly = "question-closed-early",
+    /// A question that nobody answers stays open.
+    QuestionStaysOpen = "question-stays-open",
+    /// Of an agent that has failed too often runs are started again after three quarters of its pause.
+    BreakerTooShort = "breaker-too-short",
+    /// That a thread is free again wakes nobody: its next run waits for something else.
+    ThreadWakesNobody = "thread-wakes-nobody",
     /// A worker's message of an attempt that is over counts for the present one.
     LateAttemptAccepted = "late-attempt-accepted",
     /// A run that its worker lost is given to another, though nobody said that it may be repeated.
@@ -85,6 +103,14 @@ bugs! {
     KeyForgotten = "key-forgotten",
     /// A notice goes to the devices of another user.
     NoticeToWrongUser = "notice-to-wrong-user",
+    /// The log has in it what was asked for when an input is refused.
+    LogQuotesInput = "log-quotes-input",
+    /// Whoever answers a question is told that it is taken before that is stored.
+    InputAnsweredEarly = "input-answered-early",
+    /// Whoever cancels a run is told that it stops before that is stored.
+    CancelAnsweredEarly = "cancel-answered-early",
+    /// An operator's list of runs shows what their users have asked for.
+    StatusShowsInput = "status-shows-input",
     /// The notice that a run works comes once, and never again.
     WorkingSaidOnce = "working-said-once",
     /// Trimming passes the first event of a run that has not ended.

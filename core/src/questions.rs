@@ -6,11 +6,13 @@
 use crate::Core;
 use crate::caller::Caller;
 use crate::commands::{COMMANDS_MAX, Order};
+use crate::conn::text;
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::effect::Effects;
 use crate::ending::About;
 use crate::ids::{Device, Key, Request, RunId};
+use crate::planted::Bug;
 use crate::record::Record;
 use crate::run::{Phase, Run, raw_json};
 use crate::time::{Mono, Now, Span, WallMs};
@@ -80,7 +82,7 @@ impl Questions {
 impl Core {
     /// A worker asks its run's user.
     pub(crate) fn open_question(&mut self, of: &RunOf, question: &Question) -> Result<(), Refusal> {
-        let now = self.now;
+        let (now, is_short) = (self.now, self.planted.is(Bug::QuestionClosedEarly));
         let Some(run) = self.run_mut(of) else { return Ok(()) };
         let rule = |message| Err(Refusal::new(Code::BadEvent, message, "keep the order of a run's events"));
         if run.questions.open.len() >= OPEN_MAX {
@@ -97,7 +99,8 @@ impl Core {
         let expires = question.expires.unwrap_or(EXPIRES).min(EXPIRES_MAX);
         let was_waiting = run.is_waiting();
         let expires_ms = now.wall.0 + expires.as_millis();
-        let open = Open { expires_ms, in_all: expires.0, at: now.mono + expires };
+        let at = now.mono + if is_short { expires.ratio(3, 4) } else { expires };
+        let open = Open { expires_ms, in_all: expires.0, at };
         run.questions.open.insert(question.request.clone(), open);
         if !was_waiting {
             self.pause(of);
@@ -138,6 +141,9 @@ impl Core {
 
     /// Sets the timer for the first question that expires.
     pub(crate) fn watch_questions(&mut self, of: &RunOf) {
+        if self.planted.is(Bug::QuestionStaysOpen) {
+            return;
+        }
         let Some(run) = self.run_mut(of) else { return };
         if let Some(first) = run.questions.open.values().map(|open| open.at).min() {
             self.deadlines.set(Timer::Questions(of.run.clone()), first);
@@ -201,12 +207,21 @@ impl Core {
             return self.look_up_end(caller, input.run, About::Input, out);
         };
         self.audit_publisher(&caller, &of.user, &of.run, About::Input);
+        let quoted = self.planted.is(Bug::LogQuotesInput).then(|| input.data.clone());
         match self.take_input(&of, input, caller.device.clone()) {
             Ok(()) => {
                 let answer = ok("input", caller.id()).str("run", of.run.as_str());
+                if self.planted.is(Bug::InputAnsweredEarly) {
+                    return self.send(caller.conn, text(answer), out);
+                }
                 self.reply(&caller, 200, answer);
             }
-            Err(refusal) => self.refuse(&caller, "input", &refusal, out),
+            Err(mut refusal) => {
+                if let Some(data) = quoted {
+                    refusal.message = format!("{}: {data:?}", refusal.message);
+                }
+                self.refuse(&caller, "input", &refusal, out);
+            }
         }
     }
 

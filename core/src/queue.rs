@@ -232,7 +232,7 @@ impl Core {
         if let Some(agent) = agent {
             self.agent_mut(&agent).active -= 1;
         }
-        self.queue.has_changed = true;
+        self.queue.has_changed |= !self.planted.is(Bug::ThreadWakesNobody);
         self.notice_queue();
     }
 

@@ -177,7 +177,7 @@ impl Core {
             }
             let not_found = crate::admission::run_not_found();
             match (ended, about) {
-                (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended"),
+                (Some(_), About::Cancel) => self.answer_cancel(caller, run, "ended", out),
                 (Some(ended), About::State) => {
                     let state = caller.say_whose(ended.describe(run), &ended.user);
                     self.respond(caller.conn, 200, Content::Json(state.finish()), out);

@@ -265,13 +265,26 @@ impl Stream {
     pub(crate) fn advance(&mut self, seq: u64, keeps: bool) {
         assert!(seq <= self.last, "only what was written becomes durable");
         self.head = self.head.max(seq);
-        while self.tail.front().is_some_and(|first| first.seq <= self.head)
-            && (!keeps || self.tail.len() > TAIL_EVENTS || self.tail_bytes > TAIL_BYTES)
-        {
-            if let Some(first) = self.tail.pop_front() {
-                self.tail_bytes -= first.bytes.len();
+        while !keeps || self.tail.len() > TAIL_EVENTS || self.tail_bytes > TAIL_BYTES {
+            if !self.leave_oldest(self.head) {
+                break;
             }
         }
+    }
+
+    /// All who are here have everything up to `seq`: what of it is durable leaves memory.
+    pub(crate) fn leave(&mut self, seq: u64) {
+        while self.leave_oldest(self.head.min(seq)) {}
+        if self.tail.is_empty() {
+            self.tail = VecDeque::new();
+        }
+    }
+
+    /// The oldest event in memory leaves it, if it is not after `upto`.
+    fn leave_oldest(&mut self, upto: u64) -> bool {
+        let Some(first) = self.tail.pop_front_if(|first| first.seq <= upto) else { return false };
+        self.tail_bytes -= first.bytes.len();
+        true
     }
 
     /// An event that is in memory.

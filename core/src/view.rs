@@ -26,11 +26,16 @@ pub struct RunView<'a> {
     pub state: &'static str,
     /// The fencing number of its last dispatch.
     pub attempt: u64,
+    /// Its place among all runs ever accepted.
+    pub ordinal: u64,
     /// Its conversation.
     pub thread: &'a Thread,
     /// What executes it.
     pub agent: &'a Agent,
-    /// Whether it is queued, durable, and may be offered to any worker.
+    /// Whether it is queued, durable, and may be offered to any worker, as far as its agent's limits and
+    /// breaker let it.
+    pub is_rested: bool,
+    /// Whether it is, and they do.
     pub is_ready: bool,
     /// The name of the worker at which it is, or to which it is offered.
     pub worker: Option<&'a str>,
@@ -158,21 +163,30 @@ impl<'a> View<'a> {
     pub fn runs(&self) -> impl Iterator<Item = RunView<'a>> + use<'a> {
         let core: &'a Core = self.0;
         core.users.iter().flat_map(move |(user, context)| {
-            context.runs.iter().map(move |(run, state)| RunView {
-                run,
-                user,
-                state: state.state(),
-                attempt: state.attempt,
-                thread: &state.spec.thread,
-                agent: &state.spec.agent,
-                is_ready: state.phase == (Phase::Queued { is_durable: true })
+            context.runs.iter().map(move |(run, state)| {
+                let is_rested = state.phase == (Phase::Queued { is_durable: true })
                     && state.not_before <= core.now.mono
                     && state.avoid.is_empty()
-                    && core.may_start(&state.spec.agent)
-                    && !core.is_draining(),
-                worker: state.worker().map(|worker| worker.name.as_str()),
+                    && !core.is_draining();
+                RunView {
+                    run,
+                    user,
+                    state: state.state(),
+                    attempt: state.attempt,
+                    ordinal: state.ordinal,
+                    thread: &state.spec.thread,
+                    agent: &state.spec.agent,
+                    is_rested,
+                    is_ready: is_rested && core.may_start(&state.spec.agent),
+                    worker: state.worker().map(|worker| worker.name.as_str()),
+                }
             })
         })
+    }
+
+    /// Whether a worker that is there, and is not passed over, has room for one more run of an agent.
+    pub fn has_room_for(&self, agent: &Agent) -> bool {
+        self.0.has_room_for(agent)
     }
 
     /// All devices of the users in memory, and up to where each has acknowledged.
@@ -219,13 +233,13 @@ impl<'a> View<'a> {
 
     /// A user's stream, if it is in memory: epoch, floor, head.
     pub fn stream(&self, user: &str) -> Option<(&'a Epoch, u64, u64)> {
-        let stream = &self.0.users.get(user)?.stream;
+        let stream = &self.0.users.get(&User::parse(user)?)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 
     /// A topic's stream, if it has begun: epoch, floor, head.
     pub fn topic(&self, topic: &str) -> Option<(&'a Epoch, u64, u64)> {
-        let stream = &self.0.topics.get(topic)?.stream;
+        let stream = &self.0.topics.get(&Topic::parse(topic)?)?.stream;
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 

@@ -399,6 +399,12 @@ impl Core {
         serves.slots.saturating_sub(worker.used.get(agent).copied().unwrap_or(0))
     }
 
+    /// Whether a worker that is not passed over has a free slot for an agent.
+    pub(crate) fn has_room_for(&self, agent: &Agent) -> bool {
+        let is_free = |worker: &Worker| worker.passed_over_until <= self.now.mono;
+        self.workers.values().any(|worker| is_free(worker) && self.free_slots_of(worker, agent) > 0)
+    }
+
     /// Slots for an agent that are free now.
     pub(crate) fn free_slots(&self, agent: &Agent) -> usize {
         self.workers.values().map(|worker| self.free_slots_of(worker, agent)).sum()
@@ -463,7 +469,9 @@ impl Core {
 
     /// A worker lives: it keeps its runs for another lease.
     pub(crate) fn renew_lease(&mut self, key: &WorkerKey) {
-        self.deadlines.set(Timer::Lease(key.clone()), self.now.mono + self.config.runs.lease);
+        let lease = self.config.runs.lease;
+        let lease = if self.planted.is(Bug::LeaseTooShort) { lease.ratio(3, 4) } else { lease };
+        self.deadlines.set(Timer::Lease(key.clone()), self.now.mono + lease);
     }
 
     /// A worker's lease has run out: it is dead, and its runs are lost.

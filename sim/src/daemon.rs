@@ -11,7 +11,8 @@ use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
 use crate::oracles::rot::Newest;
-use crate::oracles::{Oracles, bounds, kept, others, restart, timers};
+use crate::oracles::spans::Spans;
+use crate::oracles::{Oracles, bounds, isolation, kept, others, restart, timers};
 use crate::pipe::PipeId;
 use crate::plan::Plan;
 use crate::schedule::{Event, MS, Micros, SECOND, Schedule};
@@ -193,6 +194,7 @@ impl Daemon {
         if self.config.odd & odd::NARROW == 0 {
             oracles.judge("O23", None, others::owed(pump.core()));
         }
+        oracles.judge("O10", None, isolation::counted(pump.core()));
         let longest = pump.outputs().map(|(_, bytes)| bytes).max().unwrap_or(0);
         oracles.judge("O13", None, bounds::output(longest, &self.config));
         let late = pump.witness().look(pump.core());
@@ -259,7 +261,8 @@ impl Daemon {
         self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
-        let watch = Watch::new(config, self.jumps, model, listing, Ready::open(&core, now.mono), recording);
+        let begun = (Ready::open(&core, now.mono), Spans::open(&core, now.mono));
+        let watch = Watch::new(config, self.jumps, model, listing, begun, recording);
         self.pump = Some(Pump::watched(core, opening, storage, self.keys.verify(), watch));
         self.turn_at = None;
         self.plan_turn(self.schedule.now() + TURN);
@@ -385,6 +388,8 @@ impl Daemon {
         if let Some((oracle, what)) = pump.witness_mut().take_broken() {
             oracles.judge(oracle, None, Err(what));
         }
+        pump.witness_mut().take_promised().iter().for_each(|promised| oracles.promised(promised));
+        pump.witness_mut().take_overheard().iter().for_each(|heard| oracles.overheard(heard));
         for records in pump.storage_mut().take_submitted() {
             records.iter().for_each(|record| oracles.submitted(record));
         }

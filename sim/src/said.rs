@@ -3,7 +3,7 @@
 //!
 //! Deliberately not the daemon's own codec: a mistake there must not be mirrored here.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -211,6 +211,29 @@ pub struct EventData<'a> {
     pub worker: Option<Cow<'a, str>>,
     /// Whether a question's time ran out.
     pub expired: Option<bool>,
+    /// The time to answer a question.
+    pub expires_ms: Option<u64>,
+    /// The time until another attempt.
+    pub delay_ms: Option<u64>,
+    /// Why it has not ended well, as far as it is the daemon that says so: a worker may say anything.
+    #[serde(borrow, default, deserialize_with = "read_error")]
+    pub error: Option<EventError<'a>>,
+}
+
+/// What went wrong with a run.
+#[derive(Debug, Default, Deserialize)]
+pub struct EventError<'a> {
+    /// The code.
+    #[serde(borrow)]
+    pub code: Option<Cow<'a, str>>,
+}
+
+/// An error, unless it is something else.
+fn read_error<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<EventError<'a>>, D::Error> {
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 impl<'a> Said<'a> {

@@ -98,6 +98,7 @@ states! {
     RefusedAckAhead = "an acknowledgement is ahead",
     Drained = "the daemon goes down as it was told",
     NotReady = "the daemon says that it is not ready",
+    LookedAt = "an operator looks at what the daemon does",
     Draining = "something is refused, or waits, since the daemon goes down",
     ClosedDraining = "closed 4400: the daemon goes down",
     ErasedForAnOperator = "an operator hears that a user is erased",

@@ -49,6 +49,17 @@ impl<'a> Told<'a> {
     }
 }
 
+/// Which event a stored one is.
+pub fn event(bytes: &[u8]) -> &str {
+    word(bytes, b"\"event\":\"")
+}
+
+/// The worker that says `hello`.
+pub fn worker_of_hello(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("{\"type\":\"hello\",\"worker\":\"")?;
+    Some(until_quote(rest.as_bytes()))
+}
+
 /// Where what follows a mark begins. Marks are looked for in the envelope only.
 fn after<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
     let envelope = &text[..text.len().min(400)];

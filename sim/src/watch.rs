@@ -1,18 +1,22 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
-//! exact time, so this is where schedules, timers, access and bounds are judged (O8, O9, O13–O15, O17, O27,
+//! exact time, so this is where schedules, timers, access and bounds are judged (O8–O10, O13–O15, O17, O27,
 //! O30), where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
 
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
+use crate::oracles::answers::{Answers, Promised};
 use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
 use crate::oracles::fair::Fair;
+use crate::oracles::idle::Idle;
+use crate::oracles::isolation::{Hearers, Overheard};
 use crate::oracles::limits::{self, Slots};
 use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
+use crate::oracles::spans::Spans;
 use crate::oracles::timers::{self, Offers};
 use crate::said::Said;
 use crate::told::Told;
@@ -81,12 +85,16 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    idle: Idle,
     slots: Slots,
     listing: Listing,
     ready: Ready,
+    spans: Spans,
     drain: Drain,
     before: access::Before,
     away: Away,
+    hearers: Hearers,
+    answers: Answers,
     /// Whether the wall clock may jump.
     jumps: bool,
     model: Watching,
@@ -96,14 +104,13 @@ pub struct Watch {
 
 impl Watch {
     /// The witness of a process that is about to start. `jumps` is whether its wall clock may; `listing` is
-    /// what it knows to be undelivered,
-    /// and `ready` what is to be said of it.
+    /// what it knows to be undelivered, `ready` what is to be said of it, and `spans` what its runs wait for.
     pub fn new(
         config: Config,
         jumps: bool,
         model: Watching,
         listing: Listing,
-        ready: Ready,
+        (ready, spans): (Ready, Spans),
         recording: Option<Recording>,
     ) -> Self {
         Self {
@@ -113,12 +120,16 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            idle: Idle::default(),
             slots: Slots::default(),
             listing,
             ready,
+            spans,
             drain: Drain::default(),
             before: access::Before::default(),
             away: Away::default(),
+            hearers: Hearers::default(),
+            answers: Answers::default(),
             jumps,
             model,
             recording,
@@ -129,6 +140,16 @@ impl Watch {
     /// The first promise that was broken.
     pub fn take_broken(&mut self) -> Option<Broken> {
         self.broken.take()
+    }
+
+    /// What was promised to be durable.
+    pub fn take_promised(&mut self) -> Vec<Promised> {
+        self.answers.take()
+    }
+
+    /// What was said with a secret in it, elsewhere than on WebSockets.
+    pub fn take_overheard(&mut self) -> Vec<Overheard> {
+        self.hearers.take()
     }
 
     /// What was written down, if it was asked for.
@@ -154,6 +175,7 @@ impl Watch {
             let overdue = clock.overdue(self.now.mono, bytes, delivery);
             overdue.map_err(|what| ("O14", format!("{conn:?}, {lane:?}: {what}: {cursor:?}")))?;
         }
+        self.spans.overdue(self.now.mono, core, &self.config.runs).map_err(|what| ("O14", what))?;
         self.listing.overdue(self.now.mono, core).map_err(|what| ("O27", what))
     }
 
@@ -245,6 +267,7 @@ impl Watch {
             | Told::Other => {}
         }
         let judgements = [
+            ("O14", self.spans.said(now.mono, conn, &told)),
             ("O17", self.away.said(conn)),
             ("O17", line.access.judge(now, &self.cause, &told, leeway, self.jumps)),
             ("O15", timers::sent(line, now.mono, &self.config, &self.cause, &told, &mut self.offers)),
@@ -286,6 +309,7 @@ impl Watch {
         match effect {
             Effect::Send { conn, text } => self.sent(core, *conn, text),
             Effect::Close { conn, code, .. } => {
+                self.spans.closed(*conn);
                 let Some(line) = self.lines.get_mut(conn) else { return };
                 let (now, delivery) = (self.now.mono, &self.config.delivery);
                 // One stream whose time is up is reason enough.
@@ -302,7 +326,11 @@ impl Watch {
                 self.judge("O14", overdue);
                 self.judge("O15", timer);
             }
-            Effect::Append { .. } => self.before.appended(),
+            Effect::Append { .. } => {
+                self.before.appended();
+                let given = self.spans.gives(self.now.mono, &self.cause, effect, &self.config.runs);
+                self.judge("O15", given);
+            }
             Effect::Respond { conn, response } if matches!(response.status, 401 | 403) => {
                 self.away.refused(*conn);
             }
@@ -357,6 +385,10 @@ impl Witness for Watch {
         self.cause = Cause::of(input);
         self.before = access::Before::look(core, input);
         self.away.look(input);
+        self.hearers.look(input);
+        self.answers.look(input);
+        self.spans.look(now.mono, input);
+        self.idle.look(input);
         self.slots.look(input);
         self.listing.look(now.mono, input);
         self.ready.look(now.mono, input, core.deadline().map(|(at, _)| at));
@@ -375,6 +407,9 @@ impl Witness for Watch {
         for effect in effects {
             let drain = self.drain.judge(self.now.mono, effect, core, &self.config);
             self.judge("O25", drain);
+            self.hearers.hear(effect);
+            self.answers.see(effect);
+            self.idle.hear(self.now.mono, effect, &self.config);
             self.effect(core, effect);
         }
         self.sync(core);
@@ -386,6 +421,9 @@ impl Witness for Watch {
             let limits = limits::at_dispatch(&runs, offered, &self.config.runs, &self.slots);
             self.judge("O8", limits);
         }
+        let is_timer = self.cause == Cause::Timer;
+        let idle = self.idle.settle(self.now.mono, core, self.fair.offered(), is_timer);
+        self.judge("O9", idle);
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
         let ready = self.ready.settle(self.now.mono, sizes.appends, effects);

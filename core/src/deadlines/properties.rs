@@ -54,7 +54,7 @@ proptest! {
                     set.remove(&name);
                 }
                 Do::Rest(name) => {
-                    deadlines.rest(&timer(name));
+                    deadlines.rest(timer(name));
                     set.remove(&name);
                 }
                 Do::Fire(now) => {
@@ -72,7 +72,7 @@ proptest! {
             prop_assert_eq!(deadlines.len(), set.len());
             prop_assert!(deadlines.resting() <= 6);
             let first = set.iter().map(|(name, at)| (*at, *name)).min();
-            prop_assert_eq!(deadlines.first().cloned(), first.map(|(at, name)| (Mono(at), timer(name))));
+            prop_assert_eq!(deadlines.first().map(|(at, timer)| (at, timer.clone())), first.map(|(at, name)| (Mono(at), timer(name))));
         }
     }
 }

@@ -226,11 +226,11 @@ pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
     let names = thread.as_str().len() + run.as_str().len() + kind.as_str().len();
     Bytes::from(
         Object::event(FRAME.len() + numbers + names + data.len())
-            .raw("seq", seq)
-            .raw("ts", ts.0)
+            .number("seq", seq)
+            .number("ts", ts.0)
             .str("thread", thread.as_str())
             .str("run", run.as_str())
-            .raw("attempt", attempt)
+            .number("attempt", attempt)
             .str("event", kind.as_str())
             .raw("data", data)
             .finish(),

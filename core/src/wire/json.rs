@@ -16,6 +16,11 @@ pub const DEPTH_MAX: usize = 64;
 /// The largest integer of the protocol: 53 bits.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
+/// Room for as many fields as most messages have.
+const FIELDS: usize = 8;
+/// Room for as many bytes as most objects have that are written, but for events.
+const OBJECT_BYTES: usize = 128;
+
 /// A message's fields, unread. Where a name stands twice the last one counts.
 #[derive(Debug)]
 pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -127,7 +132,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
+                let mut entries = Vec::with_capacity(FIELDS);
                 while let Some(Text(key)) = map.next_key()? {
                     entries.push((key, map.next_value()?));
                 }
@@ -161,7 +166,8 @@ pub trait Field<'a>: Sized {
 impl<'a> Field<'a> for u64 {
     const EXPECTED: &'static str = "a whole number from 0 to 2^53 - 1";
     fn read(raw: &'a str) -> Option<Self> {
-        serde_json::from_str(raw).ok().filter(|number| *number <= INTEGER_MAX)
+        // `raw` is JSON, in which a whole number has neither a sign `+` nor leading zeros.
+        raw.parse().ok().filter(|number| *number <= INTEGER_MAX)
     }
 }
 
@@ -240,8 +246,13 @@ impl<'a> Field<'a> for List<'a> {
 fn is_sound(raw: &str) -> bool {
     let bytes = raw.as_bytes();
     // Nearly always: too few brackets to be too deep, even if all of them were open, and no escapes.
-    let brackets = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    (brackets <= DEPTH_MAX && !raw.contains('\\')) || is_sound_within(bytes)
+    (opening_brackets(bytes) <= DEPTH_MAX && !raw.contains('\\')) || is_sound_within(bytes)
+}
+
+/// Counted in bytes as long as those cannot overflow: so the processor looks at many at once.
+fn opening_brackets(bytes: &[u8]) -> usize {
+    let count = |part: &[u8]| part.iter().map(|byte| u8::from(matches!(byte, b'[' | b'{'))).sum::<u8>();
+    bytes.chunks(usize::from(u8::MAX)).map(|part| usize::from(count(part))).sum()
 }
 
 /// The same, byte by byte.
@@ -354,7 +365,13 @@ pub struct Object(String);
 impl Object {
     /// An empty object.
     pub fn new() -> Self {
-        Self(String::from("{"))
+        Self::with_room(OBJECT_BYTES)
+    }
+
+    fn with_room(bytes: usize) -> Self {
+        let mut text = String::with_capacity(bytes);
+        text.push('{');
+        Self(text)
     }
 
     /// A message: an object that begins with its `type`.
@@ -365,9 +382,7 @@ impl Object {
     /// An `event`, which will be so many bytes long: those are kept, and should take no more memory than
     /// they need.
     pub fn event(bytes: usize) -> Self {
-        let mut text = String::with_capacity(bytes);
-        text.push('{');
-        Self(text).str("type", "event")
+        Self::with_room(bytes).str("type", "event")
     }
 
     fn key(&mut self, name: &str) {
@@ -394,6 +409,14 @@ impl Object {
         self.0.push('"');
         self.0.push_str(value);
         self.0.push('"');
+        self
+    }
+
+    /// A whole number: as [`Self::raw`], in a third of the time.
+    #[must_use]
+    pub fn number(mut self, name: &str, value: u64) -> Self {
+        self.key(name);
+        self.0.push_str(itoa::Buffer::new().format(value));
         self
     }
 

@@ -256,10 +256,10 @@ pub fn error(of: &str, attempt: &Attempt, n: Option<u64>, refusal: &Refusal) -> 
 
 /// `ack`: everything of the attempt up to `n` is durable; 0 is its start.
 pub fn ack(attempt: &Attempt, n: u64) -> Object {
-    about("ack", attempt).raw("n", n)
+    about("ack", attempt).number("n", n)
 }
 
 /// A message about an attempt.
 pub fn about(kind: &str, attempt: &Attempt) -> Object {
-    Object::message(kind).str("run", attempt.run.as_str()).raw("attempt", attempt.attempt)
+    Object::message(kind).str("run", attempt.run.as_str()).number("attempt", attempt.attempt)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Path {
     pub(crate) begin: fn() -> Box<dyn Steps>,
 }
 
-pub(crate) const PATHS: [Path; 7] = [
+pub(crate) const PATHS: [Path; 8] = [
     Path {
         name: "decode",
         what: "a worker's event of 254 bytes is read",
@@ -56,6 +56,11 @@ pub(crate) const PATHS: [Path; 7] = [
         name: "resume",
         what: "a device comes back: from its request to the last of ten events that it missed",
         begin: || Box::new(Resume::new()),
+    },
+    Path {
+        name: "crowd",
+        what: "16 of 1,000 users get an event each, 16 acknowledge theirs: from first to last",
+        begin: || Box::new(Crowd::new()),
     },
 ];
 
@@ -213,5 +218,71 @@ impl Steps for Resume {
 
     fn step(&mut self) {
         self.stage.world.settle();
+    }
+}
+
+/// Many users, each with a device that watches a run: what grows with how many there are is seen here alone.
+struct Crowd {
+    world: World,
+    worker: ConnId,
+    /// Each user's device and run, and how many events that has had.
+    members: Vec<(ConnId, String, u64)>,
+    /// Whose events come next.
+    next: usize,
+}
+
+/// Users of the crowd.
+const CROWD: usize = 1_000;
+/// Events of it in one step, as commits under load have them.
+const AT_ONCE: usize = 16;
+
+impl Crowd {
+    fn new() -> Self {
+        let mut world = World::new();
+        let hello =
+            format!(r#"{{"type":"hello","worker":"w","agents":[{{"agent":"bench","slots":{CROWD}}}]}}"#);
+        let worker = world.connect("/worker", "somebody", &hello);
+        world.settle();
+        let members = (0..CROWD).map(|number| {
+            let hello = r#"{"type":"hello","device":"laptop"}"#;
+            let device = world.connect("/ws", &format!("user-{number:05}"), hello);
+            let run = format!(
+                r#"{{"type":"run","key":"k","thread":"thread-{number:05}","agent":"bench","input":null}}"#
+            );
+            world.say(device, &run);
+            world.settle();
+            let said = world.written(worker);
+            let run = field(&said, "run").expect("the run is offered").to_owned();
+            world.say(worker, &format!(r#"{{"type":"started","run":"{run}","attempt":1}}"#));
+            world.settle();
+            // The acknowledgement of that, which names it too.
+            world.written(worker);
+            (device, run, 0)
+        });
+        let members = members.collect();
+        world.forget();
+        Self { world: world.begun(), worker, members, next: 0 }
+    }
+}
+
+impl Steps for Crowd {
+    /// The next of them have events on their way; those before them acknowledge theirs.
+    fn prepare(&mut self) {
+        self.world.forget();
+        for _ in 0..AT_ONCE {
+            let before = (self.next + CROWD - AT_ONCE) % CROWD;
+            let (device, _, n) = &self.members[before];
+            if *n > 0 {
+                self.world.say(*device, &format!(r#"{{"type":"ack","seq":{}}}"#, n + 2));
+            }
+            let (_, run, n) = &mut self.members[self.next];
+            *n += 1;
+            self.world.say(self.worker, &event(run, *n));
+            self.next = (self.next + 1) % CROWD;
+        }
+    }
+
+    fn step(&mut self) {
+        self.world.settle();
     }
 }

@@ -1,5 +1,6 @@
-//! What an operator asks for: that a user is erased, sent away, or sent away with all tokens revoked; or
-//! whether the daemon is ready. (That the answer to this is true is seen at the core's face: `ready.rs`.)
+//! What an operator asks for: that a user is erased, sent away, or sent away with all tokens revoked; whether
+//! the daemon is ready (that the answer to this is true is seen at the core's face: `ready.rs`); or what it
+//! does (in which nothing of what users have said may be: `isolation.rs`).
 
 use super::Ctx;
 use crate::sometimes;
@@ -18,9 +19,20 @@ pub enum Errand {
     Revoke,
     /// Whether the daemon is ready, which is about no user.
     Ready,
+    /// What it does, about no user in particular: which of [`OVERVIEWS`].
+    Overview(usize),
 }
 
+/// What is shown of all users together.
+const OVERVIEWS: [&str; 3] = ["/v1/status?limit=20", "/v1/undelivered?limit=20", "/v1/workers"];
+
 impl Errand {
+    /// The `n`th look at the daemon: each second time, whether it is ready.
+    pub fn look(n: u64) -> Self {
+        let overview = n / 2 % OVERVIEWS.len() as u64;
+        if n.is_multiple_of(2) { Self::Ready } else { Self::Overview(overview as usize) }
+    }
+
     /// The request for it, whole, with a token for that.
     pub fn http(self, user: &str, token: &str) -> String {
         let (method, path, body) = self.request(user);
@@ -39,12 +51,13 @@ impl Errand {
             Self::Disconnect => ("POST", format!("/v1/users/{name}/disconnect"), ""),
             Self::Revoke => ("POST", format!("/v1/users/{name}/revoke"), ""),
             Self::Ready => ("GET", "/readyz".to_owned(), ""),
+            Self::Overview(which) => ("GET", OVERVIEWS[which].to_owned(), ""),
         }
     }
 
     /// It is about to be asked for.
     pub fn begins(self, ctx: &mut Ctx<'_>, user: &str) {
-        if self == Self::Ready {
+        if matches!(self, Self::Ready | Self::Overview(_)) {
             return;
         }
         ctx.oracles.sends_away(user);
@@ -64,6 +77,7 @@ impl Errand {
             (Self::Ready, 200 | 503, _) => {
                 sometimes!(ctx.oracles.tally, NotReady if body.starts_with("not ready"));
             }
+            (Self::Overview(_), 200, _) => sometimes!(ctx.oracles.tally, LookedAt),
             (Self::Revoke, 200, Some(upto_ts)) => ctx.oracles.revoked.told(user, upto_ts),
             _ => return false,
         }

@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 /// Time for a request to be answered.
 const PATIENCE: Micros = 40 * SECOND;
 /// The longest answer, in bytes.
-const ANSWER_MAX: usize = 16 * 1024;
+const ANSWER_MAX: usize = 128 * 1024;
 
 /// A request under way.
 #[derive(Debug)]

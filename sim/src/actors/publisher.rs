@@ -94,7 +94,7 @@ impl Publisher {
             return self.errand(errand, user);
         }
         if self.plan.asks_ready && self.dice.chance(1, 10) {
-            return self.errand(Errand::Ready, String::new());
+            return self.errand(Errand::look(self.said), String::new());
         }
         let topic = self.dice.pick(&["news", "news", "ops", "system", "alerts"]);
         let mark = format!("{}-{}", self.plan.name, self.said);

@@ -204,8 +204,10 @@ mod tests {
             user,
             state,
             attempt: 1,
+            ordinal: 1,
             thread,
             agent: &agent,
+            is_rested: false,
             is_ready: false,
             worker: Some(*worker).filter(|worker| !worker.is_empty()),
         });

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod alerts;
+pub mod answers;
 pub mod bounds;
 pub mod complete;
 pub mod drain;
@@ -11,6 +12,7 @@ pub mod erased;
 pub mod fair;
 pub mod fencing;
 pub mod first_sign;
+pub mod idle;
 pub mod isolation;
 pub mod joined;
 pub mod kept;
@@ -33,6 +35,7 @@ pub mod retries;
 pub mod revoked;
 pub mod rot;
 pub mod silence;
+pub mod spans;
 pub mod timers;
 pub mod topics;
 pub mod truth;
@@ -44,8 +47,10 @@ use crate::schedule::{Micros, Schedule};
 use crate::sometimes;
 use crate::sometimes::{Tally, state_of};
 use crate::tap::Wrote;
+use answers::Promised;
 use fencing::Fencing;
 use first_sign::Waits;
+use isolation::Overheard;
 use keys::Keys;
 use lease::Leases;
 use limits::{Limits, Offer};
@@ -472,6 +477,10 @@ impl Oracles {
                 ("O9", fair::judge(event)),
                 ("O24", questions::judge(event, run)),
                 ("O18", fencing::judge(event, run)),
+                (
+                    "O14",
+                    if event.kind == "run_retrying" { spans::delay(&event.data, run.starts) } else { Ok(()) },
+                ),
             ];
             if let Some((oracle, Err(what))) = checks.into_iter().find(|(_, result)| result.is_err()) {
                 broken.get_or_insert((oracle, run.user, format!("{what}: {:?}", event.said)));
@@ -519,12 +528,28 @@ impl Oracles {
     fn said(&mut self, conn: &mut Watched, said: &Said<'_>, text: &str) {
         match conn.who.clone() {
             Who::User(user) => self.said_to_user(conn, user, said, text),
-            Who::Worker(name) => self.said_to_worker(&name, said),
+            Who::Worker(name) => {
+                let owner = said.run.as_deref().and_then(|run| self.truth.runs.get(run)?.user);
+                self.judge("O10", owner, isolation::judge_worker(owner, text));
+                self.said_to_worker(&name, said);
+            }
             Who::Stranger => {
                 let refused = if said.kind == "error" { Ok(()) } else { Err(text.to_owned()) };
                 self.judge("O17", None, refused);
             }
         }
+    }
+
+    /// The daemon has told somebody that this is so.
+    pub fn promised(&mut self, promised: &Promised) {
+        let judgement = promised.judge(&self.truth, &self.rows);
+        self.judge("O16", None, judgement);
+    }
+
+    /// The daemon has said something with a secret in it, elsewhere than on a WebSocket.
+    pub fn overheard(&mut self, heard: &Overheard) {
+        let user = heard.to.as_deref().and_then(|name| self.names.get(name)).copied();
+        self.judge("O10", user, heard.judge(user));
     }
 
     /// Counts what a word of the protocol stands for.

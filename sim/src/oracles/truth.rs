@@ -85,12 +85,16 @@ pub struct RunTruth {
     pub stream: Option<StreamKey>,
     /// … and the seq of its first event there.
     pub first_seq: u64,
-    /// The attempt that a worker took last.
+    /// The attempt that a worker took last …
     pub started: Option<u64>,
+    /// … and how many were taken.
+    pub starts: u64,
     /// The calls of that attempt: whether each is still open.
     pub calls: BTreeMap<String, bool>,
     /// The questions of that attempt: whether each is still open.
     pub questions: BTreeMap<String, bool>,
+    /// What its user has said to it, in all attempts: to which question, if to one, and in which words.
+    pub inputs: Vec<(Option<String>, serde_json::Value)>,
     /// How it ended …
     pub ended: Option<String>,
     /// … and when, as that event says.
@@ -311,6 +315,9 @@ impl Truth {
         run.events += 1;
         run.last_seq = said.seq.unwrap_or(0);
         let was_waiting = run.is_waiting();
+        if kind == "input_received" && stored.data.expired != Some(true) {
+            run.inputs.push(spoken(text));
+        }
         match kind {
             "run_queued" => {
                 run.user = secrets(text).next();
@@ -323,6 +330,7 @@ impl Truth {
             }
             "agent_started" => {
                 run.started = said.attempt;
+                run.starts += 1;
                 run.calls.clear();
                 run.questions.clear();
                 run.through = 0;
@@ -378,6 +386,12 @@ pub fn is_critical(kind: &str) -> bool {
 /// The call that a tool's event names.
 pub fn call(data: &EventData<'_>) -> String {
     data.call.as_deref().unwrap_or_default().to_owned()
+}
+
+/// The question, if there is one, and the words of an `input_received`.
+fn spoken(data: &str) -> (Option<String>, serde_json::Value) {
+    let mut data: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+    (data["request"].as_str().map(str::to_owned), data["data"].take())
 }
 
 fn request(data: &EventData<'_>) -> String {

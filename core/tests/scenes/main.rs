@@ -1,0 +1,12 @@
+//! Scenes: what the protocol promises and the worlds of the simulator do not come to, or would not notice,
+//! each played by hand through the core's face. Most are here because a change that `cargo mutants` made was
+//! seen by nobody (`sim/MUTANTS.md`).
+
+mod alerts;
+mod audit;
+mod breaker;
+mod complete;
+mod daemon;
+mod drain;
+mod erase;
+mod strangers;

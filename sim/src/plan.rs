@@ -37,6 +37,9 @@ pub struct Plan {
     /// How many of them mean no good in how they speak.
     #[serde(default)]
     pub vandals: usize,
+    /// How many workers are broken.
+    #[serde(default)]
+    pub rogues: usize,
     /// Who says something on topics.
     #[serde(default)]
     pub publishers: Vec<PublisherPlan>,
@@ -348,6 +351,7 @@ impl Plan {
             workers: Vec::new(),
             hostile: 0,
             vandals: 0,
+            rogues: 0,
             publishers: Vec::new(),
             faults: Vec::new(),
             heal_at: 0,

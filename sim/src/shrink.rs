@@ -60,6 +60,7 @@ impl Shrink {
             });
             self.thin("hostile", tell, &|plan| plan.hostile, &|plan, from, to| plan.hostile -= to - from);
             self.thin("vandals", tell, &|plan| plan.vandals, &|plan, from, to| plan.vandals -= to - from);
+            self.thin("rogues", tell, &|plan| plan.rogues, &|plan, from, to| plan.rogues -= to - from);
             let made_smaller = self.thin_devices(tell) | self.tame(tell);
             if !made_smaller || self.left == 0 || self.left == before {
                 break;

@@ -130,6 +130,10 @@ states! {
     OutOfOrder = "a worker's messages come out of order, or one is left out",
     GapTold = "a worker is told that a message is missing",
     WorkerDrained = "a worker that wants no more runs goes when it has none",
+    SaidTooEarly = "a worker speaks of a run before its start is acknowledged, and is told so",
+    WorkerCorrected = "a worker breaks the order of a run's events, and is told so before the acknowledgement",
+    NumberMissed = "a worker leaves out a number, and is closed",
+    OthersRunFenced = "a worker speaks of a run that is another's, and is fenced",
     OldKeyRefused = "a token is refused whose key was replaced while the daemon ran",
     TwinReplaced = "a device calls twice at once, and one of its connections stays",
 }

@@ -4,6 +4,7 @@ mod meddle;
 
 use crate::actors::hostile::Hostile;
 use crate::actors::publisher::Publisher;
+use crate::actors::rogue::Rogue;
 use crate::actors::user::Device;
 use crate::actors::vandal::Vandal;
 use crate::actors::worker::Worker;
@@ -272,6 +273,7 @@ impl World {
             Actor::Device(device) if device.user() == user => Some((index, device)),
             Actor::Device(_)
             | Actor::Worker(_)
+            | Actor::Rogue(_)
             | Actor::Hostile(_)
             | Actor::Vandal(_)
             | Actor::Publisher(_) => None,
@@ -454,7 +456,9 @@ fn healed_devices<'a>(
     let healed = actors.iter().enumerate().filter(|(index, _)| !unhealed.contains(index));
     healed.filter_map(|(_, actor)| match actor {
         Actor::Device(device) => Some(&**device),
-        Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) | Actor::Publisher(_) => None,
+        Actor::Worker(_) | Actor::Rogue(_) | Actor::Hostile(_) | Actor::Vandal(_) | Actor::Publisher(_) => {
+            None
+        }
     })
 }
 
@@ -463,7 +467,7 @@ fn unhealed(plan: &Plan, actors: &[Actor]) -> BTreeSet<usize> {
     let is_one = |actor: &Actor| match actor {
         Actor::Device(device) => plan.broken.contains(&device.user()),
         Actor::Hostile(_) | Actor::Vandal(_) => !plan.broken.is_empty(),
-        Actor::Worker(_) | Actor::Publisher(_) => false,
+        Actor::Worker(_) | Actor::Rogue(_) | Actor::Publisher(_) => false,
     };
     (0..actors.len()).filter(|index| is_one(&actors[*index])).collect()
 }
@@ -477,7 +481,7 @@ pub(crate) fn missing(truth: &mut Truth, actors: &[Actor], unhealed: &BTreeSet<u
     }
     let unanswered = actors.iter().find_map(|actor| match actor {
         Actor::Publisher(publisher) => publisher.missing(),
-        Actor::Device(_) | Actor::Worker(_) | Actor::Hostile(_) | Actor::Vandal(_) => None,
+        Actor::Device(_) | Actor::Worker(_) | Actor::Rogue(_) | Actor::Hostile(_) | Actor::Vandal(_) => None,
     });
     unanswered.or_else(|| healed_devices(actors, unhealed).find_map(|device| device.missing(truth)))
 }
@@ -503,7 +507,8 @@ pub(crate) fn progress(truth: &Truth, actors: &[Actor], unhealed: &BTreeSet<usiz
     positions + stored
 }
 
-/// All actors of a plan: devices by user, then workers, the hostile, publishers, vandals.
+/// All actors of a plan: devices by user, then workers, the hostile, publishers, vandals,
+/// rogues.
 pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     let dice = |owner: u64| Dice::new(plan.seed, owner);
     let mut actors = Vec::new();
@@ -528,6 +533,10 @@ pub(crate) fn cast(plan: &Plan) -> Vec<Actor> {
     for n in 0..plan.vandals {
         let vandal = Vandal::new(VANDAL + n, Network::good(1), dice(5_000 + n as u64));
         actors.push(Actor::Vandal(Box::new(vandal)));
+    }
+    for n in 0..plan.rogues {
+        let rogue = Rogue::new(n, Network::good(2), dice(5_500 + n as u64));
+        actors.push(Actor::Rogue(Box::new(rogue)));
     }
     actors
 }

@@ -9,6 +9,7 @@ mod http;
 pub mod job;
 pub mod publisher;
 mod quirks;
+pub mod rogue;
 pub mod topics;
 mod tricks;
 pub mod user;
@@ -24,6 +25,7 @@ use crate::schedule::{MS, Micros, SECOND};
 use crate::trace::Trace;
 use hostile::Hostile;
 use publisher::Publisher;
+use rogue::Rogue;
 use user::Device;
 use vandal::Vandal;
 use worker::Worker;
@@ -39,6 +41,8 @@ pub enum Actor {
     Hostile(Box<Hostile>),
     /// Another, who means no good in how it speaks.
     Vandal(Box<Vandal>),
+    /// A worker that is broken.
+    Rogue(Box<Rogue>),
     /// A publisher.
     Publisher(Box<Publisher>),
 }
@@ -106,6 +110,7 @@ impl Actor {
             Self::Worker(worker) => worker.step(ctx),
             Self::Hostile(hostile) => hostile.step(ctx),
             Self::Vandal(vandal) => vandal.step(ctx),
+            Self::Rogue(rogue) => rogue.step(ctx),
             Self::Publisher(publisher) => publisher.step(ctx),
         }
     }
@@ -117,6 +122,7 @@ impl Actor {
             Self::Worker(worker) => worker.deadline(),
             Self::Hostile(hostile) => hostile.deadline(),
             Self::Vandal(vandal) => vandal.deadline(),
+            Self::Rogue(rogue) => rogue.deadline(),
             Self::Publisher(publisher) => publisher.deadline(),
         }
     }

@@ -322,5 +322,6 @@ fn zones(plan: &Plan) -> Vec<usize> {
     let hostile = (0..plan.hostile).map(|_| Network::good(1).zone);
     let publishers = plan.publishers.iter().map(|publisher| publisher.network.zone);
     let vandals = (0..plan.vandals).map(|_| Network::good(1).zone);
-    devices.chain(workers).chain(hostile).chain(publishers).chain(vandals).collect()
+    let rogues = (0..plan.rogues).map(|_| Network::good(2).zone);
+    devices.chain(workers).chain(hostile).chain(publishers).chain(vandals).chain(rogues).collect()
 }

@@ -139,6 +139,9 @@ impl Plan {
             self.faults.extend(faults::rotations(&mut dice, self.heal_at));
             self.faults.sort_by_key(|(at, _)| *at);
         }
+        if !is_calm && dice.chance(1, 5) {
+            self.rogues = 1;
+        }
         self
     }
 

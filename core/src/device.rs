@@ -136,6 +136,9 @@ impl Core {
         if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
             resume.from = head.min(resume.from + 1);
         }
+        if self.planted.is(Bug::ResumeTooEarly) && resume.status == "resumed" {
+            resume.from = resume.from.saturating_sub(1);
+        }
         let Some(device) = device.filter(|_| is_there || is_named) else { return resume };
         let context = self.users.get_mut(&user).expect("a context in use is in memory");
         // Its own stream comes first.

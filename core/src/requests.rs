@@ -276,6 +276,7 @@ impl Core {
 
     /// Takes a connection out of what it belongs to.
     fn detach(&mut self, id: ConnId) {
+        self.stop_waiting(id);
         self.leave_topics(id);
         self.leave_context(id);
         self.leave_worker(id);

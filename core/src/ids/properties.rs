@@ -3,6 +3,7 @@
 use super::{Epoch, NAME_BYTES, RunId, Thread, USER_BYTES, User};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use proptest::prelude::*;
 
 /// All names, as a pattern.
@@ -39,5 +40,20 @@ proptest! {
         let (of, number) = run.as_str().rsplit_once('_').expect("three parts");
         prop_assert_eq!(of, format!("run_{name}"));
         prop_assert_eq!((number.len(), u32::from_str_radix(number, 16)), (8, Ok(random)));
+    }
+
+    #[test]
+    fn users_have_one_order_and_are_the_same_only_by_their_whole_text(
+        texts in prop::collection::vec("[ab]{1,10}|[ab]c{8}", 3..12),
+    ) {
+        let mut users: Vec<User> = texts.iter().filter_map(|text| User::parse(text)).collect();
+        users.sort();
+        for (at, one) in users.iter().enumerate() {
+            for other in &users[at..] {
+                prop_assert_eq!(one == other, one.as_str() == other.as_str());
+                prop_assert!(one <= other, "{one:?} before {other:?}");
+                prop_assert_eq!(one.cmp(other), other.cmp(one).reverse());
+            }
+        }
     }
 }

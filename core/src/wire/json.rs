@@ -1,6 +1,9 @@
 //! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what
 //! was expected there, payloads passed through as written, and objects written in order.
 
+#[cfg(test)]
+mod properties;
+
 use super::error::{Code, Refusal};
 use alloc::borrow::Cow;
 use alloc::format;

@@ -2,7 +2,7 @@
 
 use crate::daemon::Daemon;
 use runcast_core::input::Input;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn queued_runs_are_listed_in_the_order_in_which_they_will_start() {
@@ -14,6 +14,8 @@ fn queued_runs_are_listed_in_the_order_in_which_they_will_start() {
     assert_eq!(status, 200);
     let queued = &answer["lists"]["queued"];
     assert_eq!(queued["count"], 4, "{answer}");
+    assert_eq!(queued["items"][0]["eta_ms"], Value::Null, "nobody knows how long runs take");
+    assert_eq!(answer["delivery"]["connections"]["user"], 2);
     let items = queued["items"].as_array().expect("a list").iter();
     let listed: Vec<_> = items.map(|run| (run["run"].clone(), run["position"].clone())).collect();
     let expected = [&of_alice[0], &of_bob, &of_alice[1], &of_alice[2]];

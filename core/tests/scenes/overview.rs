@@ -2,6 +2,7 @@
 
 use crate::daemon::Daemon;
 use runcast_core::input::Input;
+use runcast_core::time::Span;
 use serde_json::{Value, json};
 
 #[test]
@@ -36,4 +37,25 @@ fn a_worker_is_idle_until_it_has_a_run_and_silent_when_it_is_gone() {
     assert_eq!(state(&mut daemon), "busy");
     daemon.feed(Input::Closed { conn: worker });
     assert_eq!(state(&mut daemon), "silent");
+}
+
+#[test]
+fn how_long_a_run_will_wait_is_told_when_it_is_known_how_long_runs_take() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    let eta = |daemon: &mut Daemon| {
+        daemon.heard(user);
+        daemon.ask(user);
+        let heard = daemon.heard(user);
+        heard.into_iter().find(|said| said["type"] == "accepted").expect("it is accepted")["eta_ms"].clone()
+    };
+    eta(&mut daemon);
+    let run = daemon.start(worker);
+    assert_eq!(eta(&mut daemon), Value::Null);
+    daemon.pass(Span::secs(4));
+    daemon.says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok"}));
+    daemon.start(worker);
+    assert!(eta(&mut daemon).as_u64() >= Some(4_000));
 }

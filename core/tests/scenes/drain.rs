@@ -11,8 +11,11 @@ fn each_of_many_connections_is_told_and_closed() {
     daemon.feed(Input::Drain);
     daemon.pass(Span::secs(60));
     for user in users {
-        let told = daemon.heard(user).iter().filter(|said| said["notice"] == "drain").count();
-        assert_eq!(told, 1, "{user:?}");
+        let mut told = daemon.heard(user);
+        told.retain(|said| said["notice"] == "drain");
+        assert_eq!(told.len(), 1, "{user:?}");
+        let back = told[0]["reconnect_ms"].as_u64().expect("it is told when to come back");
+        assert!((1_000..10_000).contains(&back), "{back}");
         assert_eq!(daemon.closed(user).map(|code| code as u16), Some(4400));
     }
 }

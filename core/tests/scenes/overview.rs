@@ -2,7 +2,8 @@
 
 use crate::daemon::Daemon;
 use runcast_core::input::Input;
-use serde_json::json;
+use runcast_core::time::Span;
+use serde_json::{Value, json};
 
 #[test]
 fn queued_runs_are_listed_in_the_order_in_which_they_will_start() {
@@ -14,6 +15,8 @@ fn queued_runs_are_listed_in_the_order_in_which_they_will_start() {
     assert_eq!(status, 200);
     let queued = &answer["lists"]["queued"];
     assert_eq!(queued["count"], 4, "{answer}");
+    assert_eq!(queued["items"][0]["eta_ms"], Value::Null, "nobody knows how long runs take");
+    assert_eq!(answer["delivery"]["connections"]["user"], 2);
     let items = queued["items"].as_array().expect("a list").iter();
     let listed: Vec<_> = items.map(|run| (run["run"].clone(), run["position"].clone())).collect();
     let expected = [&of_alice[0], &of_bob, &of_alice[1], &of_alice[2]];
@@ -34,4 +37,25 @@ fn a_worker_is_idle_until_it_has_a_run_and_silent_when_it_is_gone() {
     assert_eq!(state(&mut daemon), "busy");
     daemon.feed(Input::Closed { conn: worker });
     assert_eq!(state(&mut daemon), "silent");
+}
+
+#[test]
+fn how_long_a_run_will_wait_is_told_when_it_is_known_how_long_runs_take() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    let eta = |daemon: &mut Daemon| {
+        daemon.heard(user);
+        daemon.ask(user);
+        let heard = daemon.heard(user);
+        heard.into_iter().find(|said| said["type"] == "accepted").expect("it is accepted")["eta_ms"].clone()
+    };
+    eta(&mut daemon);
+    let run = daemon.start(worker);
+    assert_eq!(eta(&mut daemon), Value::Null);
+    daemon.pass(Span::secs(4));
+    daemon.says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok"}));
+    daemon.start(worker);
+    assert!(eta(&mut daemon).as_u64() >= Some(4_000));
 }

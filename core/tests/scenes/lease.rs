@@ -1,0 +1,55 @@
+//! A worker's session (PROTOCOL §6 lease, §7 topic `agents`): when it is over, what becomes of its runs, and
+//! who is told.
+
+use crate::daemon::Daemon;
+use runcast_core::ids::ConnId;
+use runcast_core::input::Input;
+use runcast_core::time::Span;
+use serde_json::{Value, json};
+
+fn hello(runs: &Value) -> Value {
+    json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo", "slots": 1}], "runs": runs})
+}
+
+fn told(daemon: &mut Daemon, watcher: ConnId) -> Vec<Value> {
+    let heard = daemon.heard(watcher).into_iter().filter(|said| said["topic"] == "agents");
+    heard.map(|said| said["event"].clone()).collect()
+}
+
+#[test]
+fn a_worker_that_is_silent_for_its_lease_is_closed_and_operators_are_told() {
+    let mut daemon = Daemon::new(|config| config.server.heartbeat = Span::secs(60));
+    let watch = json!({"type": "hello", "ack": false, "topics": ["agents"]});
+    let watcher = daemon.connect("/ws", "root", "user operate", &watch);
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    assert_eq!(told(&mut daemon, watcher), ["worker_joined", "agent_available"]);
+    daemon.ask(user);
+    daemon.start(worker);
+    daemon.pass(Span::millis(14_900));
+    assert_eq!(daemon.closed(worker), None);
+    daemon.pass(Span::millis(200));
+    assert_eq!(daemon.closed(worker).map(|code| code as u16), Some(4404));
+    let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+    assert_eq!(ended.expect("its run is lost")["data"]["status"], "worker_lost");
+    let told = told(&mut daemon, watcher);
+    assert!(told.contains(&json!("worker_left")) && told.contains(&json!("agent_unavailable")), "{told:?}");
+}
+
+#[test]
+fn a_run_whose_started_was_not_durable_goes_back_when_its_worker_returns() {
+    let mut daemon = Daemon::new(|_| {});
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    daemon.is_slow = true;
+    let run = daemon.start(worker);
+    daemon.feed(Input::Closed { conn: worker });
+    let worker = daemon.worker(&hello(&json!([{"run": run, "attempt": 1, "n": 0}])));
+    daemon.commit();
+    let heard = daemon.heard(worker);
+    assert_eq!(heard[0]["runs"][0]["state"], "gone", "{heard:?}");
+    daemon.pass(Span::secs(1));
+    daemon.commit();
+    let offered = heard.into_iter().chain(daemon.heard(worker)).find(|said| said["type"] == "run");
+    let offered = offered.expect("it is offered anew");
+    assert_eq!((&offered["run"], offered["attempt"].as_u64() > Some(1)), (&run, true));
+}

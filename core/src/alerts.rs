@@ -50,14 +50,17 @@ pub enum Alert {
 
 impl Alert {
     /// Those that are of the daemon as a whole.
-    const OF_ALL: [Self; 6] = [
-        Self::QueueHigh,
-        Self::ConnectionsHigh,
-        Self::MemoryHigh,
-        Self::CommitSlow,
-        Self::LoopLate,
-        Self::Undelivered,
-    ];
+    fn of_all() -> &'static [Self] {
+        static OF_ALL: [Alert; 6] = [
+            Alert::QueueHigh,
+            Alert::ConnectionsHigh,
+            Alert::MemoryHigh,
+            Alert::CommitSlow,
+            Alert::LoopLate,
+            Alert::Undelivered,
+        ];
+        &OF_ALL
+    }
 
     /// Its name in the protocol.
     pub const fn as_str(&self) -> &'static str {
@@ -115,7 +118,7 @@ impl Alert {
     /// The one that a row remembers.
     fn from_name(name: &str) -> Option<Self> {
         let agent = name.strip_prefix("breaker_open/").and_then(Agent::parse);
-        agent.map(Self::BreakerOpen).or_else(|| Self::OF_ALL.into_iter().find(|it| it.as_str() == name))
+        agent.map(Self::BreakerOpen).or_else(|| Self::of_all().iter().find(|it| it.as_str() == name).cloned())
     }
 }
 
@@ -175,11 +178,11 @@ impl Core {
             // What cannot be stored is not told; it is compared again when it can.
             return;
         }
-        for alert in Alert::OF_ALL {
+        for alert in Alert::of_all() {
             self.tell_alert(alert);
         }
         for agent in core::mem::take(&mut self.alerts.stirred) {
-            self.tell_alert(Alert::BreakerOpen(agent));
+            self.tell_alert(&Alert::BreakerOpen(agent));
         }
         let (now, ends) = (self.now.mono, [self.alerts.slow_until, self.alerts.late_until]);
         if let Some(next) = ends.into_iter().filter(|end| *end > now).min() {
@@ -194,19 +197,19 @@ impl Core {
         alert.describe().maybe_str("message", words.as_deref()).str("hint", alert.hint())
     }
 
-    fn tell_alert(&mut self, alert: Alert) {
-        let was_so = self.alerts.told.contains(&alert);
-        match (was_so, self.is_so(&alert, was_so)) {
+    fn tell_alert(&mut self, alert: &Alert) {
+        let was_so = self.alerts.told.contains(alert);
+        match (was_so, self.is_so(alert, was_so)) {
             (false, true) => {
                 self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
-                self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(&alert).finish());
+                self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(alert).finish());
                 self.seen.mark(Sometimes::Alerted);
-                self.alerts.told.insert(alert);
+                self.alerts.told.insert(alert.clone());
             }
             (true, false) if !self.planted.is(Bug::AlertStays) => {
                 self.durable.record(Record::Delete { key: alert.key() });
                 self.write_to_topic(&alerts(), "alert_cleared", &alert.describe().finish());
-                self.alerts.told.remove(&alert);
+                self.alerts.told.remove(alert);
             }
             (true, false | true) | (false, false) => {}
         }

@@ -359,6 +359,30 @@ impl Request {
         if is_name { told(name) } else { None }
     }
 
+    /// The user whose context it waits for, if it does.
+    pub(crate) fn awaited(&self) -> Option<&User> {
+        match self.todo.as_ref()? {
+            Todo::Ask(user, _) | Todo::User(user) => Some(user),
+            Todo::List(_) | Todo::Events(_) | Todo::Ack(_) => {
+                self.identity.as_ref().map(|identity| &identity.user)
+            }
+            Todo::State(_)
+            | Todo::Cancel(_)
+            | Todo::Input(_)
+            | Todo::Stream(_)
+            | Todo::Publish(_)
+            | Todo::Workers
+            | Todo::Status(_)
+            | Todo::Drain
+            | Todo::Undelivered(_)
+            | Todo::Erase(_)
+            | Todo::Metrics
+            | Todo::Disconnect(..)
+            | Todo::Revoke(_)
+            | Todo::Backup(_) => None,
+        }
+    }
+
     /// Who asks, as far as a good token says, though it may not allow this.
     pub(crate) fn by(&self) -> Option<&User> {
         self.identity.as_ref().map(|identity| &identity.user).or(self.refused.as_ref())

@@ -35,6 +35,11 @@ pub(crate) enum Trail {
 pub(crate) struct Searches(BTreeMap<User, String>);
 
 impl Searches {
+    /// How many are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn is_new(&mut self, by: &User, text: &str) -> bool {
         if self.0.len() >= SEARCHERS && !self.0.contains_key(by) {
             self.0.clear();

@@ -212,6 +212,22 @@ impl Core {
         }
     }
 
+    /// Whoever has gone waits for no user any more: while the disk is slow, or full, many may come and go.
+    pub(crate) fn stop_waiting(&mut self, id: ConnId) {
+        let user = match self.conns.get(&id).map(|conn| &conn.role) {
+            Some(Role::User(me)) => Some(&me.identity.user),
+            Some(Role::Request(request)) => request.awaited(),
+            Some(Role::Http | Role::Greeting(_) | Role::Worker(_)) | None => None,
+        };
+        let Some(user) = user else { return };
+        if let Some(waiting) = self.loading.get_mut(user) {
+            waiting.retain(|other| *other != id);
+        }
+        if let Some(erase) = self.erasing.get_mut(user) {
+            erase.stop_waiting(id);
+        }
+    }
+
     /// Reads a context from the store, unless that is under way.
     pub(crate) fn load_context(&mut self, user: &User, out: &mut Effects) {
         if !self.loading.contains_key(user) {
@@ -320,9 +336,11 @@ impl Core {
     pub(crate) fn leave_memory(&mut self, user: &User) {
         let Some(context) = self.users.get_mut(user) else { return };
         for gone in context.forget_ended() {
-            self.routes.remove(&gone);
+            if !self.planted.is(Bug::RouteStays) {
+                self.routes.remove(&gone);
+            }
         }
-        if context.is_idle() {
+        if context.is_idle() && !self.planted.is(Bug::ContextStays) {
             self.durable.reveal(Reveal::Unload { user: user.clone(), visits: context.visits });
         }
     }

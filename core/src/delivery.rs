@@ -36,6 +36,25 @@ pub(crate) fn ack_wait(delivery: &Delivery, round: u32, random: u64) -> Span {
     if round == 0 { full } else { full.ratio(80 + random % 41, 100) }
 }
 
+/// What came of sending events of one stream to a connection.
+struct Sent {
+    stop: Stop,
+    /// All that was to be sent again has been.
+    ends_retry: bool,
+    /// It is more than a window behind since then, or no longer.
+    turns_backlog: bool,
+}
+
+/// What is to be done since no more could be sent.
+enum Stop {
+    /// Nothing.
+    Open,
+    /// The connection needs events that are no longer kept.
+    Overtaken,
+    /// A page of this stream is needed, after this seq, with so many events.
+    Page(StreamKey, u64, usize),
+}
+
 impl Core {
     /// Sends a connection all that it may be sent now, of its user's own stream first.
     pub(crate) fn deliver(&mut self, id: ConnId, out: &mut Effects) {
@@ -53,72 +72,87 @@ impl Core {
 
     /// Sends a connection all that it may be sent now of one of its streams.
     pub(crate) fn deliver_lane(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
-        let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
-        let mut ends_retry = false;
-        loop {
-            let is_narrow = self.is_odd(odd::NARROW);
-            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)
-            else {
-                return;
-            };
-            let (room, sent) = (conn.room(self.config.server.output), conn.sent());
-            let Role::User(me) = &mut conn.role else { return };
-            let stream = match lane {
-                Lane::Own => &self.users.get(&user).expect("a context in use is in memory").stream,
-                Lane::Topic(topic) => &self.topics.get(topic).expect("a topic that is read has begun").stream,
-            };
-            let Some(cursor) = me.cursor_mut(lane) else { return };
-            if cursor.is_overtaken(stream) {
+        let Some(sent) = self.send_events(id, lane, out) else { return };
+        match sent.stop {
+            Stop::Open => {}
+            Stop::Overtaken => {
                 let reason = "events that it had not acknowledged are no longer kept";
                 return self.close(id, CloseCode::Overtaken, reason, out);
             }
-            if is_narrow && cursor.unacked().0 > 0 && !cursor.is_retrying() {
+            Stop::Page(stream, after, count) => self.ask_page(id, lane, (stream, after, count), out),
+        }
+        if sent.ends_retry {
+            // The oldest may have left long ago: its clock does not wait for the others.
+            self.watch_acks(id, lane);
+        }
+        if sent.turns_backlog {
+            self.watch_backlog(id, lane, out);
+        }
+    }
+
+    /// Sends events until something stands in the way. The connection and the stream are looked up once.
+    fn send_events(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) -> Option<Sent> {
+        let (is_narrow, now) = (self.is_odd(odd::NARROW), self.now);
+        let Self { conns, users, topics, config, deadlines, counts, seen, pressure, .. } = self;
+        let conn = conns.get_mut(&id).filter(|conn| conn.is_welcome() && !conn.is_closing)?;
+        let stream = match lane {
+            Lane::Own => &users.get(conn.user()?).expect("a context in use is in memory").stream,
+            Lane::Topic(topic) => &topics.get(topic).expect("a topic that is read has begun").stream,
+        };
+        let (mut ends_retry, mut stop) = (false, Stop::Open);
+        loop {
+            let (room, ends) = (conn.room(config.server.output), conn.sent());
+            let Role::User(me) = &mut conn.role else { return None };
+            let cursor = me.cursor_mut(lane)?;
+            let is_retry = cursor.is_retrying();
+            if cursor.is_overtaken(stream) {
+                stop = Stop::Overtaken;
+                break;
+            }
+            if is_narrow && cursor.unacked().0 > 0 && !is_retry {
                 break;
             }
             match cursor.next(stream) {
                 Next::Nothing => {
-                    cursor.mark_full(stream.head(), &mut self.seen);
+                    cursor.mark_full(stream.head(), seen);
                     break;
                 }
                 // What is sent again is little, and has its time.
-                Next::Page(..) if !cursor.is_retrying() && self.pressure.sheds(id) => break,
+                Next::Page(..) if !is_retry && pressure.sheds(id) => break,
                 Next::Page(after, count) => {
                     cursor.page_asked();
-                    if cursor.is_retrying() {
-                        self.seen.mark(Sometimes::PageDuringRetry);
+                    if is_retry {
+                        seen.mark(Sometimes::PageDuringRetry);
                     }
-                    let stream = stream.key().clone();
-                    self.ask_page(id, lane, (stream, after, count), out);
+                    stop = Stop::Page(stream.key().clone(), after, count);
                     break;
                 }
                 Next::Event(seq, bytes) => match me.frame(lane, stream.epoch(), bytes) {
                     None => me.cursor.pass_over(),
                     // It stays where it is, and is looked for again when there is room.
                     Some(bytes) if bytes.len() as u64 > room => {
-                        self.seen.mark(Sometimes::OutputFull);
+                        seen.mark(Sometimes::OutputFull);
                         break;
                     }
                     Some(bytes) => {
-                        if let Some(cursor) = me.cursor_mut(lane) {
-                            let (is_retry, before) = (cursor.is_retrying(), cursor.sent());
-                            cursor.sent_one(seq, bytes.len(), sent + bytes.len() as u64);
-                            ends_retry |= is_retry && !cursor.is_retrying();
-                            self.counts.send(is_retry);
-                            if cursor.sent() > before + 1 {
-                                self.counts.joined += cursor.sent() - before;
-                                self.seen.mark(Sometimes::Joined);
-                            }
+                        let cursor = me.cursor_mut(lane)?;
+                        let before = cursor.sent();
+                        cursor.sent_one(seq, bytes.len(), ends + bytes.len() as u64);
+                        ends_retry |= is_retry && !cursor.is_retrying();
+                        counts.send(is_retry);
+                        if cursor.sent() > before + 1 {
+                            counts.joined += cursor.sent() - before;
+                            seen.mark(Sometimes::Joined);
                         }
-                        self.send(id, bytes, out);
+                        conn.send(bytes, now, config.server.stuck_after, deadlines, out);
                     }
                 },
             }
         }
-        if ends_retry {
-            // The oldest may have left long ago: its clock does not wait for the others.
-            self.watch_acks(id, lane);
-        }
-        self.watch_backlog(id, lane, out);
+        let Role::User(me) = &conn.role else { return None };
+        let cursor = me.cursor(lane)?;
+        let is_behind = cursor.behind(stream.head()) > cursor.window() as u64;
+        Some(Sent { stop, ends_retry, turns_backlog: is_behind != cursor.behind_since.is_some() })
     }
 
     /// Asks for a page of a stream, after a seq, with at least so many events if they are there.
@@ -160,7 +194,8 @@ impl Core {
     pub(crate) fn deliver_stream(&mut self, owner: &Owner, out: &mut Effects) {
         match owner {
             Owner::User(user) => {
-                for id in self.conns_of(user) {
+                let conns = self.users.get(user).map(|context| &context.conns);
+                for id in conns.into_iter().flatten().copied().collect::<Vec<_>>() {
                     self.deliver_lane(id, &Lane::Own, out);
                 }
             }

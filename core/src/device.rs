@@ -136,6 +136,9 @@ impl Core {
         if self.planted.is(Bug::ResumeOffByOne) && resume.status == "resumed" {
             resume.from = head.min(resume.from + 1);
         }
+        if self.planted.is(Bug::ResumeTooEarly) && resume.status == "resumed" {
+            resume.from = resume.from.saturating_sub(1);
+        }
         let Some(device) = device.filter(|_| is_there || is_named) else { return resume };
         let context = self.users.get_mut(&user).expect("a context in use is in memory");
         // Its own stream comes first.
@@ -206,6 +209,9 @@ impl Core {
     /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.
     pub(crate) fn forget_device(&mut self, user: &User) {
         let limit = self.config.store.devices_per_user;
+        if self.users.get(user).is_none_or(|context| context.devices.len() <= limit) {
+            return;
+        }
         let connected: Vec<Device> = self.devices_connected(user);
         let Some(context) = self.users.get_mut(user) else { return };
         while context.devices.len() > limit {

@@ -173,6 +173,11 @@ impl Durable {
         self.pending.len()
     }
 
+    /// What is revealed when they are.
+    pub(crate) fn reveals(&self) -> usize {
+        self.reveals.len() + self.pending.iter().map(|pending| pending.reveals.len()).sum::<usize>()
+    }
+
     /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at
     /// once.
     #[must_use]

@@ -165,6 +165,8 @@ impl Core {
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
             self.dequeue(of);
+            // The next of its thread need not wait for the same: it may be another agent's.
+            self.queue.has_changed = true;
         }
         if let Some(worker) = &worker {
             self.free_slot(of);

@@ -35,6 +35,18 @@ pub(crate) struct Erase {
     is_scanning: bool,
 }
 
+impl Erase {
+    /// How many wait for the user to be there again.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// One of them has gone.
+    pub(crate) fn stop_waiting(&mut self, id: ConnId) {
+        self.waiting.retain(|other| *other != id);
+    }
+}
+
 /// The row that says that a user is being erased.
 fn erasing_key(user: &User) -> RowKey {
     RowKey { table: Table::Erasing, owner: "".into(), name: user.as_str().into() }

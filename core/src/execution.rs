@@ -14,6 +14,7 @@ use crate::ids::ConnId;
 use crate::limits::Verdict;
 use crate::note::Note;
 use crate::planted::Bug;
+use crate::progress::Progress;
 use crate::run::Phase;
 use crate::sometimes::Sometimes;
 use crate::time::Span;
@@ -217,6 +218,7 @@ impl Core {
         let is_full = self.durable.is_full();
         let misses_none = self.planted.is(Bug::GapAccepted);
         let Some(run) = self.run_mut(&place) else { return };
+        let is_ended = run.is_ended();
         if matches!(run.phase, Phase::Offered(_) | Phase::Starting(_)) {
             let message = "expected `started` and its acknowledgement before anything else of a run";
             let refusal = Refusal::new(Code::BadEvent, message, "wait for the ack with n 0");
@@ -227,12 +229,13 @@ impl Core {
         if n > expected || (is_full && n == expected) {
             return self.refuse_number(id, &place, kind, of, n, out);
         }
+        if n == expected {
+            (run.is_gap_told, run.n) = (false, n);
+        }
         self.on_message_waits(id);
         if n == expected {
-            let Some(run) = self.run_mut(&place) else { return };
-            run.is_gap_told = false;
-            run.n = n;
-            if let Err(refusal) = self.take(&place, said) {
+            let taken = if is_ended { Err(after_end()) } else { self.take(&place, said) };
+            if let Err(refusal) = taken {
                 self.note_refusal(id, &refusal);
                 self.send(id, text(error(kind, of, Some(n), &refusal)), out);
             }
@@ -274,12 +277,8 @@ impl Core {
         self.send(id, text(answer), out);
     }
 
-    /// A message in its turn.
+    /// A message in its turn, of a run that has not ended.
     fn take(&mut self, place: &RunOf, said: Result<Said<'_>, Bad>) -> Result<(), Refusal> {
-        if self.run_mut(place).is_none_or(|run| run.is_ended()) {
-            let message = "expected nothing after `complete`";
-            return Err(Refusal::new(Code::BadEvent, message, "send `complete` last"));
-        }
         match said {
             Ok(Said::Event(event)) => self.take_event(place, &event),
             Ok(Said::Complete(complete)) => {
@@ -334,7 +333,9 @@ impl Core {
             self.open_question(place, question)?;
         }
         self.write(place, event.kind, event.data);
-        if let Some(run) = self.run_mut(place) {
+        if Progress::is_told_by(event.kind)
+            && let Some(run) = self.run_mut(place)
+        {
             run.progress.take(event, run.last_seq);
         }
         if is_tool {
@@ -365,4 +366,9 @@ impl Core {
         let idle = self.config.delivery.backlog_every;
         self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
     }
+}
+
+/// The refusal of what comes after the end of its run.
+fn after_end() -> Refusal {
+    Refusal::new(Code::BadEvent, "expected nothing after `complete`", "send `complete` last")
 }

@@ -8,6 +8,7 @@ use crate::effect::Effects;
 use crate::ids::ConnId;
 use crate::sometimes::Sometimes;
 use crate::worker::{PUBLISH_WINDOW, WorkerKey};
+use alloc::collections::BTreeMap;
 
 /// Messages of a worker whose connection is gone.
 #[derive(Debug)]
@@ -52,19 +53,16 @@ impl Core {
 
     /// Reads a connection while there is room for what it says.
     pub(crate) fn pace(&mut self, id: ConnId, out: &mut Effects) {
-        let is_over = self.is_window_full(id);
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        let is_over = match &conn.role {
+            Role::Worker(me) => is_window_full(me, &self.left_behind),
+            Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => false,
+        };
         let was_read = conn.is_read();
         conn.pace(is_over, out);
         if is_over && was_read {
             self.seen.mark(Sometimes::WorkerNotRead);
         }
-    }
-
-    fn is_window_full(&self, id: ConnId) -> bool {
-        let Some(Role::Worker(me)) = self.conns.get(&id).map(|conn| &conn.role) else { return false };
-        let left = self.left_behind.values().filter(|left| left.key == me.key);
-        me.unacked + left.map(|left| left.messages).sum::<usize>() >= PUBLISH_WINDOW
     }
 
     fn worker_conn(&mut self, id: ConnId) -> Option<&mut WorkerConn> {
@@ -73,4 +71,10 @@ impl Core {
             Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => None,
         }
     }
+}
+
+/// Whether as much of a worker waits for the disk as may.
+fn is_window_full(me: &WorkerConn, left_behind: &BTreeMap<ConnId, LeftBehind>) -> bool {
+    let left = left_behind.values().filter(|left| left.key == me.key);
+    me.unacked + left.map(|left| left.messages).sum::<usize>() >= PUBLISH_WINDOW
 }

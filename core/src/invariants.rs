@@ -2,6 +2,7 @@
 //! simulator and the fuzzers.
 
 use crate::Core;
+use crate::commands::COMMANDS_MAX;
 use crate::conn::Role;
 
 impl Core {
@@ -31,7 +32,17 @@ impl Core {
             // Devices that are connected are kept beyond the limit, and forgotten when the next one comes.
             let devices = self.config.store.devices_per_user + self.config.server.connections_per_user;
             assert!(context.devices.len() <= devices, "devices are bounded");
+            assert!(context.unstored.len() <= context.devices.len(), "what is to be stored is a device's");
+            assert!(context.keys.len() <= context.runs.len(), "a run has one key at most");
+            let held = context.runs.values().filter(|run| run.worker().is_some()).count();
+            assert_eq!(context.busy.len(), held, "a thread is busy while its run is at a worker");
+            assert!(context.conns.iter().all(|id| self.conns.contains_key(id)), "connections are there");
             for (id, run) in &context.runs {
+                let events = self.config.store.events_per_run;
+                assert!(run.questions.is_bounded(events), "questions are bounded: {id:?}");
+                // Cancels always go: one from its user, one for its time.
+                assert!(run.commands.open() <= COMMANDS_MAX + 2, "commands are bounded: {id:?}");
+                assert!(run.tools.used.len() as u64 <= events, "tools are bounded: {id:?}");
                 assert_eq!(self.routes.get(id), Some(user), "a run has a route");
                 if let Some(worker) = run.worker() {
                     let session = self.workers.get(worker).expect("a run's worker has a session");

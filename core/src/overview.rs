@@ -100,6 +100,11 @@ impl Ends {
         self.0.push_back((run.clone(), ended));
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// A user is erased.
     pub(crate) fn forget(&mut self, user: &User) {
         self.0.retain(|(_, ended)| ended.user != *user);

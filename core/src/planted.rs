@@ -47,6 +47,8 @@ bugs! {
     HeadBeforeDurable = "head-before-durable",
     /// A resumed connection begins one event too late.
     ResumeOffByOne = "resume-off-by-one",
+    /// A device that is resumed begins one event too early.
+    ResumeTooEarly = "resume-too-early",
     /// A device is welcome at its second call, though its place is not stored yet.
     WelcomeBeforePlaced = "welcome-before-placed",
     /// A device that is behind is sent a page of another user's stream.
@@ -95,6 +97,10 @@ bugs! {
     BreakerTooShort = "breaker-too-short",
     /// That a thread is free again wakes nobody: its next run waits for something else.
     ThreadWakesNobody = "thread-wakes-nobody",
+    /// What an ended run's id leads to is not forgotten.
+    RouteStays = "route-stays",
+    /// Whoever has gone is not forgotten.
+    ContextStays = "context-stays",
     /// A worker's message of an attempt that is over counts for the present one.
     LateAttemptAccepted = "late-attempt-accepted",
     /// A run that its worker lost is given to another, though nobody said that it may be repeated.

@@ -38,6 +38,11 @@ impl Pressure {
         self.shed.contains(&id)
     }
 
+    /// How many wait for that.
+    pub(crate) fn shed(&self) -> usize {
+        self.shed.len()
+    }
+
     /// A connection is over.
     pub(crate) fn forget(&mut self, id: ConnId) {
         self.shed.remove(&id);

@@ -26,12 +26,14 @@ struct Word {
 }
 
 impl Progress {
-    /// An event has been written at `seq`.
+    /// Whether an event of this kind says something of it.
+    pub(crate) const fn is_told_by(kind: Kind) -> bool {
+        matches!(kind, Kind::StepStarted | Kind::StepCompleted | Kind::RunProgress)
+    }
+
+    /// An event that tells of it has been written at `seq`.
     pub(crate) fn take(&mut self, event: &WorkerEvent<'_>, seq: u64) {
-        let is_step = matches!(event.kind, Kind::StepStarted | Kind::StepCompleted);
-        if !is_step && event.kind != Kind::RunProgress {
-            return;
-        }
+        let is_step = event.kind != Kind::RunProgress;
         let Ok(data) = Fields::parse(event.data) else { return };
         if is_step {
             let step = data.required::<Cow<'_, str>>("step").ok();

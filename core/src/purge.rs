@@ -3,11 +3,12 @@
 //!
 //! Whoever is asleep is purged too: with the end of a run go, when that is old enough, the events up to it.
 
+use crate::config::Store;
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{Owner, RunId, User};
-use crate::planted::Bug;
+use crate::planted::{Bug, Planted};
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Ended, Spec, ended_key, history_key, history_run};
 use crate::sometimes::Sometimes;
@@ -247,11 +248,7 @@ impl Core {
 
     /// How much is kept of a user's stream.
     pub(crate) fn keep(&self, user: &User) -> Keep {
-        let (store, context) = (&self.config.store, self.users.get(user));
-        let from = context.and_then(Context::live_from);
-        let from = from.filter(|_| !self.planted.is(Bug::TrimUnderActiveRun));
-        let since = WallMs(self.now.wall.0.saturating_sub(store.keep.as_millis()));
-        Keep { events: store.events_per_user, bytes: store.bytes_per_user, since, from }
+        keep(&self.config.store, self.users.get(user), self.now.wall, self.planted)
     }
 
     /// Trims what is too much or too old of a user's stream.
@@ -271,4 +268,11 @@ impl Core {
         let seq = context.stream.last();
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::User(user.clone()), seq });
     }
+}
+
+/// How much of a user's stream is kept, of what is configured and the oldest run that has not ended.
+pub(crate) fn keep(store: &Store, context: Option<&Context>, wall: WallMs, planted: Planted) -> Keep {
+    let from = context.and_then(Context::live_from).filter(|_| !planted.is(Bug::TrimUnderActiveRun));
+    let since = WallMs(wall.0.saturating_sub(store.keep.as_millis()));
+    Keep { events: store.events_per_user, bytes: store.bytes_per_user, since, from }
 }

@@ -67,6 +67,12 @@ impl Questions {
         questions
     }
 
+    /// Whether what it remembers is within its limits.
+    pub(crate) fn is_bounded(&self, events: u64) -> bool {
+        let asked = self.used.len().max(self.given.len()) as u64;
+        self.open.len() <= OPEN_MAX && self.keys.len() <= KEYS_MAX && asked <= events
+    }
+
     fn was_said(&self, key: &Key) -> Option<&str> {
         self.keys.iter().find(|(other, _)| other == key).map(|(_, digest)| digest.as_str())
     }

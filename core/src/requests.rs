@@ -12,6 +12,7 @@ use crate::ids::{ConnId, Owner, RunId};
 use crate::input::Message;
 use crate::limits::Verdict;
 use crate::planted::Bug;
+use crate::purge::keep;
 use crate::record::Found;
 use crate::run::{Ended, Phase, Run};
 use crate::sometimes::Sometimes;
@@ -275,6 +276,7 @@ impl Core {
 
     /// Takes a connection out of what it belongs to.
     fn detach(&mut self, id: ConnId) {
+        self.stop_waiting(id);
         self.leave_topics(id);
         self.leave_context(id);
         self.leave_worker(id);
@@ -368,8 +370,7 @@ impl Core {
         run.last_seq = seq;
         run.events += 1;
         run.last_event = (kind, now.mono);
-        let keep = self.keep(&of.user);
-        let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
+        let keep = keep(&self.config.store, Some(context), now.wall, self.planted);
         self.counts.written += 1;
         for record in context.stream.grow(bytes, now, keep) {
             self.durable.record(record);

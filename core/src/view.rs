@@ -5,6 +5,7 @@ use crate::alerts::Alert;
 use crate::config::Config;
 use crate::conn::Role;
 use crate::counts::Counts;
+use crate::erase::Erase;
 use crate::ids::{Agent, ConnId, Device, Epoch, Lane, RunId, Thread, Topic, User};
 use crate::planted::Planted;
 use crate::run::Phase;
@@ -96,6 +97,30 @@ pub struct Sizes {
     pub undelivered: usize,
     /// Addresses that have lately failed to say who they are, and those who have lately made requests.
     pub quotas: usize,
+    /// Runs that workers have or are offered, those that wait for their user too.
+    pub held: usize,
+    /// Agents that are known.
+    pub agents: usize,
+    /// Topics whose streams have begun.
+    pub topics: usize,
+    /// Workers that the topic `agents` has told of.
+    pub presence: usize,
+    /// Alerts that are not over.
+    pub alerts: usize,
+    /// Users who are being erased.
+    pub erasing: usize,
+    /// Connections that wait for a user's context, or for the end of its erasing.
+    pub waiting: usize,
+    /// Users whose tokens are revoked.
+    pub revoked: usize,
+    /// Connections that wait for there to be more memory.
+    pub shed: usize,
+    /// What is shown when appends are durable.
+    pub reveals: usize,
+    /// Ends of runs that operators are shown, and searches of theirs.
+    pub remembered: usize,
+    /// What is gathered while an input is handled, and goes out at its end.
+    pub gathered: usize,
 }
 
 impl<'a> View<'a> {
@@ -264,6 +289,23 @@ impl<'a> View<'a> {
             appends: core.durable.waiting(),
             undelivered: core.undelivered.len(),
             quotas: core.attempts.len() + core.requests.len(),
+            held: core.workers.values().map(|worker| worker.runs.len()).sum(),
+            agents: core.agents.len(),
+            topics: core.topics.len(),
+            presence: core.presence.len(),
+            alerts: core.alerts.iter().count(),
+            erasing: core.erasing.len(),
+            waiting: core
+                .loading
+                .values()
+                .map(Vec::len)
+                .chain(core.erasing.values().map(Erase::waiting))
+                .sum(),
+            revoked: core.revoked.len(),
+            shed: core.pressure.shed(),
+            reveals: core.durable.reveals(),
+            remembered: core.ends.len() + core.searches.len(),
+            gathered: core.grown.len() + core.notes.len() + core.trail.len(),
         }
     }
 

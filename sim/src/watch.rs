@@ -415,7 +415,7 @@ impl Witness for Watch {
         self.sync(core);
         self.look_at_tokens();
         let sizes = core.inspect().sizes();
-        self.judge("O13", bounds::judge(&sizes, &self.config));
+        self.judge("O13", bounds::judge(&sizes, &self.config, core.inspect().is_store_full()));
         if !self.fair.offered().is_empty() {
             let (runs, offered) = (core.inspect().runs().collect::<Vec<_>>(), self.fair.offered());
             let limits = limits::at_dispatch(&runs, offered, &self.config.runs, &self.slots);

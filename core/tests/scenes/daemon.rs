@@ -4,7 +4,7 @@
 use runcast_core::Core;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::effect::{Audit, Content, Effect};
-use runcast_core::ids::{Agent, ConnId};
+use runcast_core::ids::{Agent, AppendId, ConnId};
 use runcast_core::input::{Claims, Head, Input, Message, UpgradeRequest};
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey};
 use runcast_core::time::{Now, Span};
@@ -25,7 +25,11 @@ pub(crate) struct Daemon {
     events: BTreeMap<StreamKey, BTreeMap<u64, bytes::Bytes>>,
     /// Whether the store finds what is asked for damaged.
     pub(crate) is_damaged: bool,
+    /// Whether the store is slow: what it is given is durable when the scene says [`Self::commit`].
+    pub(crate) is_slow: bool,
+    waiting: Option<AppendId>,
     heard: BTreeMap<ConnId, Vec<Value>>,
+    unread: BTreeSet<ConnId>,
     closed: BTreeMap<ConnId, CloseCode>,
     answered: BTreeMap<ConnId, (u16, Value)>,
     /// The audit trail.
@@ -48,7 +52,10 @@ impl Daemon {
             rows: BTreeMap::new(),
             events: BTreeMap::new(),
             is_damaged: false,
+            is_slow: false,
+            waiting: None,
             heard: BTreeMap::new(),
+            unread: BTreeSet::new(),
             closed: BTreeMap::new(),
             answered: BTreeMap::new(),
             trail: Vec::new(),
@@ -107,13 +114,19 @@ impl Daemon {
         self.connect("/worker", "w", "worker", hello)
     }
 
-    /// The answer to an operator's request: its status and body. `Null` where there is none.
-    pub(crate) fn operator(&mut self, method: &str, path: &str) -> (u16, Value) {
+    /// The answer to a request: its status and body. `Null` where there is none.
+    pub(crate) fn request(&mut self, method: &str, path: &str, sub: &str, scope: &str) -> (u16, Value) {
         let conn = self.open_from(HOME);
-        let head = Head { method, path, authorization: Some("Bearer t"), ..Head::default() };
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let head = Head { method, path, query, authorization: Some("Bearer t"), ..Head::default() };
         self.feed(Input::Request { conn, head });
-        self.verified(conn, "root", "operate");
+        self.verified(conn, sub, scope);
         self.answered.remove(&conn).expect("a request is answered")
+    }
+
+    /// The same for an operator.
+    pub(crate) fn operator(&mut self, method: &str, path: &str) -> (u16, Value) {
+        self.request(method, path, "root", "operate")
     }
 
     fn verified(&mut self, conn: ConnId, sub: &str, scope: &str) {
@@ -151,6 +164,11 @@ impl Daemon {
         self.heard.remove(&conn).unwrap_or_default()
     }
 
+    /// Whether the daemon reads a connection.
+    pub(crate) fn is_read(&self, conn: ConnId) -> bool {
+        !self.unread.contains(&conn)
+    }
+
     /// How a connection was closed, if it was.
     pub(crate) fn closed(&self, conn: ConnId) -> Option<CloseCode> {
         self.closed.get(&conn).copied()
@@ -159,6 +177,19 @@ impl Daemon {
     /// How a request was answered, if it was.
     pub(crate) fn answered(&self, conn: ConnId) -> Option<&(u16, Value)> {
         self.answered.get(&conn)
+    }
+
+    /// What a slow store was given is durable.
+    pub(crate) fn commit(&mut self) {
+        while let Some(upto) = self.waiting.take() {
+            self.feed(Input::Appended { upto });
+        }
+    }
+
+    /// The store is full: what a slow one was given is not durable.
+    pub(crate) fn fail(&mut self) {
+        let from = self.waiting.take().expect("something waits");
+        self.feed(Input::AppendFailed { from });
     }
 
     /// Time passes; timers fire when they are due.
@@ -193,6 +224,10 @@ impl Daemon {
         match effect {
             Effect::Append { id, records } => {
                 records.iter().for_each(|record| self.store(record));
+                if self.is_slow {
+                    self.waiting = Some(id);
+                    return;
+                }
                 self.core.handle(now, Input::Appended { upto: id }, caused);
             }
             Effect::Load { load, query } => {
@@ -218,12 +253,13 @@ impl Daemon {
                 self.answered.insert(conn, (response.status, body));
                 self.core.handle(now, Input::Closed { conn }, caused);
             }
+            Effect::Read { conn, on: true } => drop(self.unread.remove(&conn)),
+            Effect::Read { conn, on: false } => drop(self.unread.insert(conn)),
             Effect::Audit(line) => self.trail.push(line),
             Effect::Upgrade { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }
-            | Effect::Read { .. }
             | Effect::Webhook { .. }
             | Effect::Note(_)
             | Effect::Backup { .. }

@@ -82,6 +82,8 @@ impl Place {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             told: self.is_known.then_some(self.told),
+            // `subscribed` names no device.
+            stored: None,
             is_new,
         };
         let welcome = Welcome { epoch: &entry.epoch, floor: entry.floor, head: entry.head, resume };

@@ -549,6 +549,7 @@ impl Device {
             from: &self.from,
             has: self.has.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             told: self.is_known.then_some(self.told),
+            stored: ctx.oracles.rows.acked(said),
             is_new,
         };
         if let Err((oracle, what)) = resume::judge(client, Welcome { epoch, floor, head, resume }) {

@@ -16,6 +16,14 @@ const SLOTS: usize = 256;
 const PUBLISH_WINDOW: usize = 256;
 /// Addresses, or those who make requests, of which something is known.
 const QUOTAS: usize = 65_536;
+/// Agents that are known because they were served; those that are configured come on top.
+const AGENTS: usize = 1_000;
+/// Topics that are always there.
+const TOPICS_OWN: usize = 3;
+/// Alerts of the daemon as a whole; each agent may have one.
+const ALERTS: usize = 6;
+/// Ends of runs, and searches, that are remembered for operators.
+const REMEMBERED: usize = 200 + 64;
 /// Bytes of one event besides the message that brought it.
 const ENVELOPE: usize = 4096;
 
@@ -23,8 +31,8 @@ const ENVELOPE: usize = 4096;
 ///
 /// # Errors
 /// Which table is over its limit.
-pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
-    let Sizes { connections, routes, workers, .. } = *sizes;
+pub fn judge(sizes: &Sizes, config: &Config, is_full: bool) -> Result<(), String> {
+    let Sizes { connections, routes, workers, held, queued, loads, .. } = *sizes;
     let timers = TIMERS.0 * connections + TIMERS.1 * routes + TIMERS.2 * workers + TIMERS.3;
     // Of a worker that is known, what earlier connections left behind is within its window.
     let appends = PUBLISH_WINDOW * (workers + 1 + sizes.left_behind) + 8 * routes + 8 * connections + 64;
@@ -40,8 +48,30 @@ pub fn judge(sizes: &Sizes, config: &Config) -> Result<(), String> {
         ("quotas", sizes.quotas, 2 * QUOTAS),
         ("undelivered runs", sizes.undelivered, config.delivery.undelivered),
         ("appends", sizes.appends, appends),
+        ("runs that workers have", held, SLOTS),
+        ("workers", workers, connections + held),
+        ("agents", sizes.agents, AGENTS + config.agents.len()),
+        ("topics", sizes.topics, TOPICS_OWN + config.topics.len()),
+        ("alerts", sizes.alerts, ALERTS + sizes.agents),
+        ("connections that wait for a user", sizes.waiting, connections),
+        ("users whose tokens are revoked", sizes.revoked, config.limits.revoked),
+        ("connections that wait for memory", sizes.shed, connections),
+        ("ends and searches", sizes.remembered, REMEMBERED),
+        ("things left by an input", sizes.gathered, 0),
     ];
-    match checks.into_iter().find(|(_, found, limit)| found > limit) {
+    // What waits for the store keeps in memory what it is about, and is bounded by the appends.
+    let users = connections + routes + sizes.moved + loads + sizes.erasing;
+    let is_still = sizes.appends == 0;
+    let at_rest = [
+        ("users", sizes.users, users, is_still),
+        ("routes", routes, queued + held, is_still && loads == 0),
+        ("workers that have left something behind", sizes.left_behind, 0, is_still),
+        ("things to show", sizes.reveals, 0, is_still),
+        ("workers that were told of", sizes.presence, workers, !is_full),
+    ];
+    let at_rest = at_rest.into_iter().filter(|(.., is_so)| *is_so);
+    let at_rest = at_rest.map(|(what, found, limit, _)| (what, found, limit));
+    match checks.into_iter().chain(at_rest).find(|(_, found, limit)| found > limit) {
         Some((what, found, limit)) => Err(format!("{found} {what}, at most {limit} are expected: {sizes:?}")),
         None => Ok(()),
     }
@@ -65,9 +95,12 @@ pub fn output(bytes: usize, config: &Config) -> Result<(), String> {
 /// # Errors
 /// What is left.
 pub fn base(sizes: &Sizes) -> Result<(), String> {
-    // Quotas are forgotten when others are used.
-    let (timers, undelivered, quotas) = (sizes.timers.min(TIMERS.3), sizes.undelivered, sizes.quotas);
-    let nothing = Sizes { timers, undelivered, quotas, ..Sizes::default() };
+    // Quotas are forgotten when others are used; the others are what operators are told and have said, and
+    // what the daemon has learnt of agents and topics.
+    let Sizes { undelivered, quotas, agents, topics, alerts, revoked, remembered, .. } = *sizes;
+    let timers = sizes.timers.min(TIMERS.3);
+    let known = Sizes { agents, topics, alerts, revoked, remembered, ..Sizes::default() };
+    let nothing = Sizes { timers, undelivered, quotas, ..known };
     if *sizes == nothing {
         return Ok(());
     }
@@ -81,14 +114,34 @@ mod tests {
     #[test]
     fn a_table_over_its_limit_is_seen() {
         let config = Config::default();
-        let fine =
-            Sizes { connections: 3, routes: 12, queued: 2, active: 10, timers: 80, ..Sizes::default() };
-        assert!(judge(&fine, &config).is_ok());
-        assert!(judge(&Sizes { connections: 20_001, ..fine }, &config).is_err());
-        assert!(judge(&Sizes { timers: 200, ..fine }, &config).is_err());
-        assert!(judge(&Sizes { resting: 22, ..fine }, &config).is_err());
-        assert!(judge(&Sizes { appends: 10_000, ..fine }, &config).is_err());
+        let fine = Sizes { connections: 3, routes: 12, queued: 2, active: 10, held: 10, ..Sizes::default() };
+        let fine = Sizes { timers: 80, workers: 2, presence: 2, users: 15, ..fine };
+        let is_fine = |sizes| judge(&sizes, &config, false).is_ok();
+        assert!(is_fine(fine));
+        assert!(!is_fine(Sizes { connections: 20_001, ..fine }));
+        assert!(!is_fine(Sizes { timers: 200, ..fine }));
+        assert!(!is_fine(Sizes { resting: 22, ..fine }));
+        assert!(!is_fine(Sizes { appends: 10_000, ..fine }));
+        assert!(!is_fine(Sizes { waiting: 4, ..fine }));
+        assert!(!is_fine(Sizes { gathered: 1, ..fine }));
+        let many = Sizes { presence: 3, ..fine };
+        assert!(!is_fine(many) && judge(&many, &config, true).is_ok(), "a full store is told nothing");
         assert!(output(2 << 20, &config).is_err());
+    }
+
+    #[test]
+    fn what_nothing_keeps_in_memory_is_gone_when_all_is_durable() {
+        let config = Config::default();
+        let kept = [
+            Sizes { users: 1, ..Sizes::default() },
+            Sizes { routes: 1, ..Sizes::default() },
+            Sizes { left_behind: 1, ..Sizes::default() },
+            Sizes { reveals: 1, ..Sizes::default() },
+        ];
+        for sizes in kept {
+            assert!(judge(&sizes, &config, false).is_err(), "{sizes:?}");
+            assert!(judge(&Sizes { appends: 1, ..sizes }, &config, false).is_ok(), "{sizes:?}");
+        }
     }
 
     #[test]

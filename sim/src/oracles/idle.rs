@@ -29,6 +29,8 @@ struct Told<'a> {
 #[derive(Debug, Default)]
 pub struct Idle {
     is_full: bool,
+    /// What is given to the store in this step may be older: the store is full, or was so before it.
+    is_late: bool,
     /// Agents whose breakers have opened and not closed again, and until when nothing of them is started.
     rests: BTreeMap<String, Mono>,
     /// How many runs wait, how many are with workers, and how many of these there are.
@@ -38,11 +40,12 @@ pub struct Idle {
 impl Idle {
     /// An input is about to be handled.
     pub fn look(&mut self, input: &Input<'_>) {
+        self.is_late = self.is_full;
         match input {
             Input::Appended { .. } => self.is_full = false,
             Input::AppendFailed { .. } => {
                 // What opens and closes is told late.
-                self.is_full = true;
+                (self.is_full, self.is_late) = (true, true);
                 self.rests.clear();
             }
             Input::Opened { .. }
@@ -76,7 +79,7 @@ impl Idle {
             let Some(Told { agent }) = data.and_then(|data| serde_json::from_str(data.get()).ok()) else {
                 continue;
             };
-            if kind == "breaker_opened" && !self.is_full {
+            if kind == "breaker_opened" && !self.is_late {
                 self.rests.insert(agent.to_owned(), now + config.breaker.open);
             } else {
                 self.rests.remove(agent);

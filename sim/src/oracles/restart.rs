@@ -2,6 +2,7 @@
 //! had been told is durable, and of what was on its way a whole number of appends, in order, none in part;
 //! opening it again finds the same, and the same core comes up.
 
+use crate::said::Said;
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::record::{Found, Image, Query, Record, RowKey, Table};
@@ -51,6 +52,14 @@ impl Rows {
     /// Whether a device of a user has a place.
     pub fn has_device(&self, owner: &str, device: &str) -> bool {
         self.rows.contains_key(&RowKey { table: Table::Device, owner: owner.into(), name: device.into() })
+    }
+
+    /// Up to where the device of a `welcome` has acknowledged the stream that it names.
+    pub fn acked(&self, welcome: &Said<'_>) -> Option<u64> {
+        let (owner, device) = welcome.user.as_deref().zip(welcome.device.as_deref())?;
+        let key = RowKey { table: Table::Device, owner: owner.into(), name: device.into() };
+        let row: serde_json::Value = serde_json::from_slice(self.rows.get(&key)?).ok()?;
+        if row["epoch"].as_str() == welcome.epoch.as_deref() { row["acked"].as_u64() } else { None }
     }
 
     /// The rows of a table, read.

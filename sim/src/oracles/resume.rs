@@ -1,5 +1,6 @@
 //! O1, O3 and O4 at the beginning of a connection, for PROTOCOL §3 "A server never resumes partially and
-//! silently": whether a `welcome` begins where it must, by what its client asked for and already has.
+//! silently": whether a `welcome` begins where it must, neither later nor earlier, by what its client asked for
+//! and already has, and what is stored of it.
 
 use crate::said::Resume;
 
@@ -27,6 +28,8 @@ pub struct Client<'a> {
     pub has: Option<(&'a str, u64)>,
     /// If the daemon must know the device: the furthest position that it may have for it.
     pub told: Option<u64>,
+    /// What is stored of the device's position in this incarnation: it never goes back behind that.
+    pub stored: Option<u64>,
     /// The stream has begun anew since: the disk was lost.
     pub is_new: bool,
 }
@@ -95,7 +98,13 @@ fn begins(client: Client<'_>, welcome: Welcome<'_>) -> Result<(), &'static str> 
             }
         }
         From::Device => match (begins, client.told) {
+            (("reset", Some("trimmed"), _), _) if client.stored.is_some_and(|stored| stored + 1 >= floor) => {
+                Err("nothing was trimmed that the device has not acknowledged")
+            }
             (("reset", Some("trimmed"), from), _) if floor > 1 && from == floor - 1 => Ok(()),
+            (("resumed", None, from), _) if client.stored.is_some_and(|stored| stored > from) => {
+                Err("the device has stored acknowledgements past this")
+            }
             (("resumed", None, from), Some(told)) if from > told => {
                 Err("the device's position is further than it ever acknowledged")
             }
@@ -115,7 +124,8 @@ mod tests {
     }
 
     fn oracle(from: &From, told: Option<u64>, resume: &Resume<'_>) -> Option<&'static str> {
-        let client = Client { from, has: Some(("e", 7)), told, is_new: false };
+        let stored = told.map(|told| told - 3);
+        let client = Client { from, has: Some(("e", 7)), told, stored, is_new: false };
         judge(client, Welcome { epoch: "e", floor: 3, head: 9, resume }).err().map(|(oracle, _)| oracle)
     }
 
@@ -133,6 +143,11 @@ mod tests {
     fn a_device_is_never_taken_past_what_it_acknowledged_nor_forgotten() {
         assert_eq!(oracle(&From::Device, Some(7), &welcome("resumed", None, 5)), None);
         assert_eq!(oracle(&From::Device, Some(7), &welcome("resumed", None, 8)), Some("O1"));
+        assert_eq!(oracle(&From::Device, Some(7), &welcome("resumed", None, 4)), None);
+        assert_eq!(oracle(&From::Device, Some(7), &welcome("resumed", None, 3)), Some("O1"), "4 is stored");
+        let trimmed = welcome("reset", Some("trimmed"), 2);
+        assert_eq!(oracle(&From::Device, Some(7), &trimmed), Some("O1"), "3 is there");
+        assert_eq!(oracle(&From::Device, Some(4), &trimmed), None);
         assert_eq!(oracle(&From::Device, Some(7), &welcome("fresh", None, 9)), Some("O1"));
         assert_eq!(oracle(&From::Device, None, &welcome("fresh", None, 9)), None);
     }

@@ -49,9 +49,9 @@ struct Stop {
 #[derive(Debug)]
 pub struct Spans {
     began: Mono,
-    /// Everything up to here is durable.
-    upto: u64,
     is_full: bool,
+    /// What is given to the store in this step may be older: the store is full, or was so before it.
+    is_late: bool,
     /// Before which time a run is not offered.
     delays: BTreeMap<String, Mono>,
     /// Until when a run's question may be answered.
@@ -74,8 +74,8 @@ impl Spans {
         let workers = runs().filter_map(|run| Some((run.run.to_string(), run.worker?.to_owned())));
         Self {
             began: now,
-            upto: 0,
             is_full: false,
+            is_late: false,
             delays: BTreeMap::new(),
             questions: BTreeMap::new(),
             stops: stopping.map(|run| (run.run.to_string(), stop())).collect(),
@@ -87,15 +87,16 @@ impl Spans {
 
     /// An input is about to be handled.
     pub fn look(&mut self, now: Mono, input: &Input<'_>) {
+        self.is_late = self.is_full;
         match input {
             Input::Message { conn, message: Message::Text(text) } => self.hear(now, *conn, text),
             Input::Closed { conn } => drop(self.calls.remove(conn)),
             Input::Appended { upto: AppendId(upto) } => {
-                (self.upto, self.is_full) = (*upto, false);
+                self.is_full = false;
                 let durable = self.stops.values_mut().filter(|stop| stop.append <= *upto);
                 durable.for_each(|stop| stop.since = stop.since.or(Some(now)));
             }
-            Input::AppendFailed { .. } => self.is_full = true,
+            Input::AppendFailed { .. } => (self.is_full, self.is_late) = (true, true),
             Input::Opened { .. }
             | Input::Request { .. }
             | Input::Body { .. }
@@ -198,12 +199,12 @@ impl Spans {
             "run_retrying" => {
                 let delay = Span::millis(data.delay_ms.unwrap_or(0));
                 self.forget(run);
-                self.delays.extend((!self.is_full).then(|| (run.to_owned(), now + delay)));
+                self.delays.extend((!self.is_late).then(|| (run.to_owned(), now + delay)));
             }
             "input_required" => {
                 let time = Span::millis(data.expires_ms.unwrap_or(ANSWER_MS.0).min(ANSWER_MS.1));
                 let at = (run.to_owned(), data.request.as_deref().unwrap_or_default().to_owned());
-                self.questions.extend((!self.is_full).then(|| (at, now + time)));
+                self.questions.extend((!self.is_late).then(|| (at, now + time)));
             }
             "input_received" => {
                 let at = (run.to_owned(), data.request.as_deref().unwrap_or_default().to_owned());
@@ -223,7 +224,7 @@ impl Spans {
         data: &EventData<'_>,
         runs: &Runs,
     ) -> Result<(), String> {
-        if self.is_full || *cause != Cause::Timer {
+        if self.is_late || *cause != Cause::Timer {
             return Ok(());
         }
         let early = |until: Mono, what: &str| {

@@ -1,0 +1,64 @@
+//! What a user sends with a run and to one (PROTOCOL §5): the key of an `input` stands for it, and metadata
+//! for nothing of the daemon's.
+
+use crate::daemon::Daemon;
+use runcast_core::ids::ConnId;
+use runcast_core::input::{Input, Message};
+use serde_json::{Value, json};
+
+#[test]
+fn an_input_that_is_sent_again_reaches_its_agent_once() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    daemon.heard(user);
+    let mut say = |data: Value| {
+        daemon.says(user, &json!({"type": "input", "run": run, "key": "k", "data": data}));
+        let is_answer = |said: &Value| matches!(said["type"].as_str(), Some("ok" | "error"));
+        daemon.heard(user).into_iter().find(is_answer).expect("it is answered")
+    };
+    assert_eq!(say(json!("left"))["type"], "ok");
+    assert_eq!(say(json!("left"))["type"], "ok");
+    assert_eq!(say(json!("right"))["code"], "key_reused");
+    let inputs = daemon.heard(worker).into_iter().filter(|said| said["type"] == "input");
+    assert_eq!(inputs.map(|said| said["data"].clone()).collect::<Vec<_>>(), [json!("left")]);
+}
+
+#[test]
+fn metadata_cannot_pass_for_what_the_daemon_says() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    daemon.heard(user);
+    for name in ["user", "run", "thread", "agent", "runcast"] {
+        daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "meta": {name: "x"}}));
+        assert_eq!(daemon.heard(user)[0]["code"], "bad_message", "{name}");
+    }
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "meta": {"ticket": 7}}));
+    assert_eq!(daemon.heard(user)[0]["type"], "accepted");
+}
+
+/// How a run with this input is answered. It is sent as it stands.
+fn answer(daemon: &mut Daemon, user: ConnId, input: &str) -> Value {
+    daemon.heard(user);
+    let text = format!(r#"{{"type":"run","agent":"echo","priority":"normal","input":{input}}}"#);
+    daemon.feed(Input::Message { conn: user, message: Message::Text(&text) });
+    let answer = daemon.heard(user).remove(0);
+    answer.get("code").unwrap_or(&answer["type"]).clone()
+}
+
+#[test]
+fn a_payload_may_have_brackets_and_escapes_in_its_words_and_64_levels() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let words = format!(r#""a quote \" and a smile \ud83d\ude00 {}""#, "[".repeat(100));
+    for fine in [words, nested(64), format!("[{}[]]", "[],".repeat(100))] {
+        assert_eq!(answer(&mut daemon, user, &fine), "accepted", "{fine}");
+    }
+    for bad in [nested(65), r#""\ud83d alone""#.to_owned(), r#""\ude00""#.to_owned()] {
+        assert_eq!(answer(&mut daemon, user, &bad), "bad_message", "{bad}");
+    }
+}

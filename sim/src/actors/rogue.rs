@@ -13,12 +13,15 @@ use crate::schedule::{Micros, SECOND};
 use crate::sometimes;
 use crate::sometimes::State;
 use crate::trace::Of;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 /// How often it says that it lives.
 const BEAT_EVERY: Micros = SECOND;
 /// It hangs up after this at the latest.
 const STAYS: Micros = 30 * SECOND;
+
+/// Runs that it remembers: what it is told of one may come after the offer of the next.
+const TAKEN: usize = 4;
 
 /// What it does with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub struct Rogue {
     network: Network,
     dice: Dice,
     link: Option<Link>,
-    taken: Option<Taken>,
+    taken: VecDeque<Taken>,
     /// Runs that it ever had.
     had: BTreeSet<String>,
     lives: u64,
@@ -85,7 +88,7 @@ impl Rogue {
             agent: dice.pick(&AGENTS),
             network,
             link: None,
-            taken: None,
+            taken: VecDeque::new(),
             had: BTreeSet::new(),
             lives: 0,
             key: 0,
@@ -118,7 +121,8 @@ impl Rogue {
     }
 
     fn hang_up(&mut self, ctx: &Ctx<'_>) {
-        (self.link, self.taken) = (None, None);
+        self.link = None;
+        self.taken.clear();
         self.beat_at = Micros::MAX;
         self.at = ctx.now + backoff(&mut self.dice, 5);
     }
@@ -175,7 +179,7 @@ impl Rogue {
     /// Only who has said something without its number is not to come back as it is.
     fn ended(&self, ctx: &mut Ctx<'_>, end: &Incoming) {
         let Incoming::Closed(Some(code @ 4500..)) = *end else { return };
-        let is_numberless = self.taken.as_ref().is_some_and(|taken| taken.trick == Trick::NoNumber);
+        let is_numberless = self.taken.iter().any(|taken| taken.trick == Trick::NoNumber);
         sometimes!(ctx.oracles.tally, NumberMissed if is_numberless && code == 4504);
         let is_old = code == 4501 && is_of_before(ctx, self.key, None);
         let is_good = is_old || matches!(code, 4503 | 4510) || (code == 4504 && is_numberless);
@@ -189,7 +193,7 @@ impl Rogue {
             "welcome" => self.beat_at = ctx.now + BEAT_EVERY,
             "run" => self.offered(ctx, &said),
             "ack" => self.acked(ctx, &said),
-            "withdraw" => drop(self.taken.take_if(|taken| said.run.as_deref() == Some(&taken.run))),
+            "withdraw" => self.taken.retain(|taken| said.run.as_deref() != Some(&taken.run)),
             "error" => self.refused(ctx, &said),
             _ => {}
         }
@@ -199,7 +203,16 @@ impl Rogue {
         let (Some(run), Some(attempt)) = (said.run.as_deref(), said.attempt) else { return };
         let trick = self.dice.pick(&TRICKS);
         self.had.insert(run.to_owned());
-        self.taken = Some(Taken { run: run.to_owned(), attempt, trick, is_started: false, is_told: false });
+        if self.taken.len() == TAKEN {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(Taken {
+            run: run.to_owned(),
+            attempt,
+            trick,
+            is_started: false,
+            is_told: false,
+        });
         let about = format!("\"run\":\"{run}\",\"attempt\":{attempt}");
         if trick == Trick::Early {
             self.send(ctx, &event(&about, 1, "agent_output", "\"delta\":\"too early\""));
@@ -211,24 +224,23 @@ impl Rogue {
     }
 
     fn acked(&mut self, ctx: &mut Ctx<'_>, said: &Said<'_>) {
-        let Some(taken) = &mut self.taken else { return };
-        if said.run.as_deref() != Some(&taken.run) || said.attempt != Some(taken.attempt) {
-            return;
-        }
+        let is_it = |taken: &&mut Taken| {
+            said.run == Some((&*taken.run).into()) && said.attempt == Some(taken.attempt)
+        };
+        let Some(taken) = self.taken.iter_mut().find(is_it) else { return };
         let (n, is_told) = (said.n.unwrap_or(0), taken.is_told);
         if let Some(wrong) = taken.trick.wrong().filter(|wrong| n >= *wrong) {
             self.judge(ctx, is_told, || format!("{wrong} is acknowledged, and nothing said against it"));
         } else if !std::mem::replace(&mut taken.is_started, true) {
-            self.play(ctx);
+            let (run, attempt, trick) = (taken.run.clone(), taken.attempt, taken.trick);
+            self.play(ctx, &run, attempt, trick);
         }
     }
 
     /// Its start is acknowledged: now comes what is wrong.
-    fn play(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(Taken { run, attempt, trick, .. }) = &self.taken else { return };
-        let (run, attempt, trick) = (run.clone(), *attempt, *trick);
+    fn play(&mut self, ctx: &mut Ctx<'_>, run: &str, attempt: u64, trick: Trick) {
         let me = format!("{} #{}", self.name, self.lives);
-        let judgement = ctx.oracles.fencing.executes(&run, &me, attempt, is_retryable(self.agent));
+        let judgement = ctx.oracles.fencing.executes(run, &me, attempt, is_retryable(self.agent));
         ctx.oracles.judge("O18", None, judgement);
         let about = format!("\"run\":\"{run}\",\"attempt\":{attempt}");
         let call = |n: u64, kind: &str, more: &str| {
@@ -278,11 +290,17 @@ impl Rogue {
         // Meanwhile the run may be lost, or the disk full, or it itself refused.
         let is_common = matches!(code, "storage_unavailable" | "rate_limited" | "draining" | "gap")
             || is_of_before(ctx, self.key, Some(code));
-        let Some(taken) = &mut self.taken else { return };
-        let is_its = said.run.as_deref() == Some(&taken.run);
+        let is_it =
+            |taken: &Taken| said.run == Some((&*taken.run).into()) && said.attempt == Some(taken.attempt);
+        let its = self.taken.iter().position(is_it);
+        let is_numberless =
+            said.run.is_none() && self.taken.iter().any(|taken| taken.trick == Trick::NoNumber);
+        let is_its = its.is_some();
+        let newest = self.taken.len().checked_sub(1);
+        let Some(taken) = its.or(newest).and_then(|at| self.taken.get_mut(at)) else { return };
         let state = match (taken.trick, code) {
             (Trick::Others, "fenced") if !is_its => Some(State::OthersRunFenced),
-            (Trick::NoNumber, "bad_message" | "bad_event") => None,
+            (_, "bad_message" | "bad_event") if is_numberless => None,
             (_, "fenced") => None,
             (Trick::Early, "bad_event") => Some(State::SaidTooEarly),
             (trick, "bad_event") if said.n == trick.wrong() => Some(State::WorkerCorrected),

@@ -1,6 +1,6 @@
 //! O1, O3 and O4 at the beginning of a connection, for PROTOCOL §3 "A server never resumes partially and
-//! silently": whether a `welcome` begins where it must, neither later nor earlier, by what its client asked for
-//! and already has, and what is stored of it.
+//! silently": whether a `welcome` begins where it must, neither later nor earlier, by what its client asked
+//! for and already has, and what is stored of it.
 
 use crate::said::Resume;
 

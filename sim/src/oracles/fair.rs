@@ -3,8 +3,8 @@
 //! could run is not passed over twice by the same other user, so that it waits at most one slot for each.
 
 use super::truth::Stored;
-use runcast_core::Core;
 use runcast_core::ids::RunId;
+use runcast_core::{Core, RunView};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Judges an `agent_started` that has become durable: the run must be the oldest of its thread that has not
@@ -124,18 +124,21 @@ fn ready(core: &Core, active_per_user: usize) -> Vec<Queued> {
         *active.entry(run.user.as_str()).or_default() += usize::from(run.state != "waiting");
         busy.insert((run.user.as_str(), run.thread.as_str()));
     }
-    let mut threads: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    // Of each thread the oldest is ready in the moment in which the one before it ends.
+    let mut first: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for run in core.inspect().runs().filter(|run| run.state == "queued") {
-        *threads.entry((run.user.as_str(), run.thread.as_str())).or_default() += 1;
+        let oldest = first.entry((run.user.as_str(), run.thread.as_str())).or_insert(run.ordinal);
+        *oldest = run.ordinal.min(*oldest);
     }
-    let may_start = |user: &str, thread: &str| {
-        active.get(user).copied().unwrap_or(0) < active_per_user
-            && !busy.contains(&(user, thread))
-            && threads.get(&(user, thread)) == Some(&1)
+    let may_start = |run: &RunView<'_>| {
+        let thread = (run.user.as_str(), run.thread.as_str());
+        active.get(thread.0).copied().unwrap_or(0) < active_per_user
+            && !busy.contains(&thread)
+            && first.get(&thread) == Some(&run.ordinal)
     };
     let queued = core.inspect().runs().filter(|run| run.is_ready);
     queued
-        .filter(|run| may_start(run.user.as_str(), run.thread.as_str()))
+        .filter(may_start)
         .map(|run| Queued {
             run: run.run.clone(),
             attempt: run.attempt,

@@ -98,9 +98,13 @@ impl Sender {
 
     /// Whether its window has room for more.
     fn has_room(&self) -> bool {
+        self.window.is_none_or(|window| (self.written.len() as u64) < window) && !self.is_full_of_bytes()
+    }
+
+    /// Whether the bytes of what is not acknowledged fill its window, however few events they are.
+    pub fn is_full_of_bytes(&self) -> bool {
         let bytes: usize = self.written.values().map(|written| written.bytes).sum();
-        let is_within = |window| (self.written.len() as u64) < window && bytes < WINDOW_BYTES;
-        self.window.is_none_or(is_within)
+        self.window.is_some() && bytes >= WINDOW_BYTES
     }
 
     /// The client acknowledges (is about to send it).

@@ -165,6 +165,8 @@ impl Core {
         self.write(of, Kind::AgentCompleted, &data.finish());
         if is_queued {
             self.dequeue(of);
+            // The next of its thread need not wait for what this one has waited for.
+            self.queue.has_changed = true;
         }
         if let Some(worker) = &worker {
             self.free_slot(of);

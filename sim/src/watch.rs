@@ -415,7 +415,9 @@ impl Witness for Watch {
         self.sync(core);
         self.look_at_tokens();
         let sizes = core.inspect().sizes();
-        self.judge("O13", bounds::judge(&sizes, &self.config, core.inspect().is_store_full()));
+        // A full store is told nothing, and what goes down records nothing once all is durable.
+        let tells_nothing = core.inspect().is_store_full() || core.inspect().is_draining();
+        self.judge("O13", bounds::judge(&sizes, &self.config, tells_nothing));
         if !self.fair.offered().is_empty() {
             let (runs, offered) = (core.inspect().runs().collect::<Vec<_>>(), self.fair.offered());
             let limits = limits::at_dispatch(&runs, offered, &self.config.runs, &self.slots);

@@ -27,11 +27,11 @@ const REMEMBERED: usize = 200 + 64;
 /// Bytes of one event besides the message that brought it.
 const ENVELOPE: usize = 4096;
 
-/// Judges the core's tables after a step.
+/// Judges the core's tables after a step; `tells_nothing` is whether the topic `agents` may lag behind.
 ///
 /// # Errors
 /// Which table is over its limit.
-pub fn judge(sizes: &Sizes, config: &Config, is_full: bool) -> Result<(), String> {
+pub fn judge(sizes: &Sizes, config: &Config, tells_nothing: bool) -> Result<(), String> {
     let Sizes { connections, routes, workers, held, queued, loads, .. } = *sizes;
     let timers = TIMERS.0 * connections + TIMERS.1 * routes + TIMERS.2 * workers + TIMERS.3;
     // Of a worker that is known, what earlier connections left behind is within its window.
@@ -67,7 +67,7 @@ pub fn judge(sizes: &Sizes, config: &Config, is_full: bool) -> Result<(), String
         ("routes", routes, queued + held, is_still && loads == 0),
         ("workers that have left something behind", sizes.left_behind, 0, is_still),
         ("things to show", sizes.reveals, 0, is_still),
-        ("workers that were told of", sizes.presence, workers, !is_full),
+        ("workers that were told of", sizes.presence, workers, !tells_nothing),
     ];
     let at_rest = at_rest.into_iter().filter(|(.., is_so)| *is_so);
     let at_rest = at_rest.map(|(what, found, limit, _)| (what, found, limit));

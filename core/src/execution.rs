@@ -119,10 +119,19 @@ impl Core {
         let Some(run) = self.run_mut(&place) else { return };
         match run.phase {
             Phase::Offered(_) => {}
-            // A repeated one: its acknowledgement is on its way, or is given again.
-            Phase::Starting(_) | Phase::Queued { .. } | Phase::Ended | Phase::Gone => return,
-            Phase::Running(_) | Phase::Cancelling(..) => {
-                return self.durable.reveal(Reveal::Reply { conn: id, text: text(ack(of, 0)) });
+            // A repeated one: its acknowledgement is on its way, or is given again. Nothing may be kept for that:
+            // it is free of the rate limit.
+            Phase::Running(_) => {
+                run.is_start_acked = true;
+                return self.send(id, text(ack(of, 0)), out);
+            }
+            Phase::Cancelling(..) if run.is_start_acked => return self.send(id, text(ack(of, 0)), out),
+            Phase::Starting(_)
+            | Phase::Cancelling(..)
+            | Phase::Queued { .. }
+            | Phase::Ended
+            | Phase::Gone => {
+                return;
             }
         }
         if run.attempts == 0 {

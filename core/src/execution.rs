@@ -119,8 +119,8 @@ impl Core {
         let Some(run) = self.run_mut(&place) else { return };
         match run.phase {
             Phase::Offered(_) => {}
-            // A repeated one: its acknowledgement is on its way, or is given again. Nothing may be kept for that:
-            // it is free of the rate limit.
+            // A repeated one: its acknowledgement is on its way, or is given again. Nothing may be kept for
+            // that: it is free of the rate limit.
             Phase::Running(_) => {
                 run.is_start_acked = true;
                 return self.send(id, text(ack(of, 0)), out);

@@ -5,13 +5,14 @@ use runcast_core::Core;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::effect::{Audit, Content, Effect};
 use runcast_core::ids::{Agent, AppendId, ConnId};
-use runcast_core::input::{Claims, Head, Input, Message, UpgradeRequest};
+use runcast_core::input::{BodyLength, Claims, Head, Input, Message, UpgradeRequest};
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey};
 use runcast_core::time::{Now, Span};
 use runcast_core::wire::error::CloseCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where everybody comes from who is not said to come from elsewhere.
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -25,9 +26,9 @@ pub(crate) struct Daemon {
     events: BTreeMap<StreamKey, BTreeMap<u64, bytes::Bytes>>,
     /// Whether the store finds what is asked for damaged.
     pub(crate) is_damaged: bool,
-    /// Whether the store is slow: what it is given is durable when the scene says [`Self::commit`].
+    /// Whether the store is slow: what it is given is there, and durable, when the scene says [`Self::commit`].
     pub(crate) is_slow: bool,
-    waiting: Option<AppendId>,
+    waiting: VecDeque<(AppendId, Arc<[Record]>)>,
     heard: BTreeMap<ConnId, Vec<Value>>,
     unread: BTreeSet<ConnId>,
     closed: BTreeMap<ConnId, CloseCode>,
@@ -53,7 +54,7 @@ impl Daemon {
             events: BTreeMap::new(),
             is_damaged: false,
             is_slow: false,
-            waiting: None,
+            waiting: VecDeque::new(),
             heard: BTreeMap::new(),
             unread: BTreeSet::new(),
             closed: BTreeMap::new(),
@@ -124,6 +125,25 @@ impl Daemon {
         self.answered.remove(&conn).expect("a request is answered")
     }
 
+    /// Publishes an event under a key. The answer comes when that is durable.
+    pub(crate) fn publish(&mut self, topic: &str, key: &str) -> ConnId {
+        let conn = self.open_from(HOME);
+        let (path, body) =
+            (format!("/v1/topics/{topic}/events"), json!({"event": "flash", "data": 1}).to_string());
+        let head = Head {
+            method: "POST",
+            path: &path,
+            body: BodyLength::Bytes(body.len() as u64),
+            idempotency_key: Some(key),
+            authorization: Some("Bearer t"),
+            ..Head::default()
+        };
+        self.feed(Input::Request { conn, head });
+        self.verified(conn, "press", "publish");
+        self.feed(Input::Body { conn, body: body.as_bytes() });
+        conn
+    }
+
     /// The same for an operator.
     pub(crate) fn operator(&mut self, method: &str, path: &str) -> (u16, Value) {
         self.request(method, path, "root", "operate")
@@ -181,14 +201,22 @@ impl Daemon {
 
     /// What a slow store was given is durable.
     pub(crate) fn commit(&mut self) {
-        while let Some(upto) = self.waiting.take() {
-            self.feed(Input::Appended { upto });
+        while !self.waiting.is_empty() {
+            self.commit_one();
         }
+    }
+
+    /// The first of what a slow store was given is durable, the rest waits.
+    pub(crate) fn commit_one(&mut self) {
+        let (upto, records) = self.waiting.pop_front().expect("something waits");
+        records.iter().for_each(|record| self.store(record));
+        self.feed(Input::Appended { upto });
     }
 
     /// The store is full: what a slow one was given is not durable.
     pub(crate) fn fail(&mut self) {
-        let from = self.waiting.take().expect("something waits");
+        let (from, _) = self.waiting.pop_front().expect("something waits");
+        self.waiting.clear();
         self.feed(Input::AppendFailed { from });
     }
 
@@ -223,11 +251,10 @@ impl Daemon {
         let now = self.now;
         match effect {
             Effect::Append { id, records } => {
-                records.iter().for_each(|record| self.store(record));
                 if self.is_slow {
-                    self.waiting = Some(id);
-                    return;
+                    return self.waiting.push_back((id, records));
                 }
+                records.iter().for_each(|record| self.store(record));
                 self.core.handle(now, Input::Appended { upto: id }, caused);
             }
             Effect::Load { load, query } => {

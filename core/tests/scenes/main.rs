@@ -16,6 +16,7 @@ mod isolation;
 mod lease;
 mod overview;
 mod pace;
+mod publish;
 mod revoke;
 mod strangers;
 mod subscribe;

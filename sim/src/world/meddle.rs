@@ -214,6 +214,9 @@ impl World {
     /// a rotten disk must not pass for a good one.
     pub(super) fn part(&mut self) -> Result<(), Violation> {
         self.trace.note(Of::World, format_args!("everybody goes"));
+        // What those who are not healed had asked for is lost on its way: nobody asks for anything any more.
+        let theirs = self.net.open_of(&|owner| self.unhealed.contains(&owner));
+        theirs.into_iter().for_each(|id| self.net.reset(id));
         self.net.heal(&|_| true);
         self.actors.clear();
         let end = self.schedule.now() + PARTING;

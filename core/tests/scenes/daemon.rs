@@ -26,7 +26,8 @@ pub(crate) struct Daemon {
     events: BTreeMap<StreamKey, BTreeMap<u64, bytes::Bytes>>,
     /// Whether the store finds what is asked for damaged.
     pub(crate) is_damaged: bool,
-    /// Whether the store is slow: what it is given is there, and durable, when the scene says [`Self::commit`].
+    /// Whether the store is slow: what it is given is there, and durable, when the scene says
+    /// [`Self::commit`].
     pub(crate) is_slow: bool,
     waiting: VecDeque<(AppendId, Arc<[Record]>)>,
     heard: BTreeMap<ConnId, Vec<Value>>,

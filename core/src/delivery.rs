@@ -151,8 +151,8 @@ impl Core {
         }
         let Role::User(me) = &conn.role else { return None };
         let cursor = me.cursor(lane)?;
-        let is_behind = cursor.behind(stream.head()) > cursor.window() as u64;
-        Some(Sent { stop, ends_retry, turns_backlog: is_behind != cursor.behind_since.is_some() })
+        let turns_backlog = cursor.is_behind(stream.head()) != cursor.behind_since.is_some();
+        Some(Sent { stop, ends_retry, turns_backlog })
     }
 
     /// Asks for a page of a stream, after a seq, with at least so many events if they are there.

@@ -194,9 +194,8 @@ impl Core {
     /// Sees whether a connection is more than a window behind in a stream, or no longer.
     pub(crate) fn watch_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
         let mono = self.now.mono;
-        let Some((behind, window)) = self.backlog(id, lane) else { return };
+        let Some((behind, is_behind)) = self.backlog(id, lane) else { return };
         let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
-        let is_behind = behind > window;
         if is_behind == cursor.behind_since.is_some() {
             return;
         }
@@ -218,11 +217,12 @@ impl Core {
         }
     }
 
-    fn backlog(&self, id: ConnId, lane: &Lane) -> Option<(u64, u64)> {
+    /// How many events a connection is behind, and whether that is more than a window.
+    fn backlog(&self, id: ConnId, lane: &Lane) -> Option<(u64, bool)> {
         let crate::conn::Role::User(me) = &self.conns.get(&id)?.role else { return None };
         let head = self.stream_of(&me.identity.user, lane)?.head();
         let cursor = me.cursor(lane)?;
-        Some((cursor.behind(head), cursor.window() as u64))
+        Some((cursor.behind(head), cursor.is_behind(head)))
     }
 
     fn tell_backlog(&mut self, id: ConnId, lane: &Lane, behind: u64, since: crate::Mono, out: &mut Effects) {

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod audit;
+mod backlog;
 mod breaker;
 mod complete;
 mod daemon;
@@ -18,6 +19,7 @@ mod overview;
 mod pace;
 mod publish;
 mod revoke;
+mod started;
 mod strangers;
 mod subscribe;
 mod undelivered;

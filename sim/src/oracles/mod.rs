@@ -764,11 +764,9 @@ impl Oracles {
             });
             let (position, takes_more) = conn.sender.position();
             let room = takes_more && !self.narrow;
-            // Whoever has a window full of events is told by `backlog` that more wait. `backlog` counts
-            // events: of what few long ones keep back only retries tell. And where the daemon fills a window
+            // Whoever has a full window is told by `backlog` that more wait. But where the daemon fills a window
             // with one event for a test, nobody is more than a window behind.
-            let is_narrow = self.narrow && conn.sender.waits_for_acks();
-            let is_told = !(is_narrow || conn.sender.is_full_of_bytes());
+            let is_told = !(self.narrow && conn.sender.waits_for_acks());
             let head = self.truth.stream(user, &conn.epoch).map_or(0, |log| log.head());
             let silent = |since| silence::judge(now, conn.heard, since, calm_since);
             let topics = conn.topics.look(now, &mut self.truth, self.narrow, calm_since);

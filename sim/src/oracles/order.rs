@@ -102,7 +102,7 @@ impl Sender {
     }
 
     /// Whether the bytes of what is not acknowledged fill its window, however few events they are.
-    pub fn is_full_of_bytes(&self) -> bool {
+    fn is_full_of_bytes(&self) -> bool {
         let bytes: usize = self.written.values().map(|written| written.bytes).sum();
         self.window.is_some() && bytes >= WINDOW_BYTES
     }

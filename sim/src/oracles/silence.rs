@@ -1,6 +1,6 @@
 //! O11, for PROTOCOL §2.6 "Never silent": while a user has a run that has not ended, a healthy connection
 //! hears something at least every 5 s, whatever it has acknowledged: of what its window keeps back `backlog`
-//! tells. Judged only where no fault is in the way, and not where a few long events have filled the window.
+//! tells. Judged only where no fault is in the way.
 
 use crate::schedule::{MS, Micros, SECOND};
 

@@ -226,8 +226,8 @@ impl Cursor {
         }
     }
 
-    /// Whether it is more than a window behind, which it is told of: in events, or because what waits does not
-    /// fit beside a few long ones.
+    /// Whether it is more than a window behind, which it is told of: in events, or because what waits does
+    /// not fit beside a few long ones.
     pub(crate) fn is_behind(&self, head: u64) -> bool {
         self.behind(head) > self.window as u64
             || !self.is_viewer && self.sent < head && self.is_full_of_bytes()

@@ -16,6 +16,8 @@ enum Step {
     Push(usize, usize),
     /// So many of those that are not durable become it.
     Advance(u64),
+    /// All who are here have everything but the newest so many.
+    Leave(u64),
     Trim {
         events: u64,
         bytes: u64,
@@ -29,6 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..90usize, 0..300usize).prop_map(|(count, length)| Step::Push(count, length)),
         3 => (0..200u64).prop_map(Step::Advance),
+        2 => (0..200u64).prop_map(Step::Leave),
         3 => (1..400u64, 1..40_000u64, prop::option::of(0..300u64))
             .prop_map(|(events, bytes, from_back)| Step::Trim { events, bytes, from_back }),
         1 => Just(Step::Restart),
@@ -59,9 +62,28 @@ impl Log {
                 let to = self.stream.last().min(self.stream.head() + count);
                 self.stream.advance(to, true);
             }
+            Step::Leave(back) => self.leave(self.stream.last().saturating_sub(back)),
             Step::Trim { events, bytes, from_back } => self.trim(events, bytes, from_back),
             Step::Restart => self.restart(),
         }
+        self.check_memory();
+    }
+
+    /// What is in memory is counted, and all of it is there that is not durable.
+    fn check_memory(&self) {
+        let kept: usize = self.stream.tail.iter().map(|entry| entry.bytes.len()).sum();
+        assert_eq!(self.stream.tail_bytes, kept);
+        for seq in self.stream.head() + 1..=self.stream.last() {
+            assert_eq!(self.stream.in_memory(seq).map(|entry| entry.seq), Some(seq));
+        }
+    }
+
+    fn leave(&mut self, seq: u64) {
+        let there = |stream: &Stream| (1..=stream.last()).find(|seq| stream.in_memory(*seq).is_some());
+        let (first, gone) = (there(&self.stream), seq.min(self.stream.head()));
+        self.stream.leave(seq);
+        let left = first.map(|first| first.max(gone + 1)).filter(|first| *first <= self.stream.last());
+        assert_eq!(there(&self.stream), left, "what all have leaves, if it is durable, and nothing else");
     }
 
     fn push(&mut self, length: usize) {

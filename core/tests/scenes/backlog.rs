@@ -1,5 +1,5 @@
-//! `backlog` (PROTOCOL §4): whoever acknowledges nothing is told that more waits, also where a few long events
-//! have filled the window.
+//! `backlog` (PROTOCOL §4): whoever acknowledges nothing is told that more waits, also where a few long
+//! events have filled the window.
 
 use crate::daemon::Daemon;
 use runcast_core::time::Span;

@@ -50,8 +50,9 @@ pub struct Worker {
     key: u64,
     /// How often this life has called.
     calls: u64,
-    /// When a life ended whose last call may still arrive, and take the place of the next one's.
-    crashed: Option<Micros>,
+    /// The life that last gave up a call, and when: that call may still arrive, and take the place of a later
+    /// life's.
+    given_up: Option<(u64, Micros)>,
 }
 
 impl Worker {
@@ -76,7 +77,7 @@ impl Worker {
             is_undisturbed: false,
             key: 0,
             calls: 0,
-            crashed: None,
+            given_up: None,
             quirks: Quirks::new(plan.quirks, odd),
             plan,
             dice,
@@ -146,12 +147,9 @@ impl Worker {
     fn crash(&mut self, ctx: &mut Ctx<'_>) {
         ctx.trace
             .note(Of::World, format_args!("{:<12} crashes with {} runs", self.plan.name, self.jobs.len()));
-        if self.link.is_some() && !self.is_welcome {
-            self.crashed = Some(ctx.now);
-        }
-        self.die();
         let down = self.dice.log_uniform(200 * MS, 20 * SECOND);
         self.hang_up(ctx, down);
+        self.die();
         self.crash_at =
             self.plan.crash_every.map_or(NEVER, |every| ctx.now + down + self.dice.exponential(every));
     }
@@ -171,15 +169,18 @@ impl Worker {
                 let runs = self.jobs.len();
                 ctx.trace.note(Of::World, format_args!("{:<12} goes with {runs} runs", self.plan.name));
                 sometimes!(ctx.oracles.tally, WorkerDrained if runs == 0);
-                self.die();
                 self.link.iter_mut().for_each(Link::close);
                 self.hang_up(ctx, SECOND);
+                self.die();
             }
             None => {}
         }
     }
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>, away: Micros) {
+        if self.link.is_some() && !self.is_welcome {
+            self.given_up = Some((self.life, ctx.now));
+        }
         self.link = None;
         self.is_welcome = false;
         self.failures += 1;
@@ -251,7 +252,8 @@ impl Worker {
                     ctx.trace.note(Of::Other, format_args!("{:<12} ← closed {code:?}", self.plan.name));
                     // A bad network may bring no whole message within a lease.
                     let is_hasty = code == Some(4404) && self.is_undisturbed && self.plan.network.is_good();
-                    let was_late = self.crashed.is_some_and(|at| ctx.now < at + LATE) && code == Some(4510);
+                    let of_before = |(life, at)| life < self.life && ctx.now < at + LATE;
+                    let was_late = self.given_up.is_some_and(of_before) && code == Some(4510);
                     let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty || was_late;
                     // Made to be short, it may have expired on its way.
                     let good = good || self.plan.short_tokens && matches!(code, Some(4501 | 4506));

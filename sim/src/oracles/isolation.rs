@@ -190,7 +190,8 @@ pub fn counted(core: &runcast_core::Core) -> Result<(), String> {
     secrets(&text).next().map_or(Ok(()), |of| Err(format!("a secret of user {of} is counted: {text}")))
 }
 
-fn operates(claims: &Claims) -> bool {
+/// Whether a token is an operator's.
+pub(super) fn operates(claims: &Claims) -> bool {
     claims.scope.as_deref().unwrap_or_default().split(' ').any(|scope| scope == "operate")
 }
 

@@ -2,6 +2,7 @@
 //! now, and from the moment at which the operator hears of it no such token gets anybody in, whatever
 //! crashes.
 
+use super::isolation::operates;
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Claims, Input};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,9 +75,8 @@ impl Away {
     }
 
     fn verified(&mut self, conn: ConnId, claims: &Claims) {
-        let operates = claims.scope.as_deref().unwrap_or_default().split(' ').any(|scope| scope == "operate");
         match self.asked.remove(&conn) {
-            Some(user) => self.present = Some((conn, user)).filter(|_| operates),
+            Some(user) => self.present = Some((conn, user)).filter(|_| operates(claims)),
             None => drop(self.users.insert(conn, claims.sub.clone())),
         }
     }

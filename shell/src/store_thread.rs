@@ -17,12 +17,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Appends waiting are joined into one commit up to so many bytes, or one turn's.
 const JOINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So many questions are answered before appends that came meanwhile are looked for.
 const LOADS_BETWEEN_COMMITS: usize = 16;
+
+/// Commits begin so long after each other, at least: what comes meanwhile shares the next one, which costs
+/// less than two. What comes after a pause is committed at once.
+const COMMIT_EVERY: Duration = Duration::from_millis(2);
 
 type Append = (AppendId, Arc<[Record]>);
 
@@ -137,6 +141,8 @@ struct Worker<W> {
     meter: StoreMeter,
     /// Appends that wait for the next commit.
     appends: VecDeque<Append>,
+    /// When the last commit began.
+    began: Option<Instant>,
     loads: VecDeque<(LoadId, Query)>,
     /// After a full disk everything is dropped until this append is given again.
     dropped_from: Option<AppendId>,
@@ -171,6 +177,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
             wake: Arc::new(wake),
             meter,
             appends,
+            began: None,
             loads,
             dropped_from: None,
             may_fold: true,
@@ -196,7 +203,8 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         self.may_fold && !self.closing && self.store.is_fold_due()
     }
 
-    /// Takes in all requests there are; waits for one if there is nothing else to do.
+    /// Takes in all requests there are; waits for one if there is nothing else to do, and for more where a
+    /// commit has just begun.
     fn receive(&mut self) {
         if self.is_idle() && !self.folds() && !self.closing {
             match self.inbox.recv() {
@@ -204,6 +212,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 Err(mpsc::RecvError) => self.closing = true,
             }
         }
+        self.wait_for_more();
         loop {
             match self.inbox.try_recv() {
                 Ok(request) => self.take(request),
@@ -213,6 +222,17 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                     break;
                 }
             }
+        }
+    }
+
+    /// A commit has just begun and ended: appends wait until the next is due, unless a question waits, too.
+    fn wait_for_more(&self) {
+        if !self.appends.is_empty()
+            && self.loads.is_empty()
+            && !self.closing
+            && let Some(began) = self.began
+        {
+            thread::sleep(COMMIT_EVERY.saturating_sub(began.elapsed()));
         }
     }
 
@@ -255,7 +275,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn commit(&mut self) -> Result<(), Failed> {
         let joined = self.join();
         let (Some(first), Some(last)) = (joined.first(), joined.last()) else { return Ok(()) };
-        let began = Instant::now();
+        let began = *self.began.insert(Instant::now());
         match self.store.commit(&joined) {
             Ok(()) => {
                 let records = joined.iter().map(|append| append.1.len()).sum();

@@ -1,14 +1,15 @@
 //! O18, for PROTOCOL §2.5 "Never executed twice unasked": attempts only rise, nothing of an old attempt
 //! enters a stream, no message of a worker enters twice, and no run is executed by two workers, unless its
-//! agent is retryable: then an earlier attempt no longer counts.
+//! agent is retryable: then each attempt is executed by one. Which begins first is the network's to say: an
+//! old attempt's `ack` may be on its way for longer than its lease lasts.
 
 use super::truth::{RunTruth, Stored};
 use std::collections::BTreeMap;
 
-/// Who has executed what.
+/// Who has executed which attempt of each run.
 #[derive(Debug, Default)]
 pub struct Fencing {
-    executed: BTreeMap<String, (String, u64)>,
+    executed: BTreeMap<String, BTreeMap<u64, String>>,
 }
 
 /// Judges an event by the run before it.
@@ -47,11 +48,36 @@ impl Fencing {
         attempt: u64,
         is_retryable: bool,
     ) -> Result<(), String> {
-        let me = (worker.to_owned(), attempt);
-        match self.executed.insert(run.to_owned(), me.clone()) {
-            Some((_, before)) if is_retryable && before < attempt => Ok(()),
-            Some(before) if before != me => Err(format!("{run} is executed by {me:?} after {before:?}")),
-            _ => Ok(()),
-        }
+        let attempts = self.executed.entry(run.to_owned()).or_default();
+        let is_same = |of: u64, by: &str| of == attempt && by == worker;
+        let another = attempts
+            .iter()
+            .find(|(of, by)| !is_same(**of, by) && (!is_retryable || **of == attempt))
+            .map(|(of, by)| format!("{run} is executed by {worker} ({attempt}) after {by} ({of})"));
+        attempts.entry(attempt).or_insert_with(|| worker.to_owned());
+        another.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_of_a_retryable_agent_may_begin_in_any_order_but_each_with_one_worker() {
+        let mut fencing = Fencing::default();
+        assert_eq!(fencing.executes("run", "one", 4, true), Ok(()));
+        assert_eq!(fencing.executes("run", "two", 3, true), Ok(()));
+        assert_eq!(fencing.executes("run", "one", 4, true), Ok(()));
+        assert!(fencing.executes("run", "two", 4, true).is_err());
+    }
+
+    #[test]
+    fn any_other_run_is_executed_once() {
+        let mut fencing = Fencing::default();
+        assert_eq!(fencing.executes("run", "one", 1, false), Ok(()));
+        assert_eq!(fencing.executes("run", "one", 1, false), Ok(()));
+        assert!(fencing.executes("run", "one", 2, false).is_err());
+        assert!(fencing.executes("run", "two", 1, false).is_err());
     }
 }

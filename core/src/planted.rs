@@ -147,6 +147,8 @@ bugs! {
     RevokedStay = "revoked-stay",
     /// That tokens were revoked is not stored.
     RevocationForgotten = "revocation-forgotten",
+    /// A commit is not synced before it is said to be durable.
+    CommitNotSynced = "commit-not-synced",
     /// Folding the journal loses the last event of each stream.
     FoldLosesLast = "fold-loses-last",
     /// Whoever is authenticated may read the topics of operators.

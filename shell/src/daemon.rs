@@ -15,6 +15,7 @@ use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
 use crate::stderr::{Finish, Lines};
+use crate::store::Store;
 use crate::store_thread::StoreThread;
 use crate::tls::{self, Trust};
 use crate::webhook::Webhook;
@@ -122,8 +123,10 @@ fn open_store(
     })?;
     let disk = FileDisk::open(&settings.store_file());
     let disk = disk.map_err(|error| preflight::store_problem(settings, &error))?;
-    StoreThread::open(disk, settings.repair, settings.backups(), meter, wake)
-        .map_err(|error| preflight::store_problem(settings, &error))
+    let opened = Store::open(disk, settings.repair);
+    let (store, image) = opened.map_err(|error| preflight::store_problem(settings, &error))?;
+    let thread = StoreThread::start(store, settings.backups(), meter, wake);
+    Ok((thread.map_err(|error| system(settings, &error))?, image))
 }
 
 fn system(settings: &Settings, error: &io::Error) -> Problem {

@@ -2,19 +2,19 @@
 //!
 //! One thread owns the [`Store`]. The loop never waits for it: appends and questions go in by one channel,
 //! what is done comes back by another, and `wake` is called so that the loop looks. All appends that are
-//! waiting when a commit begins become that one commit, so a slow disk makes commits larger, not later. With
-//! nothing else to do, it folds.
+//! waiting when a commit begins become that one commit, so a slow disk makes commits larger, not later. A
+//! thread of its own folds, from time to time, while commits go on.
 
 use super::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
-use crate::disk::Disk;
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
-use crate::store::{CommitError, FOLD_ROWS, OpenError, Repair, Store, codec};
+use crate::store::{CommitError, Folded, Store, codec};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
-use runcast_core::record::{Image, Query, Record};
+use runcast_core::record::{Query, Record};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +25,10 @@ const JOINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const LOADS_BETWEEN_COMMITS: usize = 16;
 
 /// Commits begin so long after each other, at least: what comes meanwhile shares the next one, which costs
-/// less than two. What comes after a pause is committed at once.
+/// less than two. What comes after a pause is committed at once,
 const COMMIT_EVERY: Duration = Duration::from_millis(2);
+/// and so many bytes are worth one of their own.
+const COMMIT_BYTES: usize = 64 * 1024;
 
 type Append = (AppendId, Arc<[Record]>);
 
@@ -37,6 +39,10 @@ enum Request {
     Commit(Vec<Append>),
     Load(LoadId, Query),
     BackUp(PathBuf),
+    /// What has become of a fold.
+    Folded(Folded),
+    /// The loop is gone.
+    Close,
 }
 
 /// The store on its own thread. Dropping it finishes what was submitted, closes the store and ends the
@@ -45,8 +51,7 @@ enum Request {
 pub struct StoreThread {
     /// The appends of this turn.
     turn: Vec<Append>,
-    /// None only while being dropped.
-    requests: Option<Sender<Request>>,
+    requests: Sender<Request>,
     completions: Receiver<Completion>,
     /// Where backups are written.
     backups: PathBuf,
@@ -54,32 +59,27 @@ pub struct StoreThread {
 }
 
 impl StoreThread {
-    /// Opens the store, waits until it has recovered, and starts the thread, which measures by `meter`.
-    /// `wake` is called on that thread after completions were given.
+    /// Starts the thread over a store that was just opened; it measures by `meter`. `wake` is called on that
+    /// thread after completions were given.
     ///
     /// # Errors
-    /// As [`Store::open`], and [`OpenError::Io`] if no thread can be had.
-    pub fn open(
-        disk: impl Disk,
-        repair: Repair,
+    /// If no thread can be had.
+    pub fn start(
+        store: Store,
         backups: PathBuf,
         meter: StoreMeter,
         wake: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(Self, Image), OpenError> {
-        let (store, image) = Store::open(disk, repair)?;
+    ) -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel();
         let (outbox, completions) = mpsc::channel();
-        let worker = Worker::new(store, inbox, outbox, meter, wake);
+        let worker = Worker::new(store, (requests.clone(), inbox), outbox, meter, wake);
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run())?;
-        let turn = Vec::new();
-        Ok((Self { turn, requests: Some(requests), completions, backups, thread: Some(thread) }, image))
+        Ok(Self { turn: Vec::new(), requests, completions, backups, thread: Some(thread) })
     }
 
     /// After a failure the thread is gone and has said so: nothing is left to be told.
     fn send(&self, request: Request) {
-        if let Some(requests) = &self.requests {
-            requests.send(request).unwrap_or_default();
-        }
+        self.requests.send(request).unwrap_or_default();
     }
 }
 
@@ -123,7 +123,7 @@ impl Storage for StoreThread {
 impl Drop for StoreThread {
     fn drop(&mut self) {
         self.submit();
-        self.requests = None;
+        self.send(Request::Close);
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
             && !std::thread::panicking()
         {
@@ -136,6 +136,8 @@ impl Drop for StoreThread {
 struct Worker<W> {
     store: Store,
     inbox: Receiver<Request>,
+    /// For those who fold.
+    requests: Sender<Request>,
     outbox: Sender<Completion>,
     wake: Arc<W>,
     meter: StoreMeter,
@@ -144,10 +146,10 @@ struct Worker<W> {
     /// When the last commit began.
     began: Option<Instant>,
     loads: VecDeque<(LoadId, Query)>,
+    backups: VecDeque<PathBuf>,
+    is_folding: bool,
     /// After a full disk everything is dropped until this append is given again.
     dropped_from: Option<AppendId>,
-    /// No folding after a full disk until a commit has found room.
-    may_fold: bool,
     /// The loop is gone; what was submitted is finished.
     closing: bool,
 }
@@ -164,79 +166,78 @@ struct Failed;
 impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn new(
         store: Store,
-        inbox: Receiver<Request>,
+        (requests, inbox): (Sender<Request>, Receiver<Request>),
         outbox: Sender<Completion>,
         meter: StoreMeter,
         wake: W,
     ) -> Self {
-        let (appends, loads) = (VecDeque::new(), VecDeque::new());
         Self {
             store,
             inbox,
+            requests,
             outbox,
             wake: Arc::new(wake),
             meter,
-            appends,
+            appends: VecDeque::new(),
             began: None,
-            loads,
+            loads: VecDeque::new(),
+            backups: VecDeque::new(),
+            is_folding: false,
             dropped_from: None,
-            may_fold: true,
             closing: false,
         }
     }
 
     fn run(mut self) {
         loop {
-            self.receive();
-            let done = self.commit().and_then(|()| self.answer()).and_then(|()| self.fold());
+            let done = self.receive().and_then(|()| self.commit()).and_then(|()| self.answer());
+            let done = done.and_then(|()| self.back_up()).and_then(|()| self.fold());
             if done.is_err() || (self.closing && self.is_idle()) {
                 break;
             }
         }
+        self.await_fold();
     }
 
+    /// Nothing waits that can be done now.
     fn is_idle(&self) -> bool {
-        self.appends.is_empty() && self.loads.is_empty()
-    }
-
-    fn folds(&self) -> bool {
-        self.may_fold && !self.closing && self.store.is_fold_due()
+        self.appends.is_empty() && self.loads.is_empty() && (self.backups.is_empty() || self.is_folding)
     }
 
     /// Takes in all requests there are; waits for one if there is nothing else to do, and for more where a
     /// commit has just begun.
-    fn receive(&mut self) {
-        if self.is_idle() && !self.folds() && !self.closing {
-            match self.inbox.recv() {
-                Ok(request) => self.take(request),
-                Err(mpsc::RecvError) => self.closing = true,
-            }
+    fn receive(&mut self) -> Result<(), Failed> {
+        if self.is_idle() && !self.closing {
+            self.receive_one()?;
         }
         self.wait_for_more();
         loop {
             match self.inbox.try_recv() {
-                Ok(request) => self.take(request),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    self.closing = true;
-                    break;
-                }
+                Ok(request) => self.take(request)?,
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
             }
         }
     }
 
-    /// A commit has just begun and ended: appends wait until the next is due, unless a question waits, too.
+    fn receive_one(&mut self) -> Result<(), Failed> {
+        let request = self.inbox.recv().expect("this thread holds a sender itself");
+        self.take(request)
+    }
+
+    /// A commit has just begun and ended: a few appends wait until the next is due, unless a question waits,
+    /// too.
     fn wait_for_more(&self) {
         if !self.appends.is_empty()
             && self.loads.is_empty()
             && !self.closing
             && let Some(began) = self.began
+            && self.appends.iter().map(bytes).sum::<usize>() < COMMIT_BYTES
         {
             thread::sleep(COMMIT_EVERY.saturating_sub(began.elapsed()));
         }
     }
 
-    fn take(&mut self, request: Request) {
+    fn take(&mut self, request: Request) -> Result<(), Failed> {
         match request {
             Request::Commit(appends) => {
                 for append in appends {
@@ -249,12 +250,19 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 }
             }
             Request::Load(load, query) => self.loads.push_back((load, query)),
-            Request::BackUp(file) => self.back_up(file),
+            Request::BackUp(file) => self.backups.push_back(file),
+            Request::Folded(folded) => return self.folded(folded),
+            Request::Close => self.closing = true,
         }
+        Ok(())
     }
 
     /// Holds fast what is durable now, and has another thread write it: commits do not wait for that.
-    fn back_up(&self, file: PathBuf) {
+    fn back_up(&mut self) -> Result<(), Failed> {
+        if self.is_folding {
+            return Ok(());
+        }
+        let Some(file) = self.backups.pop_front() else { return Ok(()) };
         let (outbox, wake) = (self.outbox.clone(), self.wake.clone());
         let snapshot = self.store.snapshot();
         let write = move || {
@@ -269,25 +277,27 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         if let Err(error) = thread::Builder::new().name("backup".into()).spawn(write) {
             self.tell([Completion::BackedUp(Err(error.to_string()))]);
         }
+        Ok(())
     }
 
     /// Makes one commit of the appends that wait.
     fn commit(&mut self) -> Result<(), Failed> {
         let joined = self.join();
         let (Some(first), Some(last)) = (joined.first(), joined.last()) else { return Ok(()) };
+        while self.is_folding && !self.store.has_room(&joined) {
+            self.receive_one()?;
+        }
         let began = *self.began.insert(Instant::now());
         match self.store.commit(&joined) {
             Ok(()) => {
                 let records = joined.iter().map(|append| append.1.len()).sum();
                 self.meter.committed(records, began.elapsed().as_secs_f64());
-                self.meter.journal(self.store.journal_rows());
-                self.may_fold = true;
+                self.meter.journal(self.store.unfolded_commits());
                 self.tell([Completion::Appended(last.0)]);
                 Ok(())
             }
             Err(CommitError::Full) => {
                 self.dropped_from = Some(first.0);
-                self.may_fold = false;
                 self.appends.clear();
                 self.tell([Completion::Full(first.0)]);
                 Ok(())
@@ -301,7 +311,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         let mut bytes = 0;
         let mut count = 0;
         for append in &self.appends {
-            bytes += append.1.iter().map(codec::record_bytes).sum::<usize>();
+            bytes += self::bytes(append);
             if count > 0 && bytes > JOINED_BYTES_MAX {
                 break;
             }
@@ -330,22 +340,48 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         if failed { Err(Failed) } else { Ok(()) }
     }
 
+    /// Has another thread fold, if that is worth its while: commits do not wait for it.
     fn fold(&mut self) -> Result<(), Failed> {
-        if !self.is_idle() || !self.folds() {
+        if self.is_folding || self.closing || !self.store.is_fold_due() {
             return Ok(());
         }
-        let began = Instant::now();
-        match self.store.fold(FOLD_ROWS) {
+        let fold = match self.store.begin_fold() {
+            Ok(Some(fold)) => fold,
+            Ok(None) | Err(CommitError::Full) => return Ok(()),
+            Err(CommitError::Io(text)) => return self.fail(text),
+        };
+        let (requests, meter) = (self.requests.clone(), self.meter.clone());
+        let work = move || {
+            let began = Instant::now();
+            let folded = fold.run();
+            meter.folded(began.elapsed().as_secs_f64());
+            requests.send(Request::Folded(folded)).unwrap_or_default();
+        };
+        match thread::Builder::new().name("fold".into()).spawn(work) {
             Ok(_) => {
-                self.meter.folded(began.elapsed().as_secs_f64());
-                self.meter.journal(self.store.journal_rows());
+                self.is_folding = true;
                 Ok(())
             }
-            Err(CommitError::Full) => {
-                self.may_fold = false;
+            Err(error) => self.fail(format!("no thread can be had: {error}")),
+        }
+    }
+
+    fn folded(&mut self, folded: Folded) -> Result<(), Failed> {
+        self.is_folding = false;
+        match self.store.end_fold(folded) {
+            // A disk that is full is tried again when the journal has grown as much once more.
+            Ok(()) | Err(CommitError::Full) => {
+                self.meter.journal(self.store.unfolded_commits());
                 Ok(())
             }
             Err(CommitError::Io(text)) => self.fail(text),
+        }
+    }
+
+    /// Nobody may write this disk when this thread has ended. What has become of the fold, the next start sees.
+    fn await_fold(&mut self) {
+        while self.is_folding {
+            self.is_folding = !matches!(self.inbox.recv(), Ok(Request::Folded(_)));
         }
     }
 
@@ -361,4 +397,9 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         }
         (self.wake)();
     }
+}
+
+/// How much an append takes.
+fn bytes(append: &Append) -> usize {
+    append.1.iter().map(codec::record_bytes).sum()
 }

@@ -10,7 +10,6 @@ use crate::model::{Model, Watching};
 use crate::oracles::listing::Listing;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::{Recording, Start};
-use crate::oracles::rot::Newest;
 use crate::oracles::spans::Spans;
 use crate::oracles::{Oracles, bounds, isolation, kept, others, restart, timers};
 use crate::pipe::PipeId;
@@ -43,6 +42,8 @@ use std::sync::Arc;
 const EPOCH_MS: u64 = 1_789_000_000_000;
 /// From an edge to the turn that sees it: what a loop needs to come around.
 const TURN: Micros = 30;
+/// The store's journal: small, so that it goes round, is folded often, and some commits find no room in it.
+const JOURNAL_BLOCKS: u64 = 96;
 
 /// The daemon's machine.
 #[derive(Debug)]
@@ -67,8 +68,6 @@ pub struct Daemon {
     off_by: i64,
     /// Given to the store before the crash, with nothing known.
     pending: Vec<Arc<[Record]>>,
-    /// What the newest commit has changed.
-    newest: Newest,
     /// Whether the storage thread commits in pieces.
     splits: bool,
     repair: Repair,
@@ -109,7 +108,6 @@ impl Daemon {
             spins: 0,
             off_by: 0,
             pending: Vec::new(),
-            newest: Newest::default(),
             splits: plan.splits,
             repair: if plan.repairs_fully { Repair::Full } else { Repair::Quick },
             jumps: plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump { .. })),
@@ -205,7 +203,7 @@ impl Daemon {
 
     /// Starts the process: recovers, compares what is found with what is true, and listens.
     pub fn boot(&mut self, oracles: &mut Oracles) {
-        let (mut store, image) = match Store::open(self.disk.clone(), self.repair) {
+        let (mut store, image) = match Store::open_with(self.disk.clone(), self.repair, JOURNAL_BLOCKS) {
             Ok(opened) => opened,
             Err(error @ (OpenError::Io(_) | OpenError::Full)) => return self.boot_later(&error),
             Err(error) => {
@@ -224,15 +222,10 @@ impl Daemon {
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         };
-        let unsure = Newest::of(flat.iter(), |key| oracles.rows.get(key).cloned());
         match oracles.rows.reopened(&pending, events, &image, &mut load) {
             Ok(taken) => {
-                let kept = || pending.iter().take(taken).flat_map(|append| append.iter());
-                if taken > 0 {
-                    self.newest = Newest::of(kept(), |key| unsure.before(key));
-                }
-                kept()
-                    .filter(|record| matches!(record, Record::Trim { .. }))
+                let kept = pending.iter().take(taken).flat_map(|append| append.iter());
+                kept.filter(|record| matches!(record, Record::Trim { .. }))
                     .for_each(|trim| oracles.stored(trim));
             }
             Err(what) => oracles.judge("O22", None, Err(what)),
@@ -243,7 +236,8 @@ impl Daemon {
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
         let (seed, now) = (self.dice.seed(), self.now());
-        let again = Store::open(self.disk.kill(), self.repair).map_err(|error| error.to_string());
+        let again = Store::open_with(self.disk.kill(), self.repair, JOURNAL_BLOCKS)
+            .map_err(|error| error.to_string());
         let twice = again.and_then(|(_, again)| restart::twice(&self.config, seed, now, &image, &again));
         oracles.judge("O22", None, twice);
         let mut storage = SimStorage::new(store, self.schedule.clone(), self.fork(), self.pace.clone());
@@ -316,10 +310,6 @@ impl Daemon {
             if records > 0 {
                 self.trace.note(Of::World, format_args!("stored: {records} records"));
             }
-            if records > 0 {
-                let all = acknowledged.iter().flat_map(|records| records.iter());
-                self.newest = Newest::of(all, |key| oracles.rows.get(key).cloned());
-            }
             for record in acknowledged.iter().flat_map(|records| records.iter()) {
                 oracles.stored(record);
             }
@@ -327,12 +317,6 @@ impl Daemon {
             return records > 0;
         }
         false
-    }
-
-    /// What the newest commit has changed, if a disk that rots may make it look torn: with full repair a
-    /// commit is synced once.
-    pub fn newest(&self) -> Option<&Newest> {
-        (self.repair == Repair::Full).then_some(&self.newest)
     }
 
     /// How its store finds its free pages.
@@ -473,7 +457,6 @@ impl Daemon {
     pub fn lose_disk(&mut self, oracles: &mut Oracles) {
         self.end(SimDisk::default(), oracles);
         self.pending.clear();
-        self.newest = Newest::default();
         sometimes!(oracles.tally, DiskLost);
         oracles.disk_lost();
     }

@@ -1,15 +1,15 @@
 //! The real store, on a simulated disk, at the pace of virtual time: what the storage thread is to
 //! production.
 //!
-//! One job at a time, as there: all appends that wait become one commit, then questions are answered, then
-//! the journal is folded. A commit takes effect at the beginning or at the end of its time, by chance, so
-//! that a crash falls before, after, or (with the power) into the middle of it.
+//! One job at a time, as there: all appends that wait become one commit, then questions are answered. The
+//! journal is folded beside that. Commits and folds take effect at the beginning or at the end of their time,
+//! by chance, so that a crash falls before, after, or (with the power) into the middle of it.
 
 use crate::dice::Dice;
 use crate::faults::Moment;
 use crate::schedule::{Event, MS, Micros, Schedule};
 use runcast::storage::{Completion, Storage};
-use runcast::store::{CommitError, FOLD_ROWS, Store};
+use runcast::store::{CommitError, Fold, Folded, Store};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Query, Record};
 use std::cell::Cell;
@@ -44,7 +44,23 @@ enum Job {
     /// With the result, if it took effect at the beginning.
     Commit(Vec<Append>, Option<Result<(), CommitError>>),
     Loads,
-    Fold,
+}
+
+/// What the other thread is doing, if there is one.
+#[derive(Debug)]
+enum Folding {
+    Begun(Fold),
+    /// It took effect at the beginning.
+    Run(Folded),
+}
+
+impl Folding {
+    fn run(self) -> Folded {
+        match self {
+            Self::Begun(fold) => fold.run(),
+            Self::Run(folded) => folded,
+        }
+    }
 }
 
 /// The store behind the pump.
@@ -58,6 +74,7 @@ pub struct SimStorage {
     waiting: Vec<Append>,
     loads: VecDeque<(LoadId, Query)>,
     running: Option<(Micros, Job)>,
+    folding: Option<(Micros, Folding)>,
     done: VecDeque<Completion>,
     dropped_from: Option<AppendId>,
     /// The store has failed: nothing more is tried.
@@ -83,6 +100,7 @@ impl SimStorage {
             waiting: Vec::new(),
             loads: VecDeque::new(),
             running: None,
+            folding: None,
             done: VecDeque::new(),
             dropped_from: None,
             is_broken: false,
@@ -126,10 +144,9 @@ impl SimStorage {
 
     /// Whether it is in the middle of this.
     pub fn is_at(&self, moment: Moment) -> bool {
-        match &self.running {
-            Some((_, Job::Commit(..))) => moment == Moment::Commit,
-            Some((_, Job::Fold)) => moment == Moment::Fold,
-            Some((_, Job::Loads)) | None => false,
+        match moment {
+            Moment::Commit => matches!(self.running, Some((_, Job::Commit(..)))),
+            Moment::Fold => self.folding.is_some(),
         }
     }
 
@@ -146,42 +163,70 @@ impl SimStorage {
 
     /// What is under way reaches the disk now, if it has not: as far as that has power.
     pub fn rush(&mut self) {
-        match &mut self.running {
-            Some((_, Job::Commit(appends, result @ None))) => *result = Some(self.store.commit(appends)),
-            // The process ends with its disk: nobody is told.
-            Some((_, Job::Fold)) => drop(self.store.fold(FOLD_ROWS)),
-            Some((_, Job::Commit(..) | Job::Loads)) | None => {}
+        // The process ends with its disk: nobody is told.
+        if self.dice.chance(1, 2) {
+            self.rush_fold();
         }
+        if let Some((_, Job::Commit(appends, result @ None))) = &mut self.running
+            && (self.folding.is_none() || self.store.has_room(appends))
+        {
+            *result = Some(self.store.commit(appends));
+        }
+        self.rush_fold();
+    }
+
+    fn rush_fold(&mut self) {
+        self.folding = self.folding.take().map(|(at, folding)| (at, Folding::Run(folding.run())));
     }
 
     /// The disk is as fast as it should be again, and what is under way does not take longer than that.
     pub fn hasten(&mut self) {
-        if let Some((at, _)) = &mut self.running {
-            *at = (*at).min(self.schedule.now() + self.dice.exponential(self.pace.0.get()));
+        let soon = self.schedule.now() + self.dice.exponential(self.pace.0.get());
+        let times = [self.running.as_mut().map(|it| &mut it.0), self.folding.as_mut().map(|it| &mut it.0)];
+        for at in times.into_iter().flatten() {
+            *at = (*at).min(soon);
             self.schedule.at(*at, Event::Stored);
         }
     }
 
     /// The time of a job may have come. Tells whether one was finished.
     pub fn finish(&mut self) -> bool {
-        let due = self.running.as_ref().is_some_and(|(at, _)| *at <= self.schedule.now());
-        if !due {
-            return false;
+        let is_due = |at: Micros| at <= self.schedule.now();
+        let (job, fold) =
+            (self.running.take_if(|(at, _)| is_due(*at)), self.folding.take_if(|(at, _)| is_due(*at)));
+        let is_one = job.is_some() || fold.is_some();
+        if let Some((_, folding)) = fold {
+            self.end_fold(folding);
         }
-        match self.running.take() {
+        match job {
             Some((_, Job::Commit(appends, early))) => {
-                let result = early.unwrap_or_else(|| self.store.commit(&appends));
+                let result = early.unwrap_or_else(|| self.commit(&appends));
                 self.committed(&appends, result);
             }
             Some((_, Job::Loads)) => self.answer(),
-            Some((_, Job::Fold)) => match self.store.fold(FOLD_ROWS) {
-                Ok(_) | Err(CommitError::Full) => {}
-                Err(CommitError::Io(why)) => self.fail(why),
-            },
             None => {}
         }
-        self.begin();
-        true
+        if is_one {
+            self.begin();
+        }
+        is_one
+    }
+
+    /// A commit that finds no room waits for the fold under way.
+    fn commit(&mut self, appends: &[Append]) -> Result<(), CommitError> {
+        if !self.store.has_room(appends)
+            && let Some((_, folding)) = self.folding.take()
+        {
+            self.end_fold(folding);
+        }
+        self.store.commit(appends)
+    }
+
+    fn end_fold(&mut self, folding: Folding) {
+        match self.store.end_fold(folding.run()) {
+            Ok(()) | Err(CommitError::Full) => {}
+            Err(CommitError::Io(why)) => self.fail(why),
+        }
     }
 
     fn committed(&mut self, appends: &[Append], result: Result<(), CommitError>) {
@@ -215,31 +260,50 @@ impl SimStorage {
     }
 
     fn fail(&mut self, why: String) {
-        self.is_broken = true;
+        if std::mem::replace(&mut self.is_broken, true) {
+            return;
+        }
         self.done.push_back(Completion::Failed(why));
     }
 
-    /// Begins the next job, if none is under way.
+    /// Begins the next job, and to fold, as far as none is under way.
     fn begin(&mut self) {
-        if self.running.is_some() || self.is_broken {
-            return;
+        if self.running.is_none() && !self.is_broken {
+            self.begin_job();
         }
+        if self.folding.is_none() && !self.is_broken && self.store.is_fold_due() {
+            self.begin_fold();
+        }
+    }
+
+    fn begin_job(&mut self) {
         let mean = self.pace.0.get();
         let (time, job) = if !self.waiting.is_empty() {
             let count = if self.splits { self.dice.between(1, self.waiting.len() as u64) } else { u64::MAX };
             let rest = self.waiting.split_off(self.waiting.len().min(count as usize));
             let appends = std::mem::replace(&mut self.waiting, rest);
-            let early = self.dice.chance(1, 2).then(|| self.store.commit(&appends));
+            let early = self.dice.chance(1, 2).then(|| self.commit(&appends));
             (mean / 4 + self.dice.exponential(mean), Job::Commit(appends, early))
         } else if !self.loads.is_empty() {
             (self.dice.between(30, 400), Job::Loads)
-        } else if self.dropped_from.is_none() && self.store.is_fold_due() {
-            (self.dice.between(500, 5_000), Job::Fold)
         } else {
             return;
         };
         let at = self.schedule.now() + time;
         self.running = Some((at, job));
+        self.schedule.at(at, Event::Stored);
+    }
+
+    fn begin_fold(&mut self) {
+        let fold = match self.store.begin_fold() {
+            Ok(Some(fold)) => Folding::Begun(fold),
+            Ok(None) | Err(CommitError::Full) => return,
+            Err(CommitError::Io(why)) => return self.fail(why),
+        };
+        let folding = if self.dice.chance(1, 2) { Folding::Run(fold.run()) } else { fold };
+        let time = self.dice.between(500, 5_000) + self.dice.exponential(self.pace.0.get());
+        let at = self.schedule.now() + time;
+        self.folding = Some((at, folding));
         self.schedule.at(at, Event::Stored);
     }
 

@@ -7,9 +7,16 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use runcast::disk::Disk;
 use runcast::store::{CommitError, OpenError, Repair, Store};
-use runcast_core::record::{Found, Query};
+use runcast_core::record::{Found, Image, Query};
 use runcast_sim::disk::SimDisk;
 use store_model::{Commit, Model, Script, Step, event, one, put, row, stream};
+
+/// The journal's blocks: few, so that it goes round, and some commits find no room in it.
+const JOURNAL_BLOCKS: u64 = 24;
+
+fn open(disk: &SimDisk) -> (Store, Image) {
+    Store::open_with(disk.clone(), Repair::default(), JOURNAL_BLOCKS).expect("a store")
+}
 
 /// What a process did before it ended: the commits acknowledged, and the one under way.
 struct Run {
@@ -20,7 +27,7 @@ struct Run {
 /// Opens the store and runs the script until its end, or until the disk fails.
 fn run(disk: &SimDisk, repair: Repair, known: &Model, steps: &[Step]) -> Run {
     let mut run = Run { acknowledged: known.clone(), under_way: None };
-    let Ok((mut store, image)) = Store::open(disk.clone(), repair) else { return run };
+    let Ok((mut store, image)) = Store::open_with(disk.clone(), repair, JOURNAL_BLOCKS) else { return run };
     known.check(&store, &image);
     for step in steps {
         let outcome = match step {
@@ -32,7 +39,7 @@ fn run(disk: &SimDisk, repair: Repair, known: &Model, steps: &[Step]) -> Run {
                 }
                 outcome
             }
-            Step::Fold(rows) => store.fold(*rows).map(|_| ()),
+            Step::Fold => store.fold(),
             Step::Load => {
                 run.acknowledged.check_answers(&store);
                 Ok(())
@@ -47,7 +54,8 @@ fn run(disk: &SimDisk, repair: Repair, known: &Model, steps: &[Step]) -> Run {
 
 /// Opens what a crash left, and says which of the two permitted states is there.
 fn recovered(disk: &SimDisk, repair: Repair, before: &Run) -> Model {
-    let (store, image) = Store::open(disk.clone(), repair).expect("what a crash leaves can be opened");
+    let (store, image) =
+        Store::open_with(disk.clone(), repair, JOURNAL_BLOCKS).expect("what a crash leaves can be opened");
     let mut with = before.acknowledged.clone();
     if let Some(commit) = &before.under_way {
         with.apply(commit);
@@ -65,7 +73,7 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged_and_shows_no_commit_in_pa
 }
 
 fn crash_at_each_operation(repair: Repair) {
-    let script = Script::draw(1, 14);
+    let script = Script::draw(1, 40);
     let whole = SimDisk::default();
     run(&whole, repair, &Model::default(), &script.steps);
     let operations = whole.operations();
@@ -96,7 +104,10 @@ fn crash_at_each_operation_of_a_recovery(repair: Repair) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let left = disk.crash(&mut rng);
         let probe = left.kill();
-        drop(Store::open(probe.clone(), repair).expect("a crash leaves what can be opened"));
+        drop(
+            Store::open_with(probe.clone(), repair, JOURNAL_BLOCKS)
+                .expect("a crash leaves what can be opened"),
+        );
         for at in 0..probe.operations() {
             let again = left.kill();
             again.power_off_at(at);
@@ -130,14 +141,14 @@ fn many_lives_with_crashes_kills_and_clean_ends_keep_every_acknowledged_commit()
 #[test]
 fn a_process_that_is_killed_leaves_what_it_acknowledged_without_a_repair() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     let mut known = Model::default();
     for seq in 1..=40 {
         let commit = one(seq, vec![event("s", seq, b"{}"), put("u", "d", &seq.to_string())]);
         store.commit(&commit).unwrap();
         known.apply(&commit);
-        store.fold(1).unwrap();
-        let (found, image) = Store::open(disk.kill(), Repair::default()).unwrap();
+        store.fold().unwrap();
+        let (found, image) = open(&disk.kill());
         known.check(&found, &image);
     }
 }
@@ -147,7 +158,7 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
     for seed in 0..20 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let disk = SimDisk::default();
-        let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+        let (mut store, _) = open(&disk);
         let mut known = Model::default();
         disk.set_quota(Some(disk.used_bytes() + rng.random_range(0..200_000)));
         let (mut seq, mut refusals) = (0, 0);
@@ -167,14 +178,14 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
             }
         };
         known.check_answers(&store);
-        let (after_kill, image) = Store::open(disk.kill(), Repair::default()).unwrap();
+        let (after_kill, image) = open(&disk.kill());
         known.check(&after_kill, &image);
         disk.set_quota(None);
         store.commit(&refused).unwrap();
         known.apply(&refused);
         known.check_answers(&store);
         drop(store);
-        let (store, image) = Store::open(disk, Repair::default()).unwrap();
+        let (store, image) = open(&disk);
         known.check(&store, &image);
     }
 }
@@ -182,7 +193,7 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
 #[test]
 fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     let mut known = Model::default();
     for seq in 1..=200 {
         let commit = one(seq, vec![event("s", seq, &[b'x'; 2000])]);
@@ -192,32 +203,29 @@ fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
     disk.set_quota(Some(disk.used_bytes()));
     let mut refused = 0;
     while refused < 3 {
-        match store.fold(16) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                assert_eq!(error, CommitError::Full);
-                refused += 1;
-            }
-        }
+        assert_eq!(store.fold().unwrap_err(), CommitError::Full);
+        refused += 1;
         known.check_answers(&store);
+        let (after_kill, image) = open(&disk.kill());
+        known.check(&after_kill, &image);
     }
     disk.set_quota(None);
-    while store.fold(16).unwrap() {}
+    store.fold().unwrap();
+    assert_eq!(store.unfolded_commits(), 0);
     known.check_answers(&store);
 }
 
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     store.commit(&one(1, vec![event("s", 1, b"{}")])).unwrap();
     disk.set_sync_fails(true);
     let error = store.commit(&one(2, vec![event("s", 2, b"{}")])).unwrap_err();
     assert!(matches!(&error, CommitError::Io(text) if text.contains("syncing failed")), "{error}");
     disk.set_sync_fails(false);
     assert!(matches!(store.commit(&one(2, vec![event("s", 2, b"{}")])), Err(CommitError::Io(_))));
-    assert!(store.fold(1).is_err());
+    assert!(store.fold().is_err());
     assert!(store.load(&Query::Owner("u".into())).is_err());
 }
 
@@ -233,14 +241,18 @@ fn set_version(disk: &SimDisk, version: u32) {
 }
 
 #[test]
-fn a_newer_version_and_another_kind_of_file_are_refused_and_not_touched() {
+fn another_version_and_another_kind_of_file_are_refused_and_not_touched() {
     let disk = SimDisk::default();
-    drop(Store::open(disk.clone(), Repair::default()).unwrap());
+    drop(open(&disk));
     let newer = disk.kill();
-    set_version(&newer, 2);
+    set_version(&newer, 3);
     let before = newer.kill();
     let error = Store::open(newer.clone(), Repair::default()).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2 }), "{error}");
+    set_version(&newer, 1);
+    let error = Store::open(newer.clone(), Repair::default()).unwrap_err();
+    assert!(matches!(error, OpenError::Older { found: 1, known: 2 }), "{error}");
+    set_version(&newer, 3);
     assert!(newer.equals(&before));
 
     for foreign in [&b"hello"[..], &[7; 8192], &[0; 100_000], b"SQLite format 3\0"] {
@@ -296,7 +308,7 @@ fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
     for seq in 1..=300u64 {
         store.commit(&one(seq, vec![event("s", seq, seq.to_string().as_bytes())])).unwrap();
         if seq == 250 {
-            while store.fold(1000).unwrap() {}
+            store.fold().unwrap();
         }
     }
     let page = |store: &Store, after, events_max, bytes_max| {
@@ -312,10 +324,10 @@ fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
     assert_eq!(page(&store, 300, 10, 10), [0; 0]);
     let trim = store_model::trim("s", 130);
     store.commit(&one(301, vec![trim])).unwrap();
-    while store.fold(1000).unwrap() {}
+    store.fold().unwrap();
     assert_eq!(page(&store, 0, 1000, 1 << 20), (129..=300).collect::<Vec<_>>());
     store.commit(&one(302, vec![store_model::trim("s", 301)])).unwrap();
-    while store.fold(1000).unwrap() {}
+    store.fold().unwrap();
     assert_eq!(page(&store, 0, 1000, 1 << 20), [0; 0]);
     store.commit(&one(303, vec![event("s", 301, b"{}")])).unwrap();
     assert_eq!(page(&store, 300, 1000, 1 << 20), [301]);
@@ -325,18 +337,18 @@ fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
 #[should_panic(expected = "its next event is 7")]
 fn a_gap_in_a_stream_is_a_broken_promise_of_the_core_also_after_a_restart() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     store.commit(&one(1, vec![event("s", 5, b"{}")])).unwrap();
-    store.fold(1).unwrap();
+    store.fold().unwrap();
     drop(store);
-    let (mut store, _) = Store::open(disk, Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     store.commit(&one(2, vec![event("s", 7, b"{}")])).unwrap_or_default();
 }
 
 #[test]
 fn a_journal_longer_than_its_limit_is_folded_by_the_commits_themselves() {
     let disk = SimDisk::default();
-    let (mut store, _) = Store::open(disk.clone(), Repair::default()).unwrap();
+    let (mut store, _) = open(&disk);
     let mut known = Model::default();
     for seq in 1..=1100 {
         let commit = one(seq, vec![event("s", seq, b"{}"), put("u", &row(seq % 7), "v")]);
@@ -344,6 +356,6 @@ fn a_journal_longer_than_its_limit_is_folded_by_the_commits_themselves() {
         known.apply(&commit);
     }
     known.check_answers(&store);
-    let (store, image) = Store::open(disk.kill(), Repair::default()).unwrap();
+    let (store, image) = open(&disk.kill());
     known.check(&store, &image);
 }

@@ -3,13 +3,15 @@
 use super::report::{Figures, Report};
 use super::{BenchError, Plan, stop};
 use crate::disk::FileDisk;
-use crate::store::{FOLD_ROWS, Repair, Store};
+use crate::store::{Folded, Repair, Store};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use runcast_core::ids::AppendId;
 use runcast_core::record::{Record, StreamKey};
+use std::fmt::Display;
 use std::io::Write;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Events of one commit, where the store is alone.
@@ -68,9 +70,9 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
 
 fn stored(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
     let directory = tempfile::Builder::new().prefix("runcast-bench-").tempdir_in(&plan.directory)?;
-    let failed = |why: String| BenchError::Store(why);
-    let disk = FileDisk::open(&directory.path().join("store")).map_err(|error| failed(error.to_string()))?;
-    let (mut store, _) = Store::open(disk, Repair::Quick).map_err(|error| failed(error.to_string()))?;
+    let disk = FileDisk::open(&directory.path().join("store")).map_err(failed)?;
+    let (mut store, _) = Store::open(disk, Repair::Quick).map_err(failed)?;
+    let mut folding: Option<JoinHandle<Folded>> = None;
     let bytes = Bytes::from(vec![b'.'; plan.bytes]);
     let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("stream {it}").into())).collect();
     let (mut micros, begun) = (histogram(), Instant::now());
@@ -84,14 +86,28 @@ fn stored(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {
         let first = commit * COMMIT_EVENTS;
         let records: Arc<[Record]> = (first..first + COMMIT_EVENTS).map(event).collect();
         let at = Instant::now();
-        let done = store.commit(&[(AppendId(commit as u64 + 1), records)]);
-        done.map_err(|error| failed(error.to_string()))?;
+        let appends = [(AppendId(commit as u64 + 1), records)];
+        if let Some(fold) = folding.take_if(|fold| fold.is_finished() || !store.has_room(&appends)) {
+            end(&mut store, fold)?;
+        }
+        store.commit(&appends).map_err(failed)?;
         micros.saturating_record(micros_since(at));
-        if store.is_fold_due() {
-            store.fold(FOLD_ROWS).map_err(|error| failed(error.to_string()))?;
+        if store.is_fold_due()
+            && let Some(fold) = store.begin_fold().map_err(failed)?
+        {
+            folding = Some(thread::spawn(|| fold.run()));
         }
     }
+    folding.map_or(Ok(()), |fold| end(&mut store, fold))?;
     Ok(rates(commits, begun, &micros))
+}
+
+fn end(store: &mut Store, fold: JoinHandle<Folded>) -> Result<(), BenchError> {
+    store.end_fold(fold.join().expect("a fold that fails says so")).map_err(failed)
+}
+
+fn failed(error: impl Display) -> BenchError {
+    BenchError::Store(error.to_string())
 }
 
 fn appended(plan: &Plan, commits: usize) -> Result<Figures, BenchError> {

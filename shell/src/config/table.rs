@@ -139,7 +139,7 @@ table! {
     "auth.leeway", core.auth.leeway, time(ms(0), minutes(5)), "how far clocks may differ";
     "store.dir", data, Place, "the data directory";
     "store.repair", repair, Choice(Repair::WORDS),
-        "after a crash: quick costs a sync and 0.1 ms in each commit, full a second for each gigabyte at the start";
+        "after a crash: full compares the whole file with its checksums, a second for each gigabyte at the start";
     "store.events_per_user", core.store.events_per_user, count(16, 100 * MILLION), "events kept of a user";
     "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB), "bytes of events kept of a user";
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";

@@ -11,8 +11,11 @@
 //! ```text
 //! disk    0..1024     slot A          2 x: magic 16, version 4, number 8, redb's header 320, CRC-32 4, zeros
 //!         4096..5120  slot B          the same
-//!         8192..      redb's pages    redb's offset 4096 and up
+//!         8192..      the journal     blocks of 4096, as many as the slots say
+//!         after it    redb's pages    redb's offset 4096 and up
 //! ```
+//!
+//! The number has 40 bits; the other 24 say how many blocks the journal has, which never changes.
 //!
 //! The slots also carry the store's version, so that a file of another kind or of a newer version is
 //! recognised before anything is written. Magic, version and checksum keep their places in every version.
@@ -20,12 +23,14 @@
 use super::OpenError;
 use crate::disk::Disk;
 use redb::StorageBackend;
+use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: &[u8; 16] = b"runcast store\r\n\x1a";
-/// The store's version. A higher one in a file is refused.
-pub(super) const VERSION: u32 = 1;
+/// The store's version. Another one in a file is refused.
+pub(super) const VERSION: u32 = 2;
 
 const BLOCK: u64 = 4096;
 const SLOTS_END: u64 = 2 * BLOCK;
@@ -38,11 +43,15 @@ const VERSION_AT: usize = MAGIC.len();
 const NUMBER_AT: usize = VERSION_AT + 4;
 const HEADER_AT: usize = NUMBER_AT + 8;
 const CHECKSUM_AT: usize = HEADER_AT + HEADER_BYTES;
+/// The header's number has so many bits of its field.
+const NUMBER_BITS: u32 = 40;
 
 /// The disk as redb sees it.
 #[derive(Debug)]
 pub(super) struct Backend {
     disk: Arc<dyn Disk>,
+    /// Where redb's first page lies.
+    pages_at: u64,
     slots: Mutex<Slots>,
     faults: Faults,
 }
@@ -52,6 +61,7 @@ pub(super) struct Backend {
 pub(super) struct Slots {
     header: [u8; HEADER_BYTES],
     number: u64,
+    journal_blocks: u64,
     /// The slot that holds the newest header known to be durable.
     durable: u64,
     /// The other slot was written since.
@@ -77,6 +87,17 @@ pub(super) enum Operation {
     Sync,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.operation {
+            Operation::Read => "reading",
+            Operation::Write => "writing",
+            Operation::Sync => "syncing",
+        };
+        write!(f, "{what} failed: {}", self.error)
+    }
+}
+
 impl Faults {
     /// The last fault, forgotten with this.
     pub(super) fn take(&self) -> Option<Fault> {
@@ -97,9 +118,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Backend {
-    /// Looks at what is there, and makes an empty disk a store. Another kind of file, or one of a newer
+    /// Looks at what is there, and makes an empty disk a store with a journal of so many blocks. Another kind of file, or one of a newer
     /// version, is left as it is.
-    pub(super) fn open(disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, journal_blocks: u64) -> Result<Self, OpenError> {
         let slots = match read_slots(disk.as_ref())? {
             Some(slots) => {
                 // What is read here may never have been synced. It must be, before the older slot is written
@@ -107,12 +128,25 @@ impl Backend {
                 disk.sync()?;
                 slots
             }
-            None => format(disk.as_ref())?,
+            None => format(disk.as_ref(), journal_blocks)?,
         };
+        let pages_at = slots.journal().end;
         if slots.is_unfinished() {
-            disk.set_len(SLOTS_END)?;
+            disk.set_len(pages_at)?;
+        } else if disk.size()? <= pages_at {
+            return Err(OpenError::Damaged("it was cut off".into()));
         }
-        Ok(Self { disk, slots: Mutex::new(slots), faults: Faults::default() })
+        Ok(Self { disk, pages_at, slots: Mutex::new(slots), faults: Faults::default() })
+    }
+
+    /// Where the journal lies, in bytes.
+    pub(super) fn journal(&self) -> Range<u64> {
+        lock(&self.slots).journal()
+    }
+
+    /// Where redb's byte lies, from its first page on.
+    fn place(&self, offset: u64) -> u64 {
+        offset - BLOCK + self.pages_at
     }
 
     pub(super) fn faults(&self) -> Faults {
@@ -126,11 +160,17 @@ impl Slots {
         self.header[..9] == [0; 9]
     }
 
+    fn journal(&self) -> Range<u64> {
+        SLOTS_END..SLOTS_END + self.journal_blocks * BLOCK
+    }
+
     fn encode(&self) -> [u8; SLOT_BYTES] {
+        assert!(self.number < 1 << NUMBER_BITS, "a header is written less than a trillion times");
+        let number = self.number | self.journal_blocks << NUMBER_BITS;
         let mut slot = [0; SLOT_BYTES];
         slot[..VERSION_AT].copy_from_slice(MAGIC);
         slot[VERSION_AT..NUMBER_AT].copy_from_slice(&VERSION.to_le_bytes());
-        slot[NUMBER_AT..HEADER_AT].copy_from_slice(&self.number.to_le_bytes());
+        slot[NUMBER_AT..HEADER_AT].copy_from_slice(&number.to_le_bytes());
         slot[HEADER_AT..CHECKSUM_AT].copy_from_slice(&self.header);
         let checksum = crc32fast::hash(&slot[..CHECKSUM_AT]);
         slot[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
@@ -141,7 +181,7 @@ impl Slots {
 
 /// What a copy's bytes say.
 enum Copy {
-    Valid { number: u64, header: Box<[u8; HEADER_BYTES]> },
+    Valid { number: u64, journal_blocks: u64, header: Box<[u8; HEADER_BYTES]> },
     OfVersion(u32),
     Broken,
     Foreign,
@@ -156,11 +196,12 @@ fn decode(copy: &[u8]) -> Copy {
         return Copy::Broken;
     }
     let version = u32::from_le_bytes(array(&copy[VERSION_AT..NUMBER_AT]));
-    if version > VERSION {
+    if version != VERSION {
         return Copy::OfVersion(version);
     }
     let number = u64::from_le_bytes(array(&copy[NUMBER_AT..HEADER_AT]));
-    Copy::Valid { number, header: Box::new(array(&copy[HEADER_AT..CHECKSUM_AT])) }
+    let (number, journal_blocks) = (number & ((1 << NUMBER_BITS) - 1), number >> NUMBER_BITS);
+    Copy::Valid { number, journal_blocks, header: Box::new(array(&copy[HEADER_AT..CHECKSUM_AT])) }
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -177,26 +218,28 @@ pub(super) fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
         return Err(OpenError::NotAStore);
     }
     let mut newest: Option<Slots> = None;
-    let (mut newer, mut broken) = (None, false);
+    let (mut other, mut broken) = (None, false);
     for index in 0..2 {
         let mut bytes = [0; SLOT_BYTES];
         disk.read(index * BLOCK, &mut bytes)?;
         for copy in bytes.chunks_exact(COPY_BYTES) {
             match decode(copy) {
-                Copy::Valid { number, header } => {
+                Copy::Valid { number, journal_blocks, header } => {
                     if newest.as_ref().is_none_or(|slots| slots.number < number) {
-                        newest = Some(Slots { header: *header, number, durable: index, dirty: false });
+                        let header = *header;
+                        newest = Some(Slots { header, number, journal_blocks, durable: index, dirty: false });
                     }
                 }
-                Copy::OfVersion(version) => newer = newer.max(Some(version)),
+                Copy::OfVersion(version) => other = other.max(Some(version)),
                 Copy::Broken => broken = true,
                 Copy::Foreign => {}
             }
         }
     }
-    match (newest, newer) {
+    match (newest, other) {
         (Some(slots), None) => Ok(Some(slots)),
-        (_, Some(found)) => Err(OpenError::Newer { found, known: VERSION }),
+        (_, Some(found)) if found > VERSION => Err(OpenError::Newer { found, known: VERSION }),
+        (_, Some(found)) => Err(OpenError::Older { found, known: VERSION }),
         (None, None) if size == SLOTS_END && nothing_but_slots(disk)? => Ok(None),
         (None, None) if broken => Err(OpenError::Damaged("all copies of its header".into())),
         (None, None) => Err(OpenError::NotAStore),
@@ -217,8 +260,8 @@ fn nothing_but_slots(disk: &dyn Disk) -> io::Result<bool> {
 
 /// Makes an empty disk a store without a database. Both slots are written, so that the disk has given their
 /// room for good: a full disk must never be in the way of a header.
-fn format(disk: &dyn Disk) -> io::Result<Slots> {
-    let slots = Slots { header: [0; HEADER_BYTES], number: 1, durable: 0, dirty: false };
+fn format(disk: &dyn Disk, journal_blocks: u64) -> io::Result<Slots> {
+    let slots = Slots { header: [0; HEADER_BYTES], number: 1, journal_blocks, durable: 0, dirty: false };
     disk.set_len(SLOTS_END)?;
     disk.write(0, &slots.encode())?;
     disk.write(BLOCK, &slots.encode())?;
@@ -229,12 +272,12 @@ fn format(disk: &dyn Disk) -> io::Result<Slots> {
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         let size = self.faults.note(Operation::Read, self.disk.size())?;
-        Ok(if size <= SLOTS_END { 0 } else { size - BLOCK })
+        Ok(if size <= self.pages_at { 0 } else { size - self.pages_at + BLOCK })
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if offset >= BLOCK {
-            return self.faults.note(Operation::Read, self.disk.read(offset + BLOCK, out));
+            return self.faults.note(Operation::Read, self.disk.read(self.place(offset), out));
         }
         let slots = lock(&self.slots);
         let part = header_part(offset, out.len()).and_then(|part| slots.header.get(part));
@@ -243,7 +286,7 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let len = if len == 0 { SLOTS_END } else { len + BLOCK };
+        let len = if len == 0 { self.pages_at } else { self.place(len) };
         self.faults.note(Operation::Write, self.disk.set_len(len))
     }
 
@@ -259,7 +302,7 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if offset >= BLOCK {
-            return self.faults.note(Operation::Write, self.disk.write(offset + BLOCK, data));
+            return self.faults.note(Operation::Write, self.disk.write(self.place(offset), data));
         }
         let mut slots = lock(&self.slots);
         let part = header_part(offset, data.len()).and_then(|part| slots.header.get_mut(part));
@@ -271,7 +314,7 @@ impl StorageBackend for Backend {
     }
 }
 
-fn header_part(offset: u64, len: usize) -> Option<std::ops::Range<usize>> {
+fn header_part(offset: u64, len: usize) -> Option<Range<usize>> {
     let start = usize::try_from(offset).ok()?;
     Some(start..start.checked_add(len)?)
 }

@@ -1,11 +1,13 @@
 //! Backups: all that is stored at one moment in a file of its own, and a store made of such a file.
 
-use super::codec;
-use super::engine::{CHUNKS, Engine, JOURNAL, ROWS, guarded};
-use super::{CommitError, FOLD_ROWS, OpenError, ReadError, Repair, Store, query};
+use super::engine::{CHUNKS, Engine, ROWS, guarded};
+use super::journal::Place;
+use super::overlay::Overlay;
+use super::{CommitError, JOURNAL_BLOCKS, OpenError, ReadError, Repair, Store, codec, fold, query};
 use crate::disk::FileDisk;
-use redb::{Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Durability, ReadTransaction, ReadableTable, TableDefinition};
 use runcast_core::backup::restored;
+use runcast_core::planted::Planted;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +18,11 @@ use std::sync::Arc;
 const ROWS_AT_ONCE: usize = 4096;
 
 /// What is stored at one moment. What is committed later does not change it.
-pub struct Snapshot(ReadTransaction);
+pub struct Snapshot {
+    tables: ReadTransaction,
+    /// What was not in the tables, in order.
+    unfolded: Vec<Overlay>,
+}
 
 /// Why there is no backup, or no store made of one. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +49,15 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError`] if the disk does not answer.
+    ///
+    /// # Panics
+    /// While a fold is under way: what is in the tables would not be known.
     pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        let read = self.read(|db, _| Ok(db.begin_read()?));
-        read.map(Snapshot).map_err(|error| ReadError(self.words(&error)))
+        assert!(!self.is_folding, "a snapshot is taken between folds");
+        let taken = self.read(|engine, unfolded| {
+            Ok(Snapshot { tables: engine.begin_read()?, unfolded: unfolded.up().cloned().collect() })
+        });
+        taken.map_err(|error| ReadError(self.words(&error)))
     }
 }
 
@@ -63,16 +75,19 @@ impl Snapshot {
         remove(&part).map_err(|error| failed(&error))?;
         let disk = FileDisk::open(&part).map_err(|error| failed(&error))?;
         {
-            let (engine, _) = Engine::open(Arc::new(disk), Repair::Full).map_err(|error| failed(&error))?;
+            let engine = Engine::open(Arc::new(disk), Repair::Full, JOURNAL_BLOCKS);
+            let engine = engine.map_err(|error| failed(&error))?;
             guarded(|| self.copy(&engine)).map_err(|error| failed(&error))?;
         }
         finish(&part, file).map_err(|error| failed(&error))
     }
 
     fn copy(&self, into: &Engine) -> Result<(), redb::Error> {
-        self.copy_table(into, JOURNAL)?;
         self.copy_table(into, ROWS)?;
         self.copy_table(into, CHUNKS)?;
+        for overlay in &self.unfolded {
+            fold::fold(into, overlay, Place::FIRST, Planted::default())?;
+        }
         into.begin_write()?.commit()?;
         Ok(())
     }
@@ -82,7 +97,7 @@ impl Snapshot {
         into: &Engine,
         table: TableDefinition<'_, K, &'static [u8]>,
     ) -> Result<(), redb::Error> {
-        let from = self.0.open_table(table)?;
+        let from = self.tables.open_table(table)?;
         let mut rows = from.iter()?.peekable();
         while rows.peek().is_some() {
             let mut transaction = into.begin_write()?;
@@ -124,12 +139,11 @@ pub fn restore(backup: &Path, file: &Path, mut random: impl FnMut() -> u64) -> R
 impl Store {
     /// Gives all streams new epochs.
     fn renew(&mut self, random: &mut dyn FnMut() -> u64) -> Result<u64, CommitError> {
-        while self.fold(FOLD_ROWS)? {}
+        self.fold()?;
         let mut renewed = 0;
+        let engine = self.engine()?;
         let written = guarded(|| {
-            let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
-            let db = engine.db().ok_or(redb::Error::DatabaseClosed)?;
-            let before = db.begin_read()?.open_table(ROWS)?;
+            let before = engine.begin_read()?.open_table(ROWS)?;
             let transaction = engine.begin_write()?;
             {
                 let mut rows = transaction.open_table(ROWS)?;
@@ -145,6 +159,7 @@ impl Store {
             }
             Ok(transaction.commit()?)
         });
+        drop(engine);
         self.settle(written)?;
         Ok(renewed)
     }

@@ -1,9 +1,10 @@
-//! How journal rows, rows and chunks look as bytes.
+//! How records, rows and chunks look as bytes.
 //!
-//! Every stored value is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their length
+//! Every value in redb's tables is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their length
 //! (4 bytes) before them. The checksum covers the key too, so that a value in the wrong place is seen as
 //! well.
 
+use super::journal::Place;
 use bytes::Bytes;
 use runcast_core::record::{Record, RowKey, StreamKey, Table};
 use std::sync::Arc;
@@ -22,23 +23,36 @@ pub(super) const CHUNK_EVENTS_MAX: usize = 64;
 /// and so many bytes of events, or one event.
 pub(super) const CHUNK_BYTES_MAX: usize = 64 * 1024;
 
-/// A commit as a journal row.
-pub(super) fn encode_journal(number: u64, commits: &[Arc<[Record]>]) -> Vec<u8> {
-    let mut out = unsealed(commits.iter().flat_map(|records| records.iter()).map(record_bytes).sum());
-    for record in commits.iter().flat_map(|records| records.iter()) {
-        put_record(&mut out, record);
-    }
-    sealed(&[&number.to_le_bytes()], out)
+/// Records as an entry of the journal, which has checksums of its own.
+pub(super) fn encode_records<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Vec<u8> {
+    let mut out = Vec::with_capacity(records.clone().map(record_bytes).sum());
+    records.for_each(|record| put_record(&mut out, record));
+    out
 }
 
-/// The records of a journal row; none if it is damaged.
-pub(super) fn decode_journal(number: u64, value: &[u8]) -> Option<Arc<[Record]>> {
-    let mut body = Reader(body(&[&number.to_le_bytes()], value)?);
+/// The records of an entry of the journal; none if they make no sense.
+pub(super) fn decode_records(body: Vec<u8>) -> Option<Vec<Record>> {
+    let mut body = Reader(body.into());
     let mut records = Vec::new();
     while !body.0.is_empty() {
         records.push(body.record()?);
     }
-    Some(records.into())
+    Some(records)
+}
+
+/// Where the journal begins.
+pub(super) fn encode_place(place: Place) -> Vec<u8> {
+    let mut out = unsealed(16);
+    out.extend_from_slice(&place.number.to_le_bytes());
+    out.extend_from_slice(&place.block.to_le_bytes());
+    sealed(&[b"first"], out)
+}
+
+/// The same; none if it is damaged.
+pub(super) fn decode_place(value: &[u8]) -> Option<Place> {
+    let mut body = Reader(body(&[b"first"], value)?);
+    let mut number = || Some(u64::from_le_bytes(body.number()?));
+    Some(Place { number: number()?, block: number()? })
 }
 
 /// A row's value.
@@ -207,43 +221,40 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn records() -> Arc<[Record]> {
+    #[test]
+    fn records_come_back_as_they_were_and_take_the_bytes_that_were_counted() {
         let key = RowKey { table: Table::Device, owner: "ü".into(), name: "".into() };
         let stream = StreamKey("s/e-1".into());
-        Arc::from([
+        let records = [
             Record::Event { stream: stream.clone(), seq: u64::MAX, bytes: Bytes::from_static(b"{}") },
             Record::Put { key: key.clone(), value: Bytes::new() },
             Record::Delete { key },
             Record::Trim { stream, floor: 7 },
-        ])
+        ];
+        let body = encode_records(records.iter());
+        assert_eq!(body.len(), records.iter().map(record_bytes).sum::<usize>());
+        assert_eq!(decode_records(body.clone()).as_deref(), Some(&records[..]));
+        let cut = |len: &usize| decode_records(body[..*len].to_vec()).is_some();
+        assert_eq!((1..body.len()).filter(cut).count(), 3, "only between records");
     }
 
     #[test]
-    fn a_commit_comes_back_as_it_was_and_takes_the_bytes_that_were_counted() {
-        let value = encode_journal(3, &[records(), Arc::from([]), records()]);
-        let twice: Vec<_> = records().iter().chain(records().iter()).cloned().collect();
-        assert_eq!(decode_journal(3, &value).as_deref(), Some(&twice[..]));
-        assert_eq!(value.len(), BODY_AT + twice.iter().map(record_bytes).sum::<usize>());
-    }
-
-    #[test]
-    fn no_changed_cut_or_misplaced_value_is_taken_for_a_good_one() {
-        let value = encode_journal(3, &[records()]);
-        assert_eq!(decode_journal(4, &value), None);
-        for at in 0..value.len() {
-            assert_eq!(decode_journal(3, &value[..at]), None);
-            let mut changed = value.clone();
-            changed[at] ^= 0x10;
-            assert_eq!(decode_journal(3, &changed), None);
+    fn senseless_records_are_damage() {
+        for body in [&b"\x09"[..], b"\x01\xff\xff\xff\xff", b"\x03\x63", b"\x04\x01\0\0\0\xff\0\0"] {
+            assert_eq!(decode_records(body.to_vec()), None);
         }
     }
 
     #[test]
-    fn a_value_with_a_right_checksum_and_a_senseless_body_is_damage() {
-        for body in [&b"\x09"[..], b"\x01\xff\xff\xff\xff", b"\x03\x63", b"\x04\x01\0\0\0\xff\0\0"] {
-            let mut value = unsealed(body.len());
-            value.extend_from_slice(body);
-            assert_eq!(decode_journal(1, &sealed(&[&1u64.to_le_bytes()], value)), None);
+    fn no_changed_or_cut_place_is_taken_for_a_good_one() {
+        let place = Place { number: 3, block: 9 };
+        let value = encode_place(place);
+        assert_eq!(decode_place(&value), Some(place));
+        for at in 0..value.len() {
+            assert_eq!(decode_place(&value[..at]), None);
+            let mut changed = value.clone();
+            changed[at] ^= 0x10;
+            assert_eq!(decode_place(&changed), None);
         }
     }
 

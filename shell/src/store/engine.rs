@@ -1,19 +1,20 @@
-//! redb on a disk: its tables, opening it and reading the journal, and what to make of its failures.
+//! redb on a disk: its tables, opening it, and what to make of its failures.
 
 use super::backend::{Backend, Fault, Faults};
 use super::codec;
-use super::overlay::{JournalRow, Overlay};
+use super::journal::Place;
 use super::{OpenError, Repair};
 use crate::disk::Disk;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
 use runcast_core::record::RowKey;
-use std::cell::Cell;
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Number of a group commit -> its records.
-pub(super) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+/// The place of the journal's first entry that is not folded.
+const FIRST: TableDefinition<'_, (), &[u8]> = TableDefinition::new("first");
 /// (table, owner, name) -> value.
 pub(super) const ROWS: TableDefinition<'_, RowKeyBytes<'_>, &[u8]> = TableDefinition::new("rows");
 /// (stream, first seq) -> events.
@@ -33,65 +34,77 @@ pub(super) struct Engine {
     repair: Repair,
     faults: Faults,
     /// redb has met damage: what it holds in memory is not to be trusted, and not to be written.
-    is_suspect: Cell<bool>,
+    is_suspect: AtomicBool,
+    /// Where on the disk the journal lies, in bytes.
+    journal: Range<u64>,
 }
 
 impl Engine {
-    /// Opens redb on this disk and reads the journal.
-    pub(super) fn open(disk: Arc<dyn Disk>, repair: Repair) -> Result<(Self, Overlay), OpenError> {
-        let backend = Backend::open(disk)?;
-        let faults = backend.faults();
+    /// Opens redb on this disk; an empty one becomes a store with a journal of so many blocks.
+    pub(super) fn open(disk: Arc<dyn Disk>, repair: Repair, journal_blocks: u64) -> Result<Self, OpenError> {
+        let backend = Backend::open(disk, journal_blocks)?;
+        let (faults, journal) = (backend.faults(), backend.journal());
         let typed = |error| OpenError::of(error, faults.take());
         let db = guarded(|| Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?));
-        let (db, is_suspect) = (Some(db.map_err(typed)?), Cell::new(true));
-        let engine = Self { db, repair, faults: faults.clone(), is_suspect };
-        let overlay = guarded(|| {
-            let db = engine.db().ok_or(redb::Error::DatabaseClosed)?;
+        let (db, is_suspect) = (Some(db.map_err(typed)?), AtomicBool::new(true));
+        let engine = Self { db, repair, faults: faults.clone(), is_suspect, journal };
+        let made = guarded(|| {
             // A table that is missing beside others is damage, not a new store.
-            if db.begin_read()?.list_tables()?.next().is_none() {
+            if engine.begin_read()?.list_tables()?.next().is_none() {
                 engine.create_tables()?;
             }
-            read_journal(db)
+            Ok(())
         });
-        let overlay = overlay.map_err(typed)?;
-        engine.is_suspect.set(false);
-        Ok((engine, overlay))
+        made.map_err(typed)?;
+        engine.is_suspect.store(false, Ordering::Relaxed);
+        Ok(engine)
+    }
+
+    /// Where on the disk the journal lies, in bytes.
+    pub(super) fn journal(&self) -> Range<u64> {
+        self.journal.clone()
+    }
+
+    /// The place of the journal's first entry that is not folded.
+    pub(super) fn first(&self) -> Result<Place, redb::Error> {
+        let table = self.begin_read()?.open_table(FIRST)?;
+        let value = table.get(())?;
+        let place = value.and_then(|value| codec::decode_place(value.value()));
+        place.ok_or_else(|| redb::Error::Corrupted("where the journal begins".into()))
     }
 
     /// redb has failed, or met damage.
     pub(super) fn suspect(&self) {
-        self.is_suspect.set(true);
+        self.is_suspect.store(true, Ordering::Relaxed);
     }
 
     /// Whether it has, and may be of no use until it is opened again.
     pub(super) fn is_suspect(&self) -> bool {
-        self.is_suspect.get()
-    }
-
-    pub(super) fn db(&self) -> Option<&Database> {
-        self.db.as_ref()
+        self.is_suspect.load(Ordering::Relaxed)
     }
 
     fn create_tables(&self) -> Result<(), redb::Error> {
         let transaction = self.begin_write()?;
-        transaction.open_table(JOURNAL)?;
         transaction.open_table(ROWS)?;
         transaction.open_table(CHUNKS)?;
+        set_first(&transaction, Place::FIRST)?;
         Ok(transaction.commit()?)
     }
 
-    /// Adds a journal row, durably.
-    pub(super) fn write_journal(&self, number: u64, value: &[u8]) -> Result<(), redb::Error> {
-        let transaction = self.begin_write()?;
-        transaction.open_table(JOURNAL)?.insert(number, value)?;
-        Ok(transaction.commit()?)
+    /// What the tables hold now.
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, redb::Error> {
+        Ok(self.db()?.begin_read()?)
     }
 
     /// A transaction, durable when it is committed.
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
-        let mut transaction = self.db().ok_or(redb::Error::DatabaseClosed)?.begin_write()?;
+        let mut transaction = self.db()?.begin_write()?;
         transaction.set_quick_repair(self.repair == Repair::Quick);
         Ok(transaction)
+    }
+
+    fn db(&self) -> Result<&Database, redb::Error> {
+        self.db.as_ref().ok_or(redb::Error::DatabaseClosed)
     }
 
     /// What last went wrong on the disk, forgotten with this.
@@ -101,9 +114,9 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Closing makes durable what was folded, where redb is whole. Where it is not, the journal still says it
-    /// all, and nothing is written: redb may panic over a damaged page, and once more while that unwinds,
-    /// which would end the process. It leaves the disk alone when it is dropped by an unwinding thread.
+    /// Closing writes what lets the next start be quick, where redb is whole. Where it is not, nothing is
+    /// written: redb may panic over a damaged page, and once more while that unwinds, which would end the
+    /// process. It leaves the disk alone when it is dropped by an unwinding thread.
     fn drop(&mut self) {
         let db = self.db.take();
         let is_suspect = self.is_suspect();
@@ -147,18 +160,10 @@ fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().into()
 }
 
-fn read_journal(db: &Database) -> Result<Overlay, redb::Error> {
-    let mut overlay = Overlay::default();
-    for entry in db.begin_read()?.open_table(JOURNAL)?.iter()? {
-        let (key, value) = entry?;
-        let number = key.value();
-        let records = codec::decode_journal(number, value.value());
-        let follows = overlay.last().is_none_or(|last| last.checked_add(1) == Some(number));
-        let records = records.filter(|_| follows);
-        let records = records.ok_or_else(|| redb::Error::Corrupted(format!("journal row {number}")))?;
-        overlay.push(JournalRow::new(number, vec![records]));
-    }
-    Ok(overlay)
+/// Says where the journal begins from this transaction on.
+pub(super) fn set_first(transaction: &WriteTransaction, first: Place) -> Result<(), redb::Error> {
+    transaction.open_table(FIRST)?.insert((), codec::encode_place(first).as_slice())?;
+    Ok(())
 }
 
 pub(super) fn row_key(key: &RowKey) -> RowKeyBytes<'_> {

@@ -1,87 +1,81 @@
-//! Folding: journal rows become rows and chunks.
+//! Folding: what the journal says goes into the tables, and its room is free again.
 //!
-//! One redb transaction takes whole journal rows: what they say is applied, and they are gone. So a crash
-//! finds each journal row either unfolded or folded, and folding again after a crash is the same as having
-//! folded once. The transaction need not be durable: the next durable commit makes it so, and until then the
-//! journal on the disk still says it all.
+//! One durable transaction takes a row of commits from the journal's beginning: what they say is applied, and
+//! the place where the journal begins moves behind them. So a crash finds them unfolded or folded, and folding
+//! again after a crash is the same as having folded once. It takes a while and needs nobody to stand still:
+//! commits go on beside it, and questions are answered from what is in memory until it has ended.
 
 use super::codec::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX};
-use super::engine::{CHUNKS, JOURNAL, ROWS, row_key};
-use super::overlay::JournalRow;
+use super::engine::{CHUNKS, Engine, ROWS, guarded, row_key, set_first};
+use super::journal::Place;
+use super::overlay::{Frozen, Overlay, Tail};
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableTable, Table};
+use redb::{ReadableTable, Table};
 use runcast_core::planted::{Bug, Planted};
-use runcast_core::record::{Record, RowKey, StreamKey};
-use std::collections::BTreeMap;
+use runcast_core::record::StreamKey;
+use std::fmt;
+use std::sync::Arc;
 
-/// What is left of many records when only their outcome counts.
-#[derive(Debug, Default)]
-struct Outcome<'a> {
-    rows: BTreeMap<&'a RowKey, Option<&'a Bytes>>,
-    streams: BTreeMap<&'a StreamKey, Stream<'a>>,
+/// Work for any thread: [`Fold::run`] it, and give what comes out back to the store.
+#[must_use = "the store does not fold again before this has ended"]
+pub struct Fold {
+    pub(super) engine: Arc<Engine>,
+    pub(super) overlay: Frozen,
+    pub(super) planted: Planted,
 }
 
-#[derive(Debug, Default)]
-struct Stream<'a> {
-    floor: u64,
-    events: Vec<(u64, &'a Bytes)>,
+/// What has become of a fold, for [`Store::end_fold`](super::Store::end_fold).
+#[derive(Debug)]
+#[must_use = "the store does not fold again before it knows this"]
+pub struct Folded(pub(super) Result<(), redb::Error>);
+
+impl fmt::Debug for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold").field("first", &self.overlay.first).finish_non_exhaustive()
+    }
 }
 
-/// Moves these journal rows into the tables.
-pub(super) fn fold(db: &Database, journal: &[&JournalRow], planted: Planted) -> Result<(), redb::Error> {
-    let mut outcome = Outcome::default();
-    for record in journal.iter().flat_map(|row| row.records()) {
-        outcome.add(record);
+impl Fold {
+    /// Folds. When this returns nobody but the store holds what was folded.
+    pub fn run(self) -> Folded {
+        let Self { engine, overlay: Frozen { overlay, first }, planted } = self;
+        Folded(guarded(|| fold(&engine, &overlay, first, planted)))
     }
-    if planted.is(Bug::FoldLosesLast) {
-        for stream in outcome.streams.values_mut() {
-            stream.events.pop();
-        }
-    }
-    let mut transaction = db.begin_write()?;
-    transaction.set_durability(Durability::None)?;
+}
+
+/// Moves these commits into the tables.
+pub(super) fn fold(
+    engine: &Engine,
+    overlay: &Overlay,
+    first: Place,
+    planted: Planted,
+) -> Result<(), redb::Error> {
+    let transaction = engine.begin_write()?;
     {
         let mut rows = transaction.open_table(ROWS)?;
-        for (key, value) in &outcome.rows {
+        for (key, value) in &overlay.rows {
             match value {
                 Some(value) => drop(rows.insert(row_key(key), codec::encode_row(key, value).as_slice())?),
                 None => drop(rows.remove(row_key(key))?),
             }
         }
         let mut chunks = transaction.open_table(CHUNKS)?;
-        for (name, stream) in &outcome.streams {
-            trim(&mut chunks, name, stream.floor)?;
-            append(&mut chunks, name, stream)?;
-        }
-        let mut table = transaction.open_table(JOURNAL)?;
-        for row in journal {
-            let removed = table.remove(row.number)?;
-            assert!(removed.is_some(), "an unfolded journal row is in the journal");
+        for (name, tail) in &overlay.streams {
+            trim(&mut chunks, name, tail.floor)?;
+            append(&mut chunks, name, tail, planted)?;
         }
     }
+    set_first(&transaction, first)?;
     Ok(transaction.commit()?)
-}
-
-impl<'a> Outcome<'a> {
-    fn add(&mut self, record: &'a Record) {
-        match record {
-            Record::Event { stream, seq, bytes } => {
-                self.streams.entry(stream).or_default().events.push((*seq, bytes));
-            }
-            Record::Put { key, value } => drop(self.rows.insert(key, Some(value))),
-            Record::Delete { key } => drop(self.rows.insert(key, None)),
-            Record::Trim { stream, floor } => {
-                let stream = self.streams.entry(stream).or_default();
-                stream.floor = stream.floor.max(*floor);
-            }
-        }
-    }
 }
 
 type Chunks<'txn> = Table<'txn, (&'static [u8], u64), &'static [u8]>;
 
 /// Removes the chunks of which all events are below the floor.
 fn trim(chunks: &mut Chunks<'_>, stream: &StreamKey, floor: u64) -> Result<(), redb::Error> {
+    if floor == 0 {
+        return Ok(());
+    }
     let name = stream.0.as_bytes();
     let mut firsts = Vec::new();
     for entry in chunks.range((name, 0)..(name, floor))? {
@@ -106,9 +100,19 @@ fn trim(chunks: &mut Chunks<'_>, stream: &StreamKey, floor: u64) -> Result<(), r
 }
 
 /// Adds a stream's events at or above its floor, in new chunks.
-fn append(chunks: &mut Chunks<'_>, name: &StreamKey, stream: &Stream<'_>) -> Result<(), redb::Error> {
-    let below = stream.events.partition_point(|event| event.0 < stream.floor);
-    let mut events = &stream.events[below..];
+fn append(
+    chunks: &mut Chunks<'_>,
+    name: &StreamKey,
+    tail: &Tail,
+    planted: Planted,
+) -> Result<(), redb::Error> {
+    let below = tail.events.partition_point(|event| event.0 < tail.floor);
+    let mut events: Vec<(u64, &Bytes)> =
+        tail.events.range(below..).map(|(seq, bytes)| (*seq, bytes)).collect();
+    if planted.is(Bug::FoldLosesLast) {
+        events.pop();
+    }
+    let mut events = &events[..];
     while let Some(&(first, _)) = events.first() {
         let len = chunk_len(events);
         let (chunk, rest) = events.split_at(len);

@@ -1,18 +1,16 @@
 //! The store: records become durable, and questions about them are answered.
 //!
-//! It knows rows and streams and nothing of what they mean. One group commit is one row of a journal, in one
-//! redb transaction. Little by little journal rows are folded into the tables from which most questions are
-//! answered; what is not folded yet is also kept in memory (`overlay`). Beneath redb lies a [`Disk`]; the
-//! header is guarded by `backend`, everything else by checksums.
-//!
-//! Every commit is redb's "quick repair" (two syncs: first the pages, then the header that names them): after
-//! a loss of power nothing needs to be walked, however much is stored.
+//! It knows rows and streams and nothing of what they mean. One group commit is one entry of a journal: one
+//! write and one sync. When the journal has grown, what it says is folded into redb's tables, from which most
+//! questions are answered; what is not folded yet is also kept in memory (`overlay`). Journal and redb lie on
+//! one [`Disk`]; redb's header is guarded by `backend`, everything else by checksums.
 
 mod backend;
 mod backup;
 pub(crate) mod codec;
 mod engine;
 mod fold;
+mod journal;
 mod overlay;
 #[cfg(test)]
 mod properties;
@@ -20,11 +18,12 @@ mod query;
 
 use crate::disk::{Disk, is_full};
 pub use backup::{BackupError, Snapshot, restore};
+pub use fold::{Fold, Folded};
 
 use backend::{Fault, Operation};
 use engine::{Engine, guarded};
-use overlay::{JournalRow, Overlay};
-use redb::Database;
+use journal::{Journal, Unreadable};
+use overlay::{Overlay, Unfolded};
 use runcast_core::ids::AppendId;
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
@@ -34,8 +33,8 @@ use std::sync::Arc;
 
 /// So many streams' ends are remembered; the others are looked up.
 const ENDS_MAX: usize = 16 * 1024;
-/// A good number of journal rows for one call of [`Store::fold`]: some milliseconds.
-pub const FOLD_ROWS: usize = 64;
+/// A new store's journal has so many blocks: 32 MiB, of which the file has those that were ever written.
+const JOURNAL_BLOCKS: u64 = 8 * 1024;
 
 /// Rows and streams on stable storage.
 #[derive(Debug)]
@@ -43,10 +42,11 @@ pub struct Store {
     disk: Arc<dyn Disk>,
     repair: Repair,
     /// None after a failure that ends the process, or while it is being opened again.
-    engine: Option<Engine>,
-    overlay: Overlay,
-    /// The number of the next journal row.
-    next: u64,
+    engine: Option<Arc<Engine>>,
+    journal: Journal,
+    unfolded: Unfolded,
+    /// A fold was begun and has not ended.
+    is_folding: bool,
     /// The seq of the newest event of streams written lately.
     ends: BTreeMap<StreamKey, u64>,
     planted: Planted,
@@ -55,12 +55,11 @@ pub struct Store {
 /// How a store that was not closed finds out which pages of its file are free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repair {
-    /// Each commit writes it down, and is synced twice. Opening takes milliseconds, whatever the store's
-    /// size.
+    /// Each fold writes it down. Opening takes milliseconds, whatever the store's size.
     #[default]
     Quick,
-    /// By reading the whole file, whose checksums are compared with that. A commit is synced once and costs
-    /// less processor time; opening takes a good second for each gigabyte.
+    /// By reading the whole file, whose checksums are compared with that. Opening takes a good second for
+    /// each gigabyte.
     Full,
 }
 
@@ -81,6 +80,17 @@ pub enum OpenError {
         /// The store's version.
         found: u32,
         /// The newest version known here.
+        known: u32,
+    },
+    /// Written by a version of Runcast that kept its journal in another way. Nothing was touched.
+    #[error(
+        "the store is of version {found}, this Runcast knows version {known}: \
+         start the Runcast that wrote it, or use another data directory"
+    )]
+    Older {
+        /// The store's version.
+        found: u32,
+        /// The version known here.
         known: u32,
     },
     /// Another kind of file. Nothing was touched.
@@ -137,17 +147,33 @@ impl Store {
     /// Opens the store on this disk, or makes one on an empty disk. Recovery is complete when this returns.
     ///
     /// # Errors
-    /// [`OpenError`]. A file of another kind or of a newer version is not touched.
+    /// [`OpenError`]. A file of another kind or of another version is not touched.
     pub fn open(disk: impl Disk, repair: Repair) -> Result<(Self, Image), OpenError> {
+        Self::open_with(disk, repair, JOURNAL_BLOCKS)
+    }
+
+    /// The same; a store that is made has a journal of so many blocks of 4 KiB. What finds no room in it goes
+    /// straight into the tables.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        disk: impl Disk,
+        repair: Repair,
+        journal_blocks: u64,
+    ) -> Result<(Self, Image), OpenError> {
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (engine, overlay) = Engine::open(disk.clone(), repair)?;
-        let next = overlay.last().map_or(1, |last| last + 1);
+        let engine = Arc::new(Engine::open(disk.clone(), repair, journal_blocks)?);
+        let typed = |error| OpenError::of(error, engine.fault());
+        let first = guarded(|| engine.first()).map_err(typed)?;
+        let (journal, newest) = read_journal(Journal::new(disk.clone(), engine.journal(), first))?;
         let store = Self {
             disk,
             repair,
             engine: Some(engine),
-            overlay,
-            next,
+            journal,
+            unfolded: Unfolded { newest, folding: None },
+            is_folding: false,
             ends: BTreeMap::new(),
             planted: Planted::default(),
         };
@@ -161,36 +187,34 @@ impl Store {
     }
 
     /// Makes these appends durable, in one piece: when this returns `Ok` all of them are, and after any error
-    /// or crash either all or none.
+    /// or crash either all or none. Where the journal has no room it folds first.
     ///
     /// # Errors
     /// [`CommitError::Full`]: none is stored, questions are still answered, and the commit may be tried
     /// again. [`CommitError::Io`]: nothing is known any more; each further call fails too.
     ///
     /// # Panics
-    /// If an event's seq is not one more than its stream's last: that is the core's promise.
+    /// If an event's seq is not one more than its stream's last: that is the core's promise. If there is no
+    /// room while a fold is under way (see [`Self::has_room`]).
     pub fn commit(&mut self, appends: &[(AppendId, Arc<[Record]>)]) -> Result<(), CommitError> {
         if appends.is_empty() {
             return Ok(());
         }
         self.make_ready()?;
         let ends = self.ends_after(appends)?;
-        while self.overlay.is_over() {
-            self.fold(FOLD_ROWS)?;
+        let records = appends.iter().flat_map(|append| append.1.iter());
+        let body = codec::encode_records(records.clone());
+        while !self.journal.has_room(body.len()) && self.unfolded.commits() > 0 {
+            self.fold()?;
         }
-        let row = JournalRow::new(self.next, appends.iter().map(|append| append.1.clone()).collect());
-        let value = codec::encode_journal(row.number, &row.commits);
-        let written = guarded(|| {
-            let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
-            engine.write_journal(row.number, &value)
-        });
-        match self.settle(written) {
-            Ok(()) => self.overlay.push(row),
-            // redb failed after the commit was durable, and recovery has found it.
-            Err(CommitError::Full) if self.overlay.last() == Some(row.number) => {}
-            Err(error) => return Err(error),
+        if self.journal.has_room(body.len()) {
+            let blocks = self.journal.append(&body, self.planted).map_err(|fault| self.failed(fault))?;
+            self.unfolded.newest.push(records, blocks);
+        } else {
+            let mut overlay = Overlay::default();
+            overlay.push(records, 0);
+            self.store(&overlay)?;
         }
-        self.next += 1;
         if self.ends.len() + ends.len() > ENDS_MAX {
             self.ends.clear();
         }
@@ -198,42 +222,82 @@ impl Store {
         Ok(())
     }
 
+    /// Puts what is larger than the whole journal straight into the tables.
+    fn store(&mut self, overlay: &Overlay) -> Result<(), CommitError> {
+        let engine = self.engine()?;
+        let stored = guarded(|| fold::fold(&engine, overlay, self.journal.next(), self.planted));
+        drop(engine);
+        self.settle(stored)
+    }
+
+    /// Whether a commit of these appends needs no fold to end before it.
+    pub fn has_room(&self, appends: &[(AppendId, Arc<[Record]>)]) -> bool {
+        let records = appends.iter().flat_map(|append| append.1.iter());
+        self.unfolded.commits() == 0 || self.journal.has_room(records.map(codec::record_bytes).sum())
+    }
+
     /// Answers a question from what is durable. Damage is an answer.
     ///
     /// # Errors
     /// [`ReadError`] if the disk does not answer.
     pub fn load(&self, query: &Query) -> Result<Found, ReadError> {
-        match self.read(|db, overlay| query::answer(db, overlay, query)) {
+        match self.read(|engine, unfolded| query::answer(engine, unfolded, query)) {
             Ok(found) => Ok(found),
             Err(redb::Error::Corrupted(_)) => Ok(Found::Damaged),
             Err(error) => Err(ReadError(self.words(&error))),
         }
     }
 
-    /// Moves up to so many journal rows, the oldest, into the tables; says whether any are left.
+    /// Whether the journal has grown so far that folding it is worth its while.
+    pub fn is_fold_due(&self) -> bool {
+        !self.is_folding && self.journal.is_due(self.unfolded.newest.blocks())
+    }
+
+    /// Begins to fold what the journal holds, or what was left of the last attempt; none if that is nothing.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    ///
+    /// # Panics
+    /// If a fold is under way.
+    pub fn begin_fold(&mut self) -> Result<Option<Fold>, CommitError> {
+        assert!(!self.is_folding, "one fold at a time");
+        self.make_ready()?;
+        let engine = self.engine()?;
+        let Some(overlay) = self.unfolded.freeze(self.journal.next()) else { return Ok(None) };
+        self.is_folding = true;
+        Ok(Some(Fold { engine, overlay, planted: self.planted }))
+    }
+
+    /// Takes note of what has become of a fold.
     ///
     /// # Errors
     /// As [`Self::commit`]; after [`CommitError::Full`] nothing has moved and nothing is lost.
-    pub fn fold(&mut self, rows_max: usize) -> Result<bool, CommitError> {
-        self.make_ready()?;
-        let batch: Vec<&JournalRow> = self.overlay.oldest(rows_max).collect();
-        let count = batch.len();
-        if count > 0 {
-            let folded = guarded(|| fold::fold(self.engine()?, &batch, self.planted));
-            self.settle(folded)?;
-            self.overlay.drop_oldest(count);
+    pub fn end_fold(&mut self, folded: Folded) -> Result<(), CommitError> {
+        self.is_folding = false;
+        self.settle(folded.0)?;
+        let folded = self.unfolded.folding.take().expect("a fold was under way");
+        self.journal.free(folded.overlay.blocks());
+        Ok(())
+    }
+
+    /// Folds what the journal holds, or what was left of the last attempt.
+    ///
+    /// # Errors
+    /// As [`Self::end_fold`].
+    ///
+    /// # Panics
+    /// If a fold is under way.
+    pub fn fold(&mut self) -> Result<(), CommitError> {
+        match self.begin_fold()? {
+            Some(fold) => self.end_fold(fold.run()),
+            None => Ok(()),
         }
-        Ok(self.overlay.len() > 0)
     }
 
     /// Commits that are not folded yet.
-    pub fn journal_rows(&self) -> usize {
-        self.overlay.len()
-    }
-
-    /// Whether the journal has grown so far that a call of [`Self::fold`] is worth its while.
-    pub fn is_fold_due(&self) -> bool {
-        self.overlay.is_due()
+    pub fn unfolded_commits(&self) -> usize {
+        self.unfolded.commits()
     }
 
     /// What the streams' ends will be with these appends.
@@ -259,10 +323,10 @@ impl Store {
 
     /// The seq of a stream's newest event, unless nothing is stored of it.
     fn end(&self, stream: &StreamKey) -> Result<Option<u64>, ReadError> {
-        if let Some(end) = self.ends.get(stream).copied().or_else(|| self.overlay.last_seq(stream)) {
+        if let Some(end) = self.ends.get(stream).copied().or_else(|| self.unfolded.last_seq(stream)) {
             return Ok(Some(end));
         }
-        match self.read(|db, _| query::end(db, stream)) {
+        match self.read(|engine, _| query::end(engine, stream)) {
             Ok(end) => Ok(end),
             // Nobody knows where a damaged stream ends; reading it says that it is damaged.
             Err(redb::Error::Corrupted(_)) => Ok(None),
@@ -270,32 +334,32 @@ impl Store {
         }
     }
 
-    fn engine(&self) -> Result<&Database, redb::Error> {
-        let engine = self.engine.as_ref().and_then(Engine::db);
-        engine.ok_or(redb::Error::DatabaseClosed)
+    fn engine(&self) -> Result<Arc<Engine>, CommitError> {
+        self.engine.clone().ok_or_else(|| CommitError::Io("closed after an earlier failure".into()))
     }
 
     fn read<T>(
         &self,
-        work: impl FnOnce(&Database, &Overlay) -> Result<T, redb::Error>,
+        work: impl FnOnce(&Engine, &Unfolded) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
-        let result = guarded(|| work(self.engine()?, &self.overlay));
+        let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let result = guarded(|| work(engine, &self.unfolded));
         if result.is_err() {
-            self.engine.iter().for_each(Engine::suspect);
+            engine.suspect();
         }
         result
     }
 
     /// Opens redb again if it met something while reading that it does not get over by itself.
     fn make_ready(&mut self) -> Result<(), CommitError> {
-        let is_suspect = self.engine.as_ref().is_some_and(Engine::is_suspect);
-        if is_suspect { self.reopen() } else { Ok(()) }
+        let is_suspect = self.engine()?.is_suspect();
+        if is_suspect && !self.is_folding { self.reopen() } else { Ok(()) }
     }
 
     /// Turns redb's outcome into ours, and makes the store usable again after a full disk.
     fn settle(&mut self, result: Result<(), redb::Error>) -> Result<(), CommitError> {
         let Err(error) = result else { return Ok(()) };
-        self.engine.iter().for_each(Engine::suspect);
+        self.engine.iter().for_each(|engine| engine.suspect());
         let fault = self.engine.as_ref().and_then(|engine| engine.fault());
         if let Some(Fault { operation: Operation::Write, error }) = &fault
             && is_full(error.kind())
@@ -308,14 +372,21 @@ impl Store {
         Err(CommitError::Io(words(&error, fault)))
     }
 
-    fn reopen(&mut self) -> Result<(), CommitError> {
-        if self.engine.take().is_none() {
-            return Err(CommitError::Io("closed after an earlier failure".into()));
+    /// What a failure of the journal means.
+    fn failed(&mut self, fault: Fault) -> CommitError {
+        if fault.operation == Operation::Write && is_full(fault.error.kind()) {
+            return CommitError::Full;
         }
-        let opened = Engine::open(self.disk.clone(), self.repair);
-        let (engine, overlay) = opened.map_err(|error| CommitError::Io(error.to_string()))?;
-        self.next = overlay.last().map_or(self.next, |last| last + 1);
-        (self.engine, self.overlay) = (Some(engine), overlay);
+        self.engine.take().iter().for_each(|engine| engine.suspect());
+        CommitError::Io(fault.to_string())
+    }
+
+    fn reopen(&mut self) -> Result<(), CommitError> {
+        self.engine()?;
+        let before = self.engine.take().and_then(Arc::into_inner);
+        drop(before.expect("nobody else holds it: two of them never write one file"));
+        let opened = Engine::open(self.disk.clone(), self.repair, 0);
+        self.engine = Some(Arc::new(opened.map_err(|error| CommitError::Io(error.to_string()))?));
         Ok(())
     }
 
@@ -341,10 +412,23 @@ impl OpenError {
 }
 
 fn words(error: &redb::Error, fault: Option<Fault>) -> String {
-    match fault {
-        Some(Fault { operation: Operation::Read, error }) => format!("reading failed: {error}"),
-        Some(Fault { operation: Operation::Write, error }) => format!("writing failed: {error}"),
-        Some(Fault { operation: Operation::Sync, error }) => format!("syncing failed: {error}"),
-        None => error.to_string(),
+    fault.map_or_else(|| error.to_string(), |fault| fault.to_string())
+}
+
+/// Reads what a journal holds.
+fn read_journal(mut journal: Journal) -> Result<(Journal, Overlay), OpenError> {
+    let damaged = |number| OpenError::Damaged(format!("entry {number} of its journal"));
+    let mut overlay = Overlay::default();
+    loop {
+        let (number, used) = (journal.next().number, journal.used());
+        match journal.read() {
+            Ok(Some(body)) => {
+                let records = codec::decode_records(body).ok_or_else(|| damaged(number))?;
+                overlay.push(records.iter(), journal.used() - used);
+            }
+            Ok(None) => return Ok((journal, overlay)),
+            Err(Unreadable::Damaged(number)) => return Err(damaged(number)),
+            Err(Unreadable::Io(error)) => return Err(error.into()),
+        }
     }
 }

@@ -1,150 +1,147 @@
-//! What is durable in the journal and not folded yet, kept in memory so that it can be asked for.
+//! What is in the journal and not in the tables yet, in memory so that it can be asked for: the newest word on
+//! each row, and the events of each stream.
 //!
-//! It is exactly the content of the journal table, in order, with indexes by row and by stream. Its limits
-//! are the journal's limits: where it is too long, [`Store::commit`](super::Store::commit) folds before it
-//! writes.
+//! There are two of it at most. Commits are added to the one. When it is worth its while that one is folded,
+//! unchanged from then on, and another takes its place.
 
-use super::codec;
+use super::journal::Place;
 use bytes::Bytes;
 use runcast_core::record::{Record, RowKey, StreamKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Over so many journal rows,
-pub(super) const ROWS_MAX: usize = 1024;
-/// or so many bytes, a commit folds first.
-pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Up to so many journal rows,
-const ROWS_KEPT: usize = 256;
-/// and so many bytes, there is no need to fold: more events of a stream come together in one chunk.
-const BYTES_KEPT: usize = 4 * 1024 * 1024;
-
-/// The unfolded journal.
-#[derive(Debug, Default)]
+/// Some commits in a row.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Overlay {
-    journal: VecDeque<JournalRow>,
-    rows: BTreeMap<RowKey, Latest>,
-    streams: BTreeMap<StreamKey, VecDeque<(u64, Bytes)>>,
-    bytes: usize,
+    pub(super) rows: BTreeMap<RowKey, Option<Bytes>>,
+    pub(super) streams: BTreeMap<StreamKey, Tail>,
+    /// How many commits,
+    commits: usize,
+    /// and how many blocks of the journal they are.
+    blocks: u64,
 }
 
-/// One group commit.
-#[derive(Clone, Debug)]
-pub(super) struct JournalRow {
-    pub(super) number: u64,
-    pub(super) commits: Vec<Arc<[Record]>>,
-    bytes: usize,
-}
-
-/// The newest word on a row.
-#[derive(Debug)]
-struct Latest {
-    journal: u64,
-    value: Option<Bytes>,
-}
-
-impl JournalRow {
-    pub(super) fn new(number: u64, commits: Vec<Arc<[Record]>>) -> Self {
-        let bytes = commits.iter().flat_map(|records| records.iter()).map(codec::record_bytes).sum();
-        Self { number, commits, bytes }
-    }
-
-    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.commits.iter().flat_map(|records| records.iter())
-    }
+/// A stream's newest events.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tail {
+    /// Those below are no longer needed, in the tables either.
+    pub(super) floor: u64,
+    pub(super) events: VecDeque<(u64, Bytes)>,
 }
 
 impl Overlay {
-    /// Takes in the next journal row.
-    pub(super) fn push(&mut self, row: JournalRow) {
-        assert!(self.last().is_none_or(|last| last + 1 == row.number), "journal rows are consecutive");
-        for record in row.records() {
+    /// Takes in the next commit, which takes so many blocks of the journal.
+    pub(super) fn push<'a>(&mut self, records: impl Iterator<Item = &'a Record>, blocks: u64) {
+        for record in records {
             match record {
                 Record::Event { stream, seq, bytes } => {
-                    self.streams.entry(stream.clone()).or_default().push_back((*seq, bytes.clone()));
+                    self.stream(stream).events.push_back((*seq, bytes.clone()));
                 }
-                Record::Put { key, value } => self.set(key, row.number, Some(value.clone())),
-                Record::Delete { key } => self.set(key, row.number, None),
-                Record::Trim { .. } => {}
+                Record::Put { key, value } => self.set(key, Some(value.clone())),
+                Record::Delete { key } => self.set(key, None),
+                Record::Trim { stream, floor } => {
+                    let tail = self.stream(stream);
+                    tail.floor = tail.floor.max(*floor);
+                }
             }
         }
-        self.bytes += row.bytes;
-        self.journal.push_back(row);
+        self.commits += 1;
+        self.blocks += blocks;
     }
 
-    fn set(&mut self, key: &RowKey, journal: u64, value: Option<Bytes>) {
-        self.rows.insert(key.clone(), Latest { journal, value });
-    }
-
-    /// The oldest journal rows.
-    pub(super) fn oldest(&self, rows_max: usize) -> impl Iterator<Item = &JournalRow> {
-        self.journal.iter().take(rows_max)
-    }
-
-    /// Forgets the oldest journal rows: they are found in the tables from here on.
-    pub(super) fn drop_oldest(&mut self, rows: usize) {
-        for row in self.journal.drain(..rows) {
-            for record in row.records() {
-                match record {
-                    Record::Event { stream, seq, .. } => {
-                        let events = self.streams.get_mut(stream).expect("an unfolded event is indexed");
-                        let dropped = events.pop_front();
-                        assert!(dropped.is_some_and(|event| event.0 == *seq), "events leave as they came");
-                        if events.is_empty() {
-                            self.streams.remove(stream);
-                        }
-                    }
-                    Record::Put { key, .. } | Record::Delete { key } => {
-                        if self.rows.get(key).is_some_and(|latest| latest.journal <= row.number) {
-                            self.rows.remove(key);
-                        }
-                    }
-                    Record::Trim { .. } => {}
-                }
-            }
-            self.bytes -= row.bytes;
+    fn set(&mut self, key: &RowKey, value: Option<Bytes>) {
+        match self.rows.get_mut(key) {
+            Some(latest) => *latest = value,
+            None => drop(self.rows.insert(key.clone(), value)),
         }
     }
 
-    /// The number of the newest journal row.
-    pub(super) fn last(&self) -> Option<u64> {
-        self.journal.back().map(|row| row.number)
+    fn stream(&mut self, key: &StreamKey) -> &mut Tail {
+        if !self.streams.contains_key(key) {
+            self.streams.insert(key.clone(), Tail::default());
+        }
+        self.streams.get_mut(key).expect("it is there by now")
     }
 
-    /// How many journal rows there are.
-    pub(super) fn len(&self) -> usize {
-        self.journal.len()
+    /// How many commits there are.
+    pub(super) fn commits(&self) -> usize {
+        self.commits
     }
 
-    /// Whether it is over its limits.
-    pub(super) fn is_over(&self) -> bool {
-        self.len() >= ROWS_MAX || self.bytes >= BYTES_MAX
+    /// How many blocks of the journal they are.
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+}
+
+/// All that is not folded: what is being folded, if anything is, and what came later.
+#[derive(Debug, Default)]
+pub(super) struct Unfolded {
+    pub(super) folding: Option<Frozen>,
+    pub(super) newest: Overlay,
+}
+
+/// What is being folded.
+#[derive(Clone, Debug)]
+pub(super) struct Frozen {
+    pub(super) overlay: Arc<Overlay>,
+    /// Where the journal begins when that is done.
+    pub(super) first: Place,
+}
+
+impl Unfolded {
+    /// What is to be folded next, as it will stay; none if there is nothing. `next` is where the journal goes
+    /// on.
+    pub(super) fn freeze(&mut self, next: Place) -> Option<Frozen> {
+        if self.folding.is_none() && self.newest.commits > 0 {
+            let overlay = Arc::new(std::mem::take(&mut self.newest));
+            self.folding = Some(Frozen { overlay, first: next });
+        }
+        self.folding.clone()
     }
 
-    /// Whether folding would do good.
-    pub(super) fn is_due(&self) -> bool {
-        self.len() > ROWS_KEPT || self.bytes > BYTES_KEPT
+    /// Both, the newest first.
+    fn down(&self) -> impl Iterator<Item = &Overlay> {
+        std::iter::once(&self.newest).chain(self.folding.as_ref().map(|frozen| &*frozen.overlay))
+    }
+
+    /// Both, the newest last.
+    pub(super) fn up(&self) -> impl Iterator<Item = &Overlay> {
+        self.folding.as_ref().map(|frozen| &*frozen.overlay).into_iter().chain(std::iter::once(&self.newest))
+    }
+
+    /// How many commits there are.
+    pub(super) fn commits(&self) -> usize {
+        self.down().map(Overlay::commits).sum()
     }
 
     /// What it says of a row: nothing, that it is gone, or its value.
     pub(super) fn row(&self, key: &RowKey) -> Option<Option<&Bytes>> {
-        self.rows.get(key).map(|latest| latest.value.as_ref())
+        self.down().find_map(|overlay| overlay.rows.get(key)).map(Option::as_ref)
     }
 
-    /// What it says of all rows from `first` on, ascending.
-    pub(super) fn rows_from(&self, first: &RowKey) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
-        self.rows.range(first..).map(|(key, latest)| (key, latest.value.as_ref()))
+    /// What it says of rows from `first` on, as long as `asked`; the last word on a row is the last.
+    pub(super) fn rows_from(
+        &self,
+        first: &RowKey,
+        asked: impl Fn(&RowKey) -> bool,
+    ) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
+        self.up().flat_map(move |overlay| {
+            let rows = overlay.rows.range(first..).take_while(|row| asked(row.0));
+            rows.map(|(key, value)| (key, value.as_ref())).collect::<Vec<_>>()
+        })
     }
 
-    /// The unfolded events of a stream after this seq, ascending and consecutive.
+    /// The events of a stream after this seq, ascending and consecutive.
     pub(super) fn events_after(&self, stream: &StreamKey, after: u64) -> impl Iterator<Item = (u64, &Bytes)> {
-        let events = self.streams.get(stream);
-        let skipped = events.map_or(0, |events| events.partition_point(|event| event.0 <= after));
-        events.into_iter().flatten().skip(skipped).map(|(seq, bytes)| (*seq, bytes))
+        self.up().filter_map(|overlay| overlay.streams.get(stream)).flat_map(move |tail| {
+            let skipped = tail.events.partition_point(|event| event.0 <= after);
+            tail.events.range(skipped..).map(|(seq, bytes)| (*seq, bytes))
+        })
     }
 
-    /// The seq of a stream's newest unfolded event.
+    /// The seq of a stream's newest event.
     pub(super) fn last_seq(&self, stream: &StreamKey) -> Option<u64> {
-        self.streams.get(stream)?.back().map(|event| event.0)
+        self.down().find_map(|overlay| overlay.streams.get(stream)?.events.back()).map(|event| event.0)
     }
 }

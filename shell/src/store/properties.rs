@@ -1,12 +1,17 @@
-//! Properties of folding: it changes no answer, whenever it is done and however much at once.
+//! Properties of folding: it changes no answer, whenever it begins and ends.
 
-use super::{Repair, Store};
+use super::{Fold, Folded, Repair, Store};
 use crate::ram::Ram;
 use bytes::Bytes;
 use proptest::prelude::*;
 use runcast_core::ids::AppendId;
 use runcast_core::record::{Found, Query, Record, RowKey, StreamKey, Table};
 use std::collections::BTreeMap;
+
+/// A journal in which a script finds room,
+const ENOUGH: u64 = 1024;
+/// and one in which some commits do, and hardly one beside another.
+const FEW: u64 = 12;
 
 const NAMES: [&str; 3] = ["", "ann", "bob"];
 
@@ -22,7 +27,10 @@ enum What {
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<What>),
-    Fold(usize),
+    Fold,
+    /// Begins to fold; the next one does it, and what comes then is found twice.
+    BeginFold,
+    EndFold,
     Restart,
 }
 
@@ -38,7 +46,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => prop::collection::vec(what, 1..30).prop_map(Step::Commit),
-        3 => (1..8usize).prop_map(Step::Fold),
+        2 => Just(Step::Fold),
+        2 => Just(Step::BeginFold),
+        2 => Just(Step::EndFold),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..25)
@@ -94,15 +104,36 @@ fn answers(store: &Store, floors: [u64; 2]) -> (Found, BTreeMap<(usize, u64), By
     (store.load(&Query::Rows(keys)).unwrap(), events)
 }
 
+/// A fold that has not ended.
+enum Halfway {
+    Begun(Fold),
+    Run(Folded),
+}
+
+impl Halfway {
+    fn run(self) -> Self {
+        match self {
+            Self::Begun(fold) => Self::Run(fold.run()),
+            run @ Self::Run(_) => run,
+        }
+    }
+}
+
+fn end(store: &mut Store, folding: &mut Option<Halfway>) {
+    if let Some(Halfway::Run(folded)) = folding.take().map(Halfway::run) {
+        store.end_fold(folded).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn folding_changes_no_answer(steps in steps()) {
-        let mut folded = Ram::default();
-        let (mut never, _) = Store::open(Ram::default(), Repair::default()).unwrap();
-        let (mut store, _) = Store::open(folded.clone(), Repair::default()).unwrap();
-        let (mut ends, mut floors) = ([0; 2], [0; 2]);
+        let mut disk = Ram::default();
+        let open = |disk: &Ram, blocks| Store::open_with(disk.clone(), Repair::default(), blocks).unwrap().0;
+        let (mut never, mut store) = (open(&Ram::default(), ENOUGH), open(&disk, FEW));
+        let (mut ends, mut floors, mut folding) = ([0; 2], [0; 2], None);
         for (id, step) in steps.iter().enumerate() {
             match step {
                 Step::Commit(all) => {
@@ -110,12 +141,24 @@ proptest! {
                         all.iter().map(|what| record(what, &mut ends, &mut floors)).collect();
                     let appends = [(AppendId(id as u64), records.into())];
                     never.commit(&appends).unwrap();
+                    if !store.has_room(&appends) {
+                        end(&mut store, &mut folding);
+                    }
                     store.commit(&appends).unwrap();
                 }
-                Step::Fold(rows) => drop(store.fold(*rows).unwrap()),
+                Step::Fold => {
+                    end(&mut store, &mut folding);
+                    store.fold().unwrap();
+                }
+                Step::BeginFold if folding.is_none() => {
+                    folding = store.begin_fold().unwrap().map(Halfway::Begun);
+                }
+                Step::BeginFold => folding = folding.map(Halfway::run),
+                Step::EndFold => end(&mut store, &mut folding),
                 Step::Restart => {
-                    folded = folded.after_power_loss();
-                    store = Store::open(folded.clone(), Repair::default()).unwrap().0;
+                    folding = None;
+                    disk = disk.after_power_loss();
+                    store = open(&disk, FEW);
                 }
             }
             prop_assert_eq!(answers(&store, floors), answers(&never, floors), "after {:?}", step);

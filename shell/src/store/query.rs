@@ -1,10 +1,10 @@
 //! Answers: what is folded, with what is not folded yet laid over it.
 
 use super::codec;
-use super::engine::{CHUNKS, ROWS, RowKeyBytes, row_key};
-use super::overlay::Overlay;
+use super::engine::{CHUNKS, Engine, ROWS, RowKeyBytes, row_key};
+use super::overlay::Unfolded;
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::ReadOnlyTable;
 use runcast_core::record::{Found, Image, Query, RowKey, StreamKey, Table};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,54 +13,54 @@ type Rows = ReadOnlyTable<RowKeyBytes<'static>, &'static [u8]>;
 type Sorted = BTreeMap<RowKey, Bytes>;
 
 /// The answer to a question. Damage comes as [`redb::Error::Corrupted`].
-pub(super) fn answer(db: &Database, overlay: &Overlay, query: &Query) -> Result<Found, redb::Error> {
+pub(super) fn answer(engine: &Engine, unfolded: &Unfolded, query: &Query) -> Result<Found, redb::Error> {
     match query {
         Query::Rows(keys) => {
-            let table = db.begin_read()?.open_table(ROWS)?;
+            let table = engine.begin_read()?.open_table(ROWS)?;
             let mut found = Sorted::new();
             for key in keys {
-                if let Some(value) = row(&table, overlay, key)? {
+                if let Some(value) = row(&table, unfolded, key)? {
                     found.insert(key.clone(), value);
                 }
             }
             Ok(Found::Rows(found.into_iter().collect()))
         }
         Query::Owner(owner) => {
-            let table = db.begin_read()?.open_table(ROWS)?;
+            let table = engine.begin_read()?.open_table(ROWS)?;
             let mut found = Sorted::new();
-            context(&table, overlay, owner, &mut found)?;
+            context(&table, unfolded, owner, &mut found)?;
             Ok(Found::Rows(found.into_iter().collect()))
         }
         Query::First { table, owner, skip, rows_max } => {
-            let rows = db.begin_read()?.open_table(ROWS)?;
+            let rows = engine.begin_read()?.open_table(ROWS)?;
             let mut found = Sorted::new();
-            scan(&rows, overlay, *table, Some(owner), skip.saturating_add(*rows_max), &mut found)?;
+            scan(&rows, unfolded, *table, Some(owner), skip.saturating_add(*rows_max), &mut found)?;
             Ok(Found::Rows(found.into_iter().skip(*skip).take(*rows_max).collect()))
         }
         Query::Events { stream, after, events_max, bytes_max } => {
             let page = Page { events: Vec::new(), bytes: 0, events_max: *events_max, bytes_max: *bytes_max };
-            Ok(Found::Events(events(db, overlay, stream, *after, page)?))
+            Ok(Found::Events(events(engine, unfolded, stream, *after, page)?))
         }
     }
 }
 
 /// What the core must have at start.
-pub(super) fn image(db: &Database, overlay: &Overlay) -> Result<Image, redb::Error> {
-    let rows = db.begin_read()?.open_table(ROWS)?;
+pub(super) fn image(engine: &Engine, unfolded: &Unfolded) -> Result<Image, redb::Error> {
+    let rows = engine.begin_read()?.open_table(ROWS)?;
     let mut found = Sorted::new();
     for table in Table::ALL.into_iter().filter(|table| table.is_alive()) {
-        scan(&rows, overlay, table, None, usize::MAX, &mut found)?;
+        scan(&rows, unfolded, table, None, usize::MAX, &mut found)?;
     }
     let owners: BTreeSet<Arc<str>> = found.keys().map(|key| key.owner.clone()).collect();
     for owner in owners.iter().filter(|owner| !owner.is_empty()) {
-        context(&rows, overlay, owner, &mut found)?;
+        context(&rows, unfolded, owner, &mut found)?;
     }
     Ok(Image { rows: found.into_iter().collect() })
 }
 
 /// The seq of a stream's newest folded event.
-pub(super) fn end(db: &Database, stream: &StreamKey) -> Result<Option<u64>, redb::Error> {
-    let chunks = db.begin_read()?.open_table(CHUNKS)?;
+pub(super) fn end(engine: &Engine, stream: &StreamKey) -> Result<Option<u64>, redb::Error> {
+    let chunks = engine.begin_read()?.open_table(CHUNKS)?;
     let name = stream.0.as_bytes();
     let Some(last) = chunks.range((name, 0)..=(name, u64::MAX))?.next_back() else { return Ok(None) };
     let (key, value) = last?;
@@ -69,8 +69,8 @@ pub(super) fn end(db: &Database, stream: &StreamKey) -> Result<Option<u64>, redb
     Ok(Some(first + events.len() as u64 - 1))
 }
 
-fn row(rows: &Rows, overlay: &Overlay, key: &RowKey) -> Result<Option<Bytes>, redb::Error> {
-    if let Some(latest) = overlay.row(key) {
+fn row(rows: &Rows, unfolded: &Unfolded, key: &RowKey) -> Result<Option<Bytes>, redb::Error> {
+    if let Some(latest) = unfolded.row(key) {
         return Ok(latest.cloned());
     }
     rows.get(row_key(key))?.map(|value| whole_row(key, value.value())).transpose()
@@ -91,9 +91,14 @@ fn row_words(key: &RowKey) -> String {
     format!("row {:?} of {:?} in table {:?}", key.name, key.owner, key.table)
 }
 
-fn context(rows: &Rows, overlay: &Overlay, owner: &Arc<str>, found: &mut Sorted) -> Result<(), redb::Error> {
+fn context(
+    rows: &Rows,
+    unfolded: &Unfolded,
+    owner: &Arc<str>,
+    found: &mut Sorted,
+) -> Result<(), redb::Error> {
     for table in Table::ALL.into_iter().filter(|table| table.is_context()) {
-        scan(rows, overlay, table, Some(owner), usize::MAX, found)?;
+        scan(rows, unfolded, table, Some(owner), usize::MAX, found)?;
     }
     Ok(())
 }
@@ -101,7 +106,7 @@ fn context(rows: &Rows, overlay: &Overlay, owner: &Arc<str>, found: &mut Sorted)
 /// All rows of a table, or those of one owner: at least the first `enough` of them.
 fn scan(
     rows: &Rows,
-    overlay: &Overlay,
+    unfolded: &Unfolded,
     table: Table,
     owner: Option<&Arc<str>>,
     enough: usize,
@@ -121,14 +126,15 @@ fn scan(
         if !asked(&key) || found.len() - before >= enough {
             break;
         }
-        if overlay.row(&key).is_none() {
+        if unfolded.row(&key).is_none() {
             let value = whole_row(&key, value.value())?;
             found.insert(key, value);
         }
     }
-    for (key, value) in overlay.rows_from(&first).take_while(|entry| asked(entry.0)) {
-        if let Some(value) = value {
-            found.insert(key.clone(), value.clone());
+    for (key, value) in unfolded.rows_from(&first, asked) {
+        match value {
+            Some(value) => drop(found.insert(key.clone(), value.clone())),
+            None => drop(found.remove(key)),
         }
     }
     Ok(())
@@ -170,13 +176,13 @@ impl Page {
 }
 
 fn events(
-    db: &Database,
-    overlay: &Overlay,
+    engine: &Engine,
+    unfolded: &Unfolded,
     stream: &StreamKey,
     after: u64,
     mut page: Page,
 ) -> Result<Vec<(u64, Bytes)>, redb::Error> {
-    let chunks = db.begin_read()?.open_table(CHUNKS)?;
+    let chunks = engine.begin_read()?.open_table(CHUNKS)?;
     let name = stream.0.as_bytes();
     // The chunk that `after` is in, if there is one, and all that follow.
     let begin = chunks.range((name, 0)..=(name, after))?.next_back();
@@ -190,7 +196,9 @@ fn events(
             }
         }
     }
-    for (seq, bytes) in overlay.events_after(stream, after) {
+    // A fold that has just ended may have put into the tables what is in memory, too.
+    let after = page.events.last().map_or(after, |event| event.0.max(after));
+    for (seq, bytes) in unfolded.events_after(stream, after) {
         if !page.add(seq, bytes.clone())? {
             break;
         }

@@ -3,7 +3,7 @@
 use crate::disk::{Disk, FileDisk};
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
-use crate::store::Repair;
+use crate::store::{Repair, Store};
 use crate::store_thread::StoreThread;
 use bytes::Bytes;
 use runcast_core::ids::{AppendId, LoadId};
@@ -67,14 +67,10 @@ impl Rig {
         let file = FileDisk::open(&dir.path().join("store")).unwrap();
         let (wake, woken) = mpsc::channel();
         let disk = Moody { file, moods: moods.clone() };
-        let (store, image) = StoreThread::open(
-            disk,
-            Repair::default(),
-            dir.path().join("backups"),
-            StoreMeter::default(),
-            move || wake.send(()).unwrap_or_default(),
-        )
-        .unwrap();
+        let (store, image) = Store::open(disk, Repair::default()).unwrap();
+        let (backups, meter) = (dir.path().join("backups"), StoreMeter::default());
+        let wake = move || wake.send(()).unwrap_or_default();
+        let store = StoreThread::start(store, backups, meter, wake).unwrap();
         Self { dir, moods, store, image, woken }
     }
 

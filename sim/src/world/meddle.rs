@@ -236,7 +236,7 @@ impl World {
             let is_durable = |core: &Core| core.inspect().appends_waiting() == 0;
             self.run_until(PARTING, |world| world.daemon.core().is_some_and(is_durable))?;
             let (daemon, all) = (&self.daemon, (&self.oracles.truth, &self.oracles.rows));
-            let found = rot::judge(daemon.disk(), daemon.repair(), all, daemon.newest(), &mut self.dice);
+            let found = rot::judge(daemon.disk(), daemon.repair(), all, &mut self.dice);
             self.oracles.judge("O3", None, found);
         }
         self.step()

@@ -127,7 +127,7 @@ impl Stream {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Commit(Commit),
-    Fold(usize),
+    Fold,
     Load,
 }
 
@@ -158,7 +158,7 @@ impl Script {
                 }
                 Step::Commit(commit)
             }
-            7..9 => Step::Fold(rng.random_range(1..6)),
+            7..9 => Step::Fold,
             _ => Step::Load,
         };
         Self { steps: (0..steps).map(draw).collect() }

@@ -1,0 +1,432 @@
+//! The journal: what is durable and not in redb's tables yet, one entry for each group commit.
+//!
+//! It is a ring of blocks of its own, before redb's pages. A commit is one write, in place, and one sync;
+//! folding frees the oldest entries. An entry is its records' bytes cut into blocks, and before them one block
+//! more, their parity:
+//!
+//! ```text
+//! block   0..28     CRC-32 of the rest 4, entry's number 8, block's index in it 4,
+//!                   blocks of it 4, bytes of the body 4, CRC-32 of the body 4; little endian
+//!         28..4096  a piece of the body, zeros after its end; in the first block: all others' pieces, XOR
+//! ```
+//!
+//! An entry is written only when the one before it is durable. So only the newest can have been torn by a loss
+//! of power, and nobody was told of it: it is as if it had not been written. Anything else that cannot be read
+//! is damage, which is seen by what was written later. One bad block of an entry, the newest too, is made anew
+//! from the others. Blocks of an entry that was begun twice, or of a former lap, are told apart by the number
+//! and by the checksum of the body.
+
+use super::backend::{Fault, Operation};
+use crate::disk::Disk;
+use runcast_core::planted::{Bug, Planted};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// In bytes: what a disk writes in one piece at best, and what may rot in one.
+pub(super) const BLOCK: usize = 4096;
+const HEAD: usize = 28;
+const PIECE: usize = BLOCK - HEAD;
+/// Blocks that are read at once to look for what was written later.
+const LOOKED_AT: u64 = 64;
+
+/// Where an entry begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The entry's number; each has the next.
+    pub(super) number: u64,
+    /// Its first block's place in the ring.
+    pub(super) block: u64,
+}
+
+impl Place {
+    /// Where the first entry of a store begins.
+    pub(super) const FIRST: Self = Self { number: 1, block: 0 };
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct Journal {
+    disk: Arc<dyn Disk>,
+    /// Where it lies on the disk, in bytes.
+    offset: u64,
+    /// How many blocks it has.
+    blocks: u64,
+    next: Place,
+    /// Blocks of entries that are not folded.
+    used: u64,
+}
+
+/// Why the journal cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    /// An entry of this number was durable once.
+    Damaged(u64),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What each block of an entry says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    number: u64,
+    blocks: u32,
+    bytes: u32,
+    body: u32,
+}
+
+impl Journal {
+    /// The ring that lies there on the disk, of which everything before `first` was folded.
+    pub(super) fn new(disk: Arc<dyn Disk>, lies: Range<u64>, first: Place) -> Self {
+        let blocks = (lies.end - lies.start) / BLOCK as u64;
+        Self { disk, offset: lies.start, blocks, next: first, used: 0 }
+    }
+
+    /// Where the next entry will begin.
+    pub(super) fn next(&self) -> Place {
+        self.next
+    }
+
+    /// Blocks of entries that are not folded.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Whether a quarter of it is in these blocks: folding them is worth its while.
+    pub(super) fn is_due(&self, blocks: u64) -> bool {
+        blocks > 0 && blocks >= self.blocks / 4
+    }
+
+    /// Whether an entry with a body of so many bytes finds room.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.used + blocks_of(bytes) <= self.blocks
+    }
+
+    /// Makes an entry durable; how many blocks it takes.
+    ///
+    /// # Errors
+    /// After one from writing, nothing is stored, and the same place may be written again; after one from
+    /// syncing nothing is known.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub(super) fn append(&mut self, body: &[u8], planted: Planted) -> Result<u64, Fault> {
+        assert!(self.has_room(body.len()), "an entry is written where there is room");
+        let entry = encode(self.next.number, body);
+        let blocks = (entry.len() / BLOCK) as u64;
+        let before_end = (self.blocks - self.next.block).min(blocks);
+        let (here, from_start) = entry.split_at(before_end as usize * BLOCK);
+        self.write(self.next.block, here).map_err(fault(Operation::Write))?;
+        if !from_start.is_empty() {
+            self.write(0, from_start).map_err(fault(Operation::Write))?;
+        }
+        if !planted.is(Bug::CommitNotSynced) {
+            self.disk.sync().map_err(fault(Operation::Sync))?;
+        }
+        self.pass(blocks);
+        Ok(blocks)
+    }
+
+    /// So many of the oldest blocks were folded, durably.
+    pub(super) fn free(&mut self, blocks: u64) {
+        self.used = self.used.checked_sub(blocks).expect("what is folded was in the journal");
+    }
+
+    /// Reads the body of the next entry, after a start; none at the end. A block that had to be made anew is
+    /// written.
+    pub(super) fn read(&mut self) -> Result<Option<Vec<u8>>, Unreadable> {
+        if self.blocks == 0 {
+            return Ok(None);
+        }
+        let Some(entry) = self.entry()? else {
+            let is_damaged = self.was_later_written()?;
+            return if is_damaged { Err(Unreadable::Damaged(self.next.number)) } else { Ok(None) };
+        };
+        if let Some(index) = entry.mended {
+            let block = (self.next.block + index as u64) % self.blocks;
+            self.write(block, &entry.blocks[index * BLOCK..][..BLOCK])?;
+            self.disk.sync()?;
+        }
+        self.pass(u64::from(entry.head.blocks));
+        Ok(Some(entry.body()))
+    }
+
+    /// The next entry, if all or all but one of its blocks are there and make up its body.
+    fn entry(&self) -> io::Result<Option<Entry>> {
+        // Either of the first two tells how many there are.
+        let Some(head) = self.head(0)?.or(self.head(1)?) else { return Ok(None) };
+        let fits = self.used + u64::from(head.blocks) <= self.blocks;
+        if !fits || u64::from(head.blocks) != blocks_of(head.bytes as usize) {
+            return Ok(None);
+        }
+        let mut blocks = vec![0; head.blocks as usize * BLOCK];
+        for (block, out) in (self.next.block..).zip(blocks.chunks_exact_mut(BLOCK)) {
+            self.fetch(block % self.blocks, out)?;
+        }
+        let mut entry = Entry { head, blocks, mended: None };
+        entry.mend();
+        let is_whole = crc32fast::hash(&entry.body()) == head.body;
+        Ok(is_whole.then_some(entry))
+    }
+
+    /// What the block with this index in the next entry says, if it is one of that entry's.
+    fn head(&self, index: u32) -> io::Result<Option<Head>> {
+        let mut block = [0; BLOCK];
+        self.fetch((self.next.block + u64::from(index)) % self.blocks, &mut block)?;
+        let head = decode(&block).filter(|(head, at)| head.number == self.next.number && *at == index);
+        Ok(head.map(|(head, _)| head))
+    }
+
+    /// Whether anything was written after the entry that should be next: then that was durable.
+    fn was_later_written(&self) -> io::Result<bool> {
+        let later = self.next.number + 1..=self.next.number.saturating_add(self.blocks);
+        let mut piece = vec![0; LOOKED_AT as usize * BLOCK];
+        for first in (0..self.blocks).step_by(LOOKED_AT as usize) {
+            let blocks = LOOKED_AT.min(self.blocks - first) as usize;
+            self.fetch(first, &mut piece[..blocks * BLOCK])?;
+            let mut heads = piece[..blocks * BLOCK].chunks_exact(BLOCK);
+            if heads.any(|block| later.contains(&number(block)) && decode(block).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn pass(&mut self, blocks: u64) {
+        self.used += blocks;
+        self.next = Place { number: self.next.number + 1, block: (self.next.block + blocks) % self.blocks };
+    }
+
+    fn fetch(&self, block: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(self.offset + block * BLOCK as u64, out)
+    }
+
+    fn write(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write(self.offset + block * BLOCK as u64, bytes)
+    }
+}
+
+/// An entry that was read.
+struct Entry {
+    head: Head,
+    blocks: Vec<u8>,
+    /// The block that was made anew.
+    mended: Option<usize>,
+}
+
+impl Entry {
+    /// Makes one bad block anew. Of several, the body's checksum tells.
+    fn mend(&mut self) {
+        let head = self.head;
+        let mut blocks = (0..).zip(self.blocks.chunks_exact(BLOCK));
+        let bad = blocks.find(|(index, block)| decode(block) != Some((head, *index)));
+        let Some(bad) = bad.map(|(index, _)| index as usize) else { return };
+        let mut parity = [0; PIECE];
+        for (index, block) in self.blocks.chunks_exact(BLOCK).enumerate() {
+            if index != bad {
+                xor(&mut parity, &block[HEAD..]);
+            }
+        }
+        let block = &mut self.blocks[bad * BLOCK..][..BLOCK];
+        block[HEAD..].copy_from_slice(&parity);
+        head.seal(bad as u32, block);
+        self.mended = Some(bad);
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.blocks.len());
+        for block in self.blocks.chunks_exact(BLOCK).skip(1) {
+            body.extend_from_slice(&block[HEAD..]);
+        }
+        body.truncate(self.head.bytes as usize);
+        body
+    }
+}
+
+impl Head {
+    /// Writes the head of the block with this index, whose piece is there.
+    fn seal(&self, index: u32, block: &mut [u8]) {
+        block[4..12].copy_from_slice(&self.number.to_le_bytes());
+        for (at, number) in [(12, index), (16, self.blocks), (20, self.bytes), (24, self.body)] {
+            block[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        let checksum = crc32fast::hash(&block[4..]);
+        block[..4].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+fn fault(operation: Operation) -> impl Fn(io::Error) -> Fault {
+    move |error| Fault { operation, error }
+}
+
+/// So many blocks are needed for a body of so many bytes.
+fn blocks_of(bytes: usize) -> u64 {
+    1 + bytes.div_ceil(PIECE).max(1) as u64
+}
+
+fn encode(number: u64, body: &[u8]) -> Vec<u8> {
+    let blocks = blocks_of(body.len());
+    let short =
+        |number: u64| u32::try_from(number).expect("an entry finds room in a journal of less than 4 GiB");
+    let head =
+        Head { number, blocks: short(blocks), bytes: short(body.len() as u64), body: crc32fast::hash(body) };
+    let mut entry = vec![0; blocks as usize * BLOCK];
+    let (parity, pieces) = entry.split_at_mut(BLOCK);
+    for (block, piece) in pieces.chunks_exact_mut(BLOCK).zip(body.chunks(PIECE)) {
+        block[HEAD..][..piece.len()].copy_from_slice(piece);
+        xor(&mut parity[HEAD..], &block[HEAD..]);
+    }
+    for (index, block) in (0..).zip(entry.chunks_exact_mut(BLOCK)) {
+        head.seal(index, block);
+    }
+    entry
+}
+
+fn xor(into: &mut [u8], piece: &[u8]) {
+    for (into, byte) in into.iter_mut().zip(piece) {
+        *into ^= byte;
+    }
+}
+
+/// What a block says, and which of its entry it is; none if it is no whole block of any.
+fn decode(block: &[u8]) -> Option<(Head, u32)> {
+    let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let is_whole = word(0) == crc32fast::hash(&block[4..]);
+    is_whole.then(|| {
+        (Head { number: number(block), blocks: word(16), bytes: word(20), body: word(24) }, word(12))
+    })
+}
+
+fn number(block: &[u8]) -> u64 {
+    u64::from_le_bytes(block[4..12].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::Ram;
+
+    const RING: u64 = 16;
+
+    /// A ring at the beginning of a disk.
+    fn journal(disk: &Ram, first: Place) -> Journal {
+        disk.set_len(RING * BLOCK as u64).unwrap();
+        Journal::new(Arc::new(disk.clone()), 0..RING * BLOCK as u64, first)
+    }
+
+    /// What a start finds.
+    fn found(disk: &Ram, first: Place) -> Result<Vec<Vec<u8>>, Unreadable> {
+        let mut journal = journal(disk, first);
+        let mut found = Vec::new();
+        while let Some(body) = journal.read()? {
+            found.push(body);
+        }
+        Ok(found)
+    }
+
+    fn body(number: u64, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at as u64 * 31 + number) as u8).collect()
+    }
+
+    fn spoil(disk: &Ram, block: u64) {
+        disk.write(block * BLOCK as u64 + 100, b"spoilt").unwrap();
+    }
+
+    /// Three entries, of 3, 4 and 2 blocks.
+    fn three() -> (Ram, Vec<Vec<u8>>) {
+        let disk = Ram::default();
+        let mut journal = journal(&disk, Place::FIRST);
+        let bodies = vec![body(1, PIECE + 1), body(2, 3 * PIECE), body(3, 0)];
+        let blocks: Vec<u64> =
+            bodies.iter().map(|body| journal.append(body, Planted::default()).unwrap()).collect();
+        assert_eq!(blocks, [3, 4, 2]);
+        (disk, bodies)
+    }
+
+    #[test]
+    fn one_bad_block_of_any_entry_is_made_anew_for_good() {
+        let (disk, bodies) = three();
+        for block in 0..9 {
+            let spoilt = disk.after_power_loss();
+            spoil(&spoilt, block);
+            assert_eq!(found(&spoilt, Place::FIRST).unwrap(), bodies, "block {block}");
+            let entry = if block < 3 {
+                0..3
+            } else if block < 7 {
+                3..7
+            } else {
+                7..9
+            };
+            let other = entry.clone().find(|other| *other != block).unwrap();
+            spoil(&spoilt, other);
+            assert_eq!(found(&spoilt, Place::FIRST).unwrap(), bodies, "block {block}, then {other}");
+        }
+    }
+
+    #[test]
+    fn two_bad_blocks_are_damage_or_the_newest_entry_that_nobody_was_told_of() {
+        let (disk, bodies) = three();
+        for (first, second, entry) in [(0, 1, 0), (1, 2, 0), (3, 6, 1), (7, 8, 2)] {
+            let spoilt = disk.after_power_loss();
+            spoil(&spoilt, first);
+            spoil(&spoilt, second);
+            match found(&spoilt, Place::FIRST) {
+                Ok(found) => assert_eq!((entry, &found[..]), (2, &bodies[..2])),
+                Err(Unreadable::Damaged(number)) => assert_eq!(number, entry + 1),
+                Err(Unreadable::Io(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn it_goes_round_and_a_former_lap_is_not_read() {
+        let disk = Ram::default();
+        let mut journal = journal(&disk, Place::FIRST);
+        let mut kept: Vec<(Place, Vec<u8>)> = Vec::new();
+        for number in 1..100 {
+            let body = body(number, number as usize * 997 % (4 * PIECE));
+            while !journal.has_room(body.len()) {
+                journal.free(blocks_of(kept.remove(0).1.len()));
+            }
+            let place = journal.next();
+            journal.append(&body, Planted::default()).unwrap();
+            kept.push((place, body));
+            let bodies: Vec<Vec<u8>> = kept.iter().map(|entry| entry.1.clone()).collect();
+            assert_eq!(found(&disk.after_power_loss(), kept[0].0).unwrap(), bodies);
+        }
+    }
+
+    #[test]
+    fn what_was_begun_twice_is_one_of_both_or_nothing() {
+        let (first, second) = (encode(1, &body(1, 3 * PIECE)), encode(1, &body(2, 3 * PIECE)));
+        for mask in 0..16u32 {
+            let disk = Ram::default();
+            disk.set_len(RING * BLOCK as u64).unwrap();
+            for block in 0..4 {
+                let from = if mask >> block & 1 == 0 { &first } else { &second };
+                disk.write((block * BLOCK) as u64, &from[block * BLOCK..][..BLOCK]).unwrap();
+            }
+            let found = found(&disk, Place::FIRST).unwrap();
+            let expected = match mask.count_ones() {
+                0 | 1 => Some(body(1, 3 * PIECE)),
+                3 | 4 => Some(body(2, 3 * PIECE)),
+                _ => None,
+            };
+            // Where one block is of the other attempt, the two that tell how many there are may be it.
+            assert!(found.is_empty() || Some(&found[0]) == expected.as_ref(), "{mask:04b}");
+            assert!(!matches!(mask, 0 | 15) || !found.is_empty());
+        }
+    }
+
+    #[test]
+    fn without_blocks_it_holds_nothing() {
+        let mut journal = Journal::new(Arc::new(Ram::default()), 0..0, Place::FIRST);
+        assert!(matches!(journal.read(), Ok(None)));
+        assert!(!journal.has_room(0) && !journal.is_due(0));
+    }
+}

@@ -118,8 +118,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Backend {
-    /// Looks at what is there, and makes an empty disk a store with a journal of so many blocks. Another kind of file, or one of a newer
-    /// version, is left as it is.
+    /// Looks at what is there, and makes an empty disk a store with a journal of so many blocks. Another kind
+    /// of file, or one of another version, is left as it is.
     pub(super) fn open(disk: Arc<dyn Disk>, journal_blocks: u64) -> Result<Self, OpenError> {
         let slots = match read_slots(disk.as_ref())? {
             Some(slots) => {

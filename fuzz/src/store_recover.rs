@@ -4,7 +4,7 @@
 use crate::choices::Choices;
 use bytes::Bytes;
 use runcast::disk::Disk;
-use runcast::store::{Repair, Store};
+use runcast::store::{OpenError, Repair, Store};
 use runcast_core::ids::AppendId;
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
 use runcast_sim::disk::SimDisk;
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const STEPS: usize = 40;
 const OWNERS: [&str; 3] = ["", "ann", "bob"];
 const STREAMS: [&str; 2] = ["u:e-1:ann", "u:e-2:bob"];
+/// The journal's: it goes round, and some commits find no room in it.
+const JOURNAL_BLOCKS: u64 = 24;
 /// What is read and written of the disk at once.
 const BLOCK: u64 = 4096;
 
@@ -37,6 +39,10 @@ pub fn target(data: &[u8]) {
     }
 }
 
+fn open(disk: &SimDisk) -> Result<(Store, Image), OpenError> {
+    Store::open_with(disk.clone(), Repair::default(), JOURNAL_BLOCKS)
+}
+
 /// Everything that was ever put in.
 #[derive(Debug, Default)]
 struct Truth {
@@ -48,7 +54,7 @@ impl Truth {
     /// Fills a store.
     fn script(&mut self, choices: &mut Choices<'_>) -> SimDisk {
         let mut disk = SimDisk::default();
-        let (mut store, _) = Store::open(disk.clone(), Repair::default()).expect("a new disk");
+        let (mut store, _) = open(&disk).expect("a new disk");
         for id in 1..=STEPS as u64 {
             if choices.is_empty() {
                 break;
@@ -58,9 +64,7 @@ impl Truth {
                 1 => {
                     drop(store);
                     disk = disk.kill();
-                    store = Store::open(disk.clone(), Repair::default())
-                        .expect("what was closed can be opened")
-                        .0;
+                    store = open(&disk).expect("what was closed can be opened").0;
                 }
                 _ => {
                     let records: Vec<Record> = (0..=choices.below(4)).map(|_| self.record(choices)).collect();
@@ -95,8 +99,7 @@ impl Truth {
 
     /// Opens a store and asks everything: the image, or why there is none.
     fn opened(&self, disk: &SimDisk) -> Result<Image, String> {
-        let (store, image) =
-            Store::open(disk.clone(), Repair::default()).map_err(|error| error.to_string())?;
+        let (store, image) = open(disk).map_err(|error| error.to_string())?;
         self.check_rows(&image.rows);
         for owner in OWNERS {
             self.check(&store, &Query::Owner(owner.into()));
@@ -138,13 +141,13 @@ impl Truth {
 
     /// What could be opened can be worked with: whatever fails says so.
     fn go_on(&self, disk: &SimDisk) {
-        let Ok((mut store, _)) = Store::open(disk.clone(), Repair::default()) else { return };
+        let Ok((mut store, _)) = open(disk) else { return };
         let key = RowKey { table: Table::Key, owner: "new".into(), name: "row".into() };
         let put = Record::Put { key: key.clone(), value: Bytes::from_static(b"new") };
         let is_kept = store.commit(&[(AppendId(1), [put].into())]).is_ok();
         let is_kept = store.fold().is_ok() && is_kept;
         drop(store);
-        if is_kept && let Ok((store, _)) = Store::open(disk.kill(), Repair::default()) {
+        if is_kept && let Ok((store, _)) = open(&disk.kill()) {
             match store.load(&Query::Rows(vec![key.clone()])) {
                 Ok(Found::Rows(rows)) => assert_eq!(rows, [(key, Bytes::from_static(b"new"))]),
                 Ok(Found::Events(_) | Found::Damaged) | Err(_) => {}

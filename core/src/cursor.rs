@@ -207,13 +207,13 @@ impl Cursor {
     }
 
     /// The event with this seq, from the stream's memory or the page.
-    fn find(&self, stream: &Stream, seq: u64) -> Option<Bytes> {
+    fn find<'a>(&'a self, stream: &'a Stream, seq: u64) -> Option<&'a Bytes> {
         if let Some(entry) = stream.in_memory(seq) {
-            return Some(entry.bytes.clone());
+            return Some(&entry.bytes);
         }
         let Page::Here(events) = &self.page else { return None };
         let index = usize::try_from(seq.checked_sub(events.front()?.0)?).ok()?;
-        events.get(index).filter(|(there, _)| *there == seq).map(|(_, bytes)| bytes.clone())
+        events.get(index).filter(|(there, _)| *there == seq).map(|(_, bytes)| bytes)
     }
 
     /// Lets go of the part of a page that is behind.
@@ -273,7 +273,7 @@ impl Cursor {
         let is_far_behind = !self.is_viewer && self.behind(head) > self.window as u64;
         match if is_far_behind { self.join(stream, prev, head) } else { None } {
             Some((count, bytes)) => Next::Event(prev + count, bytes),
-            None => Next::Event(prev + 1, bytes),
+            None => Next::Event(prev + 1, bytes.clone()),
         }
     }
 
@@ -289,14 +289,14 @@ impl Cursor {
         if !is_here {
             return self.needs_page(prev, usize::try_from(seq - prev).unwrap_or(usize::MAX));
         }
-        let once = if seq == prev + 1 { self.find(stream, seq) } else { None };
+        let once = if seq == prev + 1 { self.find(stream, seq).cloned() } else { None };
         let again = once.or_else(|| self.join(stream, prev, seq).map(|(_, bytes)| bytes));
         Next::Event(seq, redelivery(&again.expect("what was joined can be joined again"), self.round))
     }
 
     /// What stands for the events after `prev`, up to `last` at most.
     fn join(&self, stream: &Stream, prev: u64, last: u64) -> Option<(u64, Bytes)> {
-        let events = (prev + 1..=last).map_while(|seq| self.find(stream, seq));
+        let events = (prev + 1..=last).map_while(|seq| self.find(stream, seq)).map(|event| &event[..]);
         joined::join(prev, events, self.planted.is(Bug::JoiningLosesOne))
     }
 

@@ -5,6 +5,7 @@
 
 use super::json::{Fields, Object};
 use alloc::string::String;
+use alloc::vec;
 use bytes::Bytes;
 
 /// The bytes of all events that become one, at most; so the one has fewer.
@@ -24,6 +25,23 @@ struct Delta<'a> {
     data: Fields<'a>,
     /// Its text as it stands in JSON, without the quotes.
     text: &'a str,
+}
+
+/// The bytes of a delta around its place, its time and its text. What has the same bytes there would be read
+/// as the same, and is not read.
+#[derive(Debug)]
+struct Form<'a> {
+    before_seq: &'a [u8],
+    before_ts: &'a [u8],
+    before_text: &'a [u8],
+    after_text: &'a [u8],
+}
+
+/// What a delta adds to those before it.
+#[derive(Debug)]
+struct Piece<'a> {
+    ts: &'a [u8],
+    text: &'a [u8],
 }
 
 impl<'a> Delta<'a> {
@@ -58,24 +76,81 @@ impl<'a> Delta<'a> {
             && self.data.iter().count() == first.data.iter().count()
     }
 
-    /// The event that stands for `count` of them after `prev`, of which this is the last.
-    fn joined(&self, prev: u64, count: u64, text: &str) -> Bytes {
+    fn piece(&self) -> Piece<'a> {
+        Piece { ts: self.ts.as_bytes(), text: self.text.as_bytes() }
+    }
+
+    /// The event that stands for so many of them after `prev`, the last of which is of this time, around the
+    /// place of their text.
+    fn around(&self, prev: u64, count: u64, ts: &str) -> (String, String) {
         let data = self.data.iter().fold(Object::new(), |data, (key, value)| match key {
-            "delta" => data.raw(key, format_args!("\"{text}\"")),
+            "delta" => data.raw(key, "\"\""),
             _ => data.raw(key, value),
         });
-        let event = Object::message("event")
-            .raw("seq", self.seq)
-            .raw("prev", prev)
-            .raw("joined", count)
-            .raw("ts", self.ts)
+        let mut before = Object::message("event")
+            .number("seq", prev + count)
+            .number("prev", prev)
+            .number("joined", count)
+            .raw("ts", ts)
             .raw("thread", self.thread)
             .raw("run", self.run)
             .raw("attempt", self.attempt)
             .raw("event", self.event)
-            .raw("data", data.finish());
-        Bytes::from(event.finish())
+            .raw("data", data.finish())
+            .finish();
+        let follows = self.data.iter().skip_while(|(key, _)| *key != "delta").skip(1);
+        let follows: usize = follows.map(|(key, value)| r#","":"#.len() + key.len() + value.len()).sum();
+        let after = before.split_off(before.len() - follows - r#""}}"#.len());
+        (before, after)
     }
+}
+
+impl<'a> Form<'a> {
+    /// That of this event, which was read; none if the parts come in another order.
+    fn of(event: &'a [u8], delta: &Delta<'a>) -> Option<Self> {
+        let place = |part: &str| {
+            let start = part.as_ptr().addr() - event.as_ptr().addr();
+            start..start + part.len()
+        };
+        let (seq, ts, text) = (place(delta.seq), place(delta.ts), place(delta.text));
+        Some(Self {
+            before_seq: event.get(..seq.start)?,
+            before_ts: event.get(seq.end..ts.start)?,
+            before_text: event.get(ts.end..text.start)?,
+            after_text: event.get(text.end..)?,
+        })
+    }
+
+    /// What an event of this form adds; none if it is not of this form.
+    fn read<'b>(&self, event: &'b [u8]) -> Option<Piece<'b>> {
+        let (_, rest) = number(event.strip_prefix(self.before_seq)?);
+        let (ts, rest) = number(rest.strip_prefix(self.before_ts)?);
+        let text = rest.strip_prefix(self.before_text)?.strip_suffix(self.after_text)?;
+        is_whole(text).then_some(Piece { ts, text })
+    }
+}
+
+/// A number, and what follows it.
+fn number(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.iter().take_while(|byte| byte.is_ascii_digit()).count())
+}
+
+/// Whether a string ends after this text and not before: where it begins is known, and that it is JSON.
+fn is_whole(text: &[u8]) -> bool {
+    // Nearly always: the processor looks at many bytes at once, whose count cannot overflow.
+    let count = |part: &[u8]| part.iter().map(|byte| u8::from(matches!(byte, b'"' | b'\\'))).sum::<u8>();
+    if text.chunks(usize::from(u8::MAX)).all(|part| count(part) == 0) {
+        return true;
+    }
+    let mut is_escaped = false;
+    for byte in text {
+        match byte {
+            b'"' if !is_escaped => return false,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    !is_escaped
 }
 
 /// Whether an event of this name, in quotes, is a piece of a text.
@@ -85,26 +160,38 @@ fn is_joinable(event: &str) -> bool {
 
 /// Joins as many of these events as go together: consecutive ones, the first of which comes after `prev`. The
 /// answer is how many, and what stands for them; none where the first stands alone. `loses` leaves one out.
-pub(crate) fn join(prev: u64, events: impl Iterator<Item = Bytes>, loses: bool) -> Option<(u64, Bytes)> {
+pub(crate) fn join<'a>(
+    prev: u64,
+    events: impl Iterator<Item = &'a [u8]>,
+    loses: bool,
+) -> Option<(u64, Bytes)> {
     let mut events = events.take(EVENTS_MAX as usize);
     let first = events.next().filter(|first| first.len() <= BYTES_MAX)?;
-    let first_delta = Delta::read(&first)?;
-    let (mut text, mut bytes) = (String::from(first_delta.text), first.len());
-    let (mut count, mut last) = (1, first.clone());
+    let delta = Delta::read(first)?;
+    let form = Form::of(first, &delta);
+    let mut last = delta.piece();
+    let (mut count, mut bytes) = (1, first.len());
+    // Before the texts, and after them, comes what is around them.
+    let mut parts = vec![&[][..], last.text];
     for event in events {
         bytes += event.len();
-        let Some(delta) = Delta::read(&event).filter(|delta| delta.continues(&first_delta)) else { break };
         if bytes > BYTES_MAX {
             break;
         }
+        let alike = form.as_ref().and_then(|form| form.read(event));
+        let read = || Delta::read(event).filter(|next| next.continues(&delta)).map(|next| next.piece());
+        let Some(piece) = alike.or_else(read) else { break };
         if !(loses && count == 1) {
-            text.push_str(delta.text);
+            parts.push(piece.text);
         }
         count += 1;
-        last = event;
+        last = piece;
     }
-    let last = Delta::read(&last).filter(|_| count > 1)?;
-    Some((count, last.joined(prev, count, &text)))
+    let ts = core::str::from_utf8(last.ts).ok().filter(|_| count > 1)?;
+    let (before, after) = delta.around(prev, count, ts);
+    parts[0] = before.as_bytes();
+    parts.push(after.as_bytes());
+    Some((count, Bytes::from(parts.concat())))
 }
 
 #[cfg(test)]
@@ -112,6 +199,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     fn event(seq: u64, kind: &str, data: &str) -> Bytes {
         Bytes::from(format!(
@@ -128,7 +216,7 @@ mod tests {
     fn deltas_that_follow_each_other_become_one_with_all_of_their_text() {
         let other = event(7, "agent_output", r#"{"delta":"e"}"#);
         let events = [thought(4, "a"), thought(5, r#"\"\ud83d\ude00"#), thought(6, "c"), other];
-        let (count, bytes) = join(3, events.into_iter(), false).unwrap();
+        let (count, bytes) = join(3, events.iter().map(|event| &event[..]), false).unwrap();
         assert_eq!(count, 3);
         assert_eq!(
             core::str::from_utf8(&bytes).unwrap(),
@@ -146,18 +234,55 @@ mod tests {
             event(5, "agent_thinking", r#"{"delta":"b","delta":"c","message":"m"}"#),
             event(5, "tool_progress", r#"{"call":"c","delta":"b","message":"m"}"#),
         ] {
-            assert!(join(3, [thought(4, "a"), other.clone()].into_iter(), false).is_none(), "{other:?}");
-            assert!(join(3, [other.clone(), thought(6, "a")].into_iter(), false).is_none(), "{other:?}");
+            let (before, after) = (thought(4, "a"), thought(6, "a"));
+            assert!(join(3, [&before[..], &other].into_iter(), false).is_none(), "{other:?}");
+            assert!(join(3, [&other[..], &after].into_iter(), false).is_none(), "{other:?}");
         }
     }
 
     #[test]
     fn a_joined_event_has_its_limits() {
         let long: Vec<Bytes> = (1..=9).map(|seq| thought(seq, &"x".repeat(10_000))).collect();
-        let (count, bytes) = join(0, long.into_iter(), false).unwrap();
+        let (count, bytes) = join(0, long.iter().map(|event| &event[..]), false).unwrap();
         assert_eq!(count, 6);
         assert!(bytes.len() <= BYTES_MAX);
-        let many = (1..=1_000).map(|seq| thought(seq, "x"));
-        assert_eq!(join(0, many, false).unwrap().0, EVENTS_MAX);
+        let many: Vec<Bytes> = (1..=1_000).map(|seq| thought(seq, "x")).collect();
+        assert_eq!(join(0, many.iter().map(|event| &event[..]), false).unwrap().0, EVENTS_MAX);
+    }
+
+    /// Data of a delta, and what may be taken for it.
+    fn data() -> impl Strategy<Value = String> {
+        let text = r#"(a|,|\\\\|\\"|\\u00e9|","delta":"){0,4}"#;
+        (0..8usize, text).prop_map(|(form, text)| match form {
+            0..3 => format!(r#"{{"delta":"{text}"}}"#),
+            3 => format!(r#"{{"delta":"{text}","message":"m"}}"#),
+            4 => format!(r#"{{"message":"m","delta":"{text}"}}"#),
+            5 => format!(r#"{{ "delta" : "{text}" }}"#),
+            6 => format!(r#"{{"delta":"{text}","more":{{"delta":"{text}"}}}}"#),
+            _ => format!(r#"{{"delta":"{text}","text":null}}"#),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_the_form_of_another_is_read_as_its_continuation(first in data(), next in data()) {
+            let (first, next) = (event(9, "agent_output", &first), event(10, "agent_output", &next));
+            if let Some(first_delta) = Delta::read(&first)
+                && let Some(piece) = Form::of(&first, &first_delta).unwrap().read(&next)
+                && let Ok(_) = serde_json::from_slice::<serde::de::IgnoredAny>(&next)
+            {
+                let delta = Delta::read(&next).unwrap();
+                prop_assert!(delta.continues(&first_delta));
+                prop_assert_eq!((piece.ts, piece.text), (delta.ts.as_bytes(), delta.text.as_bytes()));
+            }
+        }
+
+        #[test]
+        fn what_differs_in_its_text_alone_has_one_form(texts in prop::array::uniform2(".{0,9}")) {
+            let data = texts.map(|text| Object::new().str("delta", &text).str("message", "m").finish());
+            let [first, next] = data.map(|data| event(9, "agent_output", &data));
+            let form = Form::of(&first, &Delta::read(&first).unwrap()).unwrap();
+            prop_assert_eq!(form.read(&next).unwrap().text, Delta::read(&next).unwrap().text.as_bytes());
+        }
     }
 }

@@ -7,6 +7,7 @@
 use super::journal::Place;
 use bytes::Bytes;
 use runcast_core::record::{Record, RowKey, StreamKey, Table};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The version of these encodings.
@@ -76,14 +77,18 @@ pub(super) fn encode_chunk(stream: &StreamKey, first: u64, events: &[&Bytes]) ->
     sealed(&[stream.0.as_bytes(), &first.to_le_bytes()], out)
 }
 
-/// The events of a chunk; none if it is damaged.
-pub(super) fn decode_chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Option<Vec<Bytes>> {
-    let mut body = Reader(body(&[stream.0.as_bytes(), &first.to_le_bytes()], value)?);
+/// Where in a chunk its events are; none if it is damaged. They are left where they are.
+pub(super) fn decode_chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Option<Vec<Range<usize>>> {
+    let body = checked(&[stream.0.as_bytes(), &first.to_le_bytes()], value)?;
     let mut events = Vec::new();
-    while !body.0.is_empty() {
-        events.push(body.bytes()?);
+    let mut rest = body;
+    while let Some((len, after)) = rest.split_first_chunk() {
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        rest = after.get(len..)?;
+        let end = value.len() - rest.len();
+        events.push(end - len..end);
     }
-    (!events.is_empty()).then_some(events)
+    (rest.is_empty() && !events.is_empty()).then_some(events)
 }
 
 /// How many bytes a record takes in the journal.
@@ -117,9 +122,14 @@ fn sealed(key: &[&[u8]], mut out: Vec<u8>) -> Vec<u8> {
 }
 
 fn body(key: &[&[u8]], value: &[u8]) -> Option<Bytes> {
+    checked(key, value).map(Bytes::copy_from_slice)
+}
+
+/// The body where it is, if the checksum holds.
+fn checked<'a>(key: &[&[u8]], value: &'a [u8]) -> Option<&'a [u8]> {
     let (head, body) = value.split_at_checked(BODY_AT)?;
     let holds = head[0] == FORMAT && head[1..] == checksum(key, body).to_le_bytes();
-    holds.then(|| Bytes::copy_from_slice(body))
+    holds.then_some(body)
 }
 
 fn checksum(key: &[&[u8]], body: &[u8]) -> u32 {
@@ -263,7 +273,8 @@ mod tests {
         let stream = StreamKey("s".into());
         let events = [&Bytes::from_static(b"one"), &Bytes::from_static(b"")];
         let value = encode_chunk(&stream, 5, &events);
-        assert_eq!(decode_chunk(&stream, 5, &value).unwrap(), [events[0].clone(), events[1].clone()]);
+        let places = decode_chunk(&stream, 5, &value).unwrap();
+        assert_eq!(places.iter().map(|place| &value[place.clone()]).collect::<Vec<_>>(), events);
         assert_eq!(decode_chunk(&stream, 6, &value), None);
         assert_eq!(decode_chunk(&StreamKey("t".into()), 5, &value), None);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redb::ReadOnlyTable;
 use runcast_core::record::{Found, Image, Query, RowKey, StreamKey, Table};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 type Rows = ReadOnlyTable<RowKeyBytes<'static>, &'static [u8]>;
@@ -38,7 +39,8 @@ pub(super) fn answer(engine: &Engine, unfolded: &Unfolded, query: &Query) -> Res
             Ok(Found::Rows(found.into_iter().skip(*skip).take(*rows_max).collect()))
         }
         Query::Events { stream, after, events_max, bytes_max } => {
-            let page = Page { events: Vec::new(), bytes: 0, events_max: *events_max, bytes_max: *bytes_max };
+            let (events_max, bytes_max) = (*events_max, *bytes_max);
+            let page = Page { last: None, count: 0, bytes: 0, events_max, bytes_max };
             Ok(Found::Events(events(engine, unfolded, stream, *after, page)?))
         }
     }
@@ -145,32 +147,36 @@ fn text(bytes: &[u8]) -> Result<Arc<str>, redb::Error> {
     text.map(Arc::from).map_err(|_| redb::Error::Corrupted("the key of a row".into()))
 }
 
-fn chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Result<Vec<Bytes>, redb::Error> {
+/// Where the events of a chunk are.
+fn chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Result<Vec<Range<usize>>, redb::Error> {
     let events = codec::decode_chunk(stream, first, value);
     events.ok_or_else(|| redb::Error::Corrupted(format!("events from {first} of stream {:?}", stream.0)))
 }
 
-/// An answer being filled.
+/// What is on an answer that is being filled.
 struct Page {
-    events: Vec<(u64, Bytes)>,
+    /// The seq of the last event.
+    last: Option<u64>,
+    count: usize,
     bytes: usize,
     events_max: usize,
     bytes_max: usize,
 }
 
 impl Page {
-    /// Adds the next event; false if the page is full without it.
-    fn add(&mut self, seq: u64, bytes: Bytes) -> Result<bool, redb::Error> {
-        if let Some((last, _)) = self.events.last() {
-            if *last + 1 != seq {
+    /// Counts the next event in, which has so many bytes; false if the page is full without it.
+    fn takes(&mut self, seq: u64, bytes: usize) -> Result<bool, redb::Error> {
+        if let Some(last) = self.last {
+            if last + 1 != seq {
                 return Err(redb::Error::Corrupted(format!("no event between {last} and {seq}")));
             }
-            if self.events.len() >= self.events_max || self.bytes + bytes.len() > self.bytes_max {
+            if self.count >= self.events_max || self.bytes + bytes > self.bytes_max {
                 return Ok(false);
             }
         }
-        self.bytes += bytes.len();
-        self.events.push((seq, bytes));
+        self.last = Some(seq);
+        self.count += 1;
+        self.bytes += bytes;
         Ok(true)
     }
 }
@@ -187,21 +193,45 @@ fn events(
     // The chunk that `after` is in, if there is one, and all that follow.
     let begin = chunks.range((name, 0)..=(name, after))?.next_back();
     let begin = begin.transpose()?.map_or(after, |(key, _)| key.value().1);
+    // Chunks may be small: their events are copied together once it is known which, and share one buffer.
+    let (mut parts, mut places, mut room, mut is_full) = (Vec::new(), Vec::new(), 0, false);
     for entry in chunks.range((name, begin)..=(name, u64::MAX))? {
         let (key, value) = entry?;
         let first = key.value().1;
-        for (seq, bytes) in (first..).zip(chunk(stream, first, value.value())?) {
-            if seq > after && !page.add(seq, bytes)? {
-                return Ok(page.events);
+        let mut part = 0..0;
+        for (seq, place) in (first..).zip(chunk(stream, first, value.value())?) {
+            if seq <= after {
+                continue;
             }
+            is_full = !page.takes(seq, place.len())?;
+            if is_full {
+                break;
+            }
+            if part.is_empty() {
+                part.start = place.start;
+            }
+            part.end = place.end;
+            places.push((seq, room + place.start - part.start..room + place.end - part.start));
         }
-    }
-    // A fold that has just ended may have put into the tables what is in memory, too.
-    let after = page.events.last().map_or(after, |event| event.0.max(after));
-    for (seq, bytes) in unfolded.events_after(stream, after) {
-        if !page.add(seq, bytes.clone())? {
+        room += part.len();
+        parts.push((value, part));
+        if is_full {
             break;
         }
     }
-    Ok(page.events)
+    let mut buffer = Vec::with_capacity(room);
+    for (value, part) in parts {
+        buffer.extend_from_slice(&value.value()[part]);
+    }
+    let buffer = Bytes::from(buffer);
+    let mut events: Vec<_> = places.into_iter().map(|(seq, place)| (seq, buffer.slice(place))).collect();
+    // A fold that has just ended may have put into the tables what is in memory, too.
+    let after = events.last().map_or(after, |event| event.0);
+    for (seq, bytes) in unfolded.events_after(stream, after) {
+        if is_full || !page.takes(seq, bytes.len())? {
+            break;
+        }
+        events.push((seq, bytes.clone()));
+    }
+    Ok(events)
 }

@@ -399,9 +399,12 @@ impl<S: Read + Write> Conn<S> {
         self.queue(Frame::ping(Bytes::new()));
     }
 
+    /// The frame goes straight to the wire, not by way of a buffer that each WebSocket would keep, as large
+    /// as the longest message. A pong that waits inside follows it.
     fn queue(&mut self, frame: Frame) -> bool {
         let Phase::Open(socket) = &mut self.phase else { return false };
-        let queued = socket.write(&mut self.wire, Message::Frame(frame));
+        self.wire.reserve(frame.len());
+        let queued = frame.format(&mut self.wire).and_then(|()| socket.flush(&mut self.wire));
         debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
         queued.is_ok()
     }

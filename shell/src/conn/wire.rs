@@ -80,6 +80,11 @@ impl<S> Wire<S> {
         self.waiting.push_back((self.queued, payload));
     }
 
+    /// Makes room for so many bytes more of output.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
     /// Whether output waits.
     pub(super) fn has_output(&self) -> bool {
         !self.out.is_empty()

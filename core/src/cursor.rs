@@ -56,7 +56,8 @@ struct Unacked {
 enum Page {
     #[default]
     None,
-    Asked,
+    /// After this seq.
+    Asked(u64),
     Here(VecDeque<(u64, Bytes)>),
 }
 
@@ -150,7 +151,7 @@ impl Cursor {
 
     /// How far it is, as seen from outside.
     pub(crate) const fn view(&self, head: u64, is_open: bool) -> CursorView {
-        let is_reading = matches!(self.page, Page::Asked);
+        let is_reading = self.asked().is_some();
         let Self { sent, acked, is_viewer, .. } = *self;
         CursorView { head, sent, acked, is_viewer, is_open, is_reading }
     }
@@ -191,14 +192,17 @@ impl Cursor {
         self.unacked.front().filter(|_| !self.is_retrying()).map(|oldest| (self.round, oldest.ends))
     }
 
-    /// A page is asked for.
-    pub(crate) fn page_asked(&mut self) {
-        self.page = Page::Asked;
+    /// A page is asked for, of what comes after this seq.
+    pub(crate) fn page_asked(&mut self, after: u64) {
+        self.page = Page::Asked(after);
     }
 
-    /// Whether a page is asked for.
-    pub(crate) const fn awaits_page(&self) -> bool {
-        matches!(self.page, Page::Asked)
+    /// After which seq a page is asked for, if one is.
+    pub(crate) const fn asked(&self) -> Option<u64> {
+        match self.page {
+            Page::Asked(after) => Some(after),
+            Page::None | Page::Here(_) => None,
+        }
     }
 
     /// The page that was asked for.
@@ -301,7 +305,7 @@ impl Cursor {
     }
 
     fn needs_page(&mut self, prev: u64, count: usize) -> Next {
-        if self.awaits_page() {
+        if self.asked().is_some() {
             return Next::Nothing;
         }
         self.page = Page::None;

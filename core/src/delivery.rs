@@ -6,7 +6,7 @@
 
 use crate::config::{Delivery, Server};
 use crate::conn::Role;
-use crate::cursor::Next;
+use crate::cursor::{Cursor, Next};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
 use crate::ids::{ConnId, Lane, Owner};
@@ -120,7 +120,7 @@ impl Core {
                 // What is sent again is little, and has its time.
                 Next::Page(..) if !is_retry && pressure.sheds(id) => break,
                 Next::Page(after, count) => {
-                    cursor.page_asked();
+                    cursor.page_asked(after);
                     if is_retry {
                         seen.mark(Sometimes::PageDuringRetry);
                     }
@@ -170,8 +170,11 @@ impl Core {
     /// A page has come.
     pub(crate) fn on_page(&mut self, id: ConnId, lane: &Lane, found: Found, out: &mut Effects) {
         // A topic may be read no longer since, or anew from elsewhere.
-        let cursor = self.user_conn(id).and_then(|me| me.cursor_mut(lane));
-        let Some(cursor) = cursor.filter(|cursor| cursor.awaits_page()) else { return };
+        let Some(me) = self.user_conn(id) else { return };
+        let Some(after) = me.cursor(lane).and_then(Cursor::asked) else { return };
+        let user = me.identity.user.clone();
+        let found = self.stream_of(&user, lane).map_or(Found::Damaged, |stream| stream.judge(after, found));
+        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
         match found {
             Found::Events(events) if !events.is_empty() => {
                 cursor.page_read(events.into());

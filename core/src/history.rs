@@ -103,7 +103,8 @@ impl Core {
         let user = &caller.identity.user;
         self.release(user);
         let is_there = self.is_still_there(caller.conn);
-        match found {
+        let stream = &self.users.get(user).expect("a context in use is in memory").stream;
+        match stream.judge(page.after.unwrap_or(0), found) {
             Found::Events(events) if is_there => {
                 // It may have been trimmed meanwhile.
                 if page.after.is_none() || !self.refuse_reset(caller, page, out) {

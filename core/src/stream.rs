@@ -5,7 +5,7 @@
 mod properties;
 
 use crate::ids::{Epoch, Owner};
-use crate::record::{Record, RowKey, StreamKey, Table};
+use crate::record::{Found, Record, RowKey, StreamKey, Table};
 use crate::time::{Mono, Now, WallMs};
 use crate::wire::json::Object;
 use crate::wire::user::From;
@@ -214,6 +214,17 @@ impl Stream {
 
     pub(crate) fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    /// What a page of this stream is, that was asked for after this seq: events that do not begin there,
+    /// though nothing was trimmed, are damaged. Asked for again they would be the same for ever.
+    pub(crate) fn judge(&self, after: u64, found: Found) -> Found {
+        match &found {
+            Found::Events(events) if events.first().is_some_and(|it| it.0 > self.floor.max(after + 1)) => {
+                Found::Damaged
+            }
+            Found::Events(_) | Found::Rows(_) | Found::Damaged => found,
+        }
     }
 
     pub(crate) const fn floor(&self) -> u64 {

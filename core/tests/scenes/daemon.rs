@@ -190,6 +190,11 @@ impl Daemon {
         !self.unread.contains(&conn)
     }
 
+    /// The first events of all streams are gone, as on a disk that has rotted; nothing was trimmed.
+    pub(crate) fn lose_first_events(&mut self) {
+        self.events.values_mut().for_each(|events| drop(events.pop_first()));
+    }
+
     /// How a connection was closed, if it was.
     pub(crate) fn closed(&self, conn: ConnId) -> Option<CloseCode> {
         self.closed.get(&conn).copied()

@@ -15,6 +15,7 @@ mod erase;
 mod inputs;
 mod isolation;
 mod lease;
+mod missing;
 mod overview;
 mod pace;
 mod publish;

@@ -7,22 +7,25 @@
 mod answer;
 mod head;
 mod parting;
+mod socket;
 mod wire;
 
 pub use head::Request;
 pub use parting::Parting;
+pub use socket::Readers;
 
 use bytes::Bytes;
 use head::HEAD_BYTES;
 use runcast_core::effect::Response;
 use runcast_core::input::HeadProblem;
 use runcast_core::wire::error::CloseCode;
+use socket::Socket;
 use std::io::{ErrorKind, Read, Write};
 use tungstenite::Utf8Bytes;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
+use tungstenite::protocol::Message;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
-use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use wire::Wire;
 
 /// What one connection may be read in one turn, in bytes.
@@ -60,7 +63,7 @@ enum Phase {
     /// The body of a request is being read: what there is of it goes where the early bytes went.
     Body(Judged, usize),
     /// A WebSocket.
-    Open(Box<WebSocketContext>),
+    Open(Socket),
     /// An answer that goes on. What comes in is dropped.
     Stream,
     /// What is queued goes out, what comes in is dropped.
@@ -178,6 +181,11 @@ impl<S> Conn<S> {
 impl<S: Read + Write> Conn<S> {
     /// The next thing that came in; `None` when there is none for now.
     pub fn receive(&mut self) -> Option<Incoming> {
+        self.receive_with(&mut Readers::default())
+    }
+
+    /// The same, with what others need for that while they are read.
+    pub fn receive_with(&mut self, readers: &mut Readers) -> Option<Incoming> {
         if matches!(self.phase, Phase::Ending) {
             self.discard();
             return None;
@@ -189,7 +197,7 @@ impl<S: Read + Write> Conn<S> {
             Phase::Head(_) => self.receive_head(),
             Phase::Body(..) => self.receive_body(),
             Phase::Stream => self.receive_end(),
-            Phase::Open(_) => self.receive_message(),
+            Phase::Open(_) => self.receive_message(readers),
             Phase::Judged(_) | Phase::Ending => None,
         }
     }
@@ -260,9 +268,9 @@ impl<S: Read + Write> Conn<S> {
         }
     }
 
-    fn receive_message(&mut self) -> Option<Incoming> {
+    fn receive_message(&mut self, readers: &mut Readers) -> Option<Incoming> {
         let Phase::Open(socket) = &mut self.phase else { return None };
-        let incoming = match socket.read(&mut self.wire) {
+        let incoming = match socket.read(&mut self.wire, readers) {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(_) | Message::Frame(_)) => Incoming::Binary,
             Ok(Message::Pong(_)) => Incoming::Pong,
@@ -339,13 +347,7 @@ impl<S: Read + Write> Conn<S> {
         let key = judged.key.take().expect("only a valid request for a WebSocket is upgraded");
         let early = std::mem::take(&mut judged.early);
         self.put(answer::switch(&key).as_bytes());
-        let config = WebSocketConfig::default()
-            .read_buffer_size((message_bytes / 64).clamp(1024, 4096))
-            .write_buffer_size(0)
-            .max_message_size(Some(message_bytes))
-            .max_frame_size(Some(message_bytes));
-        let socket = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
-        self.phase = Phase::Open(Box::new(socket));
+        self.phase = Phase::Open(Socket::new(message_bytes, early));
     }
 
     /// Reads the body of the request, so many bytes.
@@ -399,12 +401,9 @@ impl<S: Read + Write> Conn<S> {
         self.queue(Frame::ping(Bytes::new()));
     }
 
-    /// The frame goes straight to the wire, not by way of a buffer that each WebSocket would keep, as large
-    /// as the longest message. A pong that waits inside follows it.
     fn queue(&mut self, frame: Frame) -> bool {
         let Phase::Open(socket) = &mut self.phase else { return false };
-        self.wire.reserve(frame.len());
-        let queued = frame.format(&mut self.wire).and_then(|()| socket.flush(&mut self.wire));
+        let queued = socket.write(&mut self.wire, frame);
         debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
         queued.is_ok()
     }
@@ -415,8 +414,8 @@ impl<S: Read + Write> Conn<S> {
             let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].into();
             let close = CloseFrame { code: (code as u16).into(), reason };
             // A pong that waits inside would come after the close frame, where nothing may.
-            let queued =
-                socket.flush(&mut self.wire).and_then(|()| socket.close(&mut self.wire, Some(close)));
+            let queued = socket.flush(&mut self.wire);
+            let queued = queued.and_then(|()| socket.write(&mut self.wire, Frame::close(Some(close))));
             debug_assert!(queued.is_ok(), "the wire takes all");
         }
         self.end();

@@ -6,7 +6,7 @@
 //! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
 //! behind them.
 
-use crate::conn::{Conn, Incoming, Parting};
+use crate::conn::{Conn, Incoming, Parting, Readers};
 use crate::log::{Log, Peer};
 use crate::storage::{Completion, Storage};
 use runcast_core::effect::{Content, Effect, Effects, Response};
@@ -66,6 +66,8 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     meter: Option<Meter>,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
     conns: BTreeMap<ConnId, Box<Entry<S>>>,
+    /// What connections need while they are read.
+    readers: Readers,
     last: ConnId,
     /// Accepted since the last turn.
     opened: Vec<(ConnId, IpAddr)>,
@@ -160,6 +162,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             verify,
             meter: None,
             conns: BTreeMap::new(),
+            readers: Readers::default(),
             last: ConnId(0),
             opened: Vec::new(),
             busy: BTreeSet::new(),
@@ -352,7 +355,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         entry.conn.begin();
         for _ in 0..MESSAGES_PER_TURN {
             let Some(entry) = self.conns.get_mut(&id) else { return };
-            let Some(incoming) = entry.conn.receive() else { break };
+            let Some(incoming) = entry.conn.receive_with(&mut self.readers) else { break };
             self.hear(now, id, &incoming);
         }
         let Some(entry) = self.conns.get_mut(&id) else { return };

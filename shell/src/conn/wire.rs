@@ -7,8 +7,8 @@ use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-/// Room for output that an idle connection may keep.
-const KEPT_BYTES: usize = 1024;
+/// Messages for which there is room while none wait.
+const KEPT_MESSAGES: usize = 4;
 
 /// A stream, its edges, and the output that waits for it.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Wire<S> {
     allowance: usize,
     /// Reading ended at the allowance, not at the stream.
     cut_short: bool,
+    /// All that was ever read, in bytes.
+    taken: u64,
     out: BytesMut,
     /// All that was ever queued and all that ever left, in bytes.
     queued: u64,
@@ -38,6 +40,7 @@ impl<S> Wire<S> {
             writable: true,
             allowance: 0,
             cut_short: false,
+            taken: 0,
             out: BytesMut::new(),
             queued: 0,
             left: 0,
@@ -75,14 +78,24 @@ impl<S> Wire<S> {
         self.cut_short
     }
 
+    /// Whether a read may bring something.
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// How many bytes were ever read.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// So many bytes will be written at once.
+    pub(super) fn make_room(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
     /// Notes that a message of so many payload bytes ends here.
     pub(super) fn mark(&mut self, payload: usize) {
         self.waiting.push_back((self.queued, payload));
-    }
-
-    /// Makes room for so many bytes more of output.
-    pub(super) fn reserve(&mut self, bytes: usize) {
-        self.out.reserve(bytes);
     }
 
     /// Whether output waits.
@@ -109,16 +122,6 @@ impl<S> Wire<S> {
     pub(super) fn fail(&mut self) {
         self.broken = true;
     }
-
-    /// Gives room back after a burst.
-    fn shrink(&mut self) {
-        if self.out.capacity() > KEPT_BYTES {
-            self.out = BytesMut::new();
-        }
-        if self.waiting.capacity() * size_of::<(u64, usize)>() > KEPT_BYTES {
-            self.waiting = VecDeque::new();
-        }
-    }
 }
 
 impl<S: Write> Wire<S> {
@@ -142,7 +145,11 @@ impl<S: Write> Wire<S> {
             gone += payload;
         }
         if self.out.is_empty() {
-            self.shrink();
+            // Most connections have nothing to say most of the time, and need no room for it.
+            self.out = BytesMut::new();
+            if self.waiting.capacity() > KEPT_MESSAGES {
+                self.waiting = VecDeque::new();
+            }
         }
         gone
     }
@@ -167,6 +174,7 @@ impl<S: Read> Read for Wire<S> {
                 }
                 Ok(bytes) => {
                     self.allowance -= bytes;
+                    self.taken += bytes as u64;
                     return Ok(bytes);
                 }
             }

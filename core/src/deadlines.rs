@@ -6,14 +6,21 @@
 //! Most timers are moved or taken back long before they fire: with each message that leaves, each
 //! acknowledgement, each sign of life of a worker. So a timer that is moved to later keeps its place among
 //! the others, and is put where it belongs when its place comes up.
+//!
+//! There are few timers but those of connections, of which each has some as long as it lives: they have a
+//! table of their own, in which a name is a number.
 
 #[cfg(test)]
 mod properties;
+mod table;
 
 use crate::ids::{ConnId, Lane, RunId};
 use crate::time::Mono;
 use crate::worker::WorkerKey;
-use alloc::collections::{BTreeMap, BTreeSet};
+use table::{Place, Table};
+
+/// The kind of a timer stands above this bit of its rank, the connection below.
+const KIND_BITS: u32 = 56;
 
 /// Why the core wants to be woken.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +108,61 @@ impl Timer {
             | Self::Alerts
             | Self::StoreRetry => (11, 0),
         };
-        kind << 56 | of
+        kind << KIND_BITS | of
+    }
+
+    /// Whether [`Self::of_rank`] makes it of its rank.
+    const fn is_told_by_rank(&self) -> bool {
+        match self {
+            Self::Head(_)
+            | Self::Answer(_)
+            | Self::Hello(_)
+            | Self::Heartbeat(_)
+            | Self::Silence(_)
+            | Self::Stuck(_)
+            | Self::Expiry(_)
+            | Self::Acks(_, Lane::Own)
+            | Self::Backlog(_, Lane::Own) => true,
+            Self::Acks(_, Lane::Topic(_))
+            | Self::Backlog(_, Lane::Topic(_))
+            | Self::Start(_)
+            | Self::Timeout(_)
+            | Self::TimeoutSoon(_)
+            | Self::Questions(_)
+            | Self::Grace(_)
+            | Self::Working(_)
+            | Self::Queued(_)
+            | Self::Lease(_)
+            | Self::Queue
+            | Self::Dispatch
+            | Self::Positions
+            | Self::Drain
+            | Self::Purge
+            | Self::Undelivered
+            | Self::Alerts
+            | Self::StoreRetry => false,
+        }
+    }
+
+    /// The timer of a connection that has this rank.
+    fn of_rank(rank: u64) -> Self {
+        let conn = ConnId(rank & ((1 << KIND_BITS) - 1));
+        match rank >> KIND_BITS {
+            0 => Self::Head(conn),
+            1 => Self::Answer(conn),
+            2 => Self::Hello(conn),
+            3 => Self::Heartbeat(conn),
+            4 => Self::Silence(conn),
+            5 => Self::Stuck(conn),
+            6 => Self::Acks(conn, Lane::Own),
+            7 => Self::Expiry(conn),
+            8 => Self::Backlog(conn, Lane::Own),
+            _ => unreachable!("ranks of connections are below those of others"),
+        }
+    }
+
+    fn ranked(self) -> Ranked {
+        Ranked { rank: self.rank(), timer: self }
     }
 }
 
@@ -112,168 +173,132 @@ struct Ranked {
     timer: Timer,
 }
 
-impl From<Timer> for Ranked {
+/// The name of a timer in its table.
+enum Name {
+    /// One that its rank tells: a connection's, but for those of the topics that it reads.
+    Conn(u64),
+    /// Any other.
+    Other(Ranked),
+}
+
+impl From<Timer> for Name {
     fn from(timer: Timer) -> Self {
-        Self { rank: timer.rank(), timer }
+        let rank = timer.rank();
+        if timer.is_told_by_rank() { Self::Conn(rank) } else { Self::Other(Ranked { rank, timer }) }
     }
 }
 
-/// All timers, by name and by the places that they have in time.
+/// All timers.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    by_time: BTreeSet<(Mono, Ranked)>,
-    by_timer: BTreeMap<Ranked, Slot>,
-    /// How many of them are at rest.
-    resting: usize,
-    /// The first place may be one whose timer is not for then.
-    is_stale: bool,
-    /// The first place, or one after it, unless that is stale; none if nobody has looked yet.
-    front: Option<Mono>,
-}
-
-/// When a timer fires, and where it is found.
-#[derive(Debug)]
-struct Slot {
-    /// None while it is not set.
-    at: Option<Mono>,
-    /// Never after that.
-    place: Mono,
+    conns: Table<u64>,
+    others: Table<Ranked>,
 }
 
 impl Deadlines {
     /// Sets a timer, or moves it.
     pub(crate) fn set(&mut self, timer: Timer, at: Mono) {
-        self.set_ranked(timer.into(), at);
+        self.set_named(timer.into(), at);
     }
 
-    fn set_ranked(&mut self, timer: Ranked, at: Mono) {
-        let Some(slot) = self.by_timer.get_mut(&timer) else {
-            self.by_timer.insert(timer.clone(), Slot { at: Some(at), place: at });
-            self.by_time.insert((at, timer));
-            return;
-        };
-        self.resting -= usize::from(slot.at.replace(at).is_none());
-        if at >= slot.place {
-            let place = slot.place;
-            return self.touch(place);
+    fn set_named(&mut self, name: Name, at: Mono) {
+        match name {
+            Name::Conn(name) => self.conns.set(name, at),
+            Name::Other(name) => self.others.set(name, at),
         }
-        let before = (core::mem::replace(&mut slot.place, at), timer);
-        assert!(self.by_time.remove(&before), "each timer has its place");
-        self.by_time.insert((at, before.1));
     }
 
     /// Sets a timer unless it is set for an earlier time already.
     pub(crate) fn set_earlier(&mut self, timer: Timer, at: Mono) {
-        let timer = timer.into();
-        if self.at(&timer).is_none_or(|old| old > at) {
-            self.set_ranked(timer, at);
+        let name = timer.into();
+        if self.at(&name).is_none_or(|old| old > at) {
+            self.set_named(name, at);
         }
     }
 
     /// Sets a timer unless it is set already.
     pub(crate) fn set_if_unset(&mut self, timer: Timer, at: Mono) {
-        let timer = timer.into();
-        if self.at(&timer).is_none() {
-            self.set_ranked(timer, at);
+        let name = timer.into();
+        if self.at(&name).is_none() {
+            self.set_named(name, at);
         }
     }
 
     /// When a timer fires, if it is set.
-    fn at(&self, timer: &Ranked) -> Option<Mono> {
-        self.by_timer.get(timer)?.at
+    fn at(&self, name: &Name) -> Option<Mono> {
+        match name {
+            Name::Conn(name) => self.conns.at(name),
+            Name::Other(name) => self.others.at(name),
+        }
     }
 
     /// Takes a timer back. One that is not set is no error.
     pub(crate) fn clear(&mut self, timer: Timer) {
-        self.clear_ranked(timer.into());
-    }
-
-    fn clear_ranked(&mut self, timer: Ranked) {
-        if let Some(slot) = self.by_timer.remove(&timer) {
-            self.resting -= usize::from(slot.at.is_none());
-            assert!(self.by_time.remove(&(slot.place, timer)), "each timer has its place");
-            self.touch(slot.place);
+        match timer.into() {
+            Name::Conn(name) => self.conns.clear(name),
+            Name::Other(name) => self.others.clear(name),
         }
     }
 
     /// The same for one that will soon be set again: it keeps its place until that comes up. What it is of
     /// must take it back for good when it ends.
     pub(crate) fn rest(&mut self, timer: Timer) {
-        if let Some(slot) = self.by_timer.get_mut(&timer.into()) {
-            self.resting += usize::from(slot.at.take().is_some());
-            let place = slot.place;
-            self.touch(place);
+        match timer.into() {
+            Name::Conn(name) => self.conns.rest(&name),
+            Name::Other(name) => self.others.rest(&name),
         }
-    }
-
-    /// Something has become of the timer in this place. Nearly always that is not the first.
-    fn touch(&mut self, place: Mono) {
-        self.is_stale |= self.front.is_none_or(|front| place <= front);
     }
 
     /// Takes back the timers of all streams of a connection.
     pub(crate) fn clear_lanes(&mut self, id: ConnId) {
-        let next = ConnId(id.0 + 1);
         for timer in [Timer::Acks, Timer::Backlog] {
-            let range = Ranked::from(timer(id, Lane::Own))..timer(next, Lane::Own).into();
-            while let Some((found, _)) = self.by_timer.range(range.clone()).next() {
-                let found = found.clone();
-                self.clear_ranked(found);
-            }
+            self.clear(timer(id, Lane::Own));
+            let ranked = |id| timer(id, Lane::Own).ranked();
+            self.others.clear_between(ranked(id), ranked(ConnId(id.0 + 1)));
         }
     }
 
     /// Makes the first place that of the next timer to fire.
     pub(crate) fn tidy(&mut self) {
-        if !core::mem::take(&mut self.is_stale) {
-            return;
+        self.conns.tidy();
+        self.others.tidy();
+    }
+
+    /// The first of each table, if that is the next timer to fire.
+    fn next(&self) -> (Option<&Place<u64>>, Option<&Place<Ranked>>) {
+        match (self.conns.first(), self.others.first()) {
+            // Of two with the same rank the one of the connection's own stream comes first.
+            (Some(conn), Some(other)) if *conn <= (other.0, other.1.rank) => (Some(conn), None),
+            (conn, None) => (conn, None),
+            (_, other) => (None, other),
         }
-        while let Some((place, timer)) = self.by_time.first() {
-            self.front = Some(*place);
-            let slot = self.by_timer.get_mut(timer).expect("each place is a timer's");
-            if slot.at == Some(*place) {
-                return;
-            }
-            let Some((_, timer)) = self.by_time.pop_first() else { return };
-            match slot.at {
-                Some(at) => {
-                    slot.place = at;
-                    self.by_time.insert((at, timer));
-                }
-                None => {
-                    self.by_timer.remove(&timer);
-                    self.resting -= 1;
-                }
-            }
-        }
-        self.front = None;
     }
 
     /// The next timer to fire, once all is [tidy](Self::tidy).
-    pub(crate) fn first(&self) -> Option<(Mono, &Timer)> {
-        debug_assert!(!self.is_stale, "tidied at the end of each input");
-        self.by_time.first().map(|(at, ranked)| (*at, &ranked.timer))
+    pub(crate) fn first(&self) -> Option<(Mono, Timer)> {
+        match self.next() {
+            (Some((at, rank)), _) => Some((*at, Timer::of_rank(*rank))),
+            (None, other) => other.map(|(at, ranked)| (*at, ranked.timer.clone())),
+        }
     }
 
     /// Takes out a timer that is due.
     pub(crate) fn due(&mut self, now: Mono) -> Option<Timer> {
         self.tidy();
-        if self.by_time.first()?.0 > now {
-            return None;
+        match self.next() {
+            (Some((at, _)), _) if *at <= now => self.conns.pop().map(Timer::of_rank),
+            (None, Some((at, _))) if *at <= now => self.others.pop().map(|name| name.timer),
+            _ => None,
         }
-        let (_, timer) = self.by_time.pop_first()?;
-        self.by_timer.remove(&timer);
-        self.is_stale = true;
-        Some(timer.timer)
     }
 
     /// How many timers are set.
     pub(crate) fn len(&self) -> usize {
-        self.by_timer.len() - self.resting
+        self.conns.len() + self.others.len() - self.resting()
     }
 
     /// How many keep a place without being set.
     pub(crate) const fn resting(&self) -> usize {
-        self.resting
+        self.conns.resting() + self.others.resting()
     }
 }

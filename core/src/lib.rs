@@ -299,7 +299,7 @@ impl Core {
 
     /// When to come back with [`Input::Timer`], and why.
     pub fn deadline(&self) -> Option<(Mono, Timer)> {
-        self.deadlines.first().map(|(at, timer)| (at, timer.clone()))
+        self.deadlines.first()
     }
 
     /// A look at what there is.

@@ -1,7 +1,7 @@
 //! Properties of the timers: they fire as if each were always in its place.
 
 use super::{Deadlines, Timer};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Lane, Topic};
 use crate::time::Mono;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -30,11 +30,23 @@ fn any_step() -> impl Strategy<Value = Do> {
     ]
 }
 
+/// Timers of both tables, in their order.
+fn timer(name: u64) -> Timer {
+    let (conn, topic) = (ConnId(7), Topic::parse("news").expect("a name"));
+    match name {
+        0 => Timer::Stuck(conn),
+        1 => Timer::Stuck(ConnId(8)),
+        2 => Timer::Acks(conn, Lane::Own),
+        3 => Timer::Acks(conn, Lane::Topic(topic)),
+        4 => Timer::Expiry(conn),
+        _ => Timer::Queue,
+    }
+}
+
 proptest! {
     #[test]
     fn timers_fire_in_their_order_wherever_their_places_are(steps in prop::collection::vec(any_step(), 1..80)) {
         let (mut deadlines, mut set) = (Deadlines::default(), BTreeMap::new());
-        let timer = |name| Timer::Stuck(ConnId(name));
         for step in steps {
             match step {
                 Do::Set(name, at) => {
@@ -72,7 +84,25 @@ proptest! {
             prop_assert_eq!(deadlines.len(), set.len());
             prop_assert!(deadlines.resting() <= 6);
             let first = set.iter().map(|(name, at)| (*at, *name)).min();
-            prop_assert_eq!(deadlines.first().map(|(at, timer)| (at, timer.clone())), first.map(|(at, name)| (Mono(at), timer(name))));
+            prop_assert_eq!(deadlines.first(), first.map(|(at, name)| (Mono(at), timer(name))));
         }
+    }
+}
+
+#[test]
+fn a_connection_s_timers_are_told_by_their_rank() {
+    let conn = ConnId((1 << 56) - 1);
+    let plain = [
+        Timer::Head,
+        Timer::Answer,
+        Timer::Hello,
+        Timer::Heartbeat,
+        Timer::Silence,
+        Timer::Stuck,
+        Timer::Expiry,
+    ];
+    let lanes = [Timer::Acks, Timer::Backlog].map(|lane| lane(conn, Lane::Own));
+    for timer in plain.map(|plain| plain(conn)).into_iter().chain(lanes) {
+        assert_eq!(Timer::of_rank(timer.rank()), timer);
     }
 }

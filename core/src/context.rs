@@ -6,6 +6,7 @@
 use crate::conn::Role;
 use crate::durable::Reveal;
 use crate::effect::{Effect, Effects};
+use crate::few::Few;
 use crate::ids::{AppendId, ConnId, Device, Epoch, Key, Lane, Owner, RunId, Thread, Topic, User};
 use crate::planted::Bug;
 use crate::record::{Found, Query, Record, RowKey, Table};
@@ -31,9 +32,8 @@ pub(crate) struct RunOf {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) stream: Stream,
-    /// Boxed as runs are.
-    pub(crate) devices: BTreeMap<Device, Box<Position>>,
-    pub(crate) conns: BTreeSet<ConnId>,
+    pub(crate) devices: Few<Device, Position>,
+    pub(crate) conns: Few<ConnId, ()>,
     /// Runs that have not ended, and those whose end is not durable.
     /// Boxed, since a map keeps room for eleven as long as it lives, and most users have one or none.
     pub(crate) runs: BTreeMap<RunId, Box<Run>>,
@@ -121,8 +121,8 @@ impl Context {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            devices: BTreeMap::new(),
-            conns: BTreeSet::new(),
+            devices: Few::default(),
+            conns: Few::default(),
             runs: BTreeMap::new(),
             keys: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -146,11 +146,10 @@ impl Context {
         context.is_stored = true;
         context.is_durable = true;
         for (key, value) in rows.iter().filter(|(key, _)| key.table == Table::Device) {
-            let position: Box<Position> =
-                serde_json::from_slice(value).expect("a stored row is what was stored");
+            let position: Position = serde_json::from_slice(value).expect("a stored row is what was stored");
             let device = Device::parse(&key.name).expect("a stored name is a name");
             if position.epoch == *context.stream.epoch() {
-                context.devices.insert(device, position);
+                context.devices.or_insert(device, position);
             }
         }
         Some(context)
@@ -283,7 +282,7 @@ impl Core {
     /// The connections of a user that are welcome.
     pub(crate) fn conns_of(&self, user: &User) -> Vec<ConnId> {
         let Some(context) = self.users.get(user) else { return Vec::new() };
-        context.conns.iter().copied().filter(|id| self.is_welcome(*id)).collect()
+        context.conns.keys().copied().filter(|id| self.is_welcome(*id)).collect()
     }
 
     fn is_welcome(&self, id: ConnId) -> bool {
@@ -326,7 +325,7 @@ impl Core {
     /// Lets the events leave memory that all connections of a user have got.
     fn leave_delivered(&mut self, user: &User) {
         let Some(context) = self.users.get(user) else { return };
-        let got = context.conns.iter().filter_map(|id| Some(self.user_at(*id)?.cursor.needs_after())).min();
+        let got = context.conns.keys().filter_map(|id| Some(self.user_at(*id)?.cursor.needs_after())).min();
         if let (Some(got), Some(context)) = (got, self.users.get_mut(user)) {
             context.stream.leave(got);
         }

@@ -9,6 +9,7 @@ use crate::conn::Role;
 use crate::cursor::{Cursor, Next};
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects};
+use crate::few::Few;
 use crate::ids::{ConnId, Lane, Owner};
 use crate::planted::Bug;
 use crate::record::{Found, Query, StreamKey};
@@ -198,7 +199,7 @@ impl Core {
         match owner {
             Owner::User(user) => {
                 let conns = self.users.get(user).map(|context| &context.conns);
-                for id in conns.into_iter().flatten().copied().collect::<Vec<_>>() {
+                for id in conns.into_iter().flat_map(Few::keys).copied().collect::<Vec<_>>() {
                     self.deliver_lane(id, &Lane::Own, out);
                 }
             }

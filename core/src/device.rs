@@ -7,6 +7,7 @@ use crate::cursor::Cursor;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
+use crate::few::Few;
 use crate::handshake::Identity;
 use crate::ids::{ConnId, Device, Lane, User};
 use crate::note::Note;
@@ -93,7 +94,7 @@ impl Core {
         }
         is_known &= self.enter_topics(id, is_known);
         let Some(context) = self.users.get_mut(&user) else { return };
-        context.conns.insert(id);
+        context.conns.or_insert(id, ());
         context.visits += 1;
         if is_known {
             // All that the welcome shows is durable: it need not wait, not even for a full store.
@@ -105,8 +106,7 @@ impl Core {
     /// Whether nothing has to be stored before this device, or this viewer, is welcome.
     fn is_known(&self, user: &User, device: Option<&Device>) -> bool {
         self.users.get(user).is_some_and(|context| {
-            let position = |device| context.devices.get(device).map(Box::as_ref);
-            context.is_durable && device.is_none_or(|device| self.is_stored(position(device)))
+            context.is_durable && device.is_none_or(|device| self.is_stored(context.devices.get(device)))
         })
     }
 
@@ -143,7 +143,7 @@ impl Core {
         let context = self.users.get_mut(&user).expect("a context in use is in memory");
         // Its own stream comes first.
         let new = Position::new(context.stream.epoch(), resume.first(), own, wall);
-        let position = context.devices.entry(device.clone()).or_insert_with(|| Box::new(new));
+        let position = context.devices.or_insert(device.clone(), new);
         position.heard_ms = wall;
         position.put(lane, epoch, begins_at(known, &resume));
         position.topics.retain(|topic, _| self.config.readers(topic).is_some());
@@ -183,7 +183,7 @@ impl Core {
             let epoch = stream.epoch().clone();
             let context = self.users.get_mut(&user).expect("a context in use is in memory");
             let new = Position::new(context.stream.epoch(), first, own, wall);
-            let position = context.devices.entry(device.clone()).or_insert_with(|| Box::new(new));
+            let position = context.devices.or_insert(device.clone(), new);
             position.heard_ms = wall;
             let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
             if self.planted.is(Bug::TopicAckMovesOwn) {
@@ -230,7 +230,7 @@ impl Core {
 
     fn devices_connected(&self, user: &User) -> Vec<Device> {
         let conns = self.users.get(user).map(|context| &context.conns);
-        conns.into_iter().flatten().filter_map(|id| self.device_of(*id).cloned()).collect()
+        conns.into_iter().flat_map(Few::keys).filter_map(|id| self.device_of(*id).cloned()).collect()
     }
 
     fn device_of(&self, id: ConnId) -> Option<&Device> {
@@ -246,7 +246,7 @@ impl Core {
 
     pub(crate) fn conn_of_device(&self, user: &User, device: &Device) -> Option<ConnId> {
         let context = self.users.get(user)?;
-        context.conns.iter().copied().find(|id| self.device_of(*id) == Some(device))
+        context.conns.keys().copied().find(|id| self.device_of(*id) == Some(device))
     }
 
     /// An acknowledgement over HTTP. The user's context is in memory.

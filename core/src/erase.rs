@@ -7,7 +7,7 @@ use crate::context::RunOf;
 use crate::durable::Reveal;
 use crate::effect::{Content, Effect, Effects, Response};
 use crate::ending::End;
-use crate::ids::{ConnId, Owner, User};
+use crate::ids::{ConnId, Owner, RunId, User};
 use crate::planted::Bug;
 use crate::purge::rows_beside;
 use crate::record::{Found, Image, Query, Record, RowKey, Table};
@@ -109,7 +109,8 @@ impl Core {
     /// The context of a user who is to be erased is there.
     pub(crate) fn begin_erase(&mut self, user: &User, out: &mut Effects) {
         let context = self.users.get(user).expect("a context in use is in memory");
-        let (conns, runs) = (context.conns.clone(), context.runs.keys().cloned().collect::<Vec<_>>());
+        let conns: Vec<ConnId> = context.conns.keys().copied().collect();
+        let runs: Vec<RunId> = context.runs.keys().cloned().collect();
         for conn in conns {
             self.close(conn, CloseCode::Disconnected, "an operator has erased this user", out);
         }

@@ -36,7 +36,7 @@ impl Core {
             assert!(context.keys.len() <= context.runs.len(), "a run has one key at most");
             let held = context.runs.values().filter(|run| run.worker().is_some()).count();
             assert_eq!(context.busy.len(), held, "a thread is busy while its run is at a worker");
-            assert!(context.conns.iter().all(|id| self.conns.contains_key(id)), "connections are there");
+            assert!(context.conns.keys().all(|id| self.conns.contains_key(id)), "connections are there");
             for (id, run) in &context.runs {
                 let events = self.config.store.events_per_run;
                 assert!(run.questions.is_bounded(events), "questions are bounded: {id:?}");

@@ -46,6 +46,7 @@ mod ending;
 mod erase;
 mod execution;
 mod expiry;
+mod few;
 mod flow;
 mod gauges;
 mod handshake;

@@ -128,7 +128,7 @@ impl Core {
         let Some(me) = self.user_conn(id) else { return false };
         let (user, device) = (me.identity.user.clone(), me.device.clone());
         let context = self.users.get(&user).expect("a context in use is in memory");
-        let position = device.and_then(|device| Some(context.devices.get(&device)?.as_ref()));
+        let position = device.and_then(|device| context.devices.get(&device));
         let lane = Lane::Topic(topic.clone());
         let is_placed = |position: &Position| position.acked_in(&lane, &epoch).is_some();
         !is_durable || position.is_some_and(|there| !is_placed(there) || !self.is_stored(position))

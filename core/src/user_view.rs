@@ -44,7 +44,7 @@ impl Core {
             .raw("floor", context.stream.floor())
             .raw("head", head)
             .raw("undelivered", undelivered)
-            .list("connections", context.conns.iter().filter_map(|id| self.describe_conn(*id)))
+            .list("connections", context.conns.keys().filter_map(|id| self.describe_conn(*id)))
             .list("runs", runs.into_iter().map(|(id, run)| run.describe(id, head, self.now)))
             .list("devices", context.devices.iter().map(|(device, at)| describe_device(device, at, head)))
     }

@@ -64,7 +64,14 @@ pub(crate) enum Role {
     /// A user's.
     User(Box<UserConn>),
     /// A worker's.
-    Worker(WorkerConn),
+    Worker(Box<WorkerConn>),
+}
+
+impl Role {
+    /// A worker's, whose welcome is on its way.
+    pub(crate) fn worker(key: WorkerKey, expires: WallMs) -> Self {
+        Self::Worker(Box::new(WorkerConn { key, expires, is_welcome: false, unacked: 0 }))
+    }
 }
 
 /// A user's connection.

@@ -257,6 +257,7 @@ impl Core {
                     let epoch = Epoch::new(if is_odd { named_after_user } else { self.random() });
                     Context::new(Stream::new(Owner::User(user.clone()), epoch))
                 });
+                let context = Box::new(context);
                 assert!(self.users.insert(user.clone(), context).is_none(), "a context is built once");
                 for id in waiting {
                     self.enter_context(id, out);

@@ -101,6 +101,7 @@ pub use worker::WorkerKey;
 
 use agent::AgentState;
 use alerts::Alerts;
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use audit::Searches;
@@ -147,14 +148,15 @@ pub struct Core {
     now: Now,
     deadlines: Deadlines,
     durable: Durable,
-    conns: BTreeMap<ConnId, Conn>,
+    /// Boxed, as contexts are, since a map keeps room for nearly twice what it has.
+    conns: BTreeMap<ConnId, Box<Conn>>,
     addresses: BTreeMap<IpAddr, usize>,
     /// Addresses that have failed to say who they are.
     attempts: Quotas<IpAddr>,
     pressure: Pressure,
     /// Who has lately made requests.
     requests: Quotas<User>,
-    users: BTreeMap<User, Context>,
+    users: BTreeMap<User, Box<Context>>,
     /// Users whose context is being read, with the connections that wait for it.
     loading: BTreeMap<User, Vec<ConnId>>,
     /// Whose each run is: the authority for routing.

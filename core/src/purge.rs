@@ -15,6 +15,7 @@ use crate::sometimes::Sometimes;
 use crate::stream::Keep;
 use crate::time::{Span, WallMs};
 use crate::{Core, Load};
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -248,7 +249,7 @@ impl Core {
 
     /// How much is kept of a user's stream.
     pub(crate) fn keep(&self, user: &User) -> Keep {
-        keep(&self.config.store, self.users.get(user), self.now.wall, self.planted)
+        keep(&self.config.store, self.users.get(user).map(Box::as_ref), self.now.wall, self.planted)
     }
 
     /// Trims what is too much or too old of a user's stream.

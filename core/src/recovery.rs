@@ -76,7 +76,7 @@ impl Core {
             context.runs.insert(id, Box::new(run));
         }
         let ids: Vec<RunId> = context.runs.keys().cloned().collect();
-        self.users.insert(user.clone(), context);
+        self.users.insert(user.clone(), Box::new(context));
         for run in ids {
             self.recover_run(RunOf { user: user.clone(), run }, queued);
         }

@@ -23,6 +23,7 @@ use crate::wire::event::{Envelope, Kind, encode};
 use crate::wire::json::Object;
 use crate::wire::user::{self, Body, error};
 use crate::wire::worker::{Attempt, Hello, ack};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use rand::Rng;
 
 impl Core {
     pub(crate) fn on_opened(&mut self, id: ConnId, peer: IpAddr, out: &mut Effects) {
-        let conn = Conn::new(id, peer, self.now.mono);
+        let conn = Box::new(Conn::new(id, peer, self.now.mono));
         assert!(self.conns.insert(id, conn).is_none(), "connection ids are never reused");
         *self.addresses.entry(neighbourhood(peer)).or_default() += 1;
         self.counts.opened += 1;
@@ -243,7 +244,7 @@ impl Core {
         self.pressure.forget(id);
         let Some(conn) = self.conns.remove(&id) else { return };
         if let Role::Worker(gone) = conn.role {
-            self.leave_behind(id, gone);
+            self.leave_behind(id, *gone);
         }
         self.uncount(conn.peer);
     }

@@ -4,7 +4,7 @@
 
 use crate::Core;
 use crate::agent::AGENTS_KNOWN;
-use crate::conn::{Role, WorkerConn, text};
+use crate::conn::{Role, text};
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
@@ -122,7 +122,7 @@ impl Core {
         let name = hello.worker.clone().unwrap_or_else(|| WorkerName::new(self.random()));
         let (key, expires) = (WorkerKey { sub: identity.user, name }, identity.expires);
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.role = Role::Worker(WorkerConn { key: key.clone(), expires, is_welcome: false, unacked: 0 });
+        conn.role = Role::worker(key.clone(), expires);
         let unknown: Vec<_> = hello
             .runs
             .iter()

@@ -293,6 +293,9 @@ impl Conn {
             return None;
         }
         let text = self.inbox.pop_front()?;
+        if self.inbox.is_empty() {
+            self.inbox = VecDeque::new();
+        }
         self.inbox_bytes -= text.len();
         Some(text)
     }

@@ -17,6 +17,9 @@ use bytes::Bytes;
 /// Bytes of events unacknowledged at once on a connection, or one event (PROTOCOL §4).
 const WINDOW_BYTES: usize = 1024 * 1024;
 
+/// Events for which there is room while all are acknowledged.
+const KEPT_UNACKED: usize = 4;
+
 /// How far a connection is in a stream.
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -166,6 +169,9 @@ impl Cursor {
         }
         while let Some(oldest) = self.unacked.pop_front_if(|oldest| oldest.seq <= seq) {
             self.unacked_bytes -= oldest.len;
+        }
+        if self.unacked.is_empty() && self.unacked.capacity() > KEPT_UNACKED {
+            self.unacked = VecDeque::new();
         }
         self.acked = seq;
         self.round = 0;

@@ -111,6 +111,7 @@ impl Core {
         let at = context.waiting.iter().position(|run| *run == of.run).expect("a queued run is in the queue");
         context.waiting.remove(at);
         if context.waiting.is_empty() {
+            context.waiting = VecDeque::new();
             self.queue.turns.retain(|user| *user != of.user);
         }
         self.queue.waiting -= 1;

@@ -250,6 +250,8 @@ impl Stream {
         self.written = now.wall;
         let seq = self.last;
         if seq % MARK_EVERY == 1 {
+            // Most streams have one for long.
+            self.marks.reserve_exact(1);
             self.marks.push_back(Mark { seq, bytes: self.bytes, ts: now.wall.0 });
             let value = crate::record::row(&self.marks);
             records.push(Record::Put { key: Self::marks_key(&self.owner), value });

@@ -12,6 +12,7 @@ use crate::storage::{Completion, Storage};
 use crate::store::{CommitError, Folded, Store, codec};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Query, Record};
+use rustix::process::setpriority_process;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -29,6 +30,9 @@ const LOADS_BETWEEN_COMMITS: usize = 16;
 const COMMIT_EVERY: Duration = Duration::from_millis(2);
 /// and so many bytes are worth one of their own.
 const COMMIT_BYTES: usize = 64 * 1024;
+
+/// Folding takes what the loop and the commits leave of the processors.
+const FOLD_NICENESS: i32 = 10;
 
 type Append = (AppendId, Arc<[Record]>);
 
@@ -352,6 +356,8 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         };
         let (requests, meter) = (self.requests.clone(), self.meter.clone());
         let work = move || {
+            // Of this thread alone. Where it is not granted it folds all the same.
+            setpriority_process(None, FOLD_NICENESS).unwrap_or_default();
             let began = Instant::now();
             let folded = fold.run();
             meter.folded(began.elapsed().as_secs_f64());

@@ -308,15 +308,17 @@ impl Store {
         let mut ends: BTreeMap<StreamKey, u64> = BTreeMap::new();
         for record in appends.iter().flat_map(|append| append.1.iter()) {
             let Record::Event { stream, seq, .. } = record else { continue };
-            let end = match ends.get(stream) {
-                Some(end) => Some(*end),
-                None => self.end(stream)?,
+            let follows = |end: Option<u64>| {
+                let is_next = end.is_none_or(|end| end + 1 == *seq);
+                assert!(is_next, "{stream:?} ends at {end:?}, its next event is {seq}");
             };
-            assert!(
-                end.is_none_or(|end| end + 1 == *seq),
-                "{stream:?} ends at {end:?}, its next event is {seq}"
-            );
-            ends.insert(stream.clone(), *seq);
+            if let Some(end) = ends.get_mut(stream) {
+                follows(Some(*end));
+                *end = *seq;
+            } else {
+                follows(self.end(stream)?);
+                ends.insert(stream.clone(), *seq);
+            }
         }
         Ok(ends)
     }

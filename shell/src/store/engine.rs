@@ -24,7 +24,7 @@ pub(super) const CHUNKS: TableDefinition<'_, (&[u8], u64), &[u8]> = TableDefinit
 pub(super) type RowKeyBytes<'a> = (u8, &'a [u8], &'a [u8]);
 
 /// redb's cache, in bytes.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// redb, open.
 #[derive(Debug)]

@@ -384,7 +384,8 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         }
     }
 
-    /// Nobody may write this disk when this thread has ended. What has become of the fold, the next start sees.
+    /// Nobody may write this disk when this thread has ended. What has become of the fold, the next start
+    /// sees.
     fn await_fold(&mut self) {
         while self.is_folding {
             self.is_folding = !matches!(self.inbox.recv(), Ok(Request::Folded(_)));

@@ -1,5 +1,5 @@
-//! Events that a store has lost, and does not miss: nobody is resumed behind them in silence (PROTOCOL §3), and
-//! nothing asks for them again and again.
+//! Events that a store has lost, and does not miss: nobody is resumed behind them in silence (PROTOCOL §3),
+//! and nothing asks for them again and again.
 
 use crate::daemon::Daemon;
 use runcast_core::wire::error::CloseCode;

@@ -1,8 +1,8 @@
 //! How records, rows and chunks look as bytes.
 //!
-//! Every value in redb's tables is `format 1, CRC-32 4, body`, all numbers little endian, all texts with their
-//! length (4 bytes) before them. The checksum covers the key too, so that a value in the wrong place is seen as
-//! well.
+//! Every value in redb's tables is `format 1, CRC-32 4, body`, all numbers little endian, all texts with
+//! their length (4 bytes) before them. The checksum covers the key too, so that a value in the wrong place is
+//! seen as well.
 
 use super::journal::Place;
 use bytes::Bytes;

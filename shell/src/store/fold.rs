@@ -1,9 +1,9 @@
 //! Folding: what the journal says goes into the tables, and its room is free again.
 //!
 //! One durable transaction takes a row of commits from the journal's beginning: what they say is applied, and
-//! the place where the journal begins moves behind them. So a crash finds them unfolded or folded, and folding
-//! again after a crash is the same as having folded once. It takes a while and needs nobody to stand still:
-//! commits go on beside it, and questions are answered from what is in memory until it has ended.
+//! the place where the journal begins moves behind them. So a crash finds them unfolded or folded, and
+//! folding again after a crash is the same as having folded once. It takes a while and needs nobody to stand
+//! still: commits go on beside it, and questions are answered from what is in memory until it has ended.
 
 use super::codec::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX};
 use super::engine::{CHUNKS, Engine, ROWS, guarded, row_key, set_first};

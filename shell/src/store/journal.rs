@@ -1,8 +1,8 @@
 //! The journal: what is durable and not in redb's tables yet, one entry for each group commit.
 //!
 //! It is a ring of blocks of its own, before redb's pages. A commit is one write, in place, and one sync;
-//! folding frees the oldest entries. An entry is its records' bytes cut into blocks, and before them one block
-//! more, their parity:
+//! folding frees the oldest entries. An entry is its records' bytes cut into blocks, and before them one
+//! block more, their parity:
 //!
 //! ```text
 //! block   0..28     CRC-32 of the rest 4, entry's number 8, block's index in it 4,
@@ -10,11 +10,11 @@
 //!         28..4096  a piece of the body, zeros after its end; in the first block: all others' pieces, XOR
 //! ```
 //!
-//! An entry is written only when the one before it is durable. So only the newest can have been torn by a loss
-//! of power, and nobody was told of it: it is as if it had not been written. Anything else that cannot be read
-//! is damage, which is seen by what was written later. One bad block of an entry, the newest too, is made anew
-//! from the others. Blocks of an entry that was begun twice, or of a former lap, are told apart by the number
-//! and by the checksum of the body.
+//! An entry is written only when the one before it is durable. So only the newest can have been torn by a
+//! loss of power, and nobody was told of it: it is as if it had not been written. Anything else that cannot
+//! be read is damage, which is seen by what was written later. One bad block of an entry, the newest too, is
+//! made anew from the others. Blocks of an entry that was begun twice, or of a former lap, are told apart by
+//! the number and by the checksum of the body.
 
 use super::backend::{Fault, Operation};
 use crate::disk::Disk;

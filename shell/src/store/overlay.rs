@@ -1,5 +1,5 @@
-//! What is in the journal and not in the tables yet, in memory so that it can be asked for: the newest word on
-//! each row, and the events of each stream.
+//! What is in the journal and not in the tables yet, in memory so that it can be asked for: the newest word
+//! on each row, and the events of each stream.
 //!
 //! There are two of it at most. Commits are added to the one. When it is worth its while that one is folded,
 //! unchanged from then on, and another takes its place.

@@ -1,8 +1,8 @@
 //! O3 on a disk that rots, for PROTOCOL §3 "A server never resumes partially and silently": of a store with
 //! garbage in its middle or at its tail each stream and row is read as it was, or said to be damaged; or the
 //! store says so when it is opened. Nothing else is ever taken for content, and nothing is left out in
-//! silence, with one exception: after a quick repair redb's pages are not compared with their checksums, and a
-//! row whose key has rotted is not found.
+//! silence, with one exception: after a quick repair redb's pages are not compared with their checksums, and
+//! a row whose key has rotted is not found.
 
 use super::restart::Rows;
 use super::truth::Truth;

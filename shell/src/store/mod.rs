@@ -191,7 +191,8 @@ impl Store {
     ///
     /// # Errors
     /// [`CommitError::Full`]: none is stored, questions are still answered, and the commit may be tried
-    /// again. [`CommitError::Io`]: nothing is known any more; each further call fails too.
+    /// again; after a crash before that, all of it may be found, as of a commit under way.
+    /// [`CommitError::Io`]: nothing is known any more; each further call fails too.
     ///
     /// # Panics
     /// If an event's seq is not one more than its stream's last: that is the core's promise. If there is no

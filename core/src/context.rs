@@ -9,7 +9,7 @@ use crate::effect::{Effect, Effects};
 use crate::few::Few;
 use crate::ids::{AppendId, ConnId, Device, Epoch, Key, Lane, Owner, RunId, Thread, Topic, User};
 use crate::planted::Bug;
-use crate::record::{Found, Query, Record, RowKey, Table};
+use crate::record::{Found, Query, RowKey, Table};
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::stream::Stream;
@@ -298,33 +298,8 @@ impl Core {
         }
     }
 
-    /// Stores the positions that have moved.
-    pub(crate) fn store_positions(&mut self) {
-        if self.durable.is_full() {
-            // One row a device, later: what waits for a full store must not grow with the acknowledgements.
-            self.seen.mark(Sometimes::PositionsWait);
-            let later = self.now.mono + crate::durable::RETRY;
-            return self.deadlines.set(crate::Timer::Positions, later);
-        }
-        for user in core::mem::take(&mut self.moved) {
-            let Some(context) = self.users.get_mut(&user) else { continue };
-            for device in core::mem::take(&mut context.unstored) {
-                if self.planted.is(Bug::PositionNotPersisted) {
-                    continue;
-                }
-                let Some(position) = context.devices.get_mut(&device) else { continue };
-                position.known_from.get_or_insert(self.durable.next());
-                let key = device_key(&user, &device);
-                // There may be thousands, of as many devices: to look for each among the others takes long.
-                self.durable.record_another(Record::Put { key, value: crate::record::row(position) });
-            }
-            self.leave_delivered(&user);
-            self.leave_memory(&user);
-        }
-    }
-
     /// Lets the events leave memory that all connections of a user have got.
-    fn leave_delivered(&mut self, user: &User) {
+    pub(crate) fn leave_delivered(&mut self, user: &User) {
         let Some(context) = self.users.get(user) else { return };
         let got = context.conns.keys().filter_map(|id| Some(self.user_at(*id)?.cursor.needs_after())).min();
         if let (Some(got), Some(context)) = (got, self.users.get_mut(user)) {

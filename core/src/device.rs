@@ -4,7 +4,6 @@ use crate::caller::Caller;
 use crate::conn::{Role, UserConn, text};
 use crate::context::{Position, device_key};
 use crate::cursor::Cursor;
-use crate::deadlines::Timer;
 use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::few::Few;
@@ -15,7 +14,6 @@ use crate::planted::Bug;
 use crate::record::Record;
 use crate::sse::Sse;
 use crate::stream::Resume;
-use crate::time::Span;
 use crate::wire::call::Call;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
@@ -195,15 +193,6 @@ impl Core {
         self.store_soon(&user, &device, is_eager);
         self.forget_device(&user);
         self.clear_delivered(&user, &device);
-    }
-
-    /// A device's position has moved: it is stored soon, together with others.
-    fn store_soon(&mut self, user: &User, device: &Device, is_eager: bool) {
-        let context = self.users.get_mut(user).expect("a context in use is in memory");
-        context.unstored.insert(device.clone());
-        self.moved.insert(user.clone());
-        let soon = self.now.mono + if is_eager { Span::ZERO } else { crate::STORE_POSITIONS_AFTER };
-        self.deadlines.set_earlier(Timer::Positions, soon);
     }
 
     /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.

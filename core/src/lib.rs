@@ -66,6 +66,7 @@ mod operate;
 mod overview;
 pub mod peer;
 pub mod planted;
+mod positions;
 mod presence;
 mod pressure;
 mod progress;
@@ -123,6 +124,7 @@ use limits::quota::Quotas;
 use loads::Load;
 use note::Note;
 use planted::Planted;
+use positions::Moved;
 use presence::Presence;
 use pressure::Pressure;
 use purge::Purge;
@@ -132,13 +134,10 @@ use rand::rngs::ChaCha8Rng;
 use ready::Lag;
 use record::Image;
 use sometimes::Seen;
-use time::{Mono, Now, Span, WallMs};
+use time::{Mono, Now, WallMs};
 use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
-
-/// Time for which moved positions may wait for others before they are stored.
-pub(crate) const STORE_POSITIONS_AFTER: Span = Span::millis(50);
 
 /// The state machine.
 #[derive(Debug)]
@@ -171,7 +170,7 @@ pub struct Core {
     loads: BTreeMap<LoadId, Load>,
     last_load: u64,
     /// Users with positions that are not stored.
-    moved: BTreeSet<User>,
+    moved: Moved,
     /// How far it is with going down, if it is.
     drain: Option<Drain>,
     backup: Option<Backup>,
@@ -250,7 +249,7 @@ impl Core {
             loads: BTreeMap::new(),
             last_load: 0,
             left_behind: BTreeMap::new(),
-            moved: BTreeSet::new(),
+            moved: Moved::default(),
             grown: BTreeSet::new(),
             drain: None,
             backup: None,
@@ -381,7 +380,7 @@ impl Core {
                 Timer::Lease(worker) => self.on_lease_over(&worker, out),
                 Timer::Queue => self.on_notice_queue(out),
                 Timer::Dispatch => self.on_dispatch_again(),
-                Timer::Positions => self.store_positions(),
+                Timer::Positions => self.store_some_positions(),
                 Timer::Drain => self.on_drain_step(out),
                 Timer::Purge => self.on_purge(out),
                 Timer::Undelivered => self.on_undelivered(out),

@@ -12,8 +12,10 @@ pub const EVICT: u32 = 2;
 pub const SHORT_PAGE: u32 = 4;
 /// Positions are stored at once.
 pub const EAGER: u32 = 8;
+/// Positions of one user are stored at a time.
+pub const SHORT_ROUND: u32 = 16;
 /// All of them.
-pub const ALL: [u32; 4] = [NARROW, EVICT, SHORT_PAGE, EAGER];
+pub const ALL: [u32; 5] = [NARROW, EVICT, SHORT_PAGE, EAGER, SHORT_ROUND];
 
 impl Core {
     /// Whether to choose oddly here, this time: in a quarter of the chances of a site that is on.

@@ -75,6 +75,7 @@ states! {
     WorkerExpired = "a worker's token expires while it is connected",
     RevokedConnected = "tokens are revoked of somebody who is connected",
     PositionsWait = "positions wait for a full store",
+    RoundGoesOn = "positions wait until others are stored",
 }
 
 /// How often each came about.

@@ -18,6 +18,7 @@ mod lease;
 mod missing;
 mod overview;
 mod pace;
+mod positions;
 mod publish;
 mod revoke;
 mod started;

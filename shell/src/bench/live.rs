@@ -10,8 +10,12 @@ use super::{BenchError, Plan, disk, system};
 const RATE: u64 = 5_000;
 /// Devices of a user there.
 const DEVICES: usize = 3;
-/// Before it is measured, so much is published.
-const WARM_UP: u64 = 5_000;
+/// Before it is measured, so much is published at most: a daemon's journal of 32 MiB has gone round by then,
+/// and from then on is written over. Until then its blocks are new to the file, which a new daemon meets
+/// once.
+const WARM_UP: u64 = 50_000;
+/// The same for each user, whose run has an end.
+const WARM_UP_OF_USER: u64 = 120;
 
 pub(super) fn saturated(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
     let users = plan.connections(1_000);
@@ -31,7 +35,7 @@ pub(super) fn paced(plan: &Plan, report: &mut Report) -> Result<(), BenchError> 
 
 /// One arm, with a server of its own.
 fn one(plan: &Plan, who: Who, crowd: Crowd, what: &Flow) -> Result<Figures, BenchError> {
-    let warm_up = WARM_UP.min(crowd.users as u64 * 10);
+    let warm_up = WARM_UP.min(crowd.users as u64 * WARM_UP_OF_USER);
     let mut stage = Stage::new(plan, who)?;
     stage.set(crowd)?;
     stage.load.ask(&Order::Publish(Flow::of(plan, warm_up)))?;

@@ -30,6 +30,13 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Returns when everything written before, and the length, is on stable storage. After an error nothing
     /// is known about what is.
     fn sync(&self) -> io::Result<()>;
+    /// Writes `data` at `offset`, within the length, and returns when these bytes are on stable storage. What
+    /// others have written is promised nothing by that, so it does not wait for it either. After an error
+    /// other than a full disk nothing is known about what is.
+    fn write_synced(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write(offset, data)?;
+        self.sync()
+    }
 }
 
 /// Whether this error says that there is no room left, rather than that the disk is broken.
@@ -126,6 +133,27 @@ impl Disk for FileDisk {
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    /// With `RWF_DSYNC` (pwritev2(2)): the same as `fdatasync(2)` for this range only, in one call. Where
+    /// that is not known, as in some sandboxes, everything is synced.
+    #[cfg(target_os = "linux")]
+    fn write_synced(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+        let (mut offset, mut data) = (offset, data);
+        while !data.is_empty() {
+            match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => (offset, data) = (offset + written as u64, &data[written..]),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    self.write(offset, data)?;
+                    return self.sync();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -160,9 +188,10 @@ mod tests {
         disk.set_len(10).unwrap();
         disk.write(4, b"abc").unwrap();
         disk.sync().unwrap();
+        disk.write_synced(7, b"de").unwrap();
         let mut out = [9; 5];
         disk.read(3, &mut out).unwrap();
-        assert_eq!(&out, b"\0abc\0");
+        assert_eq!(&out, b"\0abcd");
         assert!(disk.read(8, &mut out).is_err());
         assert_eq!(disk.size().unwrap(), 10);
     }

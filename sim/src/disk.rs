@@ -9,6 +9,7 @@ use rand::{Rng, RngExt};
 use runcast::disk::Disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a loss of power keeps or loses in one piece, in bytes.
@@ -229,7 +230,7 @@ impl Content {
 }
 
 /// The blocks that a piece lies in: block, place in it, range of the piece.
-fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done == len {
@@ -333,6 +334,22 @@ fn lost(old: [u8; SECTOR], new: [u8; SECTOR], rng: &mut impl Rng) -> [u8; SECTOR
 }
 
 impl Change {
+    /// What is left of it beside this range.
+    fn beside(self, range: &Range<u64>) -> Vec<Self> {
+        let Self::Write { offset, data } = &self else { return vec![self] };
+        let (start, end) = (*offset, offset + data.len() as u64);
+        let part = |from: u64, to: u64| {
+            let data = &data[(from - start) as usize..(to - start) as usize];
+            Self::Write { offset: from, data: data.into() }
+        };
+        if range.end <= start || end <= range.start {
+            return vec![self];
+        }
+        let before = (start < range.start).then(|| part(start, range.start));
+        let after = (range.end < end).then(|| part(range.end, end));
+        before.into_iter().chain(after).collect()
+    }
+
     fn apply(&self, content: &mut Content) {
         match self {
             Self::Write { offset, data } => content.write(*offset, data),
@@ -392,6 +409,22 @@ impl Disk for SimDisk {
         }
         let State { log, durable, .. } = &mut *state;
         log.drain(..).for_each(|change| change.apply(durable));
+        state.syncs += 1;
+        Ok(())
+    }
+
+    /// Two operations: power may be lost between writing and syncing. What else was written stays as likely
+    /// to be lost as before.
+    fn write_synced(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write(offset, data)?;
+        let mut state = self.state();
+        state.count()?;
+        if state.sync_fails {
+            return Err(io::Error::other("the disk does not sync"));
+        }
+        state.durable.write(offset, data);
+        let range = offset..offset + data.len() as u64;
+        state.log = std::mem::take(&mut state.log).into_iter().flat_map(|it| it.beside(&range)).collect();
         state.syncs += 1;
         Ok(())
     }

@@ -222,11 +222,28 @@ fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     store.commit(&one(1, vec![event("s", 1, b"{}")])).unwrap();
     disk.set_sync_fails(true);
     let error = store.commit(&one(2, vec![event("s", 2, b"{}")])).unwrap_err();
-    assert!(matches!(&error, CommitError::Io(text) if text.contains("syncing failed")), "{error}");
+    assert!(matches!(&error, CommitError::Io(text) if text.contains("the disk does not sync")), "{error}");
     disk.set_sync_fails(false);
     assert!(matches!(store.commit(&one(2, vec![event("s", 2, b"{}")])), Err(CommitError::Io(_))));
     assert!(store.fold().is_err());
     assert!(store.load(&Query::Owner("u".into())).is_err());
+}
+
+#[test]
+fn what_was_written_synced_is_kept_and_promises_nothing_to_what_was_only_written() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..100 {
+        let disk = SimDisk::holding(&[1; 4096]);
+        disk.write(0, &[2; 2048]).expect("it takes writes");
+        disk.write_synced(512, &[3; 1024]).expect("it takes writes");
+        let found = disk.kill().crash(&mut ChaCha8Rng::seed_from_u64(seed));
+        let mut bytes = [0; 4096];
+        found.read(0, &mut bytes).expect("its length is durable");
+        assert_eq!(bytes[512..1536], [3; 1024], "seed {seed}");
+        assert_eq!(bytes[2048..], [1; 2048], "seed {seed}");
+        *(if bytes[..512] == [2; 512] { &mut kept } else { &mut lost }) += 1;
+    }
+    assert!(kept > 0 && lost > 0, "{kept} kept, {lost} lost");
 }
 
 /// Gives all copies of the header another version, with the checksum of a store that means it.

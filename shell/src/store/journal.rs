@@ -1,7 +1,7 @@
 //! The journal: what is durable and not in redb's tables yet, one entry for each group commit.
 //!
-//! It is a ring of blocks of its own, before redb's pages. A commit is one write, in place, and one sync;
-//! folding frees the oldest entries. An entry is its records' bytes cut into blocks, and before them one
+//! It is a ring of blocks of its own, before redb's pages. A commit is one synced write in place; folding
+//! frees the oldest entries. An entry is its records' bytes cut into blocks, and before them one
 //! block more, their parity:
 //!
 //! ```text
@@ -97,9 +97,9 @@ impl Journal {
         self.used
     }
 
-    /// Whether a quarter of it is in these blocks: folding them is worth its while.
+    /// Whether half of it is in these blocks: folding them is worth its while.
     pub(super) fn is_due(&self, blocks: u64) -> bool {
-        blocks > 0 && blocks >= self.blocks / 4
+        blocks > 0 && blocks >= self.blocks / 2
     }
 
     /// Whether an entry with a body of so many bytes finds room.
@@ -110,8 +110,8 @@ impl Journal {
     /// Makes an entry durable; how many blocks it takes.
     ///
     /// # Errors
-    /// After one from writing, nothing is stored, and the same place may be written again; after one from
-    /// syncing nothing is known.
+    /// If the disk is full nothing is stored, and the same place may be written again; after any other error
+    /// nothing is known.
     ///
     /// # Panics
     /// If there is no room.
@@ -121,13 +121,11 @@ impl Journal {
         let blocks = (entry.len() / BLOCK) as u64;
         let before_end = (self.blocks - self.next.block).min(blocks);
         let (here, from_start) = entry.split_at(before_end as usize * BLOCK);
-        self.write(self.next.block, here).map_err(fault(Operation::Write))?;
-        if !from_start.is_empty() {
-            self.write(0, from_start).map_err(fault(Operation::Write))?;
-        }
-        if !planted.is(Bug::CommitNotSynced) {
-            self.disk.sync().map_err(fault(Operation::Sync))?;
-        }
+        let is_synced = !planted.is(Bug::CommitNotSynced);
+        let write = if is_synced { Self::write_synced } else { Self::write };
+        write(self, self.next.block, here)
+            .and_then(|()| if from_start.is_empty() { Ok(()) } else { write(self, 0, from_start) })
+            .map_err(|error| Fault { operation: Operation::Write, error })?;
         self.pass(blocks);
         Ok(blocks)
     }
@@ -149,8 +147,7 @@ impl Journal {
         };
         if let Some(index) = entry.mended {
             let block = (self.next.block + index as u64) % self.blocks;
-            self.write(block, &entry.blocks[index * BLOCK..][..BLOCK])?;
-            self.disk.sync()?;
+            self.write_synced(block, &entry.blocks[index * BLOCK..][..BLOCK])?;
         }
         self.pass(u64::from(entry.head.blocks));
         Ok(Some(entry.body()))
@@ -209,6 +206,10 @@ impl Journal {
     fn write(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.write(self.offset + block * BLOCK as u64, bytes)
     }
+
+    fn write_synced(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.write_synced(self.offset + block * BLOCK as u64, bytes)
+    }
 }
 
 /// An entry that was read.
@@ -258,10 +259,6 @@ impl Head {
         let checksum = crc32fast::hash(&block[4..]);
         block[..4].copy_from_slice(&checksum.to_le_bytes());
     }
-}
-
-fn fault(operation: Operation) -> impl Fn(io::Error) -> Fault {
-    move |error| Fault { operation, error }
 }
 
 /// So many blocks are needed for a body of so many bytes.

@@ -61,6 +61,19 @@ pub struct Route {
     pub tiny: bool,
 }
 
+/// What a healed connection carries at least, in bytes a second: the longest event within a few seconds,
+/// since a client gives up when it hears nothing for 25.
+const HEALED: u64 = 50_000;
+
+impl Route {
+    /// Makes it good enough for everything.
+    pub fn heal(&mut self) {
+        self.bytes_per_s = self.bytes_per_s.max(1_000_000);
+        self.buffer = self.buffer.max((HEALED * 2 * self.latency / SECOND) as usize);
+        self.tiny = false;
+    }
+}
+
 /// Something on its way.
 #[derive(Debug)]
 enum Cargo {
@@ -291,8 +304,7 @@ impl Net {
         (net.slowness, net.loss) = (1, 0);
         net.blocked = [[false; 2]; ZONES];
         for pipe in net.pipes.values_mut().filter(|pipe| is_healed(pipe.route.owner)) {
-            pipe.route.bytes_per_s = pipe.route.bytes_per_s.max(1_000_000);
-            pipe.route.tiny = false;
+            pipe.route.heal();
             pipe.hole = false;
             // What is on its way over a slow or lossy line need not be for minutes.
             let soon = now + pipe.route.latency;

@@ -85,9 +85,11 @@ impl Ctx<'_> {
     /// A connection of this actor over this network.
     pub fn route(&self, network: &Network) -> Route {
         let Network { zone, latency, bytes_per_s, buffer, tiny } = *network;
-        let (bytes_per_s, tiny) =
-            if self.healed { (bytes_per_s.max(1_000_000), false) } else { (bytes_per_s, tiny) };
-        Route { owner: self.index, zone, latency, bytes_per_s, buffer, tiny }
+        let mut route = Route { owner: self.index, zone, latency, bytes_per_s, buffer, tiny };
+        if self.healed {
+            route.heal();
+        }
+        route
     }
 
     /// When a token made now runs out, in Unix seconds.

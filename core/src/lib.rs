@@ -139,6 +139,10 @@ use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
 
+/// So much one input's timers cause, and what the last of them does: a thousand events that are sent again to
+/// devices that stand still must not keep the others waiting.
+const ENOUGH_EFFECTS: usize = 128;
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Core {
@@ -357,9 +361,13 @@ impl Core {
         }
     }
 
+    /// Timers that are due, until they have caused enough: what is left comes in the next turn, at once.
     fn on_timer(&mut self, out: &mut Effects) {
         self.watch_lateness();
-        while let Some(timer) = self.deadlines.due(self.now.mono) {
+        let enough = if self.is_odd(odd::SHORT_TURN) { 0 } else { ENOUGH_EFFECTS };
+        while out.len() <= enough
+            && let Some(timer) = self.deadlines.due(self.now.mono)
+        {
             match timer {
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Answer(conn) => self.on_answer_overdue(conn, out),

@@ -36,6 +36,8 @@ pub(crate) struct Daemon {
     answered: BTreeMap<ConnId, (u16, Value)>,
     /// The audit trail.
     pub(crate) trail: Vec<Audit>,
+    /// The most that the core has wanted done after one input.
+    pub(crate) most_effects: usize,
     next: u64,
 }
 
@@ -61,6 +63,7 @@ impl Daemon {
             closed: BTreeMap::new(),
             answered: BTreeMap::new(),
             trail: Vec::new(),
+            most_effects: 0,
             next: 0,
         }
     }
@@ -241,6 +244,7 @@ impl Daemon {
     pub(crate) fn feed(&mut self, input: Input<'_>) {
         let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);
+        self.most_effects = self.most_effects.max(effects.len());
         self.carry_out(effects);
     }
 

@@ -24,4 +24,5 @@ mod revoke;
 mod started;
 mod strangers;
 mod subscribe;
+mod turns;
 mod undelivered;

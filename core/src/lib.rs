@@ -134,14 +134,16 @@ use rand::rngs::ChaCha8Rng;
 use ready::Lag;
 use record::Image;
 use sometimes::Seen;
-use time::{Mono, Now, WallMs};
+use time::{Mono, Now, Span, WallMs};
 use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
 
-/// So much one input's timers cause, and what the last of them does: a thousand events that are sent again to
-/// devices that stand still must not keep the others waiting.
+/// When the timers of a turn have caused so much, what is to be sent again waits: a thousand events for devices
+/// that stand still must not keep the others waiting.
 const ENOUGH_EFFECTS: usize = 128;
+/// Of the connections for which that waits so many come back together, a millisecond after each other.
+const RETRIES_AT_ONCE: u64 = 64;
 
 /// The state machine.
 #[derive(Debug)]
@@ -361,14 +363,17 @@ impl Core {
         }
     }
 
-    /// Timers that are due, until they have caused enough: what is left comes in the next turn, at once.
     fn on_timer(&mut self, out: &mut Effects) {
         self.watch_lateness();
         let enough = if self.is_odd(odd::SHORT_TURN) { 0 } else { ENOUGH_EFFECTS };
-        while out.len() <= enough
-            && let Some(timer) = self.deadlines.due(self.now.mono)
-        {
+        let mut later = 0;
+        while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
+                Timer::Acks(..) if out.len() > enough => {
+                    later += 1;
+                    let turns = 1 + later / RETRIES_AT_ONCE;
+                    self.deadlines.set(timer, self.now.mono + Span::millis(turns));
+                }
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Answer(conn) => self.on_answer_overdue(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),

@@ -14,7 +14,7 @@ pub const SHORT_PAGE: u32 = 4;
 pub const EAGER: u32 = 8;
 /// Positions of one user are stored at a time.
 pub const SHORT_ROUND: u32 = 16;
-/// Of the timers that are due together, only those until the first that causes anything have their turn.
+/// Of the retries that are due together all wait that come after anything was caused.
 pub const SHORT_TURN: u32 = 32;
 /// All of them.
 pub const ALL: [u32; 6] = [NARROW, EVICT, SHORT_PAGE, EAGER, SHORT_ROUND, SHORT_TURN];

@@ -121,9 +121,7 @@ impl Listing {
                 self.called(now, run.as_str())?;
             }
         }
-        // Of many timers that are due some wait for the next turn.
-        let is_all_done = core.deadline().is_none_or(|(at, _)| at > now);
-        if self.is_time && is_all_done { self.in_time(now, core) } else { Ok(()) }
+        if self.is_time { self.in_time(now, core) } else { Ok(()) }
     }
 
     /// These are watched now, or listed.

@@ -139,8 +139,8 @@ use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
 
-/// When the timers of a turn have caused so much, what is to be sent again waits: a thousand events for devices
-/// that stand still must not keep the others waiting.
+/// When the timers of a turn have caused so much, what is to be sent again waits: a thousand events for
+/// devices that stand still must not keep the others waiting.
 const ENOUGH_EFFECTS: usize = 128;
 /// Of the connections for which that waits so many come back together, a millisecond after each other.
 const RETRIES_AT_ONCE: u64 = 64;

@@ -55,19 +55,19 @@ impl Errand {
         }
     }
 
-    /// It is about to be asked for.
-    pub fn begins(self, ctx: &mut Ctx<'_>, user: &str) {
-        if matches!(self, Self::Ready | Self::Overview(_)) {
-            return;
+    /// It is about to be asked for, on the disk that this returns: how many were lost before.
+    pub fn begins(self, ctx: &mut Ctx<'_>, user: &str) -> u64 {
+        if !matches!(self, Self::Ready | Self::Overview(_)) {
+            ctx.oracles.sends_away(user);
         }
-        ctx.oracles.sends_away(user);
         if self == Self::Erase {
             ctx.oracles.erases(user);
         }
+        ctx.oracles.disks_lost
     }
 
-    /// It was answered: whether that is the answer to it.
-    pub fn is_done(self, ctx: &mut Ctx<'_>, user: &str, status: u16, body: &str) -> bool {
+    /// It was asked for on that disk and is answered: whether that is the answer to it.
+    pub fn is_done(self, ctx: &mut Ctx<'_>, user: &str, disk: u64, status: u16, body: &str) -> bool {
         let answer: Value = serde_json::from_str(body).unwrap_or_default();
         match (self, status, answer["upto_ts"].as_u64()) {
             (Self::Erase, 204, _) => sometimes!(ctx.oracles.tally, ErasedForAnOperator),
@@ -78,6 +78,8 @@ impl Errand {
                 sometimes!(ctx.oracles.tally, NotReady if body.starts_with("not ready"));
             }
             (Self::Overview(_), 200, _) => sometimes!(ctx.oracles.tally, LookedAt),
+            // Was the disk lost while the answer was on its way, then what it promises is lost as well.
+            (Self::Revoke, 200, Some(_)) if disk != ctx.oracles.disks_lost => {}
             (Self::Revoke, 200, Some(upto_ts)) => ctx.oracles.revoked.told(user, upto_ts),
             _ => return false,
         }

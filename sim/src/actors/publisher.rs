@@ -26,6 +26,8 @@ struct Publication {
     tries: u32,
     /// The key of the token with which it was.
     key: u64,
+    /// The disk on which it was last asked.
+    disk: u64,
 }
 
 /// One publisher.
@@ -105,13 +107,22 @@ impl Publisher {
             "{{\"event\":\"flash\",\"data\":{{\"mark\":\"#pub={mark};\",\"secret\":\"{secret}\",\"bulk\":\"{}\"}}}}",
             "z".repeat(bulk)
         );
-        Publication { topic, mark, has_key: self.dice.chance(3, 4), body, errand: None, tries: 0, key: 0 }
+        Publication {
+            topic,
+            mark,
+            has_key: self.dice.chance(3, 4),
+            body,
+            errand: None,
+            tries: 0,
+            key: 0,
+            disk: 0,
+        }
     }
 
     fn errand(&mut self, errand: Errand, user: String) -> Publication {
         let mark = format!("{errand:?} {user}");
         let errand = Some((errand, user));
-        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0, key: 0 }
+        Publication { topic: "", mark, has_key: true, body: String::new(), errand, tries: 0, key: 0, disk: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, mut publication: Publication) {
@@ -131,7 +142,7 @@ impl Publisher {
         if let Some((errand, user)) = &publication.errand {
             what = format!("{errand:?} {user}");
             request = errand.http(user, &token);
-            errand.begins(ctx, user);
+            publication.disk = errand.begins(ctx, user);
         }
         ctx.trace.message(Of::Other, &self.plan.name, "→", &what);
         let call = Call::new(ctx, &self.plan.network, request);
@@ -146,7 +157,7 @@ impl Publisher {
         self.at = ctx.now + pause;
         ctx.trace.message(Of::Other, &self.plan.name, "←", &format!("{outcome:?}"));
         if let (Some((errand, user)), Outcome::Answered(status, body)) = (&publication.errand, outcome)
-            && errand.is_done(ctx, user, *status, body)
+            && errand.is_done(ctx, user, publication.disk, *status, body)
         {
             return;
         }

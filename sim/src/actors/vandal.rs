@@ -63,6 +63,8 @@ pub struct Vandal {
     key: u64,
     /// Users whose tokens it had revoked.
     revoked: u64,
+    /// The disk on which it asked for that.
+    disk: u64,
     call: Option<Call>,
     at: Micros,
 }
@@ -84,6 +86,7 @@ impl Vandal {
             token: (String::new(), 0, String::new()),
             key: 0,
             revoked: 0,
+            disk: 0,
             call: None,
             at: dice.below(5 * SECOND),
             dice,
@@ -361,7 +364,7 @@ impl Vandal {
     fn revoke(&mut self, ctx: &mut Ctx<'_>) {
         let token = ctx.keys.token(&self.name, "operate", ctx.expiry(TOKEN));
         let user = &self.token.0;
-        Errand::Revoke.begins(ctx, user);
+        self.disk = Errand::Revoke.begins(ctx, user);
         self.call = Some(Call::new(ctx, &self.network, Errand::Revoke.http(user, &token)));
     }
 
@@ -375,7 +378,9 @@ impl Vandal {
         self.call = None;
         let (user, _, token) = self.token.clone();
         match outcome {
-            Outcome::Answered(status, body) if Errand::Revoke.is_done(ctx, &user, status, &body) => {
+            Outcome::Answered(status, body)
+                if Errand::Revoke.is_done(ctx, &user, self.disk, status, &body) =>
+            {
                 self.at = ctx.now + PATIENCE;
                 self.connect(ctx, token, true);
             }

@@ -25,6 +25,11 @@ use alloc::vec::Vec;
 const PAGE_EVENTS: usize = 256;
 /// Bytes of one page from the store, or one event.
 const PAGE_BYTES: usize = 128 * 1024;
+/// When the timers of a turn have caused so much, what is to be sent again waits: a thousand events for
+/// devices that stand still must not keep the others waiting.
+const ENOUGH_EFFECTS: usize = 128;
+/// Of the connections for which that waits so many come back together, a millisecond after each other.
+const RETRIES_AT_ONCE: u64 = 64;
 
 /// The longest event, in bytes: what a worker may send, and its envelope.
 pub(crate) const fn event_bytes(server: &Server) -> usize {
@@ -271,10 +276,17 @@ impl Core {
         }
     }
 
-    /// A stream's oldest unacknowledged event is overdue: all are sent again, or the connection is given up.
-    pub(crate) fn on_acks_overdue(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
+    /// A stream's oldest unacknowledged event is overdue: all are sent again, or the connection is given up;
+    /// in a later turn if this one has done enough, as `later` connections have been told before.
+    pub(crate) fn on_acks_overdue(&mut self, id: ConnId, lane: Lane, later: &mut u64, out: &mut Effects) {
+        let enough = if self.is_odd(odd::LATE_RETRY) { 0 } else { ENOUGH_EFFECTS };
+        if out.len() > enough {
+            *later += 1;
+            let turns = 1 + *later / RETRIES_AT_ONCE;
+            return self.deadlines.set(Timer::Acks(id, lane), self.now.mono + Span::millis(turns));
+        }
         let retries = self.config.delivery.retries;
-        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };
+        let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(&lane)) else { return };
         if cursor.unacked().0 == 0 {
             return;
         }
@@ -283,6 +295,6 @@ impl Core {
             return self.close(id, CloseCode::AcksOverdue, reason, out);
         }
         self.counts.retries += 1;
-        self.deliver_lane(id, lane, out);
+        self.deliver_lane(id, &lane, out);
     }
 }

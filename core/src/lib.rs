@@ -134,16 +134,10 @@ use rand::rngs::ChaCha8Rng;
 use ready::Lag;
 use record::Image;
 use sometimes::Seen;
-use time::{Mono, Now, Span, WallMs};
+use time::{Mono, Now, WallMs};
 use topics::TopicState;
 use undelivered::Undelivered;
 use worker::Worker;
-
-/// When the timers of a turn have caused so much, what is to be sent again waits: a thousand events for
-/// devices that stand still must not keep the others waiting.
-const ENOUGH_EFFECTS: usize = 128;
-/// Of the connections for which that waits so many come back together, a millisecond after each other.
-const RETRIES_AT_ONCE: u64 = 64;
 
 /// The state machine.
 #[derive(Debug)]
@@ -365,22 +359,16 @@ impl Core {
 
     fn on_timer(&mut self, out: &mut Effects) {
         self.watch_lateness();
-        let enough = if self.is_odd(odd::SHORT_TURN) { 0 } else { ENOUGH_EFFECTS };
-        let mut later = 0;
+        let mut retries_later = 0;
         while let Some(timer) = self.deadlines.due(self.now.mono) {
             match timer {
-                Timer::Acks(..) if out.len() > enough => {
-                    later += 1;
-                    let turns = 1 + later / RETRIES_AT_ONCE;
-                    self.deadlines.set(timer, self.now.mono + Span::millis(turns));
-                }
                 Timer::Head(conn) => self.on_head_timeout(conn, out),
                 Timer::Answer(conn) => self.on_answer_overdue(conn, out),
                 Timer::Hello(conn) => self.on_hello_timeout(conn, out),
                 Timer::Heartbeat(conn) => self.on_heartbeat(conn, out),
                 Timer::Silence(conn) => self.on_silence(conn, out),
                 Timer::Stuck(conn) => self.on_stuck(conn, out),
-                Timer::Acks(conn, lane) => self.on_acks_overdue(conn, &lane, out),
+                Timer::Acks(conn, lane) => self.on_acks_overdue(conn, lane, &mut retries_later, out),
                 Timer::Expiry(conn) => self.on_expiry(conn, out),
                 Timer::Backlog(conn, lane) => self.on_backlog(conn, &lane, out),
                 Timer::Start(run) => self.on_start_overdue(&run, out),

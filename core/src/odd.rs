@@ -14,10 +14,10 @@ pub const SHORT_PAGE: u32 = 4;
 pub const EAGER: u32 = 8;
 /// Positions of one user are stored at a time.
 pub const SHORT_ROUND: u32 = 16;
-/// Of the retries that are due together all wait that come after anything was caused.
-pub const SHORT_TURN: u32 = 32;
+/// Events are sent again in a later turn if anything else was caused in this one.
+pub const LATE_RETRY: u32 = 32;
 /// All of them.
-pub const ALL: [u32; 6] = [NARROW, EVICT, SHORT_PAGE, EAGER, SHORT_ROUND, SHORT_TURN];
+pub const ALL: [u32; 6] = [NARROW, EVICT, SHORT_PAGE, EAGER, SHORT_ROUND, LATE_RETRY];
 
 impl Core {
     /// Whether to choose oddly here, this time: in a quarter of the chances of a site that is on.

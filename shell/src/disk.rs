@@ -195,4 +195,16 @@ mod tests {
         assert!(disk.read(8, &mut out).is_err());
         assert_eq!(disk.size().unwrap(), 10);
     }
+
+    /// The kernel's own files know no `RWF_DSYNC`; one cannot be synced, the other is always full.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn where_one_call_cannot_do_it_a_write_is_followed_by_a_sync() {
+        let disk = |path| FileDisk { file: File::options().read(true).write(true).open(path).unwrap() };
+        let unsynced = disk("/proc/self/coredump_filter").write_synced(0, b"0x31").unwrap_err();
+        assert_eq!(unsynced.kind(), io::ErrorKind::InvalidInput, "{unsynced}");
+        assert_eq!(std::fs::read_to_string("/proc/self/coredump_filter").unwrap(), "00000031\n");
+        let full = disk("/dev/full").write_synced(0, b"a").unwrap_err();
+        assert!(is_full(full.kind()), "{full}");
+    }
 }

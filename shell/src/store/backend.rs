@@ -85,6 +85,8 @@ pub(super) enum Operation {
     Read,
     Write,
     Sync,
+    /// Writing a commit to the journal and syncing it, in one.
+    Append,
 }
 
 impl fmt::Display for Fault {
@@ -93,6 +95,7 @@ impl fmt::Display for Fault {
             Operation::Read => "reading",
             Operation::Write => "writing",
             Operation::Sync => "syncing",
+            Operation::Append => "writing and syncing a commit",
         };
         write!(f, "{what} failed: {}", self.error)
     }

@@ -125,7 +125,7 @@ impl Journal {
         let write = if is_synced { Self::write_synced } else { Self::write };
         write(self, self.next.block, here)
             .and_then(|()| if from_start.is_empty() { Ok(()) } else { write(self, 0, from_start) })
-            .map_err(|error| Fault { operation: Operation::Write, error })?;
+            .map_err(|error| Fault { operation: Operation::Append, error })?;
         self.pass(blocks);
         Ok(blocks)
     }

@@ -377,7 +377,7 @@ impl Store {
 
     /// What a failure of the journal means.
     fn failed(&mut self, fault: Fault) -> CommitError {
-        if fault.operation == Operation::Write && is_full(fault.error.kind()) {
+        if fault.operation == Operation::Append && is_full(fault.error.kind()) {
             return CommitError::Full;
         }
         self.engine.take().iter().for_each(|engine| engine.suspect());

@@ -3,9 +3,9 @@
 //! One thread owns the [`Store`]. The loop never waits for it: appends and questions go in by one channel,
 //! what is done comes back by another, and `wake` is called so that the loop looks. All appends that are
 //! waiting when a commit begins become that one commit, so a slow disk makes commits larger, not later. A
-//! thread of its own folds, from time to time, while commits go on.
+//! thread of its own folds, from time to time, while commits go on, and when it is quiet.
 
-use super::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use super::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
@@ -30,6 +30,10 @@ const LOADS_BETWEEN_COMMITS: usize = 16;
 const COMMIT_EVERY: Duration = Duration::from_millis(2);
 /// and so many bytes are worth one of their own.
 const COMMIT_BYTES: usize = 64 * 1024;
+
+/// When nothing was asked for so long, all there is is folded, however little: what was kept of it in memory
+/// is free again, and the next start has less to read.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Folding takes what the loop and the commits leave of the processors.
 const FOLD_NICENESS: i32 = 10;
@@ -195,7 +199,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn run(mut self) {
         loop {
             let done = self.receive().and_then(|()| self.commit()).and_then(|()| self.answer());
-            let done = done.and_then(|()| self.back_up()).and_then(|()| self.fold());
+            let done = done.and_then(|()| self.back_up()).and_then(|()| self.fold_if_due());
             if done.is_err() || (self.closing && self.is_idle()) {
                 break;
             }
@@ -212,7 +216,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     /// commit has just begun.
     fn receive(&mut self) -> Result<(), Failed> {
         if self.is_idle() && !self.closing {
-            self.receive_one()?;
+            self.receive_first()?;
         }
         self.wait_for_more();
         loop {
@@ -220,6 +224,18 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 Ok(request) => self.take(request)?,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
             }
+        }
+    }
+
+    /// Waits for a request, and folds where that takes long.
+    fn receive_first(&mut self) -> Result<(), Failed> {
+        if self.is_folding || self.store.unfolded_commits() == 0 {
+            return self.receive_one();
+        }
+        match self.inbox.recv_timeout(QUIET) {
+            Ok(request) => self.take(request),
+            Err(RecvTimeoutError::Timeout) => self.fold(),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("this thread holds a sender itself"),
         }
     }
 
@@ -344,11 +360,12 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         if failed { Err(Failed) } else { Ok(()) }
     }
 
-    /// Has another thread fold, if that is worth its while: commits do not wait for it.
+    fn fold_if_due(&mut self) -> Result<(), Failed> {
+        if self.is_folding || self.closing || !self.store.is_fold_due() { Ok(()) } else { self.fold() }
+    }
+
+    /// Has another thread fold: commits do not wait for it.
     fn fold(&mut self) -> Result<(), Failed> {
-        if self.is_folding || self.closing || !self.store.is_fold_due() {
-            return Ok(());
-        }
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => fold,
             Ok(None) | Err(CommitError::Full) => return Ok(()),
@@ -375,7 +392,8 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn folded(&mut self, folded: Folded) -> Result<(), Failed> {
         self.is_folding = false;
         match self.store.end_fold(folded) {
-            // A disk that is full is tried again when the journal has grown as much once more.
+            // A disk that is full is tried again when the journal has grown as much once more, or it is
+            // quiet.
             Ok(()) | Err(CommitError::Full) => {
                 self.meter.journal(self.store.unfolded_commits());
                 Ok(())

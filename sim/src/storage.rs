@@ -271,9 +271,14 @@ impl SimStorage {
         if self.running.is_none() && !self.is_broken {
             self.begin_job();
         }
-        if self.folding.is_none() && !self.is_broken && self.store.is_fold_due() {
+        if self.folding.is_none() && !self.is_broken && (self.store.is_fold_due() || self.is_quiet()) {
             self.begin_fold();
         }
+    }
+
+    /// Nothing is asked for: then production folds after a while, and this now and then.
+    fn is_quiet(&mut self) -> bool {
+        self.running.is_none() && self.store.unfolded_commits() > 0 && self.dice.chance(1, 50)
     }
 
     fn begin_job(&mut self) {

@@ -73,6 +73,18 @@ fn the_way_of_a_run_is_counted_and_prometheus_is_content() {
     until(&door, "runcast_connections{kind=\"user\"}", 0.0);
 }
 
+/// However little there is: the next start need not read it, and no memory is kept for it.
+#[test]
+fn when_it_is_quiet_the_journal_is_folded() {
+    let daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    let mut user = User::connected("u", "d", &door);
+    user.run("k", "t", &json!(1));
+    user.ack();
+    until(&door, "runcast_store_fold_seconds_count", 1.0);
+    until(&door, "runcast_store_journal_rows", 0.0);
+}
+
 #[test]
 fn metrics_may_be_for_operators_alone() {
     let daemon = Daemon::start(&["metrics.public=false"]);

@@ -8,8 +8,9 @@ use super::{BenchError, Plan, system};
 
 /// Events that each has got and acknowledged.
 const EVENTS: usize = 2;
-/// For so long they do nothing before memory is looked at.
-const REST_MS: u64 = 3_000;
+/// For so long they do nothing before memory is looked at: longer than a heartbeat (10 s), so that whoever
+/// gives back what a burst has taken has had the time to.
+const REST_MS: u64 = 15_000;
 
 pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError> {
     let users = plan.connections(10_000);

@@ -50,9 +50,10 @@ pub struct Worker {
     key: u64,
     /// How often this life has called.
     calls: u64,
-    /// The life that last gave up a call, and when: that call may still arrive, and take the place of a later
-    /// life's.
-    given_up: Option<(u64, Micros)>,
+    /// When this life last gave up a call.
+    given_up: Option<Micros>,
+    /// When a former one last did: that call may still arrive, and take the place of this one's.
+    former_gave_up: Option<Micros>,
 }
 
 impl Worker {
@@ -78,6 +79,7 @@ impl Worker {
             key: 0,
             calls: 0,
             given_up: None,
+            former_gave_up: None,
             quirks: Quirks::new(plan.quirks, odd),
             plan,
             dice,
@@ -158,6 +160,7 @@ impl Worker {
     fn die(&mut self) {
         self.jobs.clear();
         self.quirks.gone();
+        self.former_gave_up = self.given_up.take().or(self.former_gave_up);
         (self.life, self.calls) = (self.life + 1, 0);
     }
 
@@ -179,7 +182,7 @@ impl Worker {
 
     fn hang_up(&mut self, ctx: &mut Ctx<'_>, away: Micros) {
         if self.link.is_some() && !self.is_welcome {
-            self.given_up = Some((self.life, ctx.now));
+            self.given_up = Some(ctx.now);
         }
         self.link = None;
         self.is_welcome = false;
@@ -252,8 +255,8 @@ impl Worker {
                     ctx.trace.note(Of::Other, format_args!("{:<12} ← closed {code:?}", self.plan.name));
                     // A bad network may bring no whole message within a lease.
                     let is_hasty = code == Some(4404) && self.is_undisturbed && self.plan.network.is_good();
-                    let of_before = |(life, at)| life < self.life && ctx.now < at + LATE;
-                    let was_late = self.given_up.is_some_and(of_before) && code == Some(4510);
+                    let of_before = |at| ctx.now < at + LATE;
+                    let was_late = self.former_gave_up.is_some_and(of_before) && code == Some(4510);
                     let good = code.is_none_or(|code| code < 4500 || code == 4503) && !is_hasty || was_late;
                     // Made to be short, it may have expired on its way.
                     let good = good || self.plan.short_tokens && matches!(code, Some(4501 | 4506));

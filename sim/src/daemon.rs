@@ -222,6 +222,7 @@ impl Daemon {
             }
             Err((oracle, what)) => return oracles.judge(oracle, None, Err(what)),
         };
+        let known = oracles.rows.owners_of_streams();
         match oracles.rows.reopened(&pending, events, &image, &mut load) {
             Ok(taken) => {
                 let kept = pending.iter().take(taken).flat_map(|append| append.iter());
@@ -230,7 +231,7 @@ impl Daemon {
             }
             Err(what) => oracles.judge("O22", None, Err(what)),
         }
-        oracles.look_for_erased();
+        oracles.look_for_erased(&known);
         let alive = oracles.truth.alive();
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);

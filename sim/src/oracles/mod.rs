@@ -358,9 +358,11 @@ impl Oracles {
         self.alive_since.remove(&user);
     }
 
-    /// After a start: users whose erasure was durable, though nobody was told.
-    pub fn look_for_erased(&mut self) {
-        let gone = |name: &&String| self.truth.has_stream(name) && !self.rows.has_stream(name);
+    /// After a start: users whose erasure was durable, though nobody was told. `known` had streams before,
+    /// others may have got theirs in the same moment.
+    pub fn look_for_erased(&mut self, known: &BTreeSet<String>) {
+        let had = |name: &String| known.contains(name) || self.truth.has_stream(name);
+        let gone = |name: &&String| had(name) && !self.rows.has_stream(name);
         let gone: Vec<String> = self.names.keys().filter(gone).cloned().collect();
         gone.iter().for_each(|name| self.erased(name));
     }

@@ -38,6 +38,12 @@ impl Rows {
         self.rows.contains_key(&key)
     }
 
+    /// The users who have one, empty or not.
+    pub fn owners_of_streams(&self) -> BTreeSet<String> {
+        let streams = self.rows.keys().filter(|key| key.table == Table::User && &*key.name == "stream");
+        streams.map(|key| key.owner.to_string()).collect()
+    }
+
     /// The incarnation of a user's stream.
     pub fn epoch(&self, owner: &str) -> Option<String> {
         let key = RowKey { table: Table::User, owner: owner.into(), name: "stream".into() };

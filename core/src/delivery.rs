@@ -277,7 +277,7 @@ impl Core {
     }
 
     /// A stream's oldest unacknowledged event is overdue: all are sent again, or the connection is given up;
-    /// in a later turn if this one has done enough, as `later` connections have been told before.
+    /// in a later turn if this one has done enough. `later` counts those of this turn for which it is so.
     pub(crate) fn on_acks_overdue(&mut self, id: ConnId, lane: Lane, later: &mut u64, out: &mut Effects) {
         let enough = if self.is_odd(odd::LATE_RETRY) { 0 } else { ENOUGH_EFFECTS };
         if out.len() > enough {

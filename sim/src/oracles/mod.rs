@@ -358,8 +358,8 @@ impl Oracles {
         self.alive_since.remove(&user);
     }
 
-    /// After a start: users whose erasure was durable, though nobody was told. `known` had streams before,
-    /// others may have got theirs in the same moment.
+    /// After a start: users whose erasure was durable, though nobody was told. `known` had streams before
+    /// it; others may have got theirs in a commit of which nobody was told either.
     pub fn look_for_erased(&mut self, known: &BTreeSet<String>) {
         let had = |name: &String| known.contains(name) || self.truth.has_stream(name);
         let gone = |name: &&String| had(name) && !self.rows.has_stream(name);

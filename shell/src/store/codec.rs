@@ -20,9 +20,10 @@ const DELETE: u8 = 3;
 const TRIM: u8 = 4;
 
 /// A chunk holds at most so many events,
-pub(super) const CHUNK_EVENTS_MAX: usize = 64;
-/// and so many bytes of events, or one event.
-pub(super) const CHUNK_BYTES_MAX: usize = 64 * 1024;
+pub(super) const CHUNK_EVENTS_MAX: usize = 256;
+/// and so many bytes of events with their lengths, or one event: as many as fit, with its key, into one of
+/// redb's pages of 32 KiB, which are powers of two and written whole.
+pub(super) const CHUNK_BYTES_MAX: usize = 31 * 1024;
 
 /// Records as an entry of the journal, which has checksums of its own.
 pub(super) fn encode_records<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Vec<u8> {

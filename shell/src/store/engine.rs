@@ -65,6 +65,13 @@ impl Engine {
         self.journal.clone()
     }
 
+    /// Of several transactions each changes so many bytes, with which redb's memory for changes, half of its
+    /// cache, is not filled: a sixteenth of the journal, so that tests with a small one have several, too.
+    pub(super) fn piece_bytes(&self) -> usize {
+        let journal = self.journal.end - self.journal.start;
+        usize::try_from(journal / 16).unwrap_or(usize::MAX).min(CACHE_BYTES / 4)
+    }
+
     /// The place of the journal's first entry that is not folded.
     pub(super) fn first(&self) -> Result<Place, redb::Error> {
         let table = self.begin_read()?.open_table(FIRST)?;

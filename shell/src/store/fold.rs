@@ -10,9 +10,9 @@ use super::engine::{CHUNKS, Engine, ROWS, guarded, row_key, set_first};
 use super::journal::Place;
 use super::overlay::{Frozen, Overlay, Tail};
 use bytes::Bytes;
-use redb::{ReadableTable, Table};
+use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use runcast_core::planted::{Bug, Planted};
-use runcast_core::record::StreamKey;
+use runcast_core::record::{RowKey, StreamKey};
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,7 +39,12 @@ impl Fold {
     /// Folds. When this returns nobody but the store holds what was folded.
     pub fn run(self) -> Folded {
         let Self { engine, overlay: Frozen { overlay, first }, planted } = self;
-        Folded(guarded(|| fold(&engine, &overlay, first, planted)))
+        let folded = guarded(|| fold(&engine, &overlay, first, planted));
+        if folded.is_err() {
+            // What was done of it is not to become durable when redb is closed.
+            engine.suspect();
+        }
+        Folded(folded)
     }
 }
 
@@ -50,23 +55,69 @@ pub(super) fn fold(
     first: Place,
     planted: Planted,
 ) -> Result<(), redb::Error> {
-    let transaction = engine.begin_write()?;
-    {
-        let mut rows = transaction.open_table(ROWS)?;
-        for (key, value) in &overlay.rows {
-            match value {
-                Some(value) => drop(rows.insert(row_key(key), codec::encode_row(key, value).as_slice())?),
-                None => drop(rows.remove(row_key(key))?),
-            }
-        }
-        let mut chunks = transaction.open_table(CHUNKS)?;
-        for (name, tail) in &overlay.streams {
-            trim(&mut chunks, name, tail.floor)?;
-            append(&mut chunks, name, tail, planted)?;
-        }
+    let bytes_max = engine.piece_bytes();
+    let mut rows = overlay.sorted_rows().into_iter().peekable();
+    while rows.peek().is_some() {
+        piece(engine, |transaction| fold_rows(transaction, &mut rows, bytes_max))?;
     }
+    let mut streams = overlay.sorted_streams().into_iter().peekable();
+    while streams.peek().is_some() {
+        piece(engine, |transaction| fold_streams(transaction, &mut streams, bytes_max, planted))?;
+    }
+    let transaction = engine.begin_write()?;
     set_first(&transaction, first)?;
     Ok(transaction.commit()?)
+}
+
+/// Does a part of it, which is durable when a later transaction is that is. redb knows each page's checksum
+/// by the end of a transaction: one that has changed more than it keeps in memory has written those pages by
+/// then, reads them again, and writes them once more.
+fn piece(
+    engine: &Engine,
+    work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let mut transaction = engine.begin_write()?;
+    transaction.set_durability(Durability::None)?;
+    work(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Folds rows, about so many bytes of them.
+fn fold_rows<'a>(
+    transaction: &WriteTransaction,
+    rows: &mut impl Iterator<Item = (&'a RowKey, Option<&'a Bytes>)>,
+    bytes_max: usize,
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(ROWS)?;
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some((key, value)) = rows.next()
+    {
+        match value {
+            Some(value) => drop(table.insert(row_key(key), codec::encode_row(key, value).as_slice())?),
+            None => drop(table.remove(row_key(key))?),
+        }
+        bytes += value.map_or(0, Bytes::len);
+    }
+    Ok(())
+}
+
+/// Folds streams, about so many bytes of their events.
+fn fold_streams<'a>(
+    transaction: &WriteTransaction,
+    streams: &mut impl Iterator<Item = (&'a StreamKey, &'a Tail)>,
+    bytes_max: usize,
+    planted: Planted,
+) -> Result<(), redb::Error> {
+    let mut chunks = transaction.open_table(CHUNKS)?;
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some((name, tail)) = streams.next()
+    {
+        trim(&mut chunks, name, tail.floor)?;
+        bytes += append(&mut chunks, name, tail, planted)?;
+    }
+    Ok(())
 }
 
 type Chunks<'txn> = Table<'txn, (&'static [u8], u64), &'static [u8]>;
@@ -99,38 +150,112 @@ fn trim(chunks: &mut Chunks<'_>, stream: &StreamKey, floor: u64) -> Result<(), r
     Ok(())
 }
 
-/// Adds a stream's events at or above its floor, in new chunks.
+/// Adds a stream's events at or above its floor, in new chunks of so many bytes in all.
 fn append(
     chunks: &mut Chunks<'_>,
     name: &StreamKey,
     tail: &Tail,
     planted: Planted,
-) -> Result<(), redb::Error> {
+) -> Result<usize, redb::Error> {
     let below = tail.events.partition_point(|event| event.0 < tail.floor);
     let mut events: Vec<(u64, &Bytes)> =
         tail.events.range(below..).map(|(seq, bytes)| (*seq, bytes)).collect();
     if planted.is(Bug::FoldLosesLast) {
         events.pop();
     }
-    let mut events = &events[..];
+    let (mut events, mut bytes) = (&events[..], 0);
     while let Some(&(first, _)) = events.first() {
         let len = chunk_len(events);
         let (chunk, rest) = events.split_at(len);
-        let bytes: Vec<&Bytes> = chunk.iter().map(|event| event.1).collect();
-        let value = codec::encode_chunk(name, first, &bytes);
+        let chunk: Vec<&Bytes> = chunk.iter().map(|event| event.1).collect();
+        let value = codec::encode_chunk(name, first, &chunk);
+        bytes += value.len();
         let replaced = chunks.insert((name.0.as_bytes(), first), value.as_slice())?;
         assert!(replaced.is_none(), "a chunk is written once");
         events = rest;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// How many of these events make up the next chunk.
 fn chunk_len(events: &[(u64, &Bytes)]) -> usize {
     let mut bytes = 0;
     let fitting = events.iter().take(CHUNK_EVENTS_MAX).take_while(|event| {
-        bytes += event.1.len();
+        bytes += 4 + event.1.len();
         bytes <= CHUNK_BYTES_MAX
     });
     fitting.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::Disk;
+    use crate::ram::Ram;
+    use crate::store::{Repair, Store};
+    use bytes::Bytes;
+    use runcast_core::ids::AppendId;
+    use runcast_core::record::{Record, StreamKey};
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    const STREAMS: usize = 50;
+    const COMMITS: usize = 20;
+    const EVENTS: usize = 1_500;
+    const EVENT_BYTES: usize = 300;
+
+    /// Counts the bytes that are written to it and read from it.
+    #[derive(Clone, Debug, Default)]
+    struct Counting {
+        disk: Ram,
+        written: Arc<AtomicUsize>,
+        read: Arc<AtomicUsize>,
+    }
+
+    impl Disk for Counting {
+        fn size(&self) -> io::Result<u64> {
+            self.disk.size()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.read.fetch_add(out.len(), Relaxed);
+            self.disk.read(offset, out)
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.written.fetch_add(data.len(), Relaxed);
+            self.disk.write(offset, data)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.disk.set_len(len)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.disk.sync()
+        }
+    }
+
+    #[test]
+    fn what_is_folded_is_written_once_and_hardly_read() {
+        let disk = Counting::default();
+        let (mut store, _) = Store::open(disk.clone(), Repair::Quick).unwrap();
+        let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("s{it}").into())).collect();
+        let bytes = Bytes::from(vec![b'.'; EVENT_BYTES]);
+        for commit in 0..COMMITS {
+            let event = |number: usize| Record::Event {
+                stream: streams[number % STREAMS].clone(),
+                seq: (number / STREAMS) as u64 + 1,
+                bytes: bytes.clone(),
+            };
+            let records = (commit * EVENTS..(commit + 1) * EVENTS).map(event).collect();
+            store.commit(&[(AppendId(commit as u64 + 1), records)]).unwrap();
+        }
+        let before = (disk.written.load(Relaxed), disk.read.load(Relaxed));
+        store.fold().unwrap();
+        let folded = COMMITS * EVENTS * EVENT_BYTES;
+        let (written, read) = (disk.written.load(Relaxed) - before.0, disk.read.load(Relaxed) - before.1);
+        assert!(written * 4 < folded * 5, "{written} bytes were written to fold {folded}");
+        assert!(read * 4 < folded, "{read} bytes were read to fold {folded}");
+    }
 }

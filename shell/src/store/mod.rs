@@ -27,7 +27,7 @@ use overlay::{Overlay, Unfolded};
 use runcast_core::ids::AppendId;
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub struct Store {
     /// A fold was begun and has not ended.
     is_folding: bool,
     /// The seq of the newest event of streams written lately.
-    ends: BTreeMap<StreamKey, u64>,
+    ends: HashMap<StreamKey, u64>,
     planted: Planted,
 }
 
@@ -174,7 +174,7 @@ impl Store {
             journal,
             unfolded: Unfolded { newest, folding: None },
             is_folding: false,
-            ends: BTreeMap::new(),
+            ends: HashMap::new(),
             planted: Planted::default(),
         };
         let image = store.read(query::image).map_err(|error| store.open_error(error))?;

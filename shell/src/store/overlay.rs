@@ -6,20 +6,23 @@
 
 use super::journal::Place;
 use bytes::Bytes;
-use runcast_core::record::{Record, RowKey, StreamKey};
-use std::collections::{BTreeMap, VecDeque};
+use runcast_core::record::{Record, RowKey, StreamKey, Table};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Some commits in a row.
+/// Some commits in a row. Each event has a word on a few rows of its owner, who is one of many.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overlay {
-    pub(super) rows: BTreeMap<RowKey, Option<Bytes>>,
-    pub(super) streams: BTreeMap<StreamKey, Tail>,
+    rows: HashMap<Arc<str>, RowsOfOwner>,
+    streams: HashMap<StreamKey, Tail>,
     /// How many commits,
     commits: usize,
     /// and how many blocks of the journal they are.
     blocks: u64,
 }
+
+/// What was last said of each; none if it is gone.
+type RowsOfOwner = BTreeMap<RowKey, Option<Bytes>>;
 
 /// A stream's newest events.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +53,13 @@ impl Overlay {
     }
 
     fn set(&mut self, key: &RowKey, value: Option<Bytes>) {
-        match self.rows.get_mut(key) {
+        let rows = match self.rows.get_mut(&key.owner) {
+            Some(rows) => rows,
+            None => self.rows.entry(key.owner.clone()).or_default(),
+        };
+        match rows.get_mut(key) {
             Some(latest) => *latest = value,
-            None => drop(self.rows.insert(key.clone(), value)),
+            None => drop(rows.insert(key.clone(), value)),
         }
     }
 
@@ -61,6 +68,41 @@ impl Overlay {
             self.streams.insert(key.clone(), Tail::default());
         }
         self.streams.get_mut(key).expect("it is there by now")
+    }
+
+    /// What it says of a row: nothing, that it is gone, or its value.
+    fn row(&self, key: &RowKey) -> Option<Option<&Bytes>> {
+        self.rows.get(&key.owner)?.get(key).map(Option::as_ref)
+    }
+
+    /// What it says of the rows of a table, of one owner or of all.
+    fn rows_of(
+        &self,
+        table: Table,
+        owner: Option<&Arc<str>>,
+    ) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
+        let one = owner.and_then(|owner| self.rows.get_key_value(owner));
+        let all = owner.is_none().then_some(&self.rows).into_iter().flatten();
+        one.into_iter().chain(all).flat_map(move |(owner, rows)| {
+            let first = RowKey { table, owner: owner.clone(), name: "".into() };
+            let rows = rows.range(first..).take_while(move |(key, _)| key.table == table);
+            rows.map(|(key, value)| (key, value.as_ref()))
+        })
+    }
+
+    /// What it says of all rows, in the order of their keys.
+    pub(super) fn sorted_rows(&self) -> Vec<(&RowKey, Option<&Bytes>)> {
+        let rows = self.rows.values().flatten();
+        let mut rows: Vec<_> = rows.map(|(key, value)| (key, value.as_ref())).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        rows
+    }
+
+    /// All streams, in the order of their keys.
+    pub(super) fn sorted_streams(&self) -> Vec<(&StreamKey, &Tail)> {
+        let mut streams: Vec<_> = self.streams.iter().collect();
+        streams.sort_unstable_by_key(|(key, _)| *key);
+        streams
     }
 
     /// How many commits there are.
@@ -117,19 +159,17 @@ impl Unfolded {
 
     /// What it says of a row: nothing, that it is gone, or its value.
     pub(super) fn row(&self, key: &RowKey) -> Option<Option<&Bytes>> {
-        self.down().find_map(|overlay| overlay.rows.get(key)).map(Option::as_ref)
+        self.down().find_map(|overlay| overlay.row(key))
     }
 
-    /// What it says of rows from `first` on, as long as `asked`; the last word on a row is the last.
-    pub(super) fn rows_from(
+    /// What it says of the rows of a table, of one owner or of all, in no order but that the last word on a row
+    /// is the last.
+    pub(super) fn rows_of(
         &self,
-        first: &RowKey,
-        asked: impl Fn(&RowKey) -> bool,
+        table: Table,
+        owner: Option<&Arc<str>>,
     ) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
-        self.up().flat_map(move |overlay| {
-            let rows = overlay.rows.range(first..).take_while(|row| asked(row.0));
-            rows.map(|(key, value)| (key, value.as_ref())).collect::<Vec<_>>()
-        })
+        self.up().flat_map(move |overlay| overlay.rows_of(table, owner))
     }
 
     /// The events of a stream after this seq, ascending and consecutive.

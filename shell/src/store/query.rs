@@ -133,7 +133,7 @@ fn scan(
             found.insert(key, value);
         }
     }
-    for (key, value) in unfolded.rows_from(&first, asked) {
+    for (key, value) in unfolded.rows_of(table, owner) {
         match value {
             Some(value) => drop(found.insert(key.clone(), value.clone())),
             None => drop(found.remove(key)),

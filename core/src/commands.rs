@@ -74,11 +74,7 @@ impl Commands {
 
 /// The row of a command. No name has a slash: rows of one run begin with its id and one.
 fn command_key(run: &Run, id: &RunId, i: u64) -> RowKey {
-    RowKey {
-        table: Table::RunCommand,
-        owner: run.spec.user.as_str().into(),
-        name: format!("{id}/{i}").into(),
-    }
+    RowKey { table: Table::RunCommand, owner: run.spec.user.text(), name: format!("{id}/{i}").into() }
 }
 
 impl Core {

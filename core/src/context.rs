@@ -191,7 +191,7 @@ impl Context {
 
 /// The row that stores a device's position.
 pub(crate) fn device_key(user: &User, device: &Device) -> RowKey {
-    RowKey { table: Table::Device, owner: user.as_str().into(), name: device.as_str().into() }
+    RowKey { table: Table::Device, owner: user.text(), name: device.text() }
 }
 
 impl Core {
@@ -232,7 +232,7 @@ impl Core {
         if !self.loading.contains_key(user) {
             self.loading.insert(user.clone(), Vec::new());
             let load = self.ask(Load::Context(user.clone()));
-            out.push(Effect::Load { load, query: Query::Owner(user.as_str().into()) });
+            out.push(Effect::Load { load, query: Query::Owner(user.text()) });
         }
     }
 

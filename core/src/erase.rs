@@ -49,7 +49,7 @@ impl Erase {
 
 /// The row that says that a user is being erased.
 fn erasing_key(user: &User) -> RowKey {
-    RowKey { table: Table::Erasing, owner: "".into(), name: user.as_str().into() }
+    RowKey { table: Table::Erasing, owner: "".into(), name: user.text() }
 }
 
 impl Core {
@@ -140,7 +140,7 @@ impl Core {
 
     fn ask_rows(&mut self, user: &User, table: Table, out: &mut Effects) {
         let load = self.ask(Load::Erase(user.clone(), table));
-        let query = Query::First { table, owner: user.as_str().into(), skip: 0, rows_max: ROWS };
+        let query = Query::First { table, owner: user.text(), skip: 0, rows_max: ROWS };
         out.push(Effect::Load { load, query });
     }
 

@@ -341,7 +341,7 @@ impl Core {
         if let Some(question) = &event.question {
             self.open_question(place, question)?;
         }
-        self.write(place, event.kind, event.data);
+        self.write_with(place, event.kind, event.data, true);
         if Progress::is_told_by(event.kind)
             && let Some(run) = self.run_mut(place)
         {

@@ -48,11 +48,16 @@ struct Keyed {
     text: Arc<str>,
 }
 
-impl<T: Into<Arc<str>>> From<T> for Keyed {
-    fn from(text: T) -> Self {
-        let text = text.into();
+impl From<&str> for Keyed {
+    fn from(text: &str) -> Self {
         let tail = text.bytes().rev().take(8).fold(0, |tail, byte| tail << 8 | u64::from(byte));
-        Self { tail, text }
+        Self { tail, text: text.into() }
+    }
+}
+
+impl From<Keyed> for Arc<str> {
+    fn from(name: Keyed) -> Self {
+        name.text
     }
 }
 
@@ -117,6 +122,11 @@ macro_rules! names {
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The same, shared.
+            pub fn text(&self) -> Arc<str> {
+                self.0.clone().into()
             }
         }
 
@@ -215,7 +225,7 @@ impl From<Option<Topic>> for Lane {
 impl RunId {
     /// The id of a new run on `thread`.
     pub(crate) fn new(thread: &Thread, random: u32) -> Self {
-        Self(alloc::format!("run_{thread}_{random:08x}").into())
+        Self(alloc::format!("run_{thread}_{random:08x}").as_str().into())
     }
 }
 

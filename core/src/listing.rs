@@ -84,7 +84,7 @@ impl Core {
     pub(crate) fn on_list(&mut self, caller: Caller, what: Listing, out: &mut Effects) {
         let user = caller.identity.user.clone();
         self.hold(&user);
-        let (owner, rows_max) = (user.as_str().into(), what.ended_max());
+        let (owner, rows_max) = (user.text(), what.ended_max());
         let query = Query::First { table: Table::History, owner, skip: 0, rows_max };
         self.look_up(caller.conn, Load::History(caller, what), query, out);
     }

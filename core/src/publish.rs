@@ -130,5 +130,5 @@ fn as_text(data: &Bytes) -> &str {
 
 /// The row that remembers a publisher's key. The slash, which no name has, keeps it apart from keys of runs.
 fn key_of(publisher: &User, topic: &Topic, key: &Key) -> RowKey {
-    RowKey { table: Table::Key, owner: publisher.as_str().into(), name: format!("{topic}/{key}").into() }
+    RowKey { table: Table::Key, owner: publisher.text(), name: format!("{topic}/{key}").into() }
 }

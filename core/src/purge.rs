@@ -190,7 +190,7 @@ impl Core {
     /// The end of a run is not kept any more.
     fn forget_end(&mut self, user: &User, run: &RunId, history: &str) {
         self.seen.mark(Sometimes::EndPurged);
-        let history = RowKey { table: Table::History, owner: user.as_str().into(), name: history.into() };
+        let history = RowKey { table: Table::History, owner: user.text(), name: history.into() };
         self.durable.record(Record::Delete { key: ended_key(run) });
         if !self.planted.is(Bug::PurgeLeavesHistory) {
             self.durable.record(Record::Delete { key: history });
@@ -206,7 +206,7 @@ impl Core {
     }
 
     fn ask_excess(&mut self, user: &User, out: &mut Effects) {
-        let (skip, owner) = (self.config.store.runs_per_user, user.as_str().into());
+        let (skip, owner) = (self.config.store.runs_per_user, user.text());
         let load = self.ask(Load::Excess(user.clone()));
         out.push(Effect::Load {
             load,

@@ -67,7 +67,8 @@ impl Core {
                 questions: find(Table::RunQuestions, &key.name).map(AsRef::as_ref),
                 commands,
             };
-            let run = Run::from_rows(&rows, self.now);
+            let (run, extent) = Run::from_rows(&rows, self.now);
+            context.stream.reach(extent);
             self.last_ordinal = self.last_ordinal.max(run.ordinal);
             if let Some(key) = &run.spec.key {
                 context.keys.insert(key.clone(), id.clone());

@@ -356,8 +356,13 @@ impl Core {
         }
     }
 
-    /// Writes an event of a run: the one way into a stream.
+    /// Writes an event of a run.
     pub(crate) fn write(&mut self, of: &RunOf, kind: Kind, data: &str) {
+        self.write_with(of, kind, data, false);
+    }
+
+    /// The same: the one way into a user's stream. `is_told` is that [`Self::store_run`] follows.
+    pub(crate) fn write_with(&mut self, of: &RunOf, kind: Kind, data: &str, is_told: bool) {
         let now = self.now;
         let context = self.users.get_mut(&of.user).expect("a run's context is in memory");
         let run = context.runs.get_mut(&of.run).expect("a run is in its context");
@@ -373,7 +378,7 @@ impl Core {
         run.last_event = (kind, now.mono);
         let keep = keep(&self.config.store, Some(context), now.wall, self.planted);
         self.counts.written += 1;
-        for record in context.stream.grow(bytes, now, keep) {
+        for record in context.stream.grow(bytes, now, keep, is_told) {
             self.durable.record(record);
         }
         if context.stream.is_trimming_held(keep) {
@@ -385,11 +390,11 @@ impl Core {
         self.durable.reveal(Reveal::Head { owner: Owner::User(of.user.clone()), seq });
     }
 
-    /// Stores how far a run is.
+    /// Stores how far a run is, and its user's stream.
     pub(crate) fn store_run(&mut self, of: &RunOf) {
-        let now = self.now;
-        if let Some(run) = self.run_mut(of).filter(|run| !run.is_ended()) {
-            let row = run.state_row(&of.run, now);
+        let Some(context) = self.users.get(&of.user) else { return };
+        if let Some(run) = context.runs.get(&of.run).filter(|run| !run.is_ended()) {
+            let row = run.state_row(&of.run, context.stream.extent(), self.now);
             self.durable.record(row);
         }
     }

@@ -28,7 +28,7 @@ struct Row {
 }
 
 fn revoked_key(user: &User) -> RowKey {
-    RowKey { table: Table::Revoked, owner: "".into(), name: user.as_str().into() }
+    RowKey { table: Table::Revoked, owner: "".into(), name: user.text() }
 }
 
 /// Reads the body of `disconnect`, which may be empty: whether the user may come back at once.

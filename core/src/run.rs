@@ -8,6 +8,7 @@ use crate::ids::{Agent, Call, Key, RunId, Thread, User};
 use crate::progress::Progress;
 use crate::questions::Questions;
 use crate::record::{Record, RowKey, Table, is_default};
+use crate::stream::Extent;
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
@@ -173,6 +174,8 @@ struct State {
     cancel: Option<Cause>,
     #[serde(default, skip_serializing_if = "is_default")]
     progress: Progress,
+    #[serde(default, skip_serializing_if = "is_default")]
+    stream: Extent,
 }
 
 /// The stored form of a run that has ended.
@@ -271,8 +274,9 @@ impl Run {
         }
     }
 
-    /// A run as it is stored. A started one is with its worker, whose lease begins anew.
-    pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> Self {
+    /// A run as it is stored, and how far its row says that its user's stream reaches. A started one is with
+    /// its worker, whose lease begins anew.
+    pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> (Self, Extent) {
         let spec: Spec = stored(rows.spec);
         let state: State = stored(rows.state);
         let queued = Span::millis(state.queued_ms);
@@ -303,11 +307,11 @@ impl Run {
         run.ran_before = Span(state.ran_before_us);
         run.tools = rows.tools.map(stored).unwrap_or_default();
         run.progress = state.progress;
-        run
+        (run, state.stream)
     }
 
-    /// The row that stores how far it is. `id` is its own.
-    pub(crate) fn state_row(&self, id: &RunId, now: Now) -> Record {
+    /// The row that stores how far it is, and its user's stream. `id` is its own.
+    pub(crate) fn state_row(&self, id: &RunId, stream: Extent, now: Now) -> Record {
         let cancel = match self.phase {
             Phase::Cancelling(_, cause) => Some(cause),
             Phase::Queued { .. }
@@ -333,6 +337,7 @@ impl Run {
             worker,
             cancel,
             progress: self.progress.clone(),
+            stream,
         };
         Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
     }
@@ -368,7 +373,7 @@ impl Run {
 
     /// One of its rows.
     pub(crate) fn key(&self, table: Table, id: &RunId) -> RowKey {
-        RowKey { table, owner: self.spec.user.as_str().into(), name: id.as_str().into() }
+        RowKey { table, owner: self.spec.user.text(), name: id.text() }
     }
 
     /// The worker at which it is, or to which it is offered.
@@ -452,14 +457,14 @@ impl Run {
 
 /// The row of a run that has ended. Run ids are unique in the daemon: it has no owner in its key.
 pub(crate) fn ended_key(id: &RunId) -> RowKey {
-    RowKey { table: Table::Ended, owner: "".into(), name: id.as_str().into() }
+    RowKey { table: Table::Ended, owner: "".into(), name: id.text() }
 }
 
 /// The row of a user's run that has ended, among all of them: the one accepted last has the lowest name.
 pub(crate) fn history_key(spec: &Spec, id: &RunId) -> RowKey {
     let (accepted, ordinal) = history_place(spec);
     let name = format!("{:016x}{:016x}/{id}", u64::MAX - accepted, u64::MAX - ordinal);
-    RowKey { table: Table::History, owner: spec.user.as_str().into(), name: name.into() }
+    RowKey { table: Table::History, owner: spec.user.text(), name: name.into() }
 }
 
 /// The place of a run among its user's: ascending in the order in which they were accepted.
@@ -477,7 +482,7 @@ pub(crate) fn history_run(key: &RowKey) -> Option<(RunId, (u64, u64))> {
 
 /// The row of an idempotency key.
 pub(crate) fn key_key(user: &User, key: &Key) -> RowKey {
-    RowKey { table: Table::Key, owner: user.as_str().into(), name: key.as_str().into() }
+    RowKey { table: Table::Key, owner: user.text(), name: key.text() }
 }
 
 /// Bytes as the JSON that they are known to be.

@@ -80,6 +80,15 @@ struct Row {
     written: u64,
 }
 
+/// How far a stream reaches: what each of its events changes. The row of a run has it, which is stored with
+/// each event of the run: then the stream's own row is not stored again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    last: u64,
+    bytes: u64,
+    written: u64,
+}
+
 /// Where a connection begins, as `welcome` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {
@@ -94,7 +103,7 @@ pub(crate) struct Resume {
 /// A topic's rows are the daemon's own: they are there from the start.
 fn row_of(owner: &Owner, what: &str) -> RowKey {
     match owner {
-        Owner::User(user) => RowKey { table: Table::User, owner: user.as_str().into(), name: what.into() },
+        Owner::User(user) => RowKey { table: Table::User, owner: user.text(), name: what.into() },
         Owner::Topic(topic) => {
             RowKey { table: Table::Topic, owner: "".into(), name: format!("{topic}/{what}").into() }
         }
@@ -208,6 +217,19 @@ impl Stream {
         Record::Put { key: Self::row_key(&self.owner), value: crate::record::row(&row) }
     }
 
+    /// How far it reaches.
+    pub(crate) const fn extent(&self) -> Extent {
+        Extent { last: self.last, bytes: self.bytes, written: self.written.0 }
+    }
+
+    /// A stream as it is stored reaches as far as the newest of its own row and those of its runs says.
+    pub(crate) fn reach(&mut self, extent: Extent) {
+        if extent.last > self.last {
+            (self.last, self.head) = (extent.last, extent.last);
+            (self.bytes, self.written) = (extent.bytes, WallMs(extent.written));
+        }
+    }
+
     pub(crate) fn key(&self) -> &StreamKey {
         &self.key
     }
@@ -263,14 +285,17 @@ impl Stream {
     }
 
     /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
-    /// stores all that.
-    pub(crate) fn grow(&mut self, bytes: Bytes, now: Now, keep: Keep) -> Vec<Record> {
+    /// stores all that. `is_told` is that a row is stored with it which has its [`Extent`].
+    pub(crate) fn grow(&mut self, bytes: Bytes, now: Now, keep: Keep, is_told: bool) -> Vec<Record> {
         let mut records = Vec::new();
         self.push(bytes, now, &mut records);
-        if self.trim(keep) {
+        let is_trimmed = self.trim(keep);
+        if is_trimmed {
             records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
         }
-        records.push(self.row());
+        if is_trimmed || !is_told {
+            records.push(self.row());
+        }
         records
     }
 

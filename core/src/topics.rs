@@ -174,7 +174,7 @@ impl Core {
         state.is_stored = true;
         let seq = state.stream.next();
         let bytes: Bytes = crate::wire::topic::encode(topic, seq, now.wall, event, data);
-        let records = state.stream.grow(bytes, now, keep);
+        let records = state.stream.grow(bytes, now, keep, false);
         records.into_iter().for_each(|record| self.durable.record(record));
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq

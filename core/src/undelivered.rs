@@ -83,7 +83,7 @@ impl Row {
 }
 
 fn key(run: &RunId) -> RowKey {
-    RowKey { table: Table::Undelivered, owner: "".into(), name: run.as_str().into() }
+    RowKey { table: Table::Undelivered, owner: "".into(), name: run.text() }
 }
 
 impl Undelivered {

@@ -84,6 +84,13 @@ impl Model {
         let (active, active_per_user) = (config.runs.active, config.runs.active_per_user);
         let mut model = Self { active, active_per_user, ..Self::default() };
         image.rows.iter().for_each(|(key, value)| model.recall(key, value));
+        // A run's row may know of newer events than its user's stream does.
+        for (key, value) in image.rows.iter().filter(|(key, _)| key.table == Table::RunState) {
+            if let Some(log) = model.logs.get_mut(&*key.owner) {
+                log.last = log.last.max(number(&json(value)["stream"]["last"]));
+                (log.head, log.head_before) = (log.last, log.last);
+            }
+        }
         model
     }
 

@@ -1,6 +1,6 @@
 //! Properties of a stream: what is trimmed, what is kept, and where a connection begins.
 
-use super::{Keep, MARK_EVERY, Stream};
+use super::{Extent, Keep, MARK_EVERY, Stream};
 use crate::ids::{Epoch, Owner, User};
 use crate::record::Record;
 use crate::time::{Now, WallMs};
@@ -43,16 +43,26 @@ fn user() -> Owner {
     Owner::User(User::parse("alice").expect("a user"))
 }
 
-/// The stream, the lengths of all events ever written to it, and the newest records of its facts and marks.
+/// The stream, the lengths of all events ever written to it, and its newest rows.
 struct Log {
     stream: Stream,
     lengths: Vec<u64>,
+    /// Its facts, and how far it reached then.
+    row: Bytes,
+    before: Extent,
     marks: Option<Bytes>,
+}
+
+fn row_of(stream: &Stream) -> Bytes {
+    let Record::Put { value, .. } = stream.row() else { panic!("a row is put") };
+    value
 }
 
 impl Log {
     fn new() -> Self {
-        Self { stream: Stream::new(user(), Epoch::new(1)), lengths: Vec::new(), marks: None }
+        let stream = Stream::new(user(), Epoch::new(1));
+        let (row, before) = (row_of(&stream), stream.extent());
+        Self { stream, lengths: Vec::new(), row, before, marks: None }
     }
 
     fn take(&mut self, step: &Step) {
@@ -115,6 +125,7 @@ impl Log {
         );
         assert!(from.is_none_or(|from| floor <= from), "what is needed stays");
         if rose {
+            (self.row, self.before) = (row_of(&self.stream), self.stream.extent());
             // Nothing goes that had to stay: with one more mark kept it would be too much.
             let kept: u64 = self.lengths[floor as usize - 1..].iter().sum();
             let marked = last + 1 - floor + MARK_EVERY > events || kept + 300 * MARK_EVERY > bytes;
@@ -125,11 +136,13 @@ impl Log {
         }
     }
 
+    /// Its row was stored when the floor last rose; a run's row knows how far it reaches since.
     fn restart(&mut self) {
         let head = self.stream.last();
-        let Record::Put { value, .. } = self.stream.row() else { panic!("a row is put") };
-        let found = Stream::from_rows(user(), &value, self.marks.as_deref());
-        let facts = |stream: &Stream| (stream.key().clone(), stream.floor(), stream.last(), stream.bytes);
+        let mut found = Stream::from_rows(user(), &self.row, self.marks.as_deref());
+        found.reach(self.stream.extent());
+        found.reach(self.before);
+        let facts = |stream: &Stream| (stream.key().clone(), stream.floor(), stream.extent());
         assert_eq!(facts(&found), facts(&self.stream));
         assert_eq!(found.head(), head, "what is stored is durable");
         self.stream = found;

@@ -45,6 +45,7 @@ fn live_events_reach_one_device_each() {
     let (rounds, _) = bench("live", &[]);
     all_delivered(&rounds, "runcast", 1);
     all_delivered(&rounds, "bare relay", 1);
+    all_delivered(&rounds, "bare protocol", 1);
     figures(&rounds, "runcast", "load's processor %");
 }
 
@@ -53,6 +54,7 @@ fn paced_events_reach_three_devices_each() {
     let (rounds, sums) = bench("paced", &["--rate", "50"]);
     all_delivered(&rounds, "runcast", 3);
     all_delivered(&rounds, "bare relay", 3);
+    all_delivered(&rounds, "bare protocol", 3);
     assert_eq!(figures(&rounds, "runcast", "published"), [50; ROUNDS], "all that is due");
     figures(&rounds, "runcast", "held");
     assert!(sums.iter().any(|line| line["under"] == "bare fdatasync" && line["median"].is_f64()), "{sums:?}");
@@ -95,12 +97,14 @@ fn everything_stored_is_replayed_after_a_restart() {
     let (rounds, _) = bench("replay", &["--events", "30"]);
     assert_eq!(figures(&rounds, "runcast", "delivered"), [12 * 30; ROUNDS]);
     assert_eq!(figures(&rounds, "bare relay", "delivered"), [12 * 30; ROUNDS]);
+    assert_eq!(figures(&rounds, "bare protocol", "delivered"), [12 * 30; ROUNDS]);
 }
 
 #[test]
 fn idle_connections_keep_some_memory() {
     let (rounds, sums) = bench("idle", &[]);
     figures(&rounds, "runcast", "resident KiB/connection");
+    figures(&rounds, "bare protocol", "resident KiB/connection");
     assert!(sums.iter().any(|line| line["figure"] == "resident KiB/connection"), "{sums:?}");
 }
 
@@ -109,6 +113,8 @@ fn all_who_come_back_at_once_miss_nothing() {
     let (rounds, sums) = bench("storm", &[]);
     assert_eq!(figures(&rounds, "runcast 12", "events missed"), [12 * 10; ROUNDS]);
     assert_eq!(figures(&rounds, "bare relay 12", "events missed"), [12 * 10; ROUNDS]);
+    assert_eq!(figures(&rounds, "bare protocol 12", "events missed"), [12 * 10; ROUNDS]);
+    figures(&rounds, "bare protocol 12", "longest pong ms");
     assert!(sums.iter().any(|line| line["over"] == "runcast 12"), "{sums:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The processes that the bench starts of its own binary: the daemon or the relay, and the load generator.
+//! The processes that the bench starts of its own binary: the daemon or a yardstick, and the load generator.
 
 use super::BenchError;
 use super::order::{Answer, Order, Tally, Tongue};
@@ -175,27 +175,37 @@ fn address(log: &Lines) -> Result<SocketAddr, BenchError> {
     }
 }
 
-/// A running relay. It is killed when this is dropped.
+/// A running yardstick. It is killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(super) struct Yardstick {
     child: Process,
     address: SocketAddr,
 }
 
-impl Relay {
-    /// Starts one.
+impl Yardstick {
+    /// Starts the bare relay.
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn start() -> Result<Self, BenchError> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let mut child =
-            Process::spawn(command.arg("bench-relay").stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+    pub(super) fn relay() -> Result<Self, BenchError> {
+        Self::start(Command::new(std::env::current_exe()?).arg("bench-relay"))
+    }
+
+    /// Starts the bare protocol, whose file lies at home.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(super) fn protocol(home: &Home) -> Result<Self, BenchError> {
+        Self::start(Command::new(std::env::current_exe()?).arg("bench-bare").arg(home.directory.path()))
+    }
+
+    fn start(command: &mut Command) -> Result<Self, BenchError> {
+        let mut child = Process::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let told = Lines::of(child.0.stdout.take().ok_or(BenchError::Pipe)?);
-        let mut relay = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let mut yardstick = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
         let address = told.next(Some(Instant::now() + START_WITHIN))?.and_then(|line| line.parse().ok());
-        relay.address = address.ok_or(BenchError::Load("the relay names no address".into()))?;
-        Ok(relay)
+        yardstick.address = address.ok_or(BenchError::Load("the yardstick names no address".into()))?;
+        Ok(yardstick)
     }
 
     pub(super) const fn address(&self) -> SocketAddr {

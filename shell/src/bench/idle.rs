@@ -19,6 +19,7 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
     for _ in 0..plan.rounds {
         Who::round(&mut all, report, |who| one(plan, who, users))?;
     }
+    report.compare("resident KiB/connection", "runcast", "bare protocol", "");
     if plan.peers.is_some() {
         report.compare_all("resident KiB/connection");
     }
@@ -31,7 +32,7 @@ fn one(plan: &Plan, who: Who, users: usize) -> Result<Figures, BenchError> {
     let empty = stage.usage()?;
     stage.set(Crowd { users, devices: 1, marked: 0 })?;
     stage.load.ask(&Order::Publish(Flow::of(plan, (users * EVENTS) as u64)))?;
-    if who == Who::Runcast {
+    if matches!(who, Who::Runcast | Who::Protocol) {
         stage.load.ask(&Order::End)?;
     }
     stage.load.ask(&Order::Rest { ms: REST_MS })?;

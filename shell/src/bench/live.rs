@@ -21,6 +21,8 @@ pub(super) fn saturated(plan: &Plan, report: &mut Report) -> Result<(), BenchErr
     let users = plan.connections(1_000);
     rounds(plan, report, users, 1, &Flow::saturated(plan))?;
     report.compare("processor µs/event", "runcast", "bare relay", "at most 2");
+    report.compare("processor µs/event", "runcast", "bare protocol", "");
+    report.compare("processor µs/event", "bare protocol", "bare relay", "");
     Ok(())
 }
 
@@ -29,7 +31,10 @@ pub(super) fn paced(plan: &Plan, report: &mut Report) -> Result<(), BenchError> 
     let rate = plan.rate.unwrap_or(RATE);
     rounds(plan, report, users, DEVICES, &Flow::paced(plan, rate))?;
     report.compare("processor µs/event", "runcast", "bare relay", "at most 2.5");
+    report.compare("processor µs/event", "runcast", "bare protocol", "");
+    report.compare("processor µs/event", "bare protocol", "bare relay", "");
     report.compare("p99 ms", "runcast", "bare fdatasync", "at most 1.5, and 2 ms");
+    report.compare("p99 ms", "bare protocol", "bare fdatasync", "");
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! `runcast bench`: what the daemon costs, measured through its public protocol by anyone who has the binary.
 //!
 //! Several processes: the bench itself, which starts the others and reads what the system tells of them; a
-//! daemon as `runcast serve` starts it, with a directory of its own, or in its place the yardstick or a peer;
+//! daemon as `runcast serve` starts it, with a directory of its own, or in its place a yardstick or a peer;
 //! a load generator, which is every device and every worker at once and checks on every connection that each
 //! event continues its position and that none is missing; and, in one scenario, who wishes the daemon ill.
 //! Arms that are compared are measured in turns, round by round, so that a change of the machine's mood
 //! touches all of them; what is compared are ratios within a round.
 
+mod bare;
 mod child;
 mod curves;
 mod disk;
@@ -34,6 +35,7 @@ mod system;
 mod table;
 mod told;
 
+pub(crate) use bare::main as bare;
 pub(crate) use load::main as load;
 pub(crate) use relay::main as relay;
 pub(crate) use siege::main as siege;

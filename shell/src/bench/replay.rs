@@ -13,9 +13,9 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
     let users = plan.connections(1_000);
     let events = plan.events.unwrap_or(EVENTS);
     system::open_files(users + 64)?;
-    let mut both = Who::BOTH;
+    let mut all = Who::OWN;
     for _ in 0..plan.rounds {
-        for who in both {
+        for who in all {
             let mut stage = Stage::new(plan, who)?;
             stage.set(Crowd { users, devices: 1, marked: 0 })?;
             stage.load.ask(&Order::Cut { workers: false })?;
@@ -28,8 +28,10 @@ pub(super) fn measure(plan: &Plan, report: &mut Report) -> Result<(), BenchError
             measured.tally.latency = None;
             report.add(who.name(), flow(measured));
         }
-        both.rotate_left(1);
+        all.rotate_left(1);
     }
     report.compare("processor µs/event", "runcast", "bare relay", "at most 1.5");
+    report.compare("processor µs/event", "runcast", "bare protocol", "");
+    report.compare("processor µs/event", "bare protocol", "bare relay", "");
     Ok(())
 }

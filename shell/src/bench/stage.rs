@@ -1,6 +1,6 @@
-//! What a scenario plays on: a daemon or a relay, and a load generator turned to it.
+//! What a scenario plays on: a daemon or what stands in its place, and a load generator turned to it.
 
-use super::child::{Daemon, Home, Load, Relay};
+use super::child::{Daemon, Home, Load, Yardstick};
 use super::order::{Crowd, Flow, Order, Tally, Tongue};
 use super::peers::{Peer, Running};
 use super::report::{Figures, Report};
@@ -19,19 +19,23 @@ const WORKERS: usize = 4;
 pub(super) enum Who {
     /// The daemon.
     Runcast,
-    /// The yardstick.
+    /// The yardstick: the least that can be done with as many bytes.
     Relay,
+    /// The other one: the least that can be done in the daemon's protocol.
+    Protocol,
     /// What people would use instead.
     Peer(Peer),
 }
 
 impl Who {
-    pub(super) const BOTH: [Self; 2] = [Self::Runcast, Self::Relay];
+    /// Who is measured wherever the daemon has a yardstick.
+    pub(super) const OWN: [Self; 3] = [Self::Runcast, Self::Relay, Self::Protocol];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Runcast => "runcast",
             Self::Relay => "bare relay",
+            Self::Protocol => "bare protocol",
             Self::Peer(peer) => peer.name(),
         }
     }
@@ -44,14 +48,18 @@ impl Who {
                  that come back"
             }
             Self::Relay => "nothing is acknowledged; kept in memory, lost when the process ends",
+            Self::Protocol => {
+                "synced to disk before it is sent or confirmed; kept in memory for devices that come back; nothing \
+                 is checked, limited, retried, or survives a restart"
+            }
             Self::Peer(peer) => peer.promise(),
         }
     }
 
-    /// Who is measured in a scenario that peers can play: both, and the peers that are wanted and installed.
+    /// Who is measured in a scenario that peers can play: our own, and the peers that are wanted and installed.
     /// What is skipped is said, and what each promises.
     pub(super) fn all(plan: &Plan, report: &mut Report) -> Vec<Self> {
-        let mut all = Self::BOTH.to_vec();
+        let mut all = Self::OWN.to_vec();
         let Some(folder) = &plan.peers else { return all };
         for peer in Peer::ALL {
             match peer.lacks(folder) {
@@ -94,7 +102,7 @@ impl Who {
     }
 }
 
-/// A daemon or a relay, and its load. All of it ends when this is dropped.
+/// A server and its load. All of it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) load: Load,
@@ -104,7 +112,8 @@ pub(super) struct Stage {
 #[derive(Debug)]
 enum Server {
     Daemon(Daemon, Home),
-    Relay(Relay),
+    Relay(Yardstick),
+    Protocol(Yardstick, Home),
     Peer(Running),
 }
 
@@ -139,9 +148,15 @@ impl Stage {
         match who {
             Who::Runcast => Self::at(Home::open(&plan.directory)?),
             Who::Relay => {
-                let relay = Relay::start()?;
+                let relay = Yardstick::relay()?;
                 let load = Load::start(relay.address(), Tongue::Relay)?;
                 Ok(Self { load, server: Server::Relay(relay) })
+            }
+            Who::Protocol => {
+                let home = Home::open(&plan.directory)?;
+                let protocol = Yardstick::protocol(&home)?;
+                let load = Load::start(protocol.address(), home.tongue())?;
+                Ok(Self { load, server: Server::Protocol(protocol, home) })
             }
             Who::Peer(peer) => {
                 let folder = plan.peers.as_deref().unwrap_or(&plan.directory);
@@ -193,15 +208,16 @@ impl Stage {
     pub(super) fn usage(&self) -> Result<Usage, BenchError> {
         match &self.server {
             Server::Daemon(daemon, _) => daemon.usage(),
-            Server::Relay(relay) => relay.usage(),
+            Server::Relay(yardstick) | Server::Protocol(yardstick, _) => yardstick.usage(),
             Server::Peer(running) => running.usage(),
         }
     }
 
-    /// Where the daemon is and its secret; none for others.
+    /// Where the daemon is, or what speaks its protocol, and its secret; none for others.
     pub(super) fn door(&self) -> Option<(SocketAddr, PathBuf)> {
         match &self.server {
             Server::Daemon(daemon, home) => Some((daemon.address(), home.secret())),
+            Server::Protocol(protocol, home) => Some((protocol.address(), home.secret())),
             Server::Relay(_) | Server::Peer(_) => None,
         }
     }
@@ -224,7 +240,7 @@ impl Stage {
     fn told(&self) -> Result<Told, BenchError> {
         match &self.server {
             Server::Daemon(daemon, _) => daemon.told(),
-            Server::Relay(_) | Server::Peer(_) => Ok(Told::default()),
+            Server::Relay(_) | Server::Protocol(..) | Server::Peer(_) => Ok(Told::default()),
         }
     }
 

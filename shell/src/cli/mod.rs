@@ -124,6 +124,12 @@ pub enum Command {
     /// The yardstick of `bench`: it starts this itself.
     #[command(hide = true)]
     BenchRelay,
+    /// The yardstick of `bench` that speaks the protocol: it starts this itself.
+    #[command(hide = true)]
+    BenchBare {
+        /// Where its file lies.
+        directory: std::path::PathBuf,
+    },
     /// Who wishes the daemon of `bench hostile` ill: it starts this itself.
     #[command(hide = true)]
     BenchSiege {
@@ -599,6 +605,7 @@ pub fn main() -> ExitCode {
         Command::Bench(options) => crate::bench::bench(&options),
         Command::BenchLoad => crate::bench::load(),
         Command::BenchRelay => crate::bench::relay(),
+        Command::BenchBare { directory } => crate::bench::bare(&directory),
         Command::BenchSiege { at, per_second, held } => crate::bench::siege(at, per_second, held),
     };
     exit.into()

@@ -1,0 +1,92 @@
+//! The messages: what devices and workers say, as far as it is looked at, and what is said to them.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::fmt::Write;
+
+/// What a device says.
+#[derive(Deserialize)]
+pub(super) struct OfDevice<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    pub(super) seq: Option<u64>,
+    pub(super) device: Option<&'a str>,
+    #[serde(borrow)]
+    pub(super) from: Option<&'a RawValue>,
+    pub(super) key: Option<&'a str>,
+    pub(super) thread: Option<&'a str>,
+    pub(super) agent: Option<&'a str>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+/// A device's position in its `hello`.
+#[derive(Deserialize)]
+pub(super) struct Position {
+    pub(super) seq: u64,
+}
+
+/// What a worker says.
+#[derive(Deserialize)]
+pub(super) struct OfWorker<'a> {
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    pub(super) run: Option<&'a str>,
+    pub(super) n: Option<u64>,
+    pub(super) event: Option<&'a str>,
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) status: Option<&'a str>,
+    pub(super) worker: Option<&'a str>,
+}
+
+/// What stands in every event of a run between its time and its name.
+pub(super) fn envelope(thread: &str, run: &str) -> String {
+    format!(r#","thread":"{thread}","run":"{run}","attempt":1,"event":""#)
+}
+
+/// An event.
+pub(super) fn event(out: &mut String, (seq, ts): (u64, &str), envelope: &str, kind: &str, data: &str) {
+    out.clear();
+    out.push_str(r#"{"type":"event","seq":"#);
+    write!(out, "{seq}").expect("a string takes all that is written");
+    for part in [r#","ts":"#, ts, envelope, kind, r#"","data":"#, data, "}"] {
+        out.push_str(part);
+    }
+}
+
+/// Puts a text message before which nothing is masked.
+pub(super) fn frame(out: &mut Vec<u8>, text: &str) {
+    const TEXT: u8 = 0x81;
+    match text.len() {
+        length @ ..126 => out.extend_from_slice(&[TEXT, length as u8]),
+        length @ ..0x1_0000 => {
+            out.extend_from_slice(&[TEXT, 126]);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.extend_from_slice(&[TEXT, 127]);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tungstenite::protocol::frame::Frame;
+    use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+    #[test]
+    fn a_frame_is_what_tungstenite_makes_of_it() {
+        for length in [0, 125, 126, 0xffff, 0x1_0000] {
+            let text = ".".repeat(length);
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            frame(&mut ours, &text);
+            let made = Frame::message(text.into_bytes(), OpCode::Data(Data::Text), true);
+            made.format(&mut theirs).unwrap();
+            assert_eq!(ours, theirs, "{length}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -147,8 +148,21 @@ pub fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Problem>
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match ListenFd::from_env().take_tcp_listener(0)? {
         Some(inherited) => Ok(inherited),
-        None => TcpListener::bind(address),
+        None => {
+            let listener = TcpListener::bind(address)?;
+            await_many(&listener)?;
+            Ok(listener)
+        }
     }
+}
+
+/// Lets as many who have come wait to be taken in as the system allows (`net.core.somaxconn`, mostly 4,096),
+/// instead of 128: when all come back at once, whoever finds no room tries again after a second only.
+///
+/// # Errors
+/// The system does not do it.
+pub(crate) fn await_many(listener: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, i32::MAX)?)
 }
 
 /// Whether the disk is full, or nearly.

@@ -1,6 +1,6 @@
 //! Limits before authentication and after: each is told with when to try again, and hits nobody else.
 
-use runcast_tests::{Answer, Ask, Daemon, Door, Ended, Socket, User, eventually, token};
+use runcast_tests::{Answer, Ask, Daemon, Door, Ended, PATIENCE, Socket, User, eventually, token};
 use serde_json::json;
 use std::io::Read;
 use std::net::TcpStream;
@@ -86,4 +86,19 @@ fn far_too_many_connections_are_refused_before_they_say_anything() {
     drop(silent);
     // They are gone as soon as the daemon has seen that.
     while Ask::new("GET", "/v1/runs").token(&token("alice", "user")).send(&door).status != 200 {}
+}
+
+/// As many as come at once when a site's network is back. The daemon stands still, so that it takes nobody in.
+#[test]
+fn whoever_comes_with_hundreds_of_others_waits_in_line_instead_of_coming_again() {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the system tells it");
+    let crowd = allowed.trim().parse::<usize>().expect("a number").min(400);
+    let daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    daemon.signal("STOP");
+    let dial = |_| TcpStream::connect_timeout(&door.address(), PATIENCE);
+    let waiting: Result<Vec<TcpStream>, _> = (0..crowd).map(dial).collect();
+    daemon.signal("CONT");
+    assert_eq!(waiting.expect("all find room").len(), crowd);
+    assert_eq!(Ask::new("GET", "/readyz").send(&door).status, 200);
 }

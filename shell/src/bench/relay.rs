@@ -7,6 +7,7 @@
 //! and the bytes. Numbers are four bytes, little-endian; lines end with a newline.
 
 use crate::cli::Exit;
+use crate::preflight::await_many;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use std::io::{self, BufRead, ErrorKind, Read, Write};
@@ -69,6 +70,7 @@ impl Relay {
     fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+        await_many(&listener)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         writeln!(io::stdout(), "{}", listener.local_addr()?)?;
         Ok(Self { poll, listener, conns: Vec::new(), groups: Vec::new(), unflushed: Vec::new() })

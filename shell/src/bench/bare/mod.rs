@@ -14,6 +14,7 @@ mod said;
 mod store;
 
 use crate::cli::Exit;
+use crate::preflight::await_many;
 use hear::Run;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use mio::net::{TcpListener, TcpStream};
@@ -108,6 +109,7 @@ impl Bare {
         let poll = Poll::new()?;
         let journal = Journal::new(directory)?;
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+        await_many(&listener)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         writeln!(io::stdout(), "{}", listener.local_addr()?)?;
         Ok(Self {

@@ -106,14 +106,18 @@ struct Pending {
     /// When it was recorded.
     since: Mono,
     records: Arc<[Record]>,
-    reveals: Vec<Reveal>,
+    /// How many of [`Durable::reveals`] wait for it.
+    reveals: usize,
 }
 
 /// Records and reveals on their way.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
     records: Vec<Record>,
-    reveals: Vec<Reveal>,
+    /// Those that wait for appends, in their order, and at the end those of this input.
+    reveals: VecDeque<Reveal>,
+    /// How many those at the end are.
+    new_reveals: usize,
     pending: VecDeque<Pending>,
     last: AppendId,
     /// The newest that the store was given.
@@ -155,7 +159,8 @@ impl Durable {
 
     /// Something may be shown once all that was recorded so far is durable.
     pub(crate) fn reveal(&mut self, reveal: Reveal) {
-        self.reveals.push(reveal);
+        self.reveals.push_back(reveal);
+        self.new_reveals += 1;
     }
 
     /// Whether the store takes nothing at present.
@@ -175,25 +180,25 @@ impl Durable {
 
     /// What is revealed when they are.
     pub(crate) fn reveals(&self) -> usize {
-        self.reveals.len() + self.pending.iter().map(|pending| pending.reveals.len()).sum::<usize>()
+        self.reveals.len()
     }
 
     /// Ends an input: its records leave as one append. What waits for nothing is returned to be revealed at
     /// once.
     #[must_use]
     pub(crate) fn commit(&mut self, now: Mono, out: &mut Effects) -> Vec<Reveal> {
-        let reveals = core::mem::take(&mut self.reveals);
+        let reveals = core::mem::take(&mut self.new_reveals);
         if self.records.is_empty() {
             return match self.pending.back_mut() {
                 Some(last) => {
-                    last.reveals.extend(reveals);
+                    last.reveals += reveals;
                     Vec::new()
                 }
-                None => reveals,
+                None => self.reveals.drain(..).collect(),
             };
         }
         self.last = self.next();
-        let records: Arc<[Record]> = core::mem::take(&mut self.records).into();
+        let records: Arc<[Record]> = self.records.drain(..).collect();
         self.pending.push_back(Pending { id: self.last, since: now, records, reveals });
         if !self.is_full {
             self.give(self.last, out);
@@ -212,12 +217,11 @@ impl Durable {
     pub(crate) fn appended(&mut self, upto: AppendId, out: &mut Effects) -> Vec<Reveal> {
         assert!(upto <= self.given, "the store has only what it was given");
         self.is_full = false;
-        let mut reveals = Vec::new();
-        while self.pending.front().is_some_and(|first| first.id <= upto) {
-            if let Some(first) = self.pending.pop_front() {
-                reveals.extend(first.reveals);
-            }
+        let mut reveals = 0;
+        while let Some(first) = self.pending.pop_front_if(|first| first.id <= upto) {
+            reveals += first.reveals;
         }
+        let reveals = self.reveals.drain(..reveals).collect();
         // What was recorded between a retry and its success.
         self.give(AppendId(self.given.0 + 1), out);
         reveals

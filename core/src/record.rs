@@ -217,8 +217,3 @@ pub enum Found {
 pub(crate) fn row(value: &impl serde::Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("rows are plain data"))
 }
-
-/// Whether a field need not be stored: read without it, it is the same.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}

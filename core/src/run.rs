@@ -3,11 +3,13 @@
 //! queued → offered → starting → running (→ cancelling) → ended. It may go back from offered or starting to
 //! queued; it ends from anywhere, once.
 
+mod state;
+
 use crate::commands::Commands;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
 use crate::progress::Progress;
 use crate::questions::Questions;
-use crate::record::{Record, RowKey, Table, is_default};
+use crate::record::{Record, RowKey, Table};
 use crate::stream::Extent;
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::event::Kind;
@@ -23,6 +25,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use state::State;
 
 /// What was asked. Checked whole before it exists, and never changed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,36 +149,6 @@ pub(crate) struct Tools {
     pub(crate) used: BTreeSet<Call>,
     /// Calls of all attempts.
     pub(crate) count: u64,
-}
-
-/// The stored form of how far a run is. It is written with each of its events: what is not there is left out.
-#[derive(Debug, Serialize, Deserialize)]
-struct State {
-    attempt: u64,
-    attempts: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    not_taken: u32,
-    first_seq: u64,
-    last_seq: u64,
-    events: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    n: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    queued_ms: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    ran_us: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    ran_before_us: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    commands: u64,
-    #[serde(default, skip_serializing_if = "is_default")]
-    worker: Option<WorkerKey>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    cancel: Option<Cause>,
-    #[serde(default, skip_serializing_if = "is_default")]
-    progress: Progress,
-    #[serde(default, skip_serializing_if = "is_default")]
-    stream: Extent,
 }
 
 /// The stored form of a run that has ended.
@@ -339,7 +312,7 @@ impl Run {
             progress: self.progress.clone(),
             stream,
         };
-        Record::Put { key: self.key(Table::RunState, id), value: crate::record::row(&state) }
+        Record::Put { key: self.key(Table::RunState, id), value: state.row() }
     }
 
     /// What is stored of it when it has ended.

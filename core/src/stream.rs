@@ -82,11 +82,21 @@ struct Row {
 
 /// How far a stream reaches: what each of its events changes. The row of a run has it, which is stored with
 /// each event of the run: then the stream's own row is not stored again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Extent {
-    last: u64,
-    bytes: u64,
-    written: u64,
+    #[serde(default, rename = "stream_last")]
+    pub(crate) last: u64,
+    #[serde(default, rename = "stream_bytes")]
+    pub(crate) bytes: u64,
+    #[serde(default, rename = "stream_written")]
+    pub(crate) written: u64,
+}
+
+impl Extent {
+    /// As they are stored in a row.
+    pub(crate) const fn fields(self) -> [(&'static str, u64); 3] {
+        [("stream_last", self.last), ("stream_bytes", self.bytes), ("stream_written", self.written)]
+    }
 }
 
 /// Where a connection begins, as `welcome` tells it.

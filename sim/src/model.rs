@@ -87,7 +87,7 @@ impl Model {
         // A run's row may know of newer events than its user's stream does.
         for (key, value) in image.rows.iter().filter(|(key, _)| key.table == Table::RunState) {
             if let Some(log) = model.logs.get_mut(&*key.owner) {
-                log.last = log.last.max(number(&json(value)["stream"]["last"]));
+                log.last = log.last.max(number(&json(value)["stream_last"]));
                 (log.head, log.head_before) = (log.last, log.last);
             }
         }

@@ -27,7 +27,7 @@ const LOADS_BETWEEN_COMMITS: usize = 16;
 
 /// Commits begin so long after each other, at least: what comes meanwhile shares the next one, which costs
 /// less than two. What comes after a pause is committed at once,
-const COMMIT_EVERY: Duration = Duration::from_millis(2);
+const COMMIT_EVERY: Duration = Duration::from_millis(1);
 /// and so many bytes are worth one of their own.
 const COMMIT_BYTES: usize = 64 * 1024;
 

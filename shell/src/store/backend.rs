@@ -107,7 +107,7 @@ impl Faults {
         lock(&self.0).take()
     }
 
-    fn note<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {
+    pub(super) fn note<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|error| {
             let error = io::Error::new(error.kind(), error.to_string());
             *lock(&self.0) = Some(Fault { operation, error });

@@ -1,6 +1,6 @@
 //! redb on a disk: its tables, opening it, and what to make of its failures.
 
-use super::backend::{Backend, Fault, Faults};
+use super::backend::{Backend, Fault, Faults, Operation};
 use super::codec;
 use super::journal::Place;
 use super::{OpenError, Repair};
@@ -31,6 +31,7 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Engine {
     /// Only `Drop` takes it out.
     db: Option<Database>,
+    disk: Arc<dyn Disk>,
     repair: Repair,
     faults: Faults,
     /// redb has met damage: what it holds in memory is not to be trusted, and not to be written.
@@ -42,12 +43,12 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens redb on this disk; an empty one becomes a store with a journal of so many blocks.
     pub(super) fn open(disk: Arc<dyn Disk>, repair: Repair, journal_blocks: u64) -> Result<Self, OpenError> {
-        let backend = Backend::open(disk, journal_blocks)?;
+        let backend = Backend::open(disk.clone(), journal_blocks)?;
         let (faults, journal) = (backend.faults(), backend.journal());
         let typed = |error| OpenError::of(error, faults.take());
         let db = guarded(|| Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?));
         let (db, is_suspect) = (Some(db.map_err(typed)?), AtomicBool::new(true));
-        let engine = Self { db, repair, faults: faults.clone(), is_suspect, journal };
+        let engine = Self { db, disk, repair, faults: faults.clone(), is_suspect, journal };
         let made = guarded(|| {
             // A table that is missing beside others is damage, not a new store.
             if engine.begin_read()?.list_tables()?.next().is_none() {
@@ -70,6 +71,11 @@ impl Engine {
     pub(super) fn piece_bytes(&self) -> usize {
         let journal = self.journal.end - self.journal.start;
         usize::try_from(journal / 16).unwrap_or(usize::MAX).min(CACHE_BYTES / 4)
+    }
+
+    /// Has the disk write what redb has given it so far.
+    pub(super) fn sync(&self) -> Result<(), redb::Error> {
+        Ok(self.faults.note(Operation::Sync, self.disk.sync())?)
     }
 
     /// The place of the journal's first entry that is not folded.

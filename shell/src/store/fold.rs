@@ -69,9 +69,9 @@ pub(super) fn fold(
     Ok(transaction.commit()?)
 }
 
-/// Does a part of it, which is durable when a later transaction is that is. redb knows each page's checksum
-/// by the end of a transaction: one that has changed more than it keeps in memory has written those pages by
-/// then, reads them again, and writes them once more.
+/// Does a part of it, which counts when a later transaction is durable. redb knows each page's checksum by the
+/// end of a transaction: one that has changed more than it keeps in memory has written those pages by then,
+/// reads them again, and writes them once more. And what the disk is given at once, commits wait for.
 fn piece(
     engine: &Engine,
     work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
@@ -79,7 +79,8 @@ fn piece(
     let mut transaction = engine.begin_write()?;
     transaction.set_durability(Durability::None)?;
     work(&transaction)?;
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    engine.sync()
 }
 
 /// Folds rows, about so many bytes of them.
@@ -210,6 +211,9 @@ mod tests {
         disk: Ram,
         written: Arc<AtomicUsize>,
         read: Arc<AtomicUsize>,
+        /// Since it was last synced, and the most of that.
+        unsynced: Arc<AtomicUsize>,
+        unsynced_most: Arc<AtomicUsize>,
     }
 
     impl Disk for Counting {
@@ -224,6 +228,8 @@ mod tests {
 
         fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
             self.written.fetch_add(data.len(), Relaxed);
+            let unsynced = self.unsynced.fetch_add(data.len(), Relaxed) + data.len();
+            self.unsynced_most.fetch_max(unsynced, Relaxed);
             self.disk.write(offset, data)
         }
 
@@ -232,12 +238,13 @@ mod tests {
         }
 
         fn sync(&self) -> io::Result<()> {
+            self.unsynced.store(0, Relaxed);
             self.disk.sync()
         }
     }
 
     #[test]
-    fn what_is_folded_is_written_once_and_hardly_read() {
+    fn what_is_folded_is_written_once_and_in_pieces_and_hardly_read() {
         let disk = Counting::default();
         let (mut store, _) = Store::open(disk.clone(), Repair::Quick).unwrap();
         let streams: Vec<StreamKey> = (0..STREAMS).map(|it| StreamKey(format!("s{it}").into())).collect();
@@ -257,5 +264,7 @@ mod tests {
         let (written, read) = (disk.written.load(Relaxed) - before.0, disk.read.load(Relaxed) - before.1);
         assert!(written * 4 < folded * 5, "{written} bytes were written to fold {folded}");
         assert!(read * 4 < folded, "{read} bytes were read to fold {folded}");
+        let unsynced = disk.unsynced_most.load(Relaxed);
+        assert!(unsynced * 2 < folded, "{unsynced} of {folded} bytes were written and not synced");
     }
 }

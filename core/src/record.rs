@@ -65,9 +65,9 @@ pub enum Table {
     Daemon = 1,
     /// A run that has not ended: what was asked. In the image.
     RunSpec = 2,
-    /// A run that has not ended: how far it is. In the image.
+    /// A run that has not ended: how far it is, and its user's stream then. In the image.
     RunState = 3,
-    /// A user's stream: epoch, floor, head.
+    /// A user's stream: epoch, floor, head. Of events that have come since, the rows of its runs tell.
     User = 4,
     /// A device's position.
     Device = 5,

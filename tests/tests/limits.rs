@@ -88,7 +88,8 @@ fn far_too_many_connections_are_refused_before_they_say_anything() {
     while Ask::new("GET", "/v1/runs").token(&token("alice", "user")).send(&door).status != 200 {}
 }
 
-/// As many as come at once when a site's network is back. The daemon stands still, so that it takes nobody in.
+/// As many as come at once when a site's network is back. The daemon stands still, so that it takes nobody
+/// in.
 #[test]
 fn whoever_comes_with_hundreds_of_others_waits_in_line_instead_of_coming_again() {
     let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the system tells it");

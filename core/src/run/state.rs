@@ -1,5 +1,5 @@
-//! How far a run is, as it is stored: with each of its events. So it is written by hand, which takes two thirds
-//! of serde's instructions, and what is not there is left out.
+//! How far a run is, as it is stored: with each of its events. So it is written by hand, which takes two
+//! thirds of serde's instructions, and what is not there is left out.
 
 use super::Cause;
 use crate::progress::Progress;

@@ -56,8 +56,8 @@ impl Who {
         }
     }
 
-    /// Who is measured in a scenario that peers can play: our own, and the peers that are wanted and installed.
-    /// What is skipped is said, and what each promises.
+    /// Who is measured in a scenario that peers can play: our own, and the peers that are wanted and
+    /// installed. What is skipped is said, and what each promises.
     pub(super) fn all(plan: &Plan, report: &mut Report) -> Vec<Self> {
         let mut all = Self::OWN.to_vec();
         let Some(folder) = &plan.peers else { return all };

@@ -29,8 +29,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: &[u8; 16] = b"runcast store\r\n\x1a";
-/// The store's version. Another one in a file is refused.
-pub(super) const VERSION: u32 = 2;
+/// The store's version. A newer one in a file is refused, since what it says would be misread: of how far a
+/// stream reaches, version 3 tells in the rows of its runs.
+const VERSION: u32 = 3;
+/// The oldest that can be read. From its opening on it is of the newest: redb then writes the header.
+const OLDEST: u32 = 2;
 
 const BLOCK: u64 = 4096;
 const SLOTS_END: u64 = 2 * BLOCK;
@@ -199,7 +202,7 @@ fn decode(copy: &[u8]) -> Copy {
         return Copy::Broken;
     }
     let version = u32::from_le_bytes(array(&copy[VERSION_AT..NUMBER_AT]));
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Copy::OfVersion(version);
     }
     let number = u64::from_le_bytes(array(&copy[NUMBER_AT..HEADER_AT]));
@@ -242,7 +245,7 @@ pub(super) fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
     match (newest, other) {
         (Some(slots), None) => Ok(Some(slots)),
         (_, Some(found)) if found > VERSION => Err(OpenError::Newer { found, known: VERSION }),
-        (_, Some(found)) => Err(OpenError::Older { found, known: VERSION }),
+        (_, Some(found)) => Err(OpenError::Older { found, oldest: OLDEST }),
         (None, None) if size == SLOTS_END && nothing_but_slots(disk)? => Ok(None),
         (None, None) if broken => Err(OpenError::Damaged("all copies of its header".into())),
         (None, None) => Err(OpenError::NotAStore),

@@ -69,9 +69,9 @@ pub(super) fn fold(
     Ok(transaction.commit()?)
 }
 
-/// Does a part of it, which counts when a later transaction is durable. redb knows each page's checksum by the
-/// end of a transaction: one that has changed more than it keeps in memory has written those pages by then,
-/// reads them again, and writes them once more. And what the disk is given at once, commits wait for.
+/// Does a part of it, which counts when a later transaction is durable. redb knows each page's checksum by
+/// the end of a transaction: one that has changed more than it keeps in memory has written those pages by
+/// then, reads them again, and writes them once more. And what the disk is given at once, commits wait for.
 fn piece(
     engine: &Engine,
     work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
@@ -83,7 +83,7 @@ fn piece(
     engine.sync()
 }
 
-/// Folds rows, about so many bytes of them.
+/// Folds rows, at least one and about so many bytes of them.
 fn fold_rows<'a>(
     transaction: &WriteTransaction,
     rows: &mut impl Iterator<Item = (&'a RowKey, Option<&'a Bytes>)>,
@@ -91,19 +91,20 @@ fn fold_rows<'a>(
 ) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(ROWS)?;
     let mut bytes = 0;
-    while bytes < bytes_max
-        && let Some((key, value)) = rows.next()
-    {
+    for (key, value) in rows {
         match value {
             Some(value) => drop(table.insert(row_key(key), codec::encode_row(key, value).as_slice())?),
             None => drop(table.remove(row_key(key))?),
         }
-        bytes += value.map_or(0, Bytes::len);
+        bytes += key.owner.len() + key.name.len() + value.map_or(0, Bytes::len);
+        if bytes >= bytes_max {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Folds streams, about so many bytes of their events.
+/// Folds streams, at least one and about so many bytes of their events.
 fn fold_streams<'a>(
     transaction: &WriteTransaction,
     streams: &mut impl Iterator<Item = (&'a StreamKey, &'a Tail)>,
@@ -112,11 +113,12 @@ fn fold_streams<'a>(
 ) -> Result<(), redb::Error> {
     let mut chunks = transaction.open_table(CHUNKS)?;
     let mut bytes = 0;
-    while bytes < bytes_max
-        && let Some((name, tail)) = streams.next()
-    {
+    for (name, tail) in streams {
         trim(&mut chunks, name, tail.floor)?;
         bytes += append(&mut chunks, name, tail, planted)?;
+        if bytes >= bytes_max {
+            break;
+        }
     }
     Ok(())
 }

@@ -84,14 +84,14 @@ pub enum OpenError {
     },
     /// Written by a version of Runcast that kept its journal in another way. Nothing was touched.
     #[error(
-        "the store is of version {found}, this Runcast knows version {known}: \
+        "the store is of version {found}, this Runcast reads versions from {oldest} on: \
          start the Runcast that wrote it, or use another data directory"
     )]
     Older {
         /// The store's version.
         found: u32,
-        /// The version known here.
-        known: u32,
+        /// The oldest version known here.
+        oldest: u32,
     },
     /// Another kind of file. Nothing was touched.
     #[error("the store's file is not a Runcast store: move it away, or use another data directory")]

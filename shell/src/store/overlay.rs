@@ -162,8 +162,8 @@ impl Unfolded {
         self.down().find_map(|overlay| overlay.row(key))
     }
 
-    /// What it says of the rows of a table, of one owner or of all, in no order but that the last word on a row
-    /// is the last.
+    /// What it says of the rows of a table, of one owner or of all, in no order but that the last word on a
+    /// row is the last.
     pub(super) fn rows_of(
         &self,
         table: Table,

@@ -1,7 +1,7 @@
 //! The second yardstick: a program that speaks the daemon's protocol (`core/PROTOCOL.md`) with the same load
-//! generator and does the least that can be done so. What workers say is read once, made an event, and written
-//! to a file and synced; then it is confirmed and sent to every device of its user, in one write for each
-//! connection and turn. One thread.
+//! generator and does the least that can be done so. What workers say is read once, made an event, and
+//! written to a file and synced; then it is confirmed and sent to every device of its user, in one write for
+//! each connection and turn. One thread.
 //!
 //! Nothing else of what the daemon promises is kept. Whoever comes is who its token says, whether or not that
 //! is signed; nothing is checked, limited, queued, retried, timed or fenced, and deltas are not joined. A

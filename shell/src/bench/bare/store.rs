@@ -1,5 +1,5 @@
-//! What is kept: each user's events in memory, as they leave, one frame behind the other; and all of them in a
-//! file, where [`FileDisk`] syncs them as it syncs a commit of the daemon's. Nobody reads that.
+//! What is kept: each user's events in memory, as they leave, one frame behind the other; and all of them in
+//! a file, where [`FileDisk`] syncs them as it syncs a commit of the daemon's. Nobody reads that.
 
 use super::said;
 use crate::disk::{Disk, FileDisk};

@@ -150,7 +150,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         Some(inherited) => Ok(inherited),
         None => {
             let listener = TcpListener::bind(address)?;
-            await_many(&listener)?;
+            let_many_wait(&listener)?;
             Ok(listener)
         }
     }
@@ -161,7 +161,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// The system does not do it.
-pub(crate) fn await_many(listener: impl AsFd) -> io::Result<()> {
+pub(crate) fn let_many_wait(listener: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::listen(listener, i32::MAX)?)
 }
 

@@ -1,5 +1,5 @@
-//! How far a run is, as it is stored: with each of its events. So it is written by hand, which takes two
-//! thirds of serde's instructions, and what is not there is left out.
+//! How far a run is, as it is stored: with each of its events. So it is written by hand, which takes
+//! three quarters of serde's instructions, and what is not there is left out.
 
 use super::Cause;
 use crate::progress::Progress;
@@ -50,7 +50,7 @@ impl State {
             ("last_seq", self.last_seq),
             ("events", self.events),
         ];
-        let mostly = [
+        let if_there = [
             ("not_taken", self.not_taken.into()),
             ("n", self.n),
             ("queued_ms", self.queued_ms),
@@ -58,7 +58,7 @@ impl State {
             ("ran_before_us", self.ran_before_us),
             ("commands", self.commands),
         ];
-        let there = mostly.into_iter().chain(self.stream.fields()).filter(|(_, value)| *value > 0);
+        let there = if_there.into_iter().chain(self.stream.fields()).filter(|(_, value)| *value > 0);
         let row = always.into_iter().chain(there);
         let row = row.fold(Object::new(), |row, (name, value)| row.number(name, value));
         let worker = self.worker.as_ref();

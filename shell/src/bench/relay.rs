@@ -7,10 +7,10 @@
 //! and the bytes. Numbers are four bytes, little-endian; lines end with a newline.
 
 use crate::cli::Exit;
-use crate::preflight::await_many;
+use crate::preflight::let_many_wait;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::thread;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -19,14 +19,19 @@ const READ_BYTES: usize = 16 << 10;
 
 /// Serves on a free port of the loopback, which it prints, until standard input ends.
 pub(crate) fn main() -> Exit {
+    until_input_ends("the relay", || Relay::new().and_then(Relay::run))
+}
+
+/// Serves as a yardstick: the bench ends it by closing its standard input, and so does the bench's own end.
+pub(super) fn until_input_ends(name: &str, serve: impl FnOnce() -> io::Result<()>) -> Exit {
     thread::spawn(|| {
-        for _line in io::stdin().lock().lines().map_while(Result::ok) {}
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         std::process::exit(0);
     });
-    match Relay::new().and_then(Relay::run) {
+    match serve() {
         Ok(()) => Exit::Done,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "runcast: the relay: {error}");
+            let _ = writeln!(io::stderr(), "runcast: {name}: {error}");
             Exit::Failed
         }
     }
@@ -70,7 +75,7 @@ impl Relay {
     fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-        await_many(&listener)?;
+        let_many_wait(&listener)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         writeln!(io::stdout(), "{}", listener.local_addr()?)?;
         Ok(Self { poll, listener, conns: Vec::new(), groups: Vec::new(), unflushed: Vec::new() })

@@ -13,8 +13,9 @@ mod hear;
 mod said;
 mod store;
 
+use super::relay::until_input_ends;
 use crate::cli::Exit;
-use crate::preflight::await_many;
+use crate::preflight::let_many_wait;
 use hear::Run;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use mio::net::{TcpListener, TcpStream};
@@ -23,7 +24,6 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::path::Path;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use store::{Journal, Stream, User};
 use tungstenite::handshake::machine::TryParse;
@@ -41,17 +41,7 @@ const DEVICE_BYTES: usize = 128;
 /// Serves on a free port of the loopback, which it prints, until standard input ends. Its file lies in
 /// `directory`.
 pub(crate) fn main(directory: &Path) -> Exit {
-    thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        std::process::exit(0);
-    });
-    match Bare::new(directory).and_then(Bare::run) {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "runcast: the bare protocol: {error}");
-            Exit::Failed
-        }
-    }
+    until_input_ends("the bare protocol", || Bare::new(directory).and_then(Bare::run))
 }
 
 struct Bare {
@@ -109,7 +99,7 @@ impl Bare {
         let poll = Poll::new()?;
         let journal = Journal::new(directory)?;
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
-        await_many(&listener)?;
+        let_many_wait(&listener)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         writeln!(io::stdout(), "{}", listener.local_addr()?)?;
         Ok(Self {

@@ -3,7 +3,7 @@
 
 use crate::choices::Choices;
 use crate::pipe::Pipe;
-use runcast::conn::{Conn, Incoming};
+use runcast::conn::{Conn, Edge, Incoming};
 use runcast_core::effect::{Content, Response};
 use runcast_core::input::{BodyLength, UpgradeRequest};
 use runcast_core::wire::error::CloseCode;
@@ -71,7 +71,7 @@ impl Peer {
     }
 
     fn turns(&mut self) {
-        self.conn.edge();
+        self.conn.edge(Edge::UntilBlocked);
         loop {
             self.conn.begin();
             while let Some(incoming) = self.conn.receive() {

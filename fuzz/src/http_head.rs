@@ -2,7 +2,7 @@
 
 use crate::choices::Choices;
 use crate::pipe::Pipe;
-use runcast::conn::{Conn, Incoming};
+use runcast::conn::{Conn, Edge, Incoming};
 use runcast_core::input::UpgradeRequest;
 
 /// Pieces a head is cut into, at most: each is parsed anew from the beginning.
@@ -31,7 +31,7 @@ fn verdict<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Incoming> {
     let mut conn = Conn::new(Pipe::default());
     for piece in pieces {
         conn.stream_mut().arrived.extend(piece);
-        conn.edge();
+        conn.edge(Edge::UntilBlocked);
         conn.begin();
         if let Some(incoming) = conn.receive() {
             assert_eq!(conn.receive(), None, "nothing is read before the head is answered");

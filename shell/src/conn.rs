@@ -13,6 +13,7 @@ mod wire;
 pub use head::Request;
 pub use parting::Parting;
 pub use socket::Readers;
+pub use wire::Edge;
 
 use bytes::Bytes;
 use head::HEAD_BYTES;
@@ -130,9 +131,9 @@ impl<S> Conn<S> {
         self.wire.into_stream()
     }
 
-    /// The stream has become readable, writable or both. Remembered until it would block.
-    pub fn edge(&mut self) {
-        self.wire.edge();
+    /// The stream has become readable, writable or both. Remembered until it was read as far as that.
+    pub fn edge(&mut self, edge: Edge) {
+        self.wire.edge(edge);
     }
 
     /// Begins a turn, in which a bounded number of bytes is read.

@@ -3,6 +3,7 @@
 
 mod linger;
 
+use crate::conn::Edge;
 use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};
 use crate::reload::{Current, Reloader};
@@ -11,6 +12,7 @@ use crate::supervisor::Supervisor;
 use crate::tls::Socket;
 use crate::webhook::Webhook;
 use linger::Lingering;
+use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use runcast_core::ids::ConnId;
@@ -207,7 +209,7 @@ impl<J: Storage> Running<J> {
                     WAKER => {}
                     SIGNALS if self.heed_signals() => return Ok(()),
                     SIGNALS => {}
-                    Token(id) => self.edge(ConnId(id as u64)),
+                    Token(id) => self.edge(ConnId(id as u64), event),
                 }
             }
         }
@@ -259,9 +261,12 @@ impl<J: Storage> Running<J> {
         }
     }
 
-    fn edge(&mut self, conn: ConnId) {
+    /// Bytes that come when a socket was read to its end have an edge of their own (epoll(7)); a peer that
+    /// has gone by then has none. Of what TLS has read of a socket nothing is known here.
+    fn edge(&mut self, conn: ConnId, event: &Event) {
+        let may_end = event.is_read_closed() || event.is_error() || self.mio.tls.is_some();
         if !self.lingering.edge(conn) {
-            self.pump.ready(conn);
+            self.pump.ready(conn, if may_end { Edge::UntilBlocked } else { Edge::UntilShort });
         }
     }
 

@@ -6,7 +6,7 @@
 //! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
 //! behind them.
 
-use crate::conn::{Conn, Incoming, Parting, Readers};
+use crate::conn::{Conn, Edge, Incoming, Parting, Readers};
 use crate::log::{Log, Peer};
 use crate::storage::{Completion, Storage};
 use runcast_core::effect::{Content, Effect, Effects, Response};
@@ -206,9 +206,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     /// An edge: the stream has become readable, writable or both. Unknown ids are ignored.
-    pub fn ready(&mut self, conn: ConnId) {
+    pub fn ready(&mut self, conn: ConnId, edge: Edge) {
         if let Some(entry) = self.conns.get_mut(&conn) {
-            entry.conn.edge();
+            entry.conn.edge(edge);
             self.busy.insert(conn);
         }
     }

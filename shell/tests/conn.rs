@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{Pipe, frame, raw_frame, upgrade_request};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use runcast::conn::{Conn, Incoming};
+use runcast::conn::{Conn, Edge, Incoming};
 use runcast_core::effect::{Content, Page, Response};
 use runcast_core::input::{BodyLength, HeadProblem, UpgradeRequest};
 use runcast_core::wire::error::CloseCode;
@@ -17,9 +17,16 @@ const LIMIT: usize = 1000;
 
 /// All that comes in now.
 fn receive(conn: &mut Conn<Pipe>) -> Vec<Incoming> {
-    conn.edge();
+    receive_after(Edge::UntilBlocked, conn).0
+}
+
+/// The same, and how often the stream is read for it.
+fn receive_after(edge: Edge, conn: &mut Conn<Pipe>) -> (Vec<Incoming>, usize) {
+    let before = conn.stream().reads();
+    conn.edge(edge);
     conn.begin();
-    std::iter::from_fn(|| conn.receive()).collect()
+    let all = std::iter::from_fn(|| conn.receive()).collect();
+    (all, conn.stream().reads() - before)
 }
 
 /// A connection, and its peer's end.
@@ -256,11 +263,32 @@ fn flushed_counts_whole_messages_and_nothing_else() {
     // On the wire: 12 bytes of `a`, 2 of the ping, 6 of the pong, 304 of `b`, 2 of nothing.
     for (room, gone) in [(11, 0), (1, 10), (8, 0), (303, 0), (1, 300), (1, 0), (9, 0)] {
         conn.stream().room(room);
-        conn.edge();
+        conn.edge(Edge::UntilBlocked);
         assert_eq!(conn.flush(), gone, "room for {room}");
     }
     assert!(!conn.can_flush());
     assert_eq!(client.take().len(), 12 + 2 + 6 + 304 + 2);
+}
+
+#[test]
+fn a_stream_is_read_as_far_as_its_edge_says() {
+    let (mut conn, client) = open();
+    assert_eq!(receive(&mut conn), []);
+    client.put(&frame(1, b"one"));
+    assert_eq!(receive_after(Edge::UntilShort, &mut conn), (vec![text("one")], 1));
+    client.put(&frame(1, b"two"));
+    assert_eq!(conn.receive(), None, "without an edge it is not read");
+    assert_eq!(receive_after(Edge::UntilBlocked, &mut conn), (vec![text("two")], 2));
+    let (long, many) = ("long".repeat(200), 20);
+    client.put(&frame(1, long.as_bytes()).repeat(many));
+    let (all, reads) = receive_after(Edge::UntilShort, &mut conn);
+    assert_eq!(all, vec![text(&long); many]);
+    assert!((2..=many).contains(&reads), "{reads} reads of as much as there is room for, and a short one");
+    client.put(&[frame(9, b"?"), frame(1, b"last")].concat());
+    client.end();
+    conn.edge(Edge::UntilBlocked);
+    let all = [Incoming::Ping, text("last"), Incoming::Gone];
+    assert_eq!(receive_after(Edge::UntilShort, &mut conn).0, all, "the edge that promises less counts");
 }
 
 #[test]
@@ -288,7 +316,7 @@ fn what_is_queued_leaves_before_the_close_frame() {
     assert!(!conn.is_over());
     conn.send(Bytes::from_static(b"too late"));
     conn.stream().room(1000);
-    conn.edge();
+    conn.edge(Edge::UntilBlocked);
     assert_eq!(conn.flush(), 4);
     assert!(conn.is_over());
     let mut socket = WebSocket::from_raw_socket(client, Role::Client, None);
@@ -302,7 +330,7 @@ fn what_is_queued_leaves_before_the_close_frame() {
 fn nothing_comes_after_the_close_frame() {
     let (mut conn, mut client) = open();
     client.put(&frame(9, b"?"));
-    conn.edge();
+    conn.edge(Edge::UntilBlocked);
     conn.begin();
     assert_eq!(conn.receive(), Some(Incoming::Ping));
     conn.close(CloseCode::Normal, "");
@@ -321,7 +349,7 @@ fn a_peer_that_takes_no_pongs_is_not_read_until_it_does() {
     let mut heard = 64;
     while heard < 1000 {
         conn.stream().room(100_000);
-        conn.edge();
+        conn.edge(Edge::UntilBlocked);
         conn.flush();
         assert!(conn.has_more());
         heard += receive(&mut conn).len();

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Forgetful, Pipe, begin, frame, upgrade_request};
+use runcast::conn::Edge;
 use runcast::pump::Pump;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::ids::{Agent, ConnId};
@@ -67,7 +68,7 @@ impl World {
     /// Says something, and hears what comes of it.
     fn say(&mut self, conn: ConnId, client: &mut Pipe, text: &str) -> String {
         client.put(&frame(1, text.as_bytes()));
-        self.pump.ready(conn);
+        self.pump.ready(conn, Edge::UntilBlocked);
         self.settle();
         String::from_utf8_lossy(&client.take()).into_owned()
     }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Forgetful, Pipe, begin, frame, upgrade_request};
+use runcast::conn::Edge;
 use runcast::pump::{Pump, Turn};
 use runcast::storage::Completion;
 use runcast_core::config::Config;
@@ -60,7 +61,7 @@ impl World {
     /// Says something on a connection.
     fn say(&mut self, conn: ConnId, client: &Pipe, opcode: u8, payload: &[u8]) {
         client.put(&frame(opcode, payload));
-        self.pump.ready(conn);
+        self.pump.ready(conn, Edge::UntilBlocked);
         assert_eq!(self.settle(), []);
     }
 
@@ -98,12 +99,12 @@ fn a_request_is_answered_and_its_stream_given_back() {
         assert_eq!(world.settle(), []);
         client.put(&LIVEZ[20..]);
         assert_eq!(world.settle(), [], "no edge, no look");
-        world.pump.ready(conn);
+        world.pump.ready(conn, Edge::UntilBlocked);
         assert_eq!(world.settle(), [conn]);
         let answer = String::from_utf8(client.take()).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(world.pump.stream(conn).is_none());
-        world.pump.ready(conn);
+        world.pump.ready(conn, Edge::UntilBlocked);
         assert_eq!(world.settle(), []);
     }
 }
@@ -131,7 +132,7 @@ fn one_that_says_much_holds_up_nobody() {
     let mut world = World::new();
     let (loud, shout) = world.open();
     shout.put(&frame(10, b"").repeat(1000));
-    world.pump.ready(loud);
+    world.pump.ready(loud, Edge::UntilBlocked);
     let (_, mut quiet) = world.connect();
     quiet.put(LIVEZ);
     let turn = world.turn();
@@ -150,7 +151,7 @@ fn an_oversize_message_is_answered_with_the_code_for_it() {
     let mut world = World::new();
     let (conn, mut client) = world.open();
     client.put(&frame(1, &vec![b'x'; Config::default().server.message + 1]));
-    world.pump.ready(conn);
+    world.pump.ready(conn, Edge::UntilBlocked);
     assert_eq!(world.settle(), [conn]);
     assert_eq!(code_of_close(&client.take()), Some(4505));
 }
@@ -172,11 +173,11 @@ fn a_peer_that_goes_is_given_back_at_once() {
     let mut world = World::new();
     let (conn, client) = world.open();
     client.end();
-    world.pump.ready(conn);
+    world.pump.ready(conn, Edge::UntilBlocked);
     assert_eq!(world.settle(), [conn]);
     let (conn, mut client) = world.open();
     client.put(&frame(8, &1000u16.to_be_bytes()));
-    world.pump.ready(conn);
+    world.pump.ready(conn, Edge::UntilBlocked);
     assert_eq!(world.settle(), [conn]);
     assert_eq!(client.take(), [0x88, 2, 0x03, 0xe8]);
 }
@@ -226,7 +227,7 @@ fn one_whose_store_is_stuck_is_not_ready_until_it_goes_on() {
     world.pump.storage_mut().is_stuck = true;
     let (conn, client) = world.open();
     client.put(&frame(1, br#"{"type":"hello","token":"alice","device":"laptop"}"#));
-    world.pump.ready(conn);
+    world.pump.ready(conn, Edge::UntilBlocked);
     // The user's context comes from the store in the first, what the device is written in the second.
     world.settle();
     world.settle();

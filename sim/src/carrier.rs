@@ -4,6 +4,7 @@
 //! only this, and run the same over both.
 
 use crate::pipe::{PipeId, Route, Status};
+use runcast::conn::Edge;
 use std::fmt;
 use std::io::{Read, Write};
 
@@ -12,6 +13,11 @@ use std::io::{Read, Write};
 pub trait Socket: Read + Write + fmt::Debug {
     /// Which connection. Both ends have the same.
     fn id(&self) -> PipeId;
+
+    /// What an edge promises that is given now: no more than what holds for this connection.
+    fn edge(&self) -> Edge {
+        Edge::UntilBlocked
+    }
 
     /// How far a client's call is.
     fn status(&self) -> Status;

@@ -23,6 +23,7 @@ use crate::trace::{Of, Trace};
 use crate::watch::Watch;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
+use runcast::conn::Edge;
 use runcast::pump::{Pump, StorageFailed};
 use runcast::store::{OpenError, Repair, Store};
 use runcast_core::Core;
@@ -293,7 +294,8 @@ impl Daemon {
     /// An edge.
     pub fn ready(&mut self, id: PipeId) {
         if let (Some(pump), Some(conn)) = (&mut self.pump, self.conns.get(&id)) {
-            pump.ready(*conn);
+            let edge = pump.stream(*conn).map_or(Edge::UntilBlocked, |end| end.edge());
+            pump.ready(*conn, edge);
             self.plan_turn(self.schedule.now() + TURN);
         }
     }

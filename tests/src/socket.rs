@@ -3,7 +3,7 @@
 use crate::PATIENCE;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
@@ -72,6 +72,11 @@ impl Socket {
     /// Sends anything.
     pub fn send(&mut self, message: Message) {
         let _ = self.socket.send(message);
+    }
+
+    /// Says nothing more, without a word about it.
+    pub fn hang_up(&self) {
+        self.socket.get_ref().shutdown(Shutdown::Write).expect("a socket can be shut down");
     }
 
     /// The next message.

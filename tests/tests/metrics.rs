@@ -73,6 +73,20 @@ fn the_way_of_a_run_is_counted_and_prometheus_is_content() {
     until(&door, "runcast_connections{kind=\"user\"}", 0.0);
 }
 
+/// All that came while it stood still has one edge, and it reads less than it has room for before it is at
+/// the end.
+#[test]
+fn whoever_says_a_last_word_and_goes_is_gone() {
+    let daemon = Daemon::start(&["server.heartbeat=5m"]);
+    let door = daemon.door();
+    let mut user = User::connected("u", "d", &door);
+    daemon.signal("STOP");
+    user.say(&json!({ "type": "ack", "seq": 0 }));
+    user.socket().hang_up();
+    daemon.signal("CONT");
+    until(&door, "runcast_connections{kind=\"user\"}", 0.0);
+}
+
 /// However little there is: the next start need not read it, and no memory is kept for it.
 #[test]
 fn when_it_is_quiet_the_journal_is_folded() {

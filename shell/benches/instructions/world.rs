@@ -1,6 +1,7 @@
 //! A daemon without a system: the product's pump, core and connections over sockets in memory, a store that
 //! is a list, and a clock that a step moves.
 
+use runcast::conn::Edge;
 use runcast::pump::Pump;
 use runcast::storage::{Completion, Storage};
 use runcast_core::Core;
@@ -158,14 +159,14 @@ impl World {
     /// Somebody says something; it is heard in the next turn.
     pub(crate) fn say(&mut self, conn: ConnId, text: &str) {
         self.peers[&conn].0.borrow_mut().arrived.extend(frame(text));
-        self.pump.ready(conn);
+        self.pump.ready(conn, Edge::UntilShort);
     }
 
     /// Somebody goes without a word.
     pub(crate) fn leave(&mut self, conn: ConnId) {
         if let Some(socket) = self.peers.remove(&conn) {
             socket.0.borrow_mut().is_gone = true;
-            self.pump.ready(conn);
+            self.pump.ready(conn, Edge::UntilBlocked);
         }
     }
 

@@ -64,18 +64,21 @@ impl Socket {
         let before = wire.taken();
         let message = reader.read(wire);
         self.inside += wire.taken() - before;
-        match &message {
+        let is_done = match &message {
             // Nothing is read after it, and it need not be what came.
-            Ok(Message::Close(_)) => {}
-            Ok(message) => self.inside -= shortest(message),
-            // It has said what it had to say before it read.
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && self.inside == 0 => {
-                self.reader
-                    .take()
-                    .into_iter()
-                    .for_each(|reader| readers.take_back(self.message_bytes, reader));
+            Ok(Message::Close(_)) => false,
+            Ok(message) => {
+                self.inside -= shortest(message);
+                // The answer to a ping is in the reader still.
+                !wire.is_readable() && !matches!(message, Message::Ping(_))
             }
-            Err(_) => {}
+            // It has said what it had to say before it read.
+            Err(Error::Io(error)) => error.kind() == io::ErrorKind::WouldBlock,
+            Err(_) => false,
+        };
+        if is_done && self.inside == 0 {
+            let reader = self.reader.take();
+            reader.into_iter().for_each(|reader| readers.take_back(self.message_bytes, reader));
         }
         message
     }
@@ -112,6 +115,7 @@ fn shortest(message: &Message) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::Edge;
     use std::collections::VecDeque;
 
     /// What a peer has sent, and nothing for now after it.
@@ -140,7 +144,7 @@ mod tests {
     /// Says it, and counts the messages that come of it.
     fn say(socket: &mut Socket, wire: &mut Wire<Peer>, bytes: &[u8]) -> usize {
         wire.stream_mut().0.extend(bytes);
-        wire.edge();
+        wire.edge(Edge::UntilBlocked);
         wire.allow(bytes.len() + 1);
         let mut readers = Readers::default();
         std::iter::from_fn(|| socket.read(wire, &mut readers).ok()).count()

@@ -10,12 +10,21 @@ use std::io::{self, ErrorKind, Read, Write};
 /// Messages for which there is room while none wait.
 const KEPT_MESSAGES: usize = 4;
 
+/// What an edge promises of those that follow: how far a stream is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Edge {
+    /// Whatever comes after a read that brought less than there was room for has an edge of its own.
+    UntilShort,
+    /// Only what comes after a read that would have blocked has one.
+    UntilBlocked,
+}
+
 /// A stream, its edges, and the output that waits for it.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
-    /// There was an edge, and no `WouldBlock` since.
-    readable: bool,
+    /// There was an edge, and it was not read as far as that since.
+    readable: Option<Edge>,
     writable: bool,
     /// How much may still be read in this turn.
     allowance: usize,
@@ -36,7 +45,7 @@ impl<S> Wire<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
-            readable: true,
+            readable: Some(Edge::UntilBlocked),
             writable: true,
             allowance: 0,
             cut_short: false,
@@ -62,8 +71,8 @@ impl<S> Wire<S> {
     }
 
     /// An edge: what would have blocked may go on.
-    pub(super) fn edge(&mut self) {
-        self.readable = true;
+    pub(super) fn edge(&mut self, edge: Edge) {
+        self.readable = self.readable.max(Some(edge));
         self.writable = true;
     }
 
@@ -80,7 +89,7 @@ impl<S> Wire<S> {
 
     /// Whether a read may bring something.
     pub(super) fn is_readable(&self) -> bool {
-        self.readable
+        self.readable.is_some()
     }
 
     /// How many bytes were ever read.
@@ -157,7 +166,7 @@ impl<S: Write> Wire<S> {
 
 impl<S: Read> Read for Wire<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if !self.readable {
+        if !self.is_readable() {
             return Err(ErrorKind::WouldBlock.into());
         }
         let most = into.len().min(self.allowance);
@@ -169,10 +178,15 @@ impl<S: Read> Read for Wire<S> {
             match self.stream.read(&mut into[..most]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.readable = error.kind() != ErrorKind::WouldBlock;
+                    if error.kind() == ErrorKind::WouldBlock {
+                        self.readable = None;
+                    }
                     return Err(error);
                 }
                 Ok(bytes) => {
+                    if bytes < most {
+                        self.readable = self.readable.filter(|edge| *edge != Edge::UntilShort);
+                    }
                     self.allowance -= bytes;
                     self.taken += bytes as u64;
                     return Ok(bytes);

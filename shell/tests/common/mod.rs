@@ -28,6 +28,8 @@ struct Way {
     room: Option<usize>,
     /// How often something was written.
     writes: usize,
+    /// How often it was read, in vain or not.
+    reads: usize,
 }
 
 /// One end of a pipe.
@@ -64,6 +66,11 @@ impl Pipe {
         self.to.borrow().writes
     }
 
+    /// How often this end was read.
+    pub(crate) fn reads(&self) -> usize {
+        self.from.borrow().reads
+    }
+
     /// All that waits for this end.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.from.borrow_mut().bytes.drain(..).collect()
@@ -83,6 +90,7 @@ impl Pipe {
 impl Read for Pipe {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut way = self.from.borrow_mut();
+        way.reads += 1;
         if way.bytes.is_empty() {
             return if way.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }

@@ -3,11 +3,21 @@
 use super::{Cargo, End, PipeId, Status, Way};
 use crate::carrier::Socket;
 use crate::schedule::Event;
+use runcast::conn::Edge;
 use std::io::{self, ErrorKind, Read, Write};
 
 impl Socket for End {
     fn id(&self) -> PipeId {
         self.id
+    }
+
+    /// As a system's socket whose edges are told of: reads that are cut short at random tell nothing, and
+    /// after an end there is no edge.
+    fn edge(&self) -> Edge {
+        let net = self.net.0.borrow();
+        let pipe = &net.pipes[&self.id];
+        let may_end = pipe.reset || pipe.lanes[self.reads() as usize].ended;
+        if may_end || pipe.route.tiny { Edge::UntilBlocked } else { Edge::UntilShort }
     }
 
     fn status(&self) -> Status {
@@ -22,11 +32,17 @@ impl Socket for End {
     }
 }
 
+impl End {
+    fn reads(&self) -> Way {
+        if self.writes == Way::Up { Way::Down } else { Way::Up }
+    }
+}
+
 impl Read for End {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut net = self.net.0.borrow_mut();
         let tiny = net.dice.between(1, 64) as usize;
-        let way = if self.writes == Way::Up { Way::Down } else { Way::Up };
+        let way = self.reads();
         let pipe = net.pipes.get_mut(&self.id).expect("an end keeps its pipe");
         if pipe.reset {
             return Err(ErrorKind::ConnectionReset.into());
@@ -43,6 +59,8 @@ impl Read for End {
         let count = lane.arrived.min(into.len()).min(limit);
         lane.bytes.read_exact(&mut into[..count])?;
         lane.arrived -= count;
+        // Clients read until they are blocked.
+        lane.reader_waits = lane.arrived == 0 && way == Way::Up;
         if lane.writer_waits && !lane.room_due {
             lane.room_due = true;
             let latency = pipe.route.latency;

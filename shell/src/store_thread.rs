@@ -26,9 +26,9 @@ const JOINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const LOADS_BETWEEN_COMMITS: usize = 16;
 
 /// Commits begin so long after each other, at least: what comes meanwhile shares the next one, which costs
-/// less than two. What comes after a pause is committed at once,
+/// less than two, and wakes nobody. What comes after a pause is committed at once,
 const COMMIT_EVERY: Duration = Duration::from_millis(1);
-/// and so many bytes are worth one of their own.
+/// and so many bytes are worth a commit of their own.
 const COMMIT_BYTES: usize = 64 * 1024;
 
 /// When nothing was asked for so long, all there is is folded, however little: what was kept of it in memory
@@ -89,6 +89,12 @@ impl StoreThread {
     fn send(&self, request: Request) {
         self.requests.send(request).unwrap_or_default();
     }
+
+    /// The same, of what does not wait until the next commit is due.
+    fn send_now(&self, request: Request) {
+        self.send(request);
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
+    }
 }
 
 impl Storage for StoreThread {
@@ -97,7 +103,7 @@ impl Storage for StoreThread {
     }
 
     fn load(&mut self, load: LoadId, query: Query) {
-        self.send(Request::Load(load, query));
+        self.send_now(Request::Load(load, query));
     }
 
     fn back_up(&mut self, name: &BackupName) {
@@ -107,7 +113,9 @@ impl Storage for StoreThread {
     fn submit(&mut self) {
         if !self.turn.is_empty() {
             let turn = std::mem::take(&mut self.turn);
-            self.send(Request::Commit(turn));
+            let is_worth_one = is_worth_a_commit(&turn);
+            let request = Request::Commit(turn);
+            if is_worth_one { self.send_now(request) } else { self.send(request) }
         }
     }
 
@@ -212,19 +220,34 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         self.appends.is_empty() && self.loads.is_empty() && (self.backups.is_empty() || self.is_folding)
     }
 
-    /// Takes in all requests there are; waits for one if there is nothing else to do, and for more where a
-    /// commit has just begun.
+    /// Takes in all requests there are; waits for one if there is nothing else to do.
     fn receive(&mut self) -> Result<(), Failed> {
+        self.receive_waiting()?;
+        if let Some(left) = self.until_due() {
+            thread::park_timeout(left);
+            self.receive_waiting()?;
+        }
         if self.is_idle() && !self.closing {
             self.receive_first()?;
+            self.receive_waiting()?;
         }
-        self.wait_for_more();
+        Ok(())
+    }
+
+    fn receive_waiting(&mut self) -> Result<(), Failed> {
         loop {
             match self.inbox.try_recv() {
                 Ok(request) => self.take(request)?,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
             }
         }
+    }
+
+    /// How long no commit is to begin yet, if there is nothing else to do either. It may be cut short.
+    fn until_due(&self) -> Option<Duration> {
+        let has_more = self.closing || !self.loads.is_empty() || is_worth_a_commit(&self.appends);
+        let began = self.began.filter(|_| !has_more)?;
+        COMMIT_EVERY.checked_sub(began.elapsed())
     }
 
     /// Waits for a request, and folds where that takes long.
@@ -242,19 +265,6 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn receive_one(&mut self) -> Result<(), Failed> {
         let request = self.inbox.recv().expect("this thread holds a sender itself");
         self.take(request)
-    }
-
-    /// A commit has just begun and ended: a few appends wait until the next is due, unless a question waits,
-    /// too.
-    fn wait_for_more(&self) {
-        if !self.appends.is_empty()
-            && self.loads.is_empty()
-            && !self.closing
-            && let Some(began) = self.began
-            && self.appends.iter().map(bytes).sum::<usize>() < COMMIT_BYTES
-        {
-            thread::sleep(COMMIT_EVERY.saturating_sub(began.elapsed()));
-        }
     }
 
     fn take(&mut self, request: Request) -> Result<(), Failed> {
@@ -422,6 +432,11 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         }
         (self.wake)();
     }
+}
+
+/// Whether these need not wait for more.
+fn is_worth_a_commit<'a>(appends: impl IntoIterator<Item = &'a Append>) -> bool {
+    appends.into_iter().map(bytes).sum::<usize>() >= COMMIT_BYTES
 }
 
 /// How much an append takes.

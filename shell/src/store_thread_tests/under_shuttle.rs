@@ -4,7 +4,15 @@
 
 mod sync {
     pub(crate) use shuttle::sync::mpsc;
-    pub(crate) use shuttle::thread;
+
+    pub(crate) mod thread {
+        pub(crate) use shuttle::thread::*;
+
+        /// Shuttle has no time: it may be over at any moment.
+        pub(crate) fn park_timeout(_most: std::time::Duration) {
+            yield_now();
+        }
+    }
 }
 
 #[path = "../store_thread.rs"]

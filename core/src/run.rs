@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use state::State;
+use state::{Numbers, State};
 
 /// What was asked. Checked whole before it exists, and never changed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -251,11 +251,11 @@ impl Run {
     /// its worker, whose lease begins anew.
     pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> (Self, Extent) {
         let spec: Spec = stored(rows.spec);
-        let state: State = stored(rows.state);
-        let queued = Span::millis(state.queued_ms);
+        let State { numbers, worker, cancel, progress } = State::from_row(rows.state);
+        let queued = Span::millis(numbers.queued_ms);
         let waited = now.wall.since(WallMs(spec.accepted_ms));
         let mut run = Self::new(spec, now);
-        run.phase = match (state.worker, state.cancel) {
+        run.phase = match (worker, cancel) {
             (None, _) => Phase::Queued { is_durable: true },
             (Some(worker), None) => Phase::Running(worker),
             (Some(worker), Some(cause)) => Phase::Cancelling(worker, cause),
@@ -266,21 +266,21 @@ impl Run {
             run.questions = rows.questions.map(|row| Questions::from_row(row, now)).unwrap_or_default();
             run.running_since = (!run.is_waiting()).then_some(now.mono);
         }
-        run.commands = Commands::from_rows(rows.commands.iter().copied(), state.commands);
-        run.attempt = state.attempt;
-        run.attempts = state.attempts;
-        run.not_taken = state.not_taken;
-        run.first_seq = state.first_seq;
-        run.last_seq = state.last_seq;
-        run.events = state.events;
-        run.n = state.n;
+        run.commands = Commands::from_rows(rows.commands.iter().copied(), numbers.commands);
+        run.attempt = numbers.attempt;
+        run.attempts = numbers.attempts;
+        run.not_taken = u32::try_from(numbers.not_taken).unwrap_or(u32::MAX);
+        run.first_seq = numbers.first_seq;
+        run.last_seq = numbers.last_seq;
+        run.events = numbers.events;
+        run.n = numbers.n;
         run.is_start_acked = true;
         run.queued = queued;
-        run.ran = Span(state.ran_us);
-        run.ran_before = Span(state.ran_before_us);
+        run.ran = Span(numbers.ran_us);
+        run.ran_before = Span(numbers.ran_before_us);
         run.tools = rows.tools.map(stored).unwrap_or_default();
-        run.progress = state.progress;
-        (run, state.stream)
+        run.progress = progress;
+        (run, numbers.stream)
     }
 
     /// The row that stores how far it is, and its user's stream. `id` is its own.
@@ -295,10 +295,10 @@ impl Run {
             | Phase::Gone => None,
         };
         let worker = if matches!(self.phase, Phase::Offered(_)) { None } else { self.worker().cloned() };
-        let state = State {
+        let numbers = Numbers {
             attempt: self.attempt,
             attempts: self.attempts,
-            not_taken: self.not_taken,
+            not_taken: self.not_taken.into(),
             first_seq: self.first_seq,
             last_seq: self.last_seq,
             events: self.events,
@@ -307,11 +307,9 @@ impl Run {
             ran_us: self.ran(now).0,
             ran_before_us: self.ran_before.0,
             commands: self.commands.last,
-            worker,
-            cancel,
-            progress: self.progress.clone(),
             stream,
         };
+        let state = State { numbers, worker, cancel, progress: self.progress.clone() };
         Record::Put { key: self.key(Table::RunState, id), value: state.row() }
     }
 

@@ -92,13 +92,6 @@ pub(crate) struct Extent {
     pub(crate) written: u64,
 }
 
-impl Extent {
-    /// As they are stored in a row.
-    pub(crate) const fn fields(self) -> [(&'static str, u64); 3] {
-        [("stream_last", self.last), ("stream_bytes", self.bytes), ("stream_written", self.written)]
-    }
-}
-
 /// Where a connection begins, as `welcome` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {

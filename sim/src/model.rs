@@ -78,6 +78,15 @@ impl Log {
     }
 }
 
+/// Where the row of a run has its attempt,
+const ATTEMPT: usize = 0;
+/// its first event,
+const FIRST_SEQ: usize = 1;
+/// its worker's last message,
+const N: usize = 2;
+/// and the last event of its user's stream.
+const STREAM_LAST: usize = 3;
+
 impl Model {
     /// The model of a core that is being opened on this image.
     pub fn open(config: &Config, image: &Image) -> Self {
@@ -87,7 +96,7 @@ impl Model {
         // A run's row may know of newer events than its user's stream does.
         for (key, value) in image.rows.iter().filter(|(key, _)| key.table == Table::RunState) {
             if let Some(log) = model.logs.get_mut(&*key.owner) {
-                log.last = log.last.max(number(&json(value)["stream_last"]));
+                log.last = log.last.max(number(&json(value)["at"][STREAM_LAST]));
                 (log.head, log.head_before) = (log.last, log.last);
             }
         }
@@ -104,9 +113,9 @@ impl Model {
                 self.runs.insert(key.name.to_string(), run);
             }
             (Table::RunState, Some(run)) => {
-                (run.attempt, run.first_seq) = (number(&row["attempt"]), number(&row["first_seq"]));
+                (run.attempt, run.first_seq) = (number(&row["at"][ATTEMPT]), number(&row["at"][FIRST_SEQ]));
                 if !row["worker"].is_null() {
-                    run.durable = (run.attempt, number(&row["n"]));
+                    run.durable = (run.attempt, number(&row["at"][N]));
                     run.state = if row["cancel"].is_null() { State::Running } else { State::Cancelling };
                 }
             }
@@ -247,8 +256,8 @@ impl Model {
             Record::Put { key, value } if key.table == Table::RunState => {
                 let row = json(value);
                 let run = self.runs.get_mut(&*key.name).ok_or("no run has this row")?;
-                if run.durable.0 == number(&row["attempt"]) {
-                    run.durable.1 = run.durable.1.max(number(&row["n"]));
+                if run.durable.0 == number(&row["at"][ATTEMPT]) {
+                    run.durable.1 = run.durable.1.max(number(&row["at"][N]));
                 }
             }
             Record::Put { .. } | Record::Delete { .. } | Record::Trim { .. } => {}
@@ -314,7 +323,7 @@ impl Model {
                 let run = self.runs.get_mut(&*key.name).ok_or("no run has this row")?;
                 run.changed_at = self.steps;
                 // What a full store made wait may be older than the offer that followed.
-                if number(&row["attempt"]) < run.attempt {
+                if number(&row["at"][ATTEMPT]) < run.attempt {
                     return Ok(());
                 }
                 match (run.state, row["cancel"].is_null(), row["worker"].is_null()) {

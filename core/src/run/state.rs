@@ -1,79 +1,124 @@
-//! How far a run is, as it is stored: with each of its events. So it is written by hand, which takes
-//! three quarters of serde's instructions, and what is not there is left out.
+//! How far a run is, as it is stored: with each of its events. So it is written by hand, and its numbers have
+//! their places instead of names.
 
 use super::Cause;
 use crate::progress::Progress;
 use crate::stream::Extent;
 use crate::wire::json::Object;
 use crate::worker::WorkerKey;
-use alloc::string::String;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Room for a row of a run that says nothing of its progress.
+const ROW_BYTES: usize = 256;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
+    pub(super) numbers: Numbers,
+    pub(super) worker: Option<WorkerKey>,
+    pub(super) cancel: Option<Cause>,
+    pub(super) progress: Progress,
+}
+
+/// Each is 0 where a row says nothing of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Numbers {
     pub(super) attempt: u64,
     pub(super) attempts: u64,
-    #[serde(default)]
-    pub(super) not_taken: u32,
+    pub(super) not_taken: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) events: u64,
-    #[serde(default)]
     pub(super) n: u64,
-    #[serde(default)]
     pub(super) queued_ms: u64,
-    #[serde(default)]
     pub(super) ran_us: u64,
-    #[serde(default)]
     pub(super) ran_before_us: u64,
-    #[serde(default)]
     pub(super) commands: u64,
-    #[serde(default)]
-    pub(super) worker: Option<WorkerKey>,
-    #[serde(default)]
-    pub(super) cancel: Option<Cause>,
-    #[serde(default)]
-    pub(super) progress: Progress,
     /// Of its user's stream.
     #[serde(flatten)]
     pub(super) stream: Extent,
 }
 
-impl State {
-    /// The row.
-    pub(super) fn row(&self) -> Bytes {
-        let always = [
-            ("attempt", self.attempt),
-            ("attempts", self.attempts),
-            ("first_seq", self.first_seq),
-            ("last_seq", self.last_seq),
-            ("events", self.events),
-        ];
-        let if_there = [
-            ("not_taken", self.not_taken.into()),
-            ("n", self.n),
-            ("queued_ms", self.queued_ms),
-            ("ran_us", self.ran_us),
-            ("ran_before_us", self.ran_before_us),
-            ("commands", self.commands),
-        ];
-        let there = if_there.into_iter().chain(self.stream.fields()).filter(|(_, value)| *value > 0);
-        let row = always.into_iter().chain(there);
-        let row = row.fold(Object::new(), |row, (name, value)| row.number(name, value));
-        let worker = self.worker.as_ref();
-        let worker = worker.map(|it| Object::new().str("sub", it.sub.as_str()).str("name", it.name.as_str()));
-        let progress = (self.progress != Progress::default()).then(|| json(&self.progress));
-        let row = row
-            .maybe_raw("worker", worker.map(Object::finish))
-            .maybe_raw("cancel", self.cancel.as_ref().map(json))
-            .maybe_raw("progress", progress);
-        Bytes::copy_from_slice(row.finish().as_bytes())
+impl Numbers {
+    /// In their places, which never change: what is new comes after them.
+    const fn placed(self) -> [u64; 14] {
+        let Self { attempt, attempts, not_taken, first_seq, last_seq, events, n, .. } = self;
+        let Self { queued_ms, ran_us, ran_before_us, commands, stream, .. } = self;
+        let Extent { last, bytes, written } = stream;
+        [
+            attempt,
+            first_seq,
+            n,
+            last,
+            bytes,
+            written,
+            attempts,
+            not_taken,
+            last_seq,
+            events,
+            queued_ms,
+            ran_us,
+            ran_before_us,
+            commands,
+        ]
+    }
+
+    fn at(places: &[u64]) -> Self {
+        let place = |index: usize| places.get(index).copied().unwrap_or_default();
+        Self {
+            attempt: place(0),
+            first_seq: place(1),
+            n: place(2),
+            stream: Extent { last: place(3), bytes: place(4), written: place(5) },
+            attempts: place(6),
+            not_taken: place(7),
+            last_seq: place(8),
+            events: place(9),
+            queued_ms: place(10),
+            ran_us: place(11),
+            ran_before_us: place(12),
+            commands: place(13),
+        }
     }
 }
 
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("rows are plain data")
+/// The row, as it is read.
+#[derive(Deserialize)]
+struct Row {
+    at: Option<alloc::vec::Vec<u64>>,
+    worker: Option<WorkerKey>,
+    cancel: Option<Cause>,
+    #[serde(default)]
+    progress: Progress,
+    /// Stores of version 3 and before have no places.
+    #[serde(flatten)]
+    named: Numbers,
+}
+
+impl State {
+    /// The row.
+    pub(super) fn row(&self) -> Bytes {
+        let mut row = Object::with_room(ROW_BYTES).numbers("at", self.numbers.placed());
+        if let Some(worker) = &self.worker {
+            let whose = |it: Object| it.str("sub", worker.sub.as_str()).str("name", worker.name.as_str());
+            row = row.object("worker", whose);
+        }
+        if let Some(cancel) = &self.cancel {
+            row = row.json("cancel", cancel);
+        }
+        if self.progress != Progress::default() {
+            row = row.json("progress", &self.progress);
+        }
+        Bytes::copy_from_slice(row.finish().as_bytes())
+    }
+
+    /// # Panics
+    /// If it is no such row.
+    pub(super) fn from_row(row: &[u8]) -> Self {
+        let Row { at, worker, cancel, progress, named } = super::stored(row);
+        Self { numbers: at.map_or(named, |places| Numbers::at(&places)), worker, cancel, progress }
+    }
 }
 
 #[cfg(test)]
@@ -81,10 +126,9 @@ mod tests {
     use super::*;
     use crate::ids::{User, WorkerName};
 
-    #[test]
-    fn what_is_written_is_read() {
+    fn full() -> State {
         let progress = r#"{"step":{"seq":7,"text":"\"look\""},"percent":null}"#;
-        let full = State {
+        let numbers = Numbers {
             attempt: 1,
             attempts: 2,
             not_taken: 3,
@@ -96,17 +140,35 @@ mod tests {
             ran_us: 9,
             ran_before_us: 10,
             commands: 11,
-            worker: User::parse("a \"b\"")
-                .zip(WorkerName::parse("w"))
-                .map(|(sub, name)| WorkerKey { sub, name }),
+            stream: Extent { last: 12, bytes: 13, written: u64::MAX },
+        };
+        let worker = User::parse("a \"b\"").zip(WorkerName::parse("w"));
+        State {
+            numbers,
+            worker: worker.map(|(sub, name)| WorkerKey { sub, name }),
             cancel: Some(Cause::Interrupt),
             progress: serde_json::from_str(progress).unwrap(),
-            stream: Extent { last: 12, bytes: 13, written: 14 },
-        };
-        assert!(full.worker.is_some());
-        for state in [full, State::default()] {
-            let row = state.row();
-            assert_eq!(serde_json::from_slice::<State>(&row).unwrap(), state, "{row:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert!(full().worker.is_some());
+        for state in [full(), State::default()] {
+            let row = state.row();
+            assert_eq!(State::from_row(&row), state, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_version_3_has_written_is_read() {
+        let row = r#"{"attempt":1,"attempts":2,"first_seq":4,"last_seq":5,"events":6,"not_taken":3,"n":7,
+            "queued_ms":8,"ran_us":9,"ran_before_us":10,"commands":11,"stream_last":12,"stream_bytes":13,
+            "stream_written":18446744073709551615,"worker":{"sub":"a \"b\"","name":"w"},"cancel":"Interrupt",
+            "progress":{"step":{"seq":7,"text":"\"look\""},"percent":null}}"#;
+        assert_eq!(State::from_row(row.as_bytes()), full());
+        let least = r#"{"attempt":1,"attempts":0,"first_seq":2,"last_seq":2,"events":1}"#;
+        let numbers = Numbers { attempt: 1, first_seq: 2, last_seq: 2, events: 1, ..Numbers::default() };
+        assert_eq!(State::from_row(least.as_bytes()), State { numbers, ..State::default() });
     }
 }

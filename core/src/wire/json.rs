@@ -10,8 +10,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Write};
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The deepest nesting of a payload, counted from its outermost bracket (PROTOCOL, conventions).
@@ -371,7 +371,8 @@ impl Object {
         Self::with_room(OBJECT_BYTES)
     }
 
-    fn with_room(bytes: usize) -> Self {
+    /// An empty object, which will be about so many bytes long.
+    pub(crate) fn with_room(bytes: usize) -> Self {
         let mut text = String::with_capacity(bytes);
         text.push('{');
         Self(text)
@@ -389,10 +390,7 @@ impl Object {
     }
 
     fn key(&mut self, name: &str) {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        self.0.push('"');
+        self.0.push_str(if self.0.ends_with('{') { "\"" } else { ",\"" });
         self.0.push_str(name);
         self.0.push_str("\":");
     }
@@ -421,6 +419,38 @@ impl Object {
         self.key(name);
         self.0.push_str(itoa::Buffer::new().format(value));
         self
+    }
+
+    /// An array of whole numbers.
+    #[must_use]
+    pub(crate) fn numbers(mut self, name: &str, values: impl IntoIterator<Item = u64>) -> Self {
+        self.key(name);
+        self.0.push('[');
+        let mut digits = itoa::Buffer::new();
+        for (index, value) in values.into_iter().enumerate() {
+            if index > 0 {
+                self.0.push(',');
+            }
+            self.0.push_str(digits.format(value));
+        }
+        self.0.push(']');
+        self
+    }
+
+    /// An object, into which `fill` puts what is in it.
+    #[must_use]
+    pub(crate) fn object(mut self, name: &str, fill: impl FnOnce(Self) -> Self) -> Self {
+        self.key(name);
+        self.0.push('{');
+        let mut all = fill(self);
+        all.0.push('}');
+        all
+    }
+
+    /// Anything that is plain data.
+    #[must_use]
+    pub(crate) fn json(self, name: &str, value: &impl Serialize) -> Self {
+        self.raw(name, serde_json::to_string(value).expect("plain data is always JSON"))
     }
 
     /// A number, or anything else whose text is JSON as it stands.

@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: &[u8; 16] = b"runcast store\r\n\x1a";
 /// The store's version. A newer one in a file is refused, since what it says would be misread: of how far a
-/// stream reaches, version 3 tells in the rows of its runs.
-const VERSION: u32 = 3;
+/// stream reaches, version 3 tells in the rows of its runs; version 4 gives their numbers places for names.
+const VERSION: u32 = 4;
 /// The oldest that can be read. From its opening on it is of the newest: redb then writes the header.
 const OLDEST: u32 = 2;
 

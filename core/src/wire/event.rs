@@ -232,7 +232,7 @@ pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
             .str("run", run.as_str())
             .number("attempt", attempt)
             .str("event", kind.as_str())
-            .raw("data", data)
+            .written("data", data)
             .finish(),
     )
 }

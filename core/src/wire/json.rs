@@ -450,7 +450,15 @@ impl Object {
     /// Anything that is plain data.
     #[must_use]
     pub(crate) fn json(self, name: &str, value: &impl Serialize) -> Self {
-        self.raw(name, serde_json::to_string(value).expect("plain data is always JSON"))
+        self.written(name, &serde_json::to_string(value).expect("plain data is always JSON"))
+    }
+
+    /// A value that is JSON as it stands.
+    #[must_use]
+    pub(crate) fn written(mut self, name: &str, value: &str) -> Self {
+        self.key(name);
+        self.0.push_str(value);
+        self
     }
 
     /// A number, or anything else whose text is JSON as it stands.

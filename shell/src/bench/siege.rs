@@ -6,6 +6,7 @@ use super::child::until_told;
 use crate::cli::{Exit, say};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::process::setpriority_process;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -19,6 +20,9 @@ const FROM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0);
 const TICK: Duration = Duration::from_millis(5);
 /// How often each slow head says one letter more.
 const LETTER_EVERY: Duration = Duration::from_secs(1);
+
+/// Its priority: the lowest.
+const NICENESS: i32 = 19;
 
 /// How much ill it does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ pub(super) struct Done {
 /// Besieges what is at this address until standard input ends, and says what it has done.
 pub(crate) fn main(at: SocketAddr, per_second: u64, held: usize) -> Exit {
     let over = until_told();
+    // Whoever besieges a daemon does it with processors of its own: here it has what the others leave.
+    setpriority_process(None, NICENESS).unwrap_or_default();
     let siege = Siege { per_second, held };
     let (begun, mut done) = (Instant::now(), Done::default());
     let (mut open, mut letter_at) = (VecDeque::with_capacity(held), begun);

@@ -2,9 +2,9 @@
 //!
 //! It has no socket, no clock and no thread. Whoever drives it hands in streams and their edges and calls
 //! [`Pump::turn`] with the time. In a turn come, in this order: due timers, completions of the store,
-//! connections (in the order of their ids, and only those that have something), one submission to the store,
-//! and one flush for each connection with output. Effects run in the order emitted; what they cause queues
-//! behind them.
+//! connections (those that have something, in the order in which they came to have it), one submission to the
+//! store, and one flush for each connection with output. Effects run in the order emitted; what they cause
+//! queues behind them.
 
 use crate::conn::{Conn, Edge, Incoming, Parting, Readers};
 use crate::log::{Log, Peer};
@@ -21,13 +21,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::ops::Bound;
 
 /// What one connection may say in one turn, in messages.
 const MESSAGES_PER_TURN: usize = 64;
 /// Connections heard in one turn; the others have theirs in the next, so that a turn stays short when
 /// thousands come back at once.
-const VISITS_PER_TURN: usize = 256;
+const VISITS_PER_TURN: usize = 192;
+/// The same of strangers: what they say costs most, and who is welcome does not wait for them.
+const ARRIVALS_PER_TURN: usize = 64;
 /// Answers of the store taken in one turn. With each a device may be sent a page of events.
 const COMPLETIONS_PER_TURN: usize = 16;
 /// Time for a peer to take the last words to it.
@@ -71,12 +72,12 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     last: ConnId,
     /// Accepted since the last turn.
     opened: Vec<(ConnId, IpAddr)>,
-    /// Connections that may have something to say.
-    busy: BTreeSet<ConnId>,
-    /// The last that was heard in a turn that could not hear all of them.
-    heard: ConnId,
-    /// Connections to which something is to be said.
-    unflushed: BTreeSet<ConnId>,
+    /// Connections that may have something to say, each once, whoever has waited longest first.
+    busy: VecDeque<ConnId>,
+    /// The same of strangers.
+    arriving: VecDeque<ConnId>,
+    /// Connections to which something is to be said, each once.
+    unflushed: VecDeque<ConnId>,
     /// When those that end are given up.
     ending: BTreeSet<(Mono, ConnId)>,
     /// Streams to be given back.
@@ -101,6 +102,10 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
 
 struct Entry<S> {
     conn: Conn<S>,
+    /// Whether it is among [`Pump::busy`] or [`Pump::arriving`],
+    is_busy: bool,
+    /// and among [`Pump::unflushed`].
+    is_unflushed: bool,
     /// Who it is, for the line of its end.
     peer: Peer,
     /// The core knows that it is gone, and is told nothing more of it.
@@ -165,9 +170,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             readers: Readers::default(),
             last: ConnId(0),
             opened: Vec::new(),
-            busy: BTreeSet::new(),
-            heard: ConnId(0),
-            unflushed: BTreeSet::new(),
+            busy: VecDeque::new(),
+            arriving: VecDeque::new(),
+            unflushed: VecDeque::new(),
             ending: BTreeSet::new(),
             closed: Vec::new(),
             effects: opening,
@@ -193,10 +198,17 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// an edge. Ids are 1, 2, 3 …, and never used again.
     pub fn accept(&mut self, stream: S, peer: IpAddr) -> ConnId {
         self.last = self.next();
-        let entry = Entry { conn: Conn::new(stream), peer: Peer::Stranger, told: false, ends: None };
+        let entry = Entry {
+            conn: Conn::new(stream),
+            is_busy: false,
+            is_unflushed: false,
+            peer: Peer::Stranger,
+            told: false,
+            ends: None,
+        };
         self.conns.insert(self.last, Box::new(entry));
         self.opened.push((self.last, peer));
-        self.busy.insert(self.last);
+        self.queue(self.last);
         self.last
     }
 
@@ -209,7 +221,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     pub fn ready(&mut self, conn: ConnId, edge: Edge) {
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.conn.edge(edge);
-            self.busy.insert(conn);
+            self.queue(conn);
         }
     }
 
@@ -289,18 +301,17 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         for (conn, peer) in std::mem::take(&mut self.opened) {
             self.feed(now, Input::Opened { conn, peer });
         }
-        for conn in self.take_busy() {
-            self.visit(now, conn);
-        }
+        self.hear_some(now);
         if std::mem::take(&mut self.appended) {
             self.storage.submit();
         }
-        for conn in std::mem::take(&mut self.unflushed) {
+        while let Some(conn) = self.unflushed.pop_front() {
             self.flush(now, conn);
         }
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
-        let more = has_completions || self.appended || !self.busy.is_empty() || !self.unflushed.is_empty();
+        let waits = [&self.busy, &self.arriving, &self.unflushed].into_iter().any(|line| !line.is_empty());
+        let more = has_completions || self.appended || waits;
         let (closed, calls) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.calls));
         Ok(Turn { more, closed, calls, is_over: self.is_over })
     }
@@ -314,17 +325,24 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         Ok(true)
     }
 
-    /// The connections that are heard in this turn: all that have something, or the next of them by their
-    /// ids.
-    fn take_busy(&mut self) -> BTreeSet<ConnId> {
-        if self.busy.len() <= VISITS_PER_TURN {
-            return std::mem::take(&mut self.busy);
+    /// A connection may have something to say, unless it is gone.
+    fn queue(&mut self, id: ConnId) {
+        let entry = self.conns.get_mut(&id).filter(|entry| !entry.is_busy);
+        if let Some(entry) = entry {
+            entry.is_busy = true;
+            let is_stranger = entry.peer == Peer::Stranger;
+            let line = if is_stranger { &mut self.arriving } else { &mut self.busy };
+            line.push_back(id);
         }
-        let after = self.busy.range((Bound::Excluded(self.heard), Bound::Unbounded));
-        let turn = after.chain(self.busy.range(..=self.heard)).take(VISITS_PER_TURN);
-        let turn: Vec<ConnId> = turn.copied().collect();
-        self.heard = turn.last().copied().unwrap_or(self.heard);
-        turn.iter().filter_map(|conn| self.busy.take(conn)).collect()
+    }
+
+    /// Something is to be said to a connection, unless it is gone.
+    fn queue_flush(&mut self, id: ConnId) {
+        let entry = self.conns.get_mut(&id).filter(|entry| !entry.is_unflushed);
+        if let Some(entry) = entry {
+            entry.is_unflushed = true;
+            self.unflushed.push_back(id);
+        }
     }
 
     fn complete(&mut self, now: Now, completion: Completion) -> Result<(), StorageFailed> {
@@ -349,9 +367,25 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         self.run(now);
     }
 
+    /// Hears those who have something to say, as many as a turn has room for. Who has more then is heard in
+    /// the next one, after the others.
+    fn hear_some(&mut self, now: Now) {
+        let (busy, arriving) =
+            (VISITS_PER_TURN.min(self.busy.len()), ARRIVALS_PER_TURN.min(self.arriving.len()));
+        for _ in 0..busy {
+            let next = self.busy.pop_front();
+            next.into_iter().for_each(|conn| self.visit(now, conn));
+        }
+        for _ in 0..arriving {
+            let next = self.arriving.pop_front();
+            next.into_iter().for_each(|conn| self.visit(now, conn));
+        }
+    }
+
     /// Hears one connection, for as long as fairness allows.
     fn visit(&mut self, now: Now, id: ConnId) {
         let Some(entry) = self.conns.get_mut(&id) else { return };
+        entry.is_busy = false;
         entry.conn.begin();
         for _ in 0..MESSAGES_PER_TURN {
             let Some(entry) = self.conns.get_mut(&id) else { return };
@@ -364,11 +398,12 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.run(now);
             return;
         }
-        if entry.conn.has_more() {
-            self.busy.insert(id);
+        let (has_more, can_flush) = (entry.conn.has_more(), entry.conn.can_flush());
+        if has_more {
+            self.queue(id);
         }
-        if entry.conn.can_flush() && !self.core.inspect().planted().is(Bug::LostWakeUp) {
-            self.unflushed.insert(id);
+        if can_flush && !self.core.inspect().planted().is(Bug::LostWakeUp) {
+            self.queue_flush(id);
         }
     }
 
@@ -400,6 +435,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
 
     fn flush(&mut self, now: Now, id: ConnId) {
         let Some(entry) = self.conns.get_mut(&id) else { return };
+        entry.is_unflushed = false;
         let gone = entry.conn.flush();
         if gone > 0 && !entry.told {
             self.causes.push_back(Cause::Flushed(id, gone));
@@ -408,7 +444,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.finish(now, id);
         } else if entry.conn.has_more() {
             // It was not read as long as it took nothing.
-            self.busy.insert(id);
+            self.queue(id);
         }
     }
 
@@ -476,16 +512,16 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Upgrade { conn, message_bytes } => {
                 self.say(conn, |it| it.upgrade(message_bytes));
                 // Frames may have come with the head.
-                self.busy.insert(conn);
+                self.queue(conn);
             }
             Effect::Body { conn, length } => {
                 self.say(conn, |it| it.take_body(length));
                 // It may have come with the head.
-                self.busy.insert(conn);
+                self.queue(conn);
             }
             Effect::Stream { conn } => {
                 self.say(conn, Conn::stream_events);
-                self.busy.insert(conn);
+                self.queue(conn);
             }
             Effect::Respond { conn, response } => self.respond(now, conn, &response),
             Effect::Close { conn, code, reason } => self.close(now, conn, code, &reason),
@@ -493,7 +529,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 self.say(conn, |it| it.read(on));
                 if on {
                     // What was buffered meanwhile brings no edge.
-                    self.busy.insert(conn);
+                    self.queue(conn);
                 }
             }
             Effect::Verify { conn, token } => {
@@ -534,9 +570,10 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
 
     /// Does something to a connection, unless it is gone meanwhile, and has it flushed.
     fn say(&mut self, id: ConnId, what: impl FnOnce(&mut Conn<S>)) {
-        if let Some(entry) = self.conns.get_mut(&id) {
-            what(&mut entry.conn);
-            self.unflushed.insert(id);
+        let Some(entry) = self.conns.get_mut(&id) else { return };
+        what(&mut entry.conn);
+        if !std::mem::replace(&mut entry.is_unflushed, true) {
+            self.unflushed.push_back(id);
         }
     }
 

@@ -146,6 +146,36 @@ fn one_that_says_much_holds_up_nobody() {
     assert!(shout.is_drained());
 }
 
+/// Who is welcome need not wait until hundreds of strangers have said who they are.
+#[test]
+fn a_crowd_of_strangers_holds_up_nobody() {
+    let mut world = World::new();
+    // They connect first: whose number is lower makes no difference.
+    let mut crowd: Vec<(ConnId, Pipe)> = (0..250).map(|_| world.connect()).collect();
+    assert_eq!(world.settle(), []);
+    let (alice, mut client) = world.open();
+    world.say(alice, &client, 1, br#"{"type":"hello","token":"alice","device":"laptop"}"#);
+    // Its context is read, and its place written.
+    while client.take().is_empty() {
+        assert_eq!(world.settle(), []);
+    }
+    for (conn, stranger) in &crowd {
+        stranger.put(LIVEZ);
+        world.pump.ready(*conn, Edge::UntilBlocked);
+    }
+    client.put(&frame(1, br#"{"type":"ping"}"#));
+    world.pump.ready(alice, Edge::UntilBlocked);
+    let turn = world.turn();
+    assert!(turn.more);
+    assert!(client.take().windows(6).any(|window| window == b"\"pong\""), "answered in the first turn");
+    let is_heard = |(_, stranger): &mut (ConnId, Pipe)| stranger.take().starts_with(b"HTTP/1.1 200");
+    let at_once = crowd.iter_mut().filter_map(|one| is_heard(one).then_some(())).count();
+    assert!((1..crowd.len()).contains(&at_once), "some of them are heard, too: {at_once}");
+    world.settle();
+    let then = crowd.iter_mut().filter_map(|one| is_heard(one).then_some(())).count();
+    assert_eq!(at_once + then, crowd.len());
+}
+
 #[test]
 fn an_oversize_message_is_answered_with_the_code_for_it() {
     let mut world = World::new();

@@ -466,7 +466,7 @@ fn check_scope(wanted: &[Scope], scopes: Scopes) -> Result<(), Refusal> {
 fn token_problem(problem: &TokenProblem) -> Refusal {
     match problem {
         TokenProblem::Malformed(what) => {
-            Refusal::new(Code::TokenMalformed, format!("expected a JWT: {what}"), "get a new token")
+            Refusal::new(Code::TokenMalformed, format!("not a valid JWT: {what}"), "get a new token")
         }
         TokenProblem::Signature => Refusal::new(
             Code::TokenSignature,

@@ -88,7 +88,7 @@ impl Keys {
         }
         let parts: Vec<&str> = token.splitn(4, '.').collect();
         let [header, payload, signature] = parts[..] else {
-            return malformed("expected a JWT: three parts joined by dots");
+            return malformed("expected three parts joined by dots");
         };
         let header = part(header, "header")?;
         let kid = claim(&header, "kid", "a string", text)?;

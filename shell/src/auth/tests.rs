@@ -148,7 +148,7 @@ fn a_kid_chooses_among_keys_of_one_algorithm() {
 
 #[test]
 fn what_is_no_jwt_is_told_without_repeating_it() {
-    let parts = "expected a JWT: three parts joined by dots";
+    let parts = "expected three parts joined by dots";
     let header = "expected the header to be a JSON object in base64url";
     for (token, what) in [
         ("", parts),

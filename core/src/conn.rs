@@ -50,6 +50,8 @@ pub(crate) struct Conn {
     round_trip: Option<Span>,
     sent: u64,
     flushed: u64,
+    /// An event waits until others have left.
+    pub(crate) is_held_up: bool,
 }
 
 /// What a connection is by now.
@@ -166,6 +168,7 @@ impl Conn {
             round_trip: None,
             sent: 0,
             flushed: 0,
+            is_held_up: false,
         }
     }
 

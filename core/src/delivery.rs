@@ -138,6 +138,7 @@ impl Core {
                     // It stays where it is, and is looked for again when there is room.
                     Some(bytes) if bytes.len() as u64 > room => {
                         seen.mark(Sometimes::OutputFull);
+                        conn.is_held_up = true;
                         break;
                     }
                     Some(bytes) => {
@@ -259,21 +260,17 @@ impl Core {
 
     /// Starts the clock of a stream's oldest unacknowledged event, once its bytes have left.
     fn watch_acks(&mut self, id: ConnId, lane: &Lane) {
-        let random = self.random();
-        let delivery = &self.config.delivery;
         let Some(conn) = self.conns.get(&id) else { return };
         let Role::User(me) = &conn.role else { return };
-        let Some(cursor) = me.cursor(lane) else { return };
-        if let Some((round, ends)) = cursor.clock()
-            && conn.flushed() >= ends
-        {
-            let mut wait = ack_wait(delivery, round, random);
-            if self.planted.is(Bug::TimerEarly) {
-                wait = wait.ratio(3, 4);
-            }
-            let at = self.now.mono + wait;
-            self.deadlines.set_if_unset(Timer::Acks(id, lane.clone()), at);
+        let clock = me.cursor(lane).and_then(Cursor::clock);
+        let Some((round, _)) = clock.filter(|(_, ends)| conn.flushed() >= *ends) else { return };
+        let random = self.random();
+        let mut wait = ack_wait(&self.config.delivery, round, random);
+        if self.planted.is(Bug::TimerEarly) {
+            wait = wait.ratio(3, 4);
         }
+        let at = self.now.mono + wait;
+        self.deadlines.set_if_unset(Timer::Acks(id, lane.clone()), at);
     }
 
     /// A stream's oldest unacknowledged event is overdue: all are sent again, or the connection is given up;

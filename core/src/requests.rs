@@ -232,10 +232,15 @@ impl Core {
         if conn.is_closing {
             return;
         }
+        let (is_held_up, has_inbox) = (core::mem::take(&mut conn.is_held_up), conn.inbox().0 > 0);
         self.watch_all_acks(id);
         self.notice_owed(id, out);
-        self.deliver(id, out);
-        self.take_inbox(id, out);
+        if is_held_up {
+            self.deliver(id, out);
+        }
+        if has_inbox {
+            self.take_inbox(id, out);
+        }
     }
 
     pub(crate) fn on_closed(&mut self, id: ConnId) {

@@ -8,13 +8,13 @@ use runcast::conn::Edge;
 use std::fmt;
 use std::io::{Read, Write};
 
-/// One end of a connection. It never blocks, and is watched edge-triggered: after `WouldBlock` its owner is
-/// woken once when that changes. Dropping it closes the connection.
+/// One end of a connection. It never blocks, and is watched edge-triggered: after `WouldBlock`, or as soon as
+/// [`Socket::edge`] says, its owner is woken once when that changes. Dropping it closes the connection.
 pub trait Socket: Read + Write + fmt::Debug {
     /// Which connection. Both ends have the same.
     fn id(&self) -> PipeId;
 
-    /// What an edge promises that is given now: no more than what holds for this connection.
+    /// What the edge promises that its owner is given now.
     fn edge(&self) -> Edge {
         Edge::UntilBlocked
     }

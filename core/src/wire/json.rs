@@ -1,17 +1,20 @@
 //! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what
 //! was expected there, payloads passed through as written, and objects written in order.
 
+mod object;
 #[cfg(test)]
 mod properties;
+
+pub use object::Object;
 
 use super::error::{Code, Refusal};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Display, Write};
+use core::fmt;
+use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The deepest nesting of a payload, counted from its outermost bracket (PROTOCOL, conventions).
@@ -21,8 +24,6 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Room for as many fields as most messages have.
 const FIELDS: usize = 8;
-/// Room for as many bytes as most objects have that are written, but for events.
-const OBJECT_BYTES: usize = 128;
 
 /// A message's fields, unread. Where a name stands twice the last one counts.
 #[derive(Debug)]
@@ -358,173 +359,5 @@ impl Digest {
             }
             _ => self.text(raw),
         }
-    }
-}
-
-/// Writes one JSON object, field by field, in the order of the calls.
-#[derive(Debug)]
-pub struct Object(String);
-
-impl Object {
-    /// An empty object.
-    pub fn new() -> Self {
-        Self::with_room(OBJECT_BYTES)
-    }
-
-    /// An empty object, which will be about so many bytes long.
-    pub(crate) fn with_room(bytes: usize) -> Self {
-        let mut text = String::with_capacity(bytes);
-        text.push('{');
-        Self(text)
-    }
-
-    /// A message: an object that begins with its `type`.
-    pub fn message(kind: &str) -> Self {
-        Self::new().str("type", kind)
-    }
-
-    /// An `event`, which will be so many bytes long: those are kept, and should take no more memory than
-    /// they need.
-    pub fn event(bytes: usize) -> Self {
-        Self::with_room(bytes).str("type", "event")
-    }
-
-    fn key(&mut self, name: &str) {
-        self.0.push_str(if self.0.ends_with('{') { "\"" } else { ",\"" });
-        self.0.push_str(name);
-        self.0.push_str("\":");
-    }
-
-    /// A string, escaped.
-    #[must_use]
-    pub fn str(mut self, name: &str, value: &str) -> Self {
-        self.key(name);
-        if value.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
-            match serde_json::to_string(value) {
-                Ok(text) => self.0.push_str(&text),
-                Err(error) => unreachable!("a string is always JSON: {error}"),
-            }
-            return self;
-        }
-        // Nearly always: nothing is copied twice.
-        self.0.push('"');
-        self.0.push_str(value);
-        self.0.push('"');
-        self
-    }
-
-    /// A whole number: as [`Self::raw`], in a third of the time.
-    #[must_use]
-    pub fn number(mut self, name: &str, value: u64) -> Self {
-        self.key(name);
-        self.0.push_str(itoa::Buffer::new().format(value));
-        self
-    }
-
-    /// An array of whole numbers.
-    #[must_use]
-    pub(crate) fn numbers(mut self, name: &str, values: impl IntoIterator<Item = u64>) -> Self {
-        self.key(name);
-        self.0.push('[');
-        let mut digits = itoa::Buffer::new();
-        for (index, value) in values.into_iter().enumerate() {
-            if index > 0 {
-                self.0.push(',');
-            }
-            self.0.push_str(digits.format(value));
-        }
-        self.0.push(']');
-        self
-    }
-
-    /// An object, into which `fill` puts what is in it.
-    #[must_use]
-    pub(crate) fn object(mut self, name: &str, fill: impl FnOnce(Self) -> Self) -> Self {
-        self.key(name);
-        self.0.push('{');
-        let mut all = fill(self);
-        all.0.push('}');
-        all
-    }
-
-    /// Anything that is plain data.
-    #[must_use]
-    pub(crate) fn json(self, name: &str, value: &impl Serialize) -> Self {
-        self.written(name, &serde_json::to_string(value).expect("plain data is always JSON"))
-    }
-
-    /// A value that is JSON as it stands.
-    #[must_use]
-    pub(crate) fn written(mut self, name: &str, value: &str) -> Self {
-        self.key(name);
-        self.0.push_str(value);
-        self
-    }
-
-    /// A number, or anything else whose text is JSON as it stands.
-    #[must_use]
-    pub fn raw(mut self, name: &str, value: impl Display) -> Self {
-        self.key(name);
-        if let Err(error) = write!(self.0, "{value}") {
-            unreachable!("a String takes every text: {error}");
-        }
-        self
-    }
-
-    /// A string, if there is one.
-    #[must_use]
-    pub fn maybe_str(self, name: &str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.str(name, value),
-            None => self,
-        }
-    }
-
-    /// As [`Self::raw`], if there is one.
-    #[must_use]
-    pub fn maybe_raw(self, name: &str, value: Option<impl Display>) -> Self {
-        match value {
-            Some(value) => self.raw(name, value),
-            None => self,
-        }
-    }
-
-    /// An array of objects.
-    #[must_use]
-    pub fn list(mut self, name: &str, items: impl IntoIterator<Item = Self>) -> Self {
-        self.key(name);
-        self.0.push('[');
-        for (index, item) in items.into_iter().enumerate() {
-            if index > 0 {
-                self.0.push(',');
-            }
-            self.0.push_str(&item.finish());
-        }
-        self.0.push(']');
-        self
-    }
-
-    /// An array of strings, escaped.
-    #[must_use]
-    pub fn strings<'s>(mut self, name: &str, items: impl IntoIterator<Item = &'s str>) -> Self {
-        let items: Vec<&str> = items.into_iter().collect();
-        self.key(name);
-        match serde_json::to_string(&items) {
-            Ok(text) => self.0.push_str(&text),
-            Err(error) => unreachable!("strings are always JSON: {error}"),
-        }
-        self
-    }
-
-    /// The finished text.
-    pub fn finish(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
-}
-
-impl Default for Object {
-    fn default() -> Self {
-        Self::new()
     }
 }

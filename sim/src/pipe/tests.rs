@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schedule::MS;
+use runcast::conn::Edge;
 use std::io::{self, ErrorKind, Read, Write};
 
 struct Bench {
@@ -52,21 +53,41 @@ fn blocks(result: io::Result<usize>) -> bool {
 }
 
 #[test]
-fn an_end_is_woken_once_until_it_has_drained() {
+fn the_daemons_end_is_woken_once_until_it_has_read_all_there_is() {
     let (mut bench, mut client) = Bench::connected(100);
-    client.write_all(b"one").unwrap();
-    assert_eq!(bench.run(20 * MS).1, [client.id()]);
-    client.write_all(b"two").unwrap();
-    assert!(bench.run(30 * MS).1.is_empty(), "it has not drained the first");
     let mut server = bench.server.take().unwrap();
     let mut buffer = [0; 10];
-    assert_eq!(server.read(&mut buffer).unwrap(), 6);
+    client.write_all(b"one").unwrap();
+    assert_eq!(bench.run(20 * MS).1, [client.id()]);
+    assert_eq!(server.edge(), Edge::UntilShort);
+    client.write_all(b"two").unwrap();
+    assert!(bench.run(30 * MS).1.is_empty(), "it has not read the first");
+    assert_eq!(server.read(&mut buffer[..4]).unwrap(), 4);
     client.write_all(b"three").unwrap();
     assert!(bench.run(40 * MS).1.is_empty(), "it was not told that there is no more");
-    assert_eq!(server.read(&mut buffer).unwrap(), 5);
-    assert!(blocks(server.read(&mut buffer)));
+    assert_eq!(server.read(&mut buffer).unwrap(), 7);
     client.write_all(b"four").unwrap();
     assert_eq!(bench.run(50 * MS).1, [client.id()]);
+    drop(client);
+    assert_eq!(bench.run(60 * MS).1, [server.id()]);
+    assert_eq!(server.edge(), Edge::UntilBlocked, "an end is the last that it is woken for");
+    assert_eq!((server.read(&mut buffer).unwrap(), server.read(&mut buffer).unwrap()), (4, 0));
+}
+
+#[test]
+fn a_clients_end_is_woken_once_until_it_would_block() {
+    let (mut bench, mut client) = Bench::connected(100);
+    let mut server = bench.server.take().unwrap();
+    assert!(blocks(client.read(&mut [0; 10])));
+    server.write_all(b"one").unwrap();
+    assert_eq!(bench.run(20 * MS).0, [5]);
+    assert_eq!(client.read(&mut [0; 10]).unwrap(), 3);
+    server.write_all(b"two").unwrap();
+    assert!(bench.run(30 * MS).0.is_empty(), "it has not asked for more");
+    assert_eq!(client.read(&mut [0; 10]).unwrap(), 3);
+    assert!(blocks(client.read(&mut [0; 10])));
+    server.write_all(b"three").unwrap();
+    assert_eq!(bench.run(40 * MS).0, [5]);
 }
 
 #[test]

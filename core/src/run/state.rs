@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use crate::stream::Extent;
 use crate::wire::json::Object;
 use crate::worker::WorkerKey;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -86,7 +87,7 @@ impl Numbers {
 /// The row, as it is read.
 #[derive(Deserialize)]
 struct Row {
-    at: Option<alloc::vec::Vec<u64>>,
+    at: Option<Vec<u64>>,
     worker: Option<WorkerKey>,
     cancel: Option<Cause>,
     #[serde(default)]

@@ -19,15 +19,16 @@ use crate::store::Store;
 use crate::store_thread::StoreThread;
 use crate::tls::{self, Trust};
 use crate::webhook::Webhook;
-use crate::worker::{self, Workers};
-use runcast_core::Core;
+use crate::worker::{self, Agent, Workers};
+use runcast_core::config::Config;
 use runcast_core::input::Claims;
 use runcast_core::record::Image;
+use runcast_core::{Core, ids};
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::level_filters::LevelFilter;
@@ -83,12 +84,15 @@ fn start(
     let reloader = Reloader::start(settings.clone(), live).map_err(|error| system(settings, &error))?;
     let mio = mio.reloading(reloader).encrypting(tls);
     let mut opening = Vec::new();
-    let core = Core::open(settings.core.clone(), rand::random(), image, mio.now(), &mut opening);
+    let agents = if settings.dev { built_in(settings)? } else { Vec::new() };
+    let config = knowing(settings, &agents);
+    let core = Core::open(config, rand::random(), image, mio.now(), &mut opening);
     let pump = Pump::new(core, opening, storage, Box::new(move |token| keys.get().verify(token)));
     let pump = pump.metered(Box::new(move |view| metrics.text(view)));
     let (listener, address) = preflight::listen(settings)?;
     tracing::info!(%address, data = %settings.data.display(), "serving");
-    let workers = secret.map(|secret| develop(settings, secret, address, opens_browser)).transpose()?;
+    let workers = secret.map(|secret| develop(settings, secret, agents, address, opens_browser));
+    let workers = workers.transpose()?;
     let ended = mio.run(listener, pump, webhook, turns);
     if let Some(workers) = workers {
         workers.stop();
@@ -138,10 +142,29 @@ fn system(settings: &Settings, error: &io::Error) -> Problem {
     )
 }
 
+/// The agents of `--dev`.
+fn built_in(settings: &Settings) -> Result<Vec<Box<dyn Agent>>, Problem> {
+    agents::all(Path::new(".")).map_err(|error| {
+        let origin = Origin::File(settings.data.clone(), None);
+        Problem::new(origin, format!("the files agent: {error}"), "start it in a folder that can be read")
+    })
+}
+
+/// The core's configuration, to which these agents are known before their worker has come: a run that is
+/// asked for as soon as the port is open waits for it, and is not refused.
+fn knowing(settings: &Settings, agents: &[Box<dyn Agent>]) -> Config {
+    let mut config = settings.core.clone();
+    for name in agents.iter().filter_map(|agent| ids::Agent::parse(agent.name())) {
+        config.agents.entry(name).or_default();
+    }
+    config
+}
+
 /// What `--dev` adds: tokens at hand, and the built-in agents, as a worker like any other.
 fn develop(
     settings: &Settings,
     secret: Secret,
+    agents: Vec<Box<dyn Agent>>,
     address: SocketAddr,
     opens_browser: bool,
 ) -> Result<Workers, Problem> {
@@ -161,8 +184,6 @@ fn develop(
     if opens_browser {
         open_browser(&url);
     }
-    let root = PathBuf::from(".");
-    let agents = agents::all(&root).map_err(|error| problem(format!("the files agent: {error}")))?;
     let token = move || dev_token(&secret, "built-in", "worker");
     let trust = settings.tls.cert.clone().map_or(Trust::WellKnown, Trust::Itself);
     let place = Place { url: format!("{scheme}://{address}"), trust };
@@ -231,4 +252,18 @@ fn targets(level: Level) -> Targets {
         Level::Trace => LevelFilter::TRACE,
     };
     Targets::new().with_target("runcast", level).with_target("audit", LevelFilter::INFO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_of_dev_are_known_before_their_worker_has_come() {
+        let settings = Settings::default();
+        let config = knowing(&settings, &built_in(&settings).expect("this folder can be read"));
+        let names: Vec<&str> = config.agents.keys().map(ids::Agent::as_str).collect();
+        assert_eq!(names, ["echo", "files"]);
+        assert_eq!(knowing(&settings, &[]).agents, settings.core.agents);
+    }
 }

@@ -6,7 +6,6 @@ use crate::progress::Progress;
 use crate::stream::Extent;
 use crate::wire::json::Object;
 use crate::worker::WorkerKey;
-use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -21,32 +20,50 @@ pub(super) struct State {
     pub(super) progress: Progress,
 }
 
-/// Each is 0 where a row says nothing of it.
+/// By their names only in stores of version 3 and before, which left out some that were 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
 pub(super) struct Numbers {
     pub(super) attempt: u64,
     pub(super) attempts: u64,
+    #[serde(default)]
     pub(super) not_taken: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     pub(super) events: u64,
+    #[serde(default)]
     pub(super) n: u64,
+    #[serde(default)]
     pub(super) queued_ms: u64,
+    #[serde(default)]
     pub(super) ran_us: u64,
+    #[serde(default)]
     pub(super) ran_before_us: u64,
+    #[serde(default)]
     pub(super) commands: u64,
     /// Of its user's stream.
     #[serde(flatten)]
     pub(super) stream: Extent,
 }
 
+/// All of them, each in its place. Another order or number of them is another version of the store.
+type Places = [u64; 14];
+
 impl Numbers {
-    /// In their places, which never change: what is new comes after them.
-    const fn placed(self) -> [u64; 14] {
-        let Self { attempt, attempts, not_taken, first_seq, last_seq, events, n, .. } = self;
-        let Self { queued_ms, ran_us, ran_before_us, commands, stream, .. } = self;
-        let Extent { last, bytes, written } = stream;
+    const fn placed(self) -> Places {
+        let Self {
+            attempt,
+            attempts,
+            not_taken,
+            first_seq,
+            last_seq,
+            events,
+            n,
+            queued_ms,
+            ran_us,
+            ran_before_us,
+            commands,
+            stream: Extent { last, bytes, written },
+        } = self;
         [
             attempt,
             first_seq,
@@ -65,21 +82,36 @@ impl Numbers {
         ]
     }
 
-    fn at(places: &[u64]) -> Self {
-        let place = |index: usize| places.get(index).copied().unwrap_or_default();
+    const fn at(places: Places) -> Self {
+        let [
+            attempt,
+            first_seq,
+            n,
+            last,
+            bytes,
+            written,
+            attempts,
+            not_taken,
+            last_seq,
+            events,
+            queued_ms,
+            ran_us,
+            ran_before_us,
+            commands,
+        ] = places;
         Self {
-            attempt: place(0),
-            first_seq: place(1),
-            n: place(2),
-            stream: Extent { last: place(3), bytes: place(4), written: place(5) },
-            attempts: place(6),
-            not_taken: place(7),
-            last_seq: place(8),
-            events: place(9),
-            queued_ms: place(10),
-            ran_us: place(11),
-            ran_before_us: place(12),
-            commands: place(13),
+            attempt,
+            attempts,
+            not_taken,
+            first_seq,
+            last_seq,
+            events,
+            n,
+            queued_ms,
+            ran_us,
+            ran_before_us,
+            commands,
+            stream: Extent { last, bytes, written },
         }
     }
 }
@@ -87,14 +119,13 @@ impl Numbers {
 /// The row, as it is read.
 #[derive(Deserialize)]
 struct Row {
-    at: Option<Vec<u64>>,
+    at: Option<Places>,
     worker: Option<WorkerKey>,
     cancel: Option<Cause>,
     #[serde(default)]
     progress: Progress,
-    /// Stores of version 3 and before have no places.
     #[serde(flatten)]
-    named: Numbers,
+    named: Option<Numbers>,
 }
 
 impl State {
@@ -118,7 +149,8 @@ impl State {
     /// If it is no such row.
     pub(super) fn from_row(row: &[u8]) -> Self {
         let Row { at, worker, cancel, progress, named } = super::stored(row);
-        Self { numbers: at.map_or(named, |places| Numbers::at(&places)), worker, cancel, progress }
+        let numbers = at.map(Numbers::at).or(named).expect("a row of a run has its numbers");
+        Self { numbers, worker, cancel, progress }
     }
 }
 
@@ -171,5 +203,17 @@ mod tests {
         let least = r#"{"attempt":1,"attempts":0,"first_seq":2,"last_seq":2,"events":1}"#;
         let numbers = Numbers { attempt: 1, first_seq: 2, last_seq: 2, events: 1, ..Numbers::default() };
         assert_eq!(State::from_row(least.as_bytes()), State { numbers, ..State::default() });
+    }
+
+    #[test]
+    #[should_panic(expected = "has its numbers")]
+    fn what_has_no_numbers_is_no_row() {
+        State::from_row(br#"{"attempt":1,"worker":{"sub":"a","name":"w"}}"#);
+    }
+
+    #[test]
+    #[should_panic(expected = "a stored row is what was stored")]
+    fn what_lacks_a_number_is_no_row() {
+        State::from_row(br#"{"at":[1,2,3]}"#);
     }
 }

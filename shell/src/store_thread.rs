@@ -9,7 +9,7 @@ use super::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
-use crate::store::{CommitError, Folded, Store, codec};
+use crate::store::{CommitError, Fold, Folded, Store, codec};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Query, Record};
 use rustix::process::setpriority_process;
@@ -80,7 +80,10 @@ impl StoreThread {
     ) -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel();
         let (outbox, completions) = mpsc::channel();
-        let worker = Worker::new(store, (requests.clone(), inbox), outbox, meter, wake);
+        let (folds, due) = mpsc::channel();
+        let folder = Folder { due, requests: requests.clone(), meter: meter.clone() };
+        thread::Builder::new().name("fold".into()).spawn(move || folder.run())?;
+        let worker = Worker::new(store, inbox, folds, outbox, meter, wake);
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run())?;
         Ok(Self { turn: Vec::new(), requests, completions, backups, thread: Some(thread) })
     }
@@ -152,8 +155,7 @@ impl Drop for StoreThread {
 struct Worker<W> {
     store: Store,
     inbox: Receiver<Request>,
-    /// For those who fold.
-    requests: Sender<Request>,
+    folds: Sender<Fold>,
     outbox: Sender<Completion>,
     wake: Arc<W>,
     meter: StoreMeter,
@@ -182,7 +184,8 @@ struct Failed;
 impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn new(
         store: Store,
-        (requests, inbox): (Sender<Request>, Receiver<Request>),
+        inbox: Receiver<Request>,
+        folds: Sender<Fold>,
         outbox: Sender<Completion>,
         meter: StoreMeter,
         wake: W,
@@ -190,7 +193,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         Self {
             store,
             inbox,
-            requests,
+            folds,
             outbox,
             wake: Arc::new(wake),
             meter,
@@ -258,12 +261,12 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         match self.inbox.recv_timeout(QUIET) {
             Ok(request) => self.take(request),
             Err(RecvTimeoutError::Timeout) => self.fold(),
-            Err(RecvTimeoutError::Disconnected) => unreachable!("this thread holds a sender itself"),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("who folds holds a sender"),
         }
     }
 
     fn receive_one(&mut self) -> Result<(), Failed> {
-        let request = self.inbox.recv().expect("this thread holds a sender itself");
+        let request = self.inbox.recv().expect("who folds holds a sender");
         self.take(request)
     }
 
@@ -374,29 +377,16 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         if self.is_folding || self.closing || !self.store.is_fold_due() { Ok(()) } else { self.fold() }
     }
 
-    /// Has another thread fold: commits do not wait for it.
+    /// Has the other thread fold: commits do not wait for it.
     fn fold(&mut self) -> Result<(), Failed> {
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => fold,
             Ok(None) | Err(CommitError::Full) => return Ok(()),
             Err(CommitError::Io(text)) => return self.fail(text),
         };
-        let (requests, meter) = (self.requests.clone(), self.meter.clone());
-        let work = move || {
-            // Of this thread alone. Where it is not granted it folds all the same.
-            setpriority_process(None, FOLD_NICENESS).unwrap_or_default();
-            let began = Instant::now();
-            let folded = fold.run();
-            meter.folded(began.elapsed().as_secs_f64());
-            requests.send(Request::Folded(folded)).unwrap_or_default();
-        };
-        match thread::Builder::new().name("fold".into()).spawn(work) {
-            Ok(_) => {
-                self.is_folding = true;
-                Ok(())
-            }
-            Err(error) => self.fail(format!("no thread can be had: {error}")),
-        }
+        self.folds.send(fold).expect("who folds ends after this thread");
+        self.is_folding = true;
+        Ok(())
     }
 
     fn folded(&mut self, folded: Folded) -> Result<(), Failed> {
@@ -431,6 +421,26 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
             self.outbox.send(completion).unwrap_or_default();
         }
         (self.wake)();
+    }
+}
+
+/// The side of the thread that folds, for as long as there is a store's.
+struct Folder {
+    due: Receiver<Fold>,
+    requests: Sender<Request>,
+    meter: StoreMeter,
+}
+
+impl Folder {
+    fn run(self) {
+        // Of this thread alone. Where it is not granted it folds all the same.
+        setpriority_process(None, FOLD_NICENESS).unwrap_or_default();
+        for fold in self.due {
+            let began = Instant::now();
+            let folded = fold.run();
+            self.meter.folded(began.elapsed().as_secs_f64());
+            self.requests.send(Request::Folded(folded)).unwrap_or_default();
+        }
     }
 }
 

@@ -17,9 +17,6 @@ use bytes::Bytes;
 /// Bytes of events unacknowledged at once on a connection, or one event (PROTOCOL §4).
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Events for which there is room while all are acknowledged.
-const KEPT_UNACKED: usize = 4;
-
 /// How far a connection is in a stream.
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -170,7 +167,8 @@ impl Cursor {
         while let Some(oldest) = self.unacked.pop_front_if(|oldest| oldest.seq <= seq) {
             self.unacked_bytes -= oldest.len;
         }
-        if self.unacked.is_empty() && self.unacked.capacity() > KEPT_UNACKED {
+        if self.unacked.is_empty() {
+            // Room that is kept lies among what is long gone, and keeps the memory around it.
             self.unacked = VecDeque::new();
         }
         self.acked = seq;

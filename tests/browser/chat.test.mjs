@@ -552,6 +552,47 @@ describe("the chat page", { skip }, () => {
     await Promise.all([page.close(), hidden.close()]);
   });
 
+  test("a second that passes before a frame is drawn does not put a question before what led to it", async () => {
+    await context.addInitScript(() => {
+      const [later, seconds] = [window.setInterval, []];
+      window.setInterval = (pass, ms) => {
+        if (ms === 1000) seconds.push(pass);
+        return later(pass, ms);
+      };
+      window.aSecondPasses = () => {
+        for (const pass of seconds) pass();
+        return seconds.length;
+      };
+    });
+    const page = await open();
+    const id = await run(page, "look");
+    const emit = agentIn(id);
+    emit("agent_started", { attempt: 1 });
+    emit("agent_thinking", { delta: "I should look." });
+    await page.getByText("I should look.").waitFor();
+    await page.evaluate(() => {
+      const [soon, frames] = [window.requestAnimationFrame, []];
+      window.requestAnimationFrame = (draw) => frames.push(draw);
+      window.framesCome = () => {
+        window.requestAnimationFrame = soon;
+        for (const draw of frames) soon(draw);
+      };
+    });
+    emit("tool_executing", { call: "c", tool: "read" });
+    emit("tool_completed", { call: "c", status: "ok", duration_ms: 8 });
+    emit("agent_output", { delta: "I have looked." });
+    emit("input_required", { request: "q", prompt: "Go on?" });
+    await caughtUp(page);
+    assert.equal(await page.evaluate(() => window.aSecondPasses()), 1);
+    await page.evaluate(() => window.framesCome());
+    await viewOf(page, id).getByText("I have looked.").waitFor();
+    const blocks = await viewOf(page, id)
+      .locator(".blocks > *")
+      .evaluateAll((nodes) => nodes.map((node) => node.classList[0]));
+    assert.deepEqual(blocks, ["activity", "output", "question"]);
+    await page.close();
+  });
+
   test("nothing that axe knows stands in the way of those who do not see, or use no mouse", async () => {
     const page = await open();
     const id = await run(page, "look");

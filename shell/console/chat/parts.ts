@@ -336,4 +336,9 @@ export class PartsView {
     }
     for (const view of views) view.draw();
   }
+
+  /** Draws a part again. One that was never drawn waits for its turn: parts take their places in order. */
+  redraw(part: Part): void {
+    if (this.#views.has(part)) this.draw(part);
+  }
 }

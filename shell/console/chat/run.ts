@@ -113,7 +113,7 @@ export class RunView {
     if (!isOpen(this.run)) return;
     this.#drawHead();
     this.#queue.draw(this.run);
-    for (const part of this.run.parts) if (part.kind === "question") this.#parts.draw(part);
+    for (const part of this.run.parts) if (part.kind === "question") this.#parts.redraw(part);
   }
 
   #drawHead(): void {

@@ -206,6 +206,15 @@ mod tests {
     }
 
     #[test]
+    fn what_version_4_has_written_is_read_and_written_so_again() {
+        let row = r#"{"at":[1,4,7,12,13,18446744073709551615,2,3,5,6,8,9,10,11],"worker":{"sub":"a \"b\"","name":"w"},"#;
+        let rest = r#""cancel":"Interrupt","progress":{"step":{"seq":7,"text":"\"look\""},"percent":null}}"#;
+        let row = [row, rest].concat();
+        assert_eq!(State::from_row(row.as_bytes()), full());
+        assert_eq!(full().row(), row);
+    }
+
+    #[test]
     #[should_panic(expected = "has its numbers")]
     fn what_has_no_numbers_is_no_row() {
         State::from_row(br#"{"attempt":1,"worker":{"sub":"a","name":"w"}}"#);

@@ -1,6 +1,7 @@
 //! JSON as the protocol needs it: objects read field by field, so that an error can name the field and what
 //! was expected there, payloads passed through as written, and objects written in order.
 
+mod digest;
 mod object;
 #[cfg(test)]
 mod properties;
@@ -95,14 +96,6 @@ impl<'a> Fields<'a> {
     /// Whether a field is there and not null.
     pub fn has(&self, name: &str) -> bool {
         self.raw(name).is_some_and(|raw| raw != "null")
-    }
-
-    /// A digest of all fields but `except`, the same for the same JSON values: order, white space and escapes
-    /// do not count; numbers count as written.
-    pub fn digest(&self, except: &[&str]) -> u128 {
-        let mut digest = Digest::new();
-        digest.object(self, except);
-        digest.0
     }
 }
 
@@ -299,65 +292,5 @@ fn surrogate(bytes: &[u8], at: usize) -> Surrogate {
         Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => Surrogate::Pair,
         Some(0xd800..=0xdfff) => Surrogate::Lone,
         _ => Surrogate::None,
-    }
-}
-
-/// FNV-1a over a canonical form. Tells a user's own requests apart; guards nothing.
-struct Digest(u128);
-
-impl Digest {
-    const fn new() -> Self {
-        Self(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(&(text.len() as u64).to_le_bytes());
-        self.bytes(text.as_bytes());
-    }
-
-    fn object(&mut self, fields: &Fields<'_>, except: &[&str]) {
-        let mut sorted: Vec<(&str, &str)> = Vec::with_capacity(fields.0.len());
-        for (key, value) in fields.0.iter().rev() {
-            let counts = !except.contains(&key.as_ref()) && !sorted.iter().any(|(seen, _)| seen == key);
-            if counts {
-                sorted.push((key, value.get()));
-            }
-        }
-        sorted.sort_unstable();
-        self.bytes(b"{");
-        for (key, value) in sorted {
-            self.text(key);
-            self.value(value);
-        }
-        self.bytes(b"}");
-    }
-
-    /// Payloads are at most [`DEPTH_MAX`] deep when this is asked, so it ends.
-    fn value(&mut self, raw: &str) {
-        match raw.as_bytes().first() {
-            Some(b'{') => {
-                if let Ok(fields) = Fields::parse(raw) {
-                    self.object(&fields, &[]);
-                }
-            }
-            Some(b'[') => {
-                self.bytes(b"[");
-                for item in List::read(raw).map(|list| list.0).unwrap_or_default() {
-                    self.value(item);
-                }
-                self.bytes(b"]");
-            }
-            Some(b'"') => {
-                self.bytes(b"\"");
-                self.text(&<Cow<'_, str>>::read(raw).unwrap_or_default());
-            }
-            _ => self.text(raw),
-        }
     }
 }

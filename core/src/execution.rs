@@ -180,7 +180,7 @@ impl Core {
         run.phase = Phase::Running(key.clone());
         run.running_since = Some(now.mono);
         run.last_event.1 = now.mono;
-        self.watch_time(&place, &key);
+        self.watch_time(&place);
         self.ack_start(&place, of, &key, out);
     }
 
@@ -361,12 +361,12 @@ impl Core {
     }
 
     /// Sets the timers of a run that is executed: its time, the warning before, a sign of life.
-    pub(crate) fn watch_time(&mut self, of: &RunOf, key: &WorkerKey) {
+    pub(crate) fn watch_time(&mut self, of: &RunOf) {
         let now = self.now;
         let Some(run) = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run)) else {
             return;
         };
-        let (timeout, ran) = (self.timeout_of(&run.spec, key), run.ran_in_attempt(now));
+        let (timeout, ran) = (run.timeout(&self.config), run.ran_in_attempt(now));
         let warn = timeout.ratio(self.config.runs.warn_at_percent.into(), 100);
         self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + (timeout - ran));
         if warn > ran {

@@ -154,15 +154,17 @@ impl Core {
     /// Most of an attempt's time is used up.
     pub(crate) fn on_timeout_soon(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
-        let now = self.now;
-        let Some(run) = self.run_mut(&of) else { return };
-        let Phase::Running(worker) = run.phase.clone() else { return };
-        let (spec, ran) = (run.spec.clone(), run.ran_in_attempt(now));
+        let Some(run) = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run)) else {
+            return;
+        };
+        if !matches!(run.phase, Phase::Running(_)) {
+            return;
+        }
         let notice = Object::message("notice")
             .str("notice", "timeout_soon")
             .str("run", of.run.as_str())
-            .raw("running_ms", ran.as_millis())
-            .raw("timeout_ms", self.timeout_of(&spec, &worker).as_millis());
+            .raw("running_ms", run.ran_in_attempt(self.now).as_millis())
+            .raw("timeout_ms", run.timeout(&self.config).as_millis());
         self.notify(&of.user, notice.finish(), out);
     }
 

@@ -140,8 +140,8 @@ impl Core {
         let Some(run) = self.run_mut(of) else { return };
         run.running_since = Some(now.mono);
         run.last_event.1 = now.mono;
-        if let Phase::Running(worker) = run.phase.clone() {
-            self.watch_time(of, &worker);
+        if matches!(run.phase, Phase::Running(_)) {
+            self.watch_time(of);
         }
     }
 

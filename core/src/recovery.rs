@@ -111,7 +111,7 @@ impl Core {
         }
         self.count(&of);
         if is_running {
-            self.watch_time(&of, &worker);
+            self.watch_time(&of);
         } else {
             let idle = self.config.delivery.backlog_every;
             self.deadlines.set(Timer::Working(of.run.clone()), self.now.mono + idle);

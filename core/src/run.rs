@@ -6,6 +6,7 @@
 mod state;
 
 use crate::commands::Commands;
+use crate::config::Config;
 use crate::ids::{Agent, Call, Key, RunId, Thread, User};
 use crate::progress::Progress;
 use crate::questions::Questions;
@@ -108,6 +109,8 @@ pub(crate) struct Run {
     pub(crate) attempts: u64,
     /// Offers in a row that were not taken.
     pub(crate) not_taken: u32,
+    /// What the worker that it was last offered to gives an attempt, if it says so.
+    pub(crate) worker_timeout: Option<Span>,
     /// Workers that are passed over until then, while there are others.
     pub(crate) avoid: BTreeMap<WorkerKey, Mono>,
     pub(crate) first_seq: u64,
@@ -224,6 +227,7 @@ impl Run {
             attempt: 0,
             attempts: 0,
             not_taken: 0,
+            worker_timeout: None,
             avoid: BTreeMap::new(),
             first_seq: 0,
             last_seq: 0,
@@ -251,7 +255,7 @@ impl Run {
     /// its worker, whose lease begins anew.
     pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> (Self, Extent) {
         let spec: Spec = stored(rows.spec);
-        let State { numbers, worker, cancel, progress } = State::from_row(rows.state);
+        let State { numbers, worker, timeout_ms, cancel, progress } = State::from_row(rows.state);
         let queued = Span::millis(numbers.queued_ms);
         let waited = now.wall.since(WallMs(spec.accepted_ms));
         let mut run = Self::new(spec, now);
@@ -270,6 +274,7 @@ impl Run {
         run.attempt = numbers.attempt;
         run.attempts = numbers.attempts;
         run.not_taken = u32::try_from(numbers.not_taken).unwrap_or(u32::MAX);
+        run.worker_timeout = timeout_ms.map(Span::millis);
         run.first_seq = numbers.first_seq;
         run.last_seq = numbers.last_seq;
         run.events = numbers.events;
@@ -309,7 +314,8 @@ impl Run {
             commands: self.commands.last,
             stream,
         };
-        let state = State { numbers, worker, cancel, progress: self.progress.clone() };
+        let timeout_ms = worker.as_ref().and(self.worker_timeout).map(Span::as_millis);
+        let state = State { numbers, worker, timeout_ms, cancel, progress: self.progress.clone() };
         Record::Put { key: self.key(Table::RunState, id), value: state.row() }
     }
 
@@ -389,6 +395,15 @@ impl Run {
     /// Time executed so far in this attempt.
     pub(crate) fn ran_in_attempt(&self, now: Now) -> Span {
         self.ran(now) - self.ran_before
+    }
+
+    /// The time of one attempt: as asked for, else as configured, else as its worker says. It is told with the
+    /// offer and does not change with the worker's session.
+    pub(crate) fn timeout(&self, config: &Config) -> Span {
+        let configured = config.agents.get(&self.spec.agent).and_then(|agent| agent.timeout);
+        let asked = self.spec.timeout_ms.map(Span::millis);
+        let timeout = asked.or(configured).or(self.worker_timeout).unwrap_or(config.runs.timeout);
+        timeout.min(config.runs.timeout_max)
     }
 
     /// Time queued before it was first taken.

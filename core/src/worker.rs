@@ -353,7 +353,8 @@ impl Core {
         run.progress = crate::progress::Progress::default();
         run.told = None;
         let attempt = Attempt { run: of.run.clone(), attempt: run.attempt };
-        let timeout = self.timeout_of(&spec, key);
+        run.worker_timeout = worker.agents.get(&spec.agent).and_then(|serves| serves.timeout);
+        let timeout = run.timeout(&self.config);
         let offer = about("run", &attempt)
             .str("thread", spec.thread.as_str())
             .str("user", of.user.as_str())
@@ -362,18 +363,6 @@ impl Core {
             .maybe_raw("meta", spec.meta.as_deref())
             .raw("timeout_ms", timeout.as_millis());
         self.send(conn, text(offer), out);
-    }
-
-    /// The time of one attempt: as asked for, else as configured, else as the worker says.
-    pub(crate) fn timeout_of(&self, spec: &crate::run::Spec, key: &WorkerKey) -> Span {
-        let configured = self.config.agents.get(&spec.agent).and_then(|agent| agent.timeout);
-        let serves = self.workers.get(key).and_then(|worker| worker.agents.get(&spec.agent));
-        spec.timeout_ms
-            .map(Span::millis)
-            .or(configured)
-            .or(serves.and_then(|serves| serves.timeout))
-            .unwrap_or(self.config.runs.timeout)
-            .min(self.config.runs.timeout_max)
     }
 
     /// The least loaded worker that can take a run now; those that it should avoid only if there is no other.

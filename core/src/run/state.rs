@@ -16,6 +16,8 @@ const ROW_BYTES: usize = 256;
 pub(super) struct State {
     pub(super) numbers: Numbers,
     pub(super) worker: Option<WorkerKey>,
+    /// What that worker gives an attempt, if it says so.
+    pub(super) timeout_ms: Option<u64>,
     pub(super) cancel: Option<Cause>,
     pub(super) progress: Progress,
 }
@@ -121,6 +123,7 @@ impl Numbers {
 struct Row {
     at: Option<Places>,
     worker: Option<WorkerKey>,
+    timeout_ms: Option<u64>,
     cancel: Option<Cause>,
     #[serde(default)]
     progress: Progress,
@@ -136,6 +139,9 @@ impl State {
             let whose = |it: Object| it.str("sub", worker.sub.as_str()).str("name", worker.name.as_str());
             row = row.object("worker", whose);
         }
+        if let Some(timeout_ms) = self.timeout_ms {
+            row = row.number("timeout_ms", timeout_ms);
+        }
         if let Some(cancel) = &self.cancel {
             row = row.json("cancel", cancel);
         }
@@ -148,9 +154,9 @@ impl State {
     /// # Panics
     /// If it is no such row.
     pub(super) fn from_row(row: &[u8]) -> Self {
-        let Row { at, worker, cancel, progress, named } = super::stored(row);
+        let Row { at, worker, timeout_ms, cancel, progress, named } = super::stored(row);
         let numbers = at.map(Numbers::at).or(named).expect("a row of a run has its numbers");
-        Self { numbers, worker, cancel, progress }
+        Self { numbers, worker, timeout_ms, cancel, progress }
     }
 }
 
@@ -179,6 +185,7 @@ mod tests {
         State {
             numbers,
             worker: worker.map(|(sub, name)| WorkerKey { sub, name }),
+            timeout_ms: None,
             cancel: Some(Cause::Interrupt),
             progress: serde_json::from_str(progress).unwrap(),
         }
@@ -187,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         assert!(full().worker.is_some());
-        for state in [full(), State::default()] {
+        for state in [full(), State { timeout_ms: Some(30_000), ..full() }, State::default()] {
             let row = state.row();
             assert_eq!(State::from_row(&row), state, "{row:?}");
         }

@@ -362,8 +362,9 @@ impl Core {
         self.requeue(of);
     }
 
-    /// A run goes back to its place in the queue.
+    /// A run goes back to its place in the queue. What its worker was told of it is not for the next one.
     pub(crate) fn requeue(&mut self, of: &RunOf) {
+        self.void_commands(of);
         self.free_slot(of);
         let Some(run) = self.run_mut(of) else { return };
         let Some(worker) = run.worker().cloned() else { unreachable!("a run comes back from a worker") };

@@ -122,7 +122,7 @@ impl Core {
             // A repeated one: its acknowledgement is on its way, or is given again. Nothing may be kept for
             // that: it is free of the rate limit.
             Phase::Running(_) => {
-                run.is_start_acked = true;
+                run.ack_start();
                 return self.send(id, text(ack(of, 0)), out);
             }
             Phase::Cancelling(..) if run.is_start_acked => return self.send(id, text(ack(of, 0)), out),
@@ -138,8 +138,6 @@ impl Core {
             run.queued = now.mono.since(run.queued_since);
         }
         run.attempts += 1;
-        run.not_taken = 0;
-        run.avoid = Default::default();
         run.n = 0;
         run.ran_before = run.ran;
         run.is_gap_told = false;
@@ -188,7 +186,7 @@ impl Core {
     fn ack_start(&mut self, place: &RunOf, of: &Attempt, key: &WorkerKey, out: &mut Effects) {
         let Some(conn) = self.line_to(key) else { return };
         if let Some(run) = self.run_mut(place) {
-            run.is_start_acked = true;
+            run.ack_start();
         }
         self.send(conn, text(ack(of, 0)), out);
     }

@@ -279,7 +279,9 @@ impl Run {
         run.last_seq = numbers.last_seq;
         run.events = numbers.events;
         run.n = numbers.n;
-        run.is_start_acked = true;
+        if !run.is_queued() {
+            run.ack_start();
+        }
         run.queued = queued;
         run.ran = Span(numbers.ran_us);
         run.ran_before = Span(numbers.ran_before_us);
@@ -395,6 +397,13 @@ impl Run {
     /// Time executed so far in this attempt.
     pub(crate) fn ran_in_attempt(&self, now: Now) -> Span {
         self.ran(now) - self.ran_before
+    }
+
+    /// Its worker is told that the start is durable, and may execute it: the offer was taken.
+    pub(crate) fn ack_start(&mut self) {
+        self.is_start_acked = true;
+        self.not_taken = 0;
+        self.avoid.clear();
     }
 
     /// The time of one attempt: as asked for, else as configured, else as its worker says. It is told with the

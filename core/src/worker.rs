@@ -226,7 +226,7 @@ impl Core {
             let is_its = run.worker() == Some(key) && run.attempt == of.attempt;
             return match &run.phase {
                 Phase::Running(_) | Phase::Cancelling(..) if is_its => {
-                    run.is_start_acked = true;
+                    run.ack_start();
                     run.is_gap_told = false;
                     answer(run.n, "continue")
                 }

@@ -1,6 +1,7 @@
 //! `started` (PROTOCOL §6): one that is repeated is acknowledged again, and keeps nothing in memory.
 
 use crate::daemon::Daemon;
+use runcast_core::input::Input;
 use runcast_core::time::Span;
 use serde_json::json;
 
@@ -40,4 +41,47 @@ fn the_time_that_its_worker_gives_an_attempt_outlives_a_restart() {
     assert!(daemon.heard(worker).iter().all(|said| said["type"] != "cancel"), "it has two seconds left");
     daemon.pass(Span::secs(3));
     assert!(daemon.heard(worker).iter().any(|said| said["reason"] == "timeout"), "its time is up");
+}
+
+/// Each time the connection ends before the start is durable and acknowledged: nothing was executed.
+#[test]
+fn a_worker_that_dies_of_each_start_is_not_offered_the_run_for_ever() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let hello = json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo", "slots": 1}]});
+    daemon.ask(user);
+    let mut worker = daemon.worker(&hello);
+    for times in 1..=3 {
+        daemon.is_slow = true;
+        daemon.start(worker);
+        daemon.feed(Input::Closed { conn: worker });
+        daemon.commit();
+        daemon.is_slow = false;
+        worker = daemon.worker(&hello);
+        daemon.pass(Span::secs(1));
+        let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+        let code = ended.map(|said| said["data"]["error"]["code"].clone());
+        assert_eq!(code, (times == 3).then(|| json!("not_taken")), "after {times}");
+    }
+}
+
+#[test]
+fn what_was_said_to_an_attempt_that_was_not_executed_is_not_said_to_the_next() {
+    let mut daemon = Daemon::new(|_| {});
+    let (user, serves) = (daemon.user("alice"), json!([{"agent": "echo", "slots": 1}]));
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": serves}));
+    daemon.ask(user);
+    daemon.is_slow = true;
+    let run = daemon.start(worker);
+    daemon.feed(Input::Closed { conn: worker });
+    daemon.commit();
+    daemon.is_slow = false;
+    daemon.says(user, &json!({"type": "input", "run": run, "data": "for the first"}));
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": serves}));
+    daemon.pass(Span::secs(1));
+    daemon.start(worker);
+    daemon.says(user, &json!({"type": "input", "run": run, "data": "for the second"}));
+    let inputs = daemon.heard(worker).into_iter().filter(|said| said["type"] == "input");
+    let inputs: Vec<_> = inputs.map(|said| (said["i"].clone(), said["data"].clone())).collect();
+    assert_eq!(inputs, [(json!(1), json!("for the second"))]);
 }

@@ -169,6 +169,7 @@ impl Core {
             Phase::Starting(key) => key,
             Phase::Cancelling(key, _) => {
                 self.seen.mark(Sometimes::StartDurableLate);
+                self.watch_working(&place);
                 return self.ack_start(&place, of, &key, out);
             }
             Phase::Queued { .. } | Phase::Offered(_) | Phase::Running(_) | Phase::Ended | Phase::Gone => {
@@ -370,8 +371,7 @@ impl Core {
         if warn > ran {
             self.deadlines.set(Timer::TimeoutSoon(of.run.clone()), now.mono + (warn - ran));
         }
-        let idle = self.config.delivery.backlog_every;
-        self.deadlines.set(Timer::Working(of.run.clone()), now.mono + idle);
+        self.watch_working(of);
     }
 }
 

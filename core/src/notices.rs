@@ -168,6 +168,12 @@ impl Core {
         self.notify(&of.user, notice.finish(), out);
     }
 
+    /// A run at a worker gives a sign of life from now on, should it have no events.
+    pub(crate) fn watch_working(&mut self, of: &RunOf) {
+        self.deadlines
+            .set(Timer::Working(of.run.clone()), self.now.mono + self.config.delivery.backlog_every);
+    }
+
     /// A running run may have had no event for a while.
     pub(crate) fn on_working(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };

@@ -113,8 +113,7 @@ impl Core {
         if is_running {
             self.watch_time(&of);
         } else {
-            let idle = self.config.delivery.backlog_every;
-            self.deadlines.set(Timer::Working(of.run.clone()), self.now.mono + idle);
+            self.watch_working(&of);
         }
     }
 }

@@ -85,3 +85,20 @@ fn what_was_said_to_an_attempt_that_was_not_executed_is_not_said_to_the_next() {
     let inputs: Vec<_> = inputs.map(|said| (said["i"].clone(), said["data"].clone())).collect();
     assert_eq!(inputs, [(json!(1), json!("for the second"))]);
 }
+
+#[test]
+fn a_run_that_is_cancelled_while_its_start_is_stored_is_not_silent() {
+    let mut daemon = Daemon::new(|config| config.runs.cancel_grace = Span::secs(14));
+    let user = daemon.user("alice");
+    let worker = daemon.worker(&json!({"type": "hello", "agents": [{"agent": "echo", "slots": 1}]}));
+    daemon.ask(user);
+    daemon.is_slow = true;
+    let run = daemon.start(worker);
+    daemon.says(user, &json!({"type": "cancel", "run": run}));
+    daemon.commit();
+    daemon.is_slow = false;
+    daemon.heard(user);
+    daemon.pass(Span::secs(6));
+    let working = daemon.heard(user).iter().filter(|said| said["notice"] == "working").count();
+    assert_eq!(working, 1);
+}

@@ -168,17 +168,19 @@ impl Core {
         if self.planted.is(Bug::ResumeOnAnothers) {
             stream = self.users.values().next().map_or(stream, |first| first.stream.key().clone());
         }
-        let load = self.ask(Load::Page(id, lane.clone()));
+        let load = self.ask(Load::Page(id, lane.clone(), after));
         let events_max = count.max(if self.is_odd(odd::SHORT_PAGE) { 1 } else { PAGE_EVENTS });
         let query = Query::Events { stream, after, events_max, bytes_max: PAGE_BYTES };
         out.push(Effect::Load { load, query });
     }
 
-    /// A page has come.
-    pub(crate) fn on_page(&mut self, id: ConnId, lane: &Lane, found: Found, out: &mut Effects) {
+    /// A page has come, that was asked for after this seq.
+    pub(crate) fn on_page(&mut self, id: ConnId, lane: &Lane, after: u64, found: Found, out: &mut Effects) {
         // A topic may be read no longer since, or anew from elsewhere.
         let Some(me) = self.user_conn(id) else { return };
-        let Some(after) = me.cursor(lane).and_then(Cursor::asked) else { return };
+        if me.cursor(lane).and_then(Cursor::asked) != Some(after) {
+            return;
+        }
         let user = me.identity.user.clone();
         let found = self.stream_of(&user, lane).map_or(Found::Damaged, |stream| stream.judge(after, found));
         let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) else { return };

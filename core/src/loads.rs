@@ -18,8 +18,8 @@ use alloc::boxed::Box;
 pub(crate) enum Load {
     /// A user's context.
     Context(User),
-    /// A page of events of one of a connection's streams.
-    Page(ConnId, Lane),
+    /// A page of events of one of a connection's streams, after this seq.
+    Page(ConnId, Lane, u64),
     /// What is known of a run that is asked for.
     Run(Box<admission::Asked>),
     /// The end of a run of which something is asked.
@@ -61,7 +61,7 @@ impl Core {
         let Some(load) = self.loads.remove(&load) else { unreachable!("an answer belongs to a question") };
         match load {
             Load::Context(user) => self.on_context(&user, found, out),
-            Load::Page(conn, lane) => self.on_page(conn, &lane, found, out),
+            Load::Page(conn, lane, after) => self.on_page(conn, &lane, after, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
             Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),

@@ -4,7 +4,7 @@
 use runcast_core::Core;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::effect::{Audit, Content, Effect};
-use runcast_core::ids::{Agent, AppendId, ConnId};
+use runcast_core::ids::{Agent, AppendId, ConnId, LoadId};
 use runcast_core::input::{BodyLength, Claims, Head, Input, Message, UpgradeRequest};
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey};
 use runcast_core::time::{Now, Span};
@@ -30,6 +30,9 @@ pub(crate) struct Daemon {
     /// [`Self::commit`].
     pub(crate) is_slow: bool,
     waiting: VecDeque<(AppendId, Arc<[Record]>)>,
+    /// Whether the store answers when the scene says [`Self::answer`].
+    pub(crate) answers_late: bool,
+    asked: VecDeque<(LoadId, Query)>,
     heard: BTreeMap<ConnId, Vec<Value>>,
     unread: BTreeSet<ConnId>,
     closed: BTreeMap<ConnId, CloseCode>,
@@ -58,6 +61,8 @@ impl Daemon {
             is_damaged: false,
             is_slow: false,
             waiting: VecDeque::new(),
+            answers_late: false,
+            asked: VecDeque::new(),
             heard: BTreeMap::new(),
             unread: BTreeSet::new(),
             closed: BTreeMap::new(),
@@ -229,6 +234,15 @@ impl Daemon {
         self.feed(Input::AppendFailed { from });
     }
 
+    /// The store answers what it was asked so far, and from now on at once.
+    pub(crate) fn answer(&mut self) {
+        self.answers_late = false;
+        while let Some((load, query)) = self.asked.pop_front() {
+            let found = self.find(query);
+            self.feed(Input::Loaded { load, found });
+        }
+    }
+
     /// Time passes; timers fire when they are due.
     pub(crate) fn pass(&mut self, time: Span) {
         let until = self.now.mono + time;
@@ -267,6 +281,7 @@ impl Daemon {
                 records.iter().for_each(|record| self.store(record));
                 self.core.handle(now, Input::Appended { upto: id }, caused);
             }
+            Effect::Load { load, query } if self.answers_late => self.asked.push_back((load, query)),
             Effect::Load { load, query } => {
                 let found = if self.is_damaged { Found::Damaged } else { self.find(query) };
                 self.core.handle(now, Input::Loaded { load, found }, caused);

@@ -37,3 +37,26 @@ fn a_device_that_has_its_place_in_a_topic_reads_it_though_the_disk_is_full() {
     daemon.says(user, &json!({"type": "subscribe", "topics": ["system", "news"]}));
     assert_eq!(daemon.heard(user)[0]["code"], "storage_unavailable");
 }
+
+/// What the store was asked for a topic that is read no longer is no answer to what it is asked now.
+#[test]
+fn a_topic_that_is_left_and_read_anew_from_elsewhere_begins_where_it_was_asked() {
+    let mut daemon = Daemon::new(|_| {});
+    let hello = json!({"type": "hello", "ack": false, "topics": ["system"]});
+    let before = daemon.connect("/ws", "alice", "user", &hello);
+    let epoch = daemon.heard(before)[0]["topics"][0]["epoch"].clone();
+    for key in 1..=6 {
+        daemon.publish("system", &key.to_string());
+    }
+    daemon.restart();
+    daemon.answers_late = true;
+    let from = json!({"epoch": epoch, "seq": 3});
+    let hello = json!({"type": "hello", "ack": false, "topics": [{"topic": "system", "from": from}]});
+    let user = daemon.connect("/ws", "alice", "user", &hello);
+    daemon.says(user, &json!({"type": "subscribe", "topics": []}));
+    daemon.says(user, &json!({"type": "subscribe", "topics": [{"topic": "system", "from": "oldest"}]}));
+    daemon.answer();
+    assert_eq!(daemon.closed(user), None);
+    let heard = daemon.heard(user).into_iter().filter(|said| said["type"] == "event");
+    assert_eq!(heard.map(|said| said["seq"].clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}

@@ -18,10 +18,10 @@ const LATE: Span = Span::secs(1);
 /// For how long after it that counts.
 const AFTER: Span = Span::secs(5);
 
-/// How late the loop was when it last was too late, and until when that counts.
+/// When the loop was last too late, and how late it was.
 #[derive(Debug, Default)]
 pub(crate) struct Lag {
-    until: Mono,
+    at: Option<Mono>,
     by: Span,
 }
 
@@ -29,8 +29,14 @@ impl Core {
     /// A timer was so late.
     pub(crate) fn watch_lag(&mut self, late: Span) {
         if late >= LATE {
-            self.lag = Lag { until: self.now.mono + AFTER, by: late };
+            self.lag = Lag { at: Some(self.now.mono), by: late };
         }
+    }
+
+    /// The timers that fire now should have done so long ago: the daemon stood still. What its peers have said
+    /// meanwhile lies unread, so that nobody has been silent.
+    pub(crate) fn stood_still(&self) -> bool {
+        self.lag.at == Some(self.now.mono)
     }
 
     /// `GET /readyz`.
@@ -53,7 +59,7 @@ impl Core {
             let ms = waited.as_millis();
             failed.push(format!("store (what it was given {ms} ms ago is not stored: look at the disk)"));
         }
-        if self.now.mono < self.lag.until {
+        if self.lag.at.is_some_and(|at| self.now.mono < at + AFTER) {
             let ms = self.lag.by.as_millis();
             failed
                 .push(format!("loop lag (a timer was {ms} ms late: the processor is busy, or stood still)"));

@@ -263,8 +263,9 @@ impl Core {
         let Some(conn) = self.conns.get(&id) else { return };
         let silent = self.now.mono.since(conn.last_in);
         // Whoever is not read cannot be heard.
-        if silent < limit || !conn.is_read() {
-            let left = if conn.is_read() { limit - silent } else { limit };
+        let is_unheard = !conn.is_read() || self.stood_still();
+        if silent < limit || is_unheard {
+            let left = if is_unheard { limit } else { limit - silent };
             return self.deadlines.set(Timer::Silence(id), self.now.mono + left);
         }
         self.close(id, CloseCode::Silent, "no sign of life", out);

@@ -422,6 +422,9 @@ impl Core {
     pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
         let Some(Phase::Offered(key)) = self.run_mut(&of).map(|run| run.phase.clone()) else { return };
+        if self.stood_still() {
+            return self.deadlines.set(Timer::Start(of.run), self.now.mono + self.config.runs.start);
+        }
         self.seen.mark(Sometimes::OfferNotAnswered);
         self.withdraw(&of, &key, out);
         let now = self.now.mono;
@@ -471,7 +474,11 @@ impl Core {
         if is_unread {
             self.seen.mark(Sometimes::LeaseKeptUnread);
         }
-        if is_unread || self.durable.is_full() || self.planted.is(Bug::LeaseNeverRunsOut) {
+        if is_unread
+            || self.stood_still()
+            || self.durable.is_full()
+            || self.planted.is(Bug::LeaseNeverRunsOut)
+        {
             return self.renew_lease(key);
         }
         let runs = worker.runs.clone();

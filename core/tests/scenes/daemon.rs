@@ -255,6 +255,12 @@ impl Daemon {
         self.now = Now { mono: until, wall: self.now.wall + rest };
     }
 
+    /// The process stands still, and is woken by its timers.
+    pub(crate) fn stand_still(&mut self, time: Span) {
+        self.now = Now { mono: self.now.mono + time, wall: self.now.wall + time };
+        self.feed(Input::Timer);
+    }
+
     pub(crate) fn feed(&mut self, input: Input<'_>) {
         let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);

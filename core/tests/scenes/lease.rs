@@ -53,3 +53,30 @@ fn a_run_whose_started_was_not_durable_goes_back_when_its_worker_returns() {
     let offered = offered.expect("it is offered anew");
     assert_eq!((&offered["run"], offered["attempt"].as_u64() > Some(1)), (&run, true));
 }
+
+/// What they have said meanwhile lies unread in their sockets.
+#[test]
+fn a_daemon_that_stood_still_takes_nobody_for_dead() {
+    let mut daemon = Daemon::new(|_| {});
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    daemon.start(worker);
+    daemon.stand_still(Span::secs(60));
+    assert_eq!((daemon.closed(worker), daemon.closed(user)), (None, None));
+    daemon.says(worker, &json!({"type": "beat"}));
+    daemon.pass(Span::secs(14));
+    assert_eq!(daemon.closed(worker), None);
+    daemon.pass(Span::secs(30));
+    assert_eq!(daemon.closed(worker).map(|code| code as u16), Some(4404));
+    assert_eq!(daemon.closed(user).map(|code| code as u16), Some(4404));
+}
+
+#[test]
+fn an_offer_that_was_answered_while_the_daemon_stood_still_is_taken() {
+    let mut daemon = Daemon::new(|_| {});
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    daemon.stand_still(Span::secs(6));
+    let run = daemon.start(worker);
+    assert_eq!(daemon.heard(worker).last().expect("it is answered")["type"], "ack", "{run}");
+}

@@ -33,8 +33,8 @@ impl Core {
         }
     }
 
-    /// The timers that fire now should have done so long ago: the daemon stood still. What its peers have said
-    /// meanwhile lies unread, so that nobody has been silent.
+    /// The timers that fire now should have done so long ago: the daemon stood still. What its peers have
+    /// said meanwhile lies unread, so that nobody has been silent.
     pub(crate) fn stood_still(&self) -> bool {
         self.lag.at == Some(self.now.mono)
     }

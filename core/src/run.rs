@@ -406,8 +406,8 @@ impl Run {
         self.avoid.clear();
     }
 
-    /// The time of one attempt: as asked for, else as configured, else as its worker says. It is told with the
-    /// offer and does not change with the worker's session.
+    /// The time of one attempt: as asked for, else as configured, else as its worker says. It is told with
+    /// the offer and does not change with the worker's session.
     pub(crate) fn timeout(&self, config: &Config) -> Span {
         let configured = config.agents.get(&self.spec.agent).and_then(|agent| agent.timeout);
         let asked = self.spec.timeout_ms.map(Span::millis);

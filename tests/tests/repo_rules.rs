@@ -118,6 +118,53 @@ fn the_core_does_without_std() {
     none(&found, "the core is a state machine: no clock, no threads, no files");
 }
 
+/// A file without the tests at its end: what those do is their own affair.
+fn code_of(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
+/// Where which words may not stand in code: what would bring a real clock, real sockets or a second way in.
+const FOREIGN: [(&[&str], &[&str]); 5] = [
+    (
+        &["shell/src/pump.rs", "shell/src/conn.rs", "shell/src/conn/", "shell/src/store/"],
+        &["mio::", "std::net::Tcp", "net::{Tcp", "Instant", "SystemTime", "std::thread"],
+    ),
+    (&["sim/src/"], &["mio_loop", "mio::", "std::net::Tcp", "SystemTime::now", "thread::sleep"]),
+    // Only the simulator's command line tells how long something took.
+    (
+        &["sim/src/actors/", "sim/src/oracles/", "sim/src/world", "sim/src/hosts/", "sim/src/model"],
+        &["Instant::now"],
+    ),
+    (&["tests/"], &["runcast_core::Core", "runcast_sim::", "runcast::pump", "runcast::store"]),
+    (&["fuzz/"], &["mio::", "mio_loop", "runcast::pump", "runcast::daemon", "runcast::cli"]),
+];
+
+#[test]
+fn nothing_imports_what_it_should_do_without() {
+    let mut found = Vec::new();
+    for (name, text) in everything() {
+        let foreign = FOREIGN.iter().filter(|(places, _)| places.iter().any(|place| name.starts_with(place)));
+        for word in foreign.flat_map(|(_, words)| words.iter()) {
+            let is_rules = name == "tests/tests/repo_rules.rs";
+            found.extend((code_of(&text).contains(word) && !is_rules).then(|| format!("{name}: {word}")));
+        }
+    }
+    none(&found, "the house has an order (which part may know of what)");
+}
+
+/// Two places would soon disagree on what an event is, or on what is durable.
+#[test]
+fn events_and_appends_are_made_in_one_place() {
+    for (word, place) in
+        [("Record::Event {", "core/src/stream.rs"), ("Effect::Append {", "core/src/durable.rs")]
+    {
+        let made = sources("core/src").into_iter().filter(|(name, text)| {
+            code_of(text).contains(word) && !name.ends_with("tests.rs") && !name.ends_with("properties.rs")
+        });
+        assert_eq!(made.map(|(name, _)| name).collect::<Vec<_>>(), [place], "{word}");
+    }
+}
+
 #[test]
 fn every_code_of_the_core_stands_in_the_protocol() {
     let protocol = fs::read_to_string(repository().join("core/PROTOCOL.md")).expect("the protocol is kept");

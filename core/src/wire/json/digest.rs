@@ -63,7 +63,8 @@ impl Digest {
         self.bytes(b"}");
     }
 
-    /// The value that begins with this token. It is at most [`DEPTH_MAX`](super::DEPTH_MAX) deep, so this ends.
+    /// The value that begins with this token. It is at most [`DEPTH_MAX`](super::DEPTH_MAX) deep, so this
+    /// ends.
     fn value(&mut self, tokens: &Tokens<'_>, at: usize) {
         let raw = tokens.text(at);
         match raw.as_bytes().first() {

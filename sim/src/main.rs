@@ -96,6 +96,9 @@ enum What {
         /// Only these.
         #[arg(long, value_parser = bugs::named)]
         bug: Vec<Bug>,
+        /// Of all of them one in so many: 3/8 are the third, the eleventh and so on, from 0 on.
+        #[arg(long, value_parser = part, default_value = "0/1", conflicts_with = "bug")]
+        part: Part,
         /// On so many threads.
         #[arg(long, default_value_t = jobs())]
         jobs: usize,
@@ -135,6 +138,26 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     }
 }
 
+/// One in so many, the one with this number.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    number: usize,
+    of: usize,
+}
+
+impl Part {
+    fn of(self, bugs: &[Bug]) -> Vec<Bug> {
+        bugs.iter().copied().skip(self.number).step_by(self.of).collect()
+    }
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    let numbers =
+        text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    let part = numbers.map(|(number, of)| Part { number, of }).filter(|part| part.number < part.of);
+    part.ok_or_else(|| format!("expected a part as 3/8, found {text:?}"))
+}
+
 fn jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -145,7 +168,10 @@ fn main() -> ExitCode {
     let result = match Command::parse().what {
         What::Run { seed, world, trace, bug } => run(&bugs::plan(world, seed, bug), trace),
         What::Meta { seed, world } => swarm::meta(world, seed),
-        What::Bugs { world, seeds, bug, jobs } => return hunt(world, seeds, &bug, jobs),
+        What::Bugs { world, seeds, bug, part, jobs } => {
+            let bugs = if bug.is_empty() { part.of(Bug::ALL) } else { bug };
+            return hunt(world, seeds, &bugs, jobs);
+        }
         What::Swarm { seeds, jobs, world, strict } => {
             let seeds: Vec<u64> = seeds.into_iter().flatten().collect();
             let result = many(world, &seeds, jobs, began);
@@ -242,14 +268,13 @@ fn network(rates: &[u64], seeds: &Range<u64>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn hunt(world: Which, seeds: u64, only: &[Bug], jobs: usize) -> ExitCode {
+fn hunt(world: Which, seeds: u64, bugs: &[Bug], jobs: usize) -> ExitCode {
     if !cfg!(debug_assertions) {
         println!(
             "no bug can be planted in this build: use `cargo sim bugs`, whose profile checks everything"
         );
         return ExitCode::FAILURE;
     }
-    let bugs = if only.is_empty() { Bug::ALL } else { only };
     let hunts = bugs::hunt_all(world, bugs, seeds, jobs, &|hunt| {
         let caught = hunt
             .caught

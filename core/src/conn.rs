@@ -2,6 +2,7 @@
 //! network.
 
 use crate::api::Request;
+use crate::config::Server;
 use crate::cursor::Cursor;
 use crate::deadlines::{Deadlines, Timer};
 use crate::effect::{Effect, Effects};
@@ -12,13 +13,14 @@ use crate::limits::Rate;
 use crate::sse::Sse;
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::call::Call;
-use crate::wire::error::CloseCode;
+use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::json::Object;
 use crate::wire::topic::Subscription;
 use crate::wire::user::From;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -73,6 +75,20 @@ impl Role {
     /// A worker's, whose welcome is on its way.
     pub(crate) fn worker(key: WorkerKey, expires: WallMs) -> Self {
         Self::Worker(Box::new(WorkerConn { key, expires, is_welcome: false, unacked: 0 }))
+    }
+
+    /// What is told whoever sends a longer message than is taken of it.
+    pub(crate) fn too_large(&self, server: &Server) -> Refusal {
+        let measure = "measure before sending";
+        let (limit, hint) = match self {
+            Self::Greeting(greeting) => {
+                (greeting.message_bytes(server), "measure before sending, and send the token in the head")
+            }
+            Self::Worker(_) => (server.worker_message, measure),
+            Self::Http | Self::Request(_) | Self::User(_) => (server.message, measure),
+        };
+        let message = format!("expected a message of at most {limit} bytes");
+        Refusal::new(Code::TooLarge, message, hint)
     }
 }
 

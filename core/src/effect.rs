@@ -24,6 +24,13 @@ pub enum Effect {
         /// The longest message to take, in bytes. A longer one is `Message::TooLarge`.
         message_bytes: usize,
     },
+    /// Take longer messages from here on: it is known now whose WebSocket it is.
+    Allow {
+        /// On which connection.
+        conn: ConnId,
+        /// The longest message to take, in bytes.
+        message_bytes: usize,
+    },
     /// Answer the head and close the connection when the answer is out.
     Respond {
         /// On which connection.

@@ -4,6 +4,7 @@
 //! inbox, and `welcome` is the first message it gets.
 
 use crate::Core;
+use crate::config::Server;
 use crate::conn::Role;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects, Token};
@@ -21,6 +22,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+/// The longest message of a WebSocket of which it is not known whose it is: what has come of one is kept, for
+/// anybody. A `hello` with all the agents that a worker may serve has room, with its token and hundreds of runs.
+const STRANGER_BYTES: usize = 64 * 1024;
 
 /// Who a connection is for, as its token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +96,11 @@ struct Tokens {
 }
 
 impl Greeting {
-    const fn new(path: Path, subprotocol: Option<Token>) -> Self {
+    const fn new(path: Path) -> Self {
         Self {
             path,
             asked: VecDeque::new(),
-            subprotocol,
+            subprotocol: None,
             identity: None,
             refused: None,
             hello: None,
@@ -112,6 +117,16 @@ impl Greeting {
         }
     }
 
+    /// The longest message that it is given room for.
+    pub(crate) fn message_bytes(&self, server: &Server) -> usize {
+        let most = match self.path {
+            // A worker's message of up to twice the limit is read, so that its number can be used up.
+            Path::Worker => server.worker_message * 2,
+            Path::User | Path::Live | Path::Ready | Path::Chat | Path::Console => server.message,
+        };
+        if self.identity.is_some() { most } else { most.min(STRANGER_BYTES) }
+    }
+
     /// Who it is, as far as that is known.
     pub(crate) fn user(&self) -> Option<&User> {
         self.identity.as_ref().map(|identity| &identity.user)
@@ -125,35 +140,28 @@ impl Greeting {
 
 impl Core {
     pub(crate) fn on_upgrade_request(&mut self, id: ConnId, path: Path, head: Head<'_>, out: &mut Effects) {
-        let tokens = match self.check_head(&head) {
+        let tokens = self.check_head(&head);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.role = Role::Greeting(Box::new(Greeting::new(path)));
+        let tokens = match tokens {
             Ok(tokens) => tokens,
-            Err(refusal) => {
-                if let Some(conn) = self.conns.get_mut(&id) {
-                    conn.role = Role::Greeting(Box::new(Greeting::new(path, None)));
-                }
-                return self.respond_refusal(id, &refusal, out);
-            }
+            Err(refusal) => return self.respond_refusal(id, &refusal, out),
         };
         let is_browser = tokens.header.is_none();
         if let Err((close, refusal)) = self.check_draining_for(path).and_then(|()| self.check_room(id)) {
             if !is_browser {
                 return self.respond_refusal(id, &refusal, out);
             }
-            self.upgrade(id, path, out);
+            self.upgrade(id, out);
             return self.close(id, close, &refusal.message, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let mut greeting = Greeting::new(path, tokens.subprotocol);
         let hello_by = self.now.mono + self.config.server.hello_timeout;
         self.deadlines.set(Timer::Hello(id), hello_by);
-        if let Some(token) = tokens.header {
-            greeting.asked.push_back(Source::Header);
-            conn.role = Role::Greeting(Box::new(greeting));
-            out.push(Effect::Verify { conn: id, token });
-            return;
-        }
-        conn.role = Role::Greeting(Box::new(greeting));
-        self.upgrade(id, path, out);
+        let Some(greeting) = self.greeting(id) else { return };
+        greeting.subprotocol = tokens.subprotocol;
+        let Some(token) = tokens.header else { return self.upgrade(id, out) };
+        greeting.asked.push_back(Source::Header);
+        out.push(Effect::Verify { conn: id, token });
     }
 
     /// What must be right about a head before anything else is looked at.
@@ -214,18 +222,14 @@ impl Core {
         Ok(())
     }
 
-    fn upgrade(&mut self, id: ConnId, path: Path, out: &mut Effects) {
-        let message_bytes = match path {
-            // A worker's message of up to twice the limit is read, so that its number can be used up.
-            Path::Worker => self.config.server.worker_message * 2,
-            Path::User | Path::Live | Path::Ready | Path::Chat | Path::Console => self.config.server.message,
-        };
-        out.push(Effect::Upgrade { conn: id, message_bytes });
+    fn upgrade(&mut self, id: ConnId, out: &mut Effects) {
         let mono = self.now.mono;
         self.deadlines.set(Timer::Heartbeat(id), mono + self.config.server.heartbeat);
         self.deadlines.set(Timer::Silence(id), mono + self.config.server.heartbeat.ratio(5, 2));
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Role::Greeting(greeting) = &mut conn.role else { return };
+        let message_bytes = greeting.message_bytes(&self.config.server);
+        out.push(Effect::Upgrade { conn: id, message_bytes });
         greeting.is_upgraded = true;
         if let Some(token) = greeting.subprotocol.take() {
             greeting.asked.push_back(Source::Subprotocol);
@@ -274,8 +278,12 @@ impl Core {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let Role::Greeting(greeting) = &mut conn.role else { return };
         greeting.identity = Some(identity);
+        if greeting.is_upgraded {
+            let message_bytes = greeting.message_bytes(&self.config.server);
+            out.push(Effect::Allow { conn: id, message_bytes });
+        }
         match source {
-            Source::Header => self.upgrade(id, path, out),
+            Source::Header => self.upgrade(id, out),
             Source::Subprotocol => {
                 conn.is_busy = false;
                 self.take_inbox(id, out);

@@ -68,14 +68,7 @@ impl Core {
                 self.close(id, CloseCode::Violation, "binary message", out);
             }
             Message::TooLarge => {
-                let limit = match conn.role {
-                    Role::Worker(_) => self.config.server.worker_message,
-                    Role::Http | Role::Request(_) | Role::Greeting(_) | Role::User(_) => {
-                        self.config.server.message
-                    }
-                };
-                let message = format!("expected a message of at most {limit} bytes");
-                let refusal = Refusal::new(Code::TooLarge, message, "measure before sending");
+                let refusal = conn.role.too_large(&self.config.server);
                 self.send_error(id, None, None, &refusal, out);
                 self.close(id, CloseCode::MessageTooLarge, "message too large", out);
             }

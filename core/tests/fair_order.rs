@@ -95,6 +95,7 @@ impl World {
                     self.core.handle(Now::default(), Input::Flushed { conn, bytes: text.len() }, &mut caused);
                 }
                 Effect::Upgrade { .. }
+                | Effect::Allow { .. }
                 | Effect::Body { .. }
                 | Effect::Stream { .. }
                 | Effect::Ping { .. }

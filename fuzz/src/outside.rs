@@ -114,8 +114,12 @@ impl Outside {
             Effect::Respond { conn, .. } | Effect::Close { conn, .. } => self.line(conn).is_over = true,
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
             Effect::Body { conn, .. } => self.line(conn).is_body_asked = true,
-            Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } | Effect::Exit => {}
-            Effect::Webhook { .. } | Effect::Backup { .. } | Effect::Note(_) | Effect::Audit(_) => {}
+            Effect::Allow { .. } | Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
+            Effect::Webhook { .. }
+            | Effect::Backup { .. }
+            | Effect::Note(_)
+            | Effect::Audit(_)
+            | Effect::Exit => {}
         }
     }
 

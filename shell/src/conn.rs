@@ -351,6 +351,13 @@ impl<S: Read + Write> Conn<S> {
         self.phase = Phase::Open(Socket::new(message_bytes, early));
     }
 
+    /// Takes messages of at most so many bytes from here on.
+    pub fn allow(&mut self, message_bytes: usize) {
+        if let Phase::Open(socket) = &mut self.phase {
+            socket.allow(message_bytes);
+        }
+    }
+
     /// Reads the body of the request, so many bytes.
     pub fn take_body(&mut self, length: usize) {
         let Phase::Judged(judged) = &mut self.phase else { return };

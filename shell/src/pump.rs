@@ -514,6 +514,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 // Frames may have come with the head.
                 self.queue(conn);
             }
+            Effect::Allow { conn, message_bytes } => self.say(conn, |it| it.allow(message_bytes)),
             Effect::Body { conn, length } => {
                 self.say(conn, |it| it.take_body(length));
                 // It may have come with the head.

@@ -335,6 +335,7 @@ impl Watch {
                 self.away.refused(*conn);
             }
             Effect::Upgrade { .. }
+            | Effect::Allow { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }

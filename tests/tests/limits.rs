@@ -1,9 +1,12 @@
 //! Limits before authentication and after: each is told with when to try again, and hits nobody else.
 
-use runcast_tests::{Answer, Ask, Daemon, Door, Ended, PATIENCE, Socket, User, eventually, token};
-use serde_json::json;
+use runcast_tests::{Answer, Ask, Daemon, Door, Ended, PATIENCE, Socket, User, Worker, eventually, token};
+use serde_json::{Value, json};
 use std::io::Read;
 use std::net::TcpStream;
+use tungstenite::Message;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 fn get(door: &Door, token: &str) -> Answer {
     Ask::new("GET", "/v1/runs").token(token).send(door)
@@ -86,6 +89,80 @@ fn far_too_many_connections_are_refused_before_they_say_anything() {
     drop(silent);
     // They are gone as soon as the daemon has seen that.
     while Ask::new("GET", "/v1/runs").token(&token("alice", "user")).send(&door).status != 200 {}
+}
+
+/// A text in frames of at most 16 KiB.
+fn in_fragments(socket: &mut Socket, text: &str) {
+    let last = (text.len() - 1) / 0x4000;
+    for (at, fragment) in text.as_bytes().chunks(0x4000).enumerate() {
+        let kind = if at == 0 { Data::Text } else { Data::Continue };
+        let frame = Frame::message(fragment.to_vec(), OpCode::Data(kind), at == last);
+        socket.send(Message::Frame(frame));
+    }
+}
+
+/// `hello` of a worker that claims to have so many runs, and brings this token, if any.
+fn hello_with(runs: usize, token: Option<&str>) -> Value {
+    let runs: Vec<Value> =
+        (0..runs).map(|at| json!({ "run": format!("run_t_{at:08x}"), "attempt": 1 })).collect();
+    let mut hello =
+        json!({ "type": "hello", "worker": "w-1", "agents": [{ "agent": "research" }], "runs": runs });
+    token.into_iter().for_each(|token| hello["token"] = json!(token));
+    hello
+}
+
+#[test]
+fn a_stranger_is_given_no_room_for_more_than_a_short_hello() {
+    let daemon = Daemon::start(&["server.message=1MiB"]);
+    let (address, workers) = (daemon.door().address(), token("workers", "worker"));
+    for (path, text) in [
+        ("/worker", " ".repeat(65_537)),
+        ("/ws", " ".repeat(65_537)),
+        ("/worker", hello_with(10_000, Some(&workers)).to_string()),
+    ] {
+        let mut stranger = Socket::with(address, path, "runcast.v1", None).expect("it is upgraded");
+        in_fragments(&mut stranger, &text);
+        let error = stranger.hear().expect("it is told why");
+        assert_eq!((&error["code"], &error["temporary"]), (&json!("too_large"), &json!(false)), "{error}");
+        assert!(error["message"].as_str().is_some_and(|it| it.contains("65536")), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|it| it.contains("token")), "{error}");
+        assert_eq!(stranger.end(), Ended(Some(4505)), "{path}");
+    }
+    // A short one passes, also in pieces.
+    let mut short = Socket::with(address, "/worker", "runcast.v1", None).expect("it is upgraded");
+    in_fragments(&mut short, &hello_with(1_000, Some(&workers)).to_string());
+    assert_eq!(
+        Worker::greeted(short).expect("a welcome").welcome["runs"].as_array().map(Vec::len),
+        Some(1_000)
+    );
+}
+
+#[test]
+fn whoever_is_known_is_given_the_room_that_the_protocol_promises() {
+    let daemon = Daemon::start(&[]);
+    let (door, workers) = (daemon.door(), token("workers", "worker"));
+    let (in_header, in_subprotocol, in_hello) = (
+        Socket::connect(door.address(), "/worker", &workers),
+        Socket::with(door.address(), "/worker", &format!("runcast.v1, jwt.{workers}"), None),
+        Socket::with(door.address(), "/worker", "runcast.v1", None),
+    );
+    let mut alice = User::connected("alice", "laptop", &door);
+    let large = "x".repeat(1_000_000);
+    for (at, (socket, runs, token)) in
+        [(in_header, 10_000, None), (in_subprotocol, 10_000, None), (in_hello, 1_000, Some(&*workers))]
+            .into_iter()
+            .enumerate()
+    {
+        let mut socket = socket.expect("it is upgraded");
+        in_fragments(&mut socket, &hello_with(runs, token).to_string());
+        let mut worker = Worker::greeted(socket).expect("a welcome");
+        assert_eq!(worker.welcome["runs"].as_array().map(Vec::len), Some(runs));
+        alice.run(&format!("key_{at}"), "thread_1", &json!("go"));
+        let run = worker.take();
+        worker.complete(&run, 1, &json!(large));
+        assert!(alice.until("agent_completed")["data"]["output"] == large);
+        alice.ack();
+    }
 }
 
 /// As many as come at once when a site's network is back. The daemon stands still, so that it takes nobody

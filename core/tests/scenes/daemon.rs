@@ -315,6 +315,7 @@ impl Daemon {
             Effect::Read { conn, on: false } => drop(self.unread.insert(conn)),
             Effect::Audit(line) => self.trail.push(line),
             Effect::Upgrade { .. }
+            | Effect::Allow { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }

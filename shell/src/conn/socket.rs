@@ -24,7 +24,9 @@ impl Readers {
     }
 
     fn take_back(&mut self, message_bytes: usize, reader: Box<WebSocketContext>) {
-        if self.0.iter().all(|(length, _)| *length != message_bytes) {
+        // One that was made for shorter messages reads less at once, and is of no use to others.
+        let is_right = reader.get_config().read_buffer_size == buffer_bytes(message_bytes);
+        if is_right && self.0.iter().all(|(length, _)| *length != message_bytes) {
             self.0.push((message_bytes, reader));
         }
     }
@@ -49,6 +51,17 @@ impl Socket {
         let inside = early.len() as u64;
         let reader = (inside > 0).then(|| Box::new(reader(message_bytes, early)));
         Self { message_bytes, reader, inside }
+    }
+
+    /// Takes messages of at most so many bytes from here on, also of the one that is being read.
+    pub(super) fn allow(&mut self, message_bytes: usize) {
+        self.message_bytes = message_bytes;
+        if let Some(reader) = &mut self.reader {
+            reader.set_config(|config| {
+                config.max_message_size = Some(message_bytes);
+                config.max_frame_size = Some(message_bytes);
+            });
+        }
     }
 
     /// The next message, as [`WebSocketContext::read`].
@@ -96,9 +109,14 @@ impl Socket {
     }
 }
 
+/// How much of messages that are so long is read at once.
+fn buffer_bytes(message_bytes: usize) -> usize {
+    (message_bytes / 64).clamp(1024, 4096)
+}
+
 fn reader(message_bytes: usize, early: Vec<u8>) -> WebSocketContext {
     let config = WebSocketConfig::default()
-        .read_buffer_size((message_bytes / 64).clamp(1024, 4096))
+        .read_buffer_size(buffer_bytes(message_bytes))
         .write_buffer_size(0)
         .max_message_size(Some(message_bytes))
         .max_frame_size(Some(message_bytes));
@@ -168,6 +186,28 @@ mod tests {
         }
         assert_eq!(say(&mut socket, &mut wire, &frame(0x89, b"ping")), 1);
         assert_eq!((wire.output_bytes(), socket.reader.is_none()), (2 + 4, true), "the pong is out");
+    }
+
+    #[test]
+    fn a_longer_message_is_taken_from_then_on_and_what_read_it_is_lent_to_nobody() {
+        let (mut socket, mut wire) = (Socket::new(100, Vec::new()), Wire::new(Peer::default()));
+        let mut readers = Readers::default();
+        let mut read = |socket: &mut Socket, bytes: &[u8]| {
+            wire.stream_mut().0.extend(bytes);
+            wire.edge(Edge::UntilBlocked);
+            wire.allow(1_000);
+            let message = socket.read(&mut wire, &mut readers).map(|message| message.len());
+            (message, readers.0.len())
+        };
+        let long = frame(0x81, &[b'x'; 120]);
+        assert!(matches!(read(&mut socket, &long[..1]), (Err(Error::Io(_)), 0)), "there is more to come");
+        socket.allow(1_000_000);
+        assert!(matches!(read(&mut socket, &long[1..]), (Ok(120), 0)));
+        assert!(matches!(read(&mut socket, &[]), (Err(Error::Io(_)), 0)), "it reads too little at once");
+        assert!(socket.reader.is_none());
+        assert!(matches!(read(&mut socket, &long), (Ok(120), 0)));
+        assert!(matches!(read(&mut socket, &[]), (Err(Error::Io(_)), 1)));
+        assert!(matches!(read(&mut Socket::new(100, Vec::new()), &long), (Err(Error::Capacity(_)), _)));
     }
 
     #[test]

@@ -112,9 +112,10 @@ impl Model {
             | Effect::Respond { conn, .. }
             | Effect::Body { conn, .. }
             | Effect::Stream { conn, .. } => (conn, Some(false)),
-            Effect::Send { conn, .. } | Effect::Ping { conn } | Effect::Read { conn, .. } => {
-                (conn, Some(true))
-            }
+            Effect::Allow { conn, .. }
+            | Effect::Send { conn, .. }
+            | Effect::Ping { conn }
+            | Effect::Read { conn, .. } => (conn, Some(true)),
             Effect::Close { conn, .. } | Effect::Verify { conn, .. } => (conn, None),
         };
         let mut line = self.conns.remove(conn).ok_or("nobody is there")?;

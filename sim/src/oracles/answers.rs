@@ -131,6 +131,7 @@ impl Answers {
             Effect::Send { .. }
             | Effect::Respond { .. }
             | Effect::Upgrade { .. }
+            | Effect::Allow { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }

@@ -77,6 +77,7 @@ impl Drain {
             }
             Effect::Append { .. }
             | Effect::Upgrade { .. }
+            | Effect::Allow { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }

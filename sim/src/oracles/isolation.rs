@@ -147,6 +147,7 @@ impl Hearers {
             Effect::Webhook { body, .. } => self.written(body.clone()),
             Effect::Send { .. }
             | Effect::Upgrade { .. }
+            | Effect::Allow { .. }
             | Effect::Body { .. }
             | Effect::Ping { .. }
             | Effect::Read { .. }

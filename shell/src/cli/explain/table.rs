@@ -409,8 +409,8 @@ pub const CLOSES: &[Explanation] = &[
     of(
         "4505",
         "A message was too large.",
-        "Longer than server.message; of a worker, than twice server.worker_message.",
-        "Measure before sending, as limits.message_bytes of `welcome` tells.",
+        "Longer than server.message; of a worker, than twice server.worker_message; before a good token, than 64 KiB.",
+        "Measure before sending, as limits.message_bytes of `welcome` tells. A long `hello` needs its token in the head.",
     ),
     of(
         "4506",

@@ -206,6 +206,11 @@ impl Core {
             let message = format!("the key `{key}` was used for another request, which made {run}");
             return Err(Refusal::new(Code::KeyReused, message, "use a new key for a new request"));
         }
+        // The answer is shown when all before it is durable: it would wait for a full store, with each that
+        // is sent after it.
+        if self.durable.is_full() {
+            return Err(self.storage_unavailable());
+        }
         // Whoever waits for its end learns whether that is still to come, and up to where it may be.
         let state = context.runs.get(&run).filter(|run| !run.is_ended()).map(|run| run.state());
         let head = context.stream.last();

@@ -211,7 +211,7 @@ impl Core {
             Todo::Status(wanted) => self.respond_status(id, wanted.as_ref(), out),
             Todo::Drain => self.on_drain_request(id, out),
             Todo::Metrics => self.respond(id, 200, Content::Metrics, out),
-            Todo::Undelivered(limit) => self.respond_undelivered(id, limit),
+            Todo::Undelivered(limit) => self.respond_undelivered(id, limit, out),
             Todo::Erase(user) => self.on_erase(id, user, out),
             Todo::Disconnect(user, reconnect) => self.on_disconnect(id, &user, reconnect, out),
             Todo::Revoke(user) => self.on_revoke(id, user, out),

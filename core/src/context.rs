@@ -49,8 +49,10 @@ pub(crate) struct Context {
     pub(crate) unstored: BTreeSet<Device>,
     /// Questions to the store that are not answered: what they may have missed stays in memory.
     pub(crate) questions: usize,
-    /// How many connections have ever come.
-    pub(crate) visits: u64,
+    /// How often it could leave memory.
+    leaves: u64,
+    /// Whether it is to leave as soon as all that is on its way is durable.
+    is_leaving: bool,
     /// Whether its stream is stored, or on its way.
     pub(crate) is_stored: bool,
     /// Whether its stream is stored for certain: it may be shown.
@@ -130,7 +132,8 @@ impl Context {
             paused: 0,
             unstored: BTreeSet::new(),
             questions: 0,
-            visits: 0,
+            leaves: 0,
+            is_leaving: false,
             is_stored: false,
             is_durable: false,
         }
@@ -316,20 +319,26 @@ impl Core {
             }
         }
         if context.is_idle() && !self.planted.is(Bug::ContextStays) {
-            self.durable.reveal(Reveal::Unload { user: user.clone(), visits: context.visits });
+            context.leaves += 1;
+            // Once is enough: to a full store users come and go, and nothing is revealed.
+            if !core::mem::replace(&mut context.is_leaving, true) {
+                self.durable.reveal(Reveal::Unload { user: user.clone(), leaves: context.leaves });
+            }
         }
     }
 
-    /// Nothing of a user is on its way any more.
-    pub(crate) fn on_unload(&mut self, user: &User, visits: u64, out: &mut Effects) {
-        if self.users.get(user).is_some_and(|context| context.is_idle() && context.visits == visits) {
-            if self.is_erased(user) {
-                return self.erase_rows(user, out);
-            }
-            self.users.remove(user);
-        } else {
+    /// Nothing of a user is on its way any more, but for what has come since.
+    pub(crate) fn on_unload(&mut self, user: &User, leaves: u64, out: &mut Effects) {
+        let Some(context) = self.users.get_mut(user) else { return };
+        context.is_leaving = false;
+        if !context.is_idle() || context.leaves != leaves {
             self.seen.mark(Sometimes::UnloadCalledOff);
+            return self.leave_memory(user);
         }
+        if self.is_erased(user) {
+            return self.erase_rows(user, out);
+        }
+        self.users.remove(user);
     }
 
     /// Takes a connection out of its user's context.

@@ -64,6 +64,10 @@ impl Core {
         let Role::User(me) = &conn.role else { return };
         let (user, device) = (me.identity.user.clone(), me.device.clone());
         let call = me.call.clone();
+        let mut is_known = self.is_known(&user, device.as_ref());
+        if !is_known && self.durable.is_full() {
+            return self.close_unstored(id, out);
+        }
         if let Some(older) = device.as_ref().and_then(|device| self.conn_of_device(&user, device)) {
             let theirs = self.user_at(older).and_then(|older| older.call.as_ref());
             if Call::is_before(call.as_ref(), theirs) {
@@ -84,7 +88,6 @@ impl Core {
             return self.close(id, CloseCode::TooManyConnections, &reason, out);
         }
         self.store_stream(&user);
-        let mut is_known = self.is_known(&user, device.as_ref());
         let from = self.user_conn(id).map(|me| me.from.clone()).unwrap_or_default();
         let resume = self.place_device(id, &Lane::Own, &from);
         if let Some(me) = self.user_conn(id) {
@@ -93,7 +96,6 @@ impl Core {
         is_known &= self.enter_topics(id, is_known);
         let Some(context) = self.users.get_mut(&user) else { return };
         context.conns.or_insert(id, ());
-        context.visits += 1;
         if is_known {
             // All that the welcome shows is durable: it need not wait, not even for a full store.
             return self.on_welcome(id, out);

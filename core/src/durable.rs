@@ -13,6 +13,7 @@ use crate::note::Note;
 use crate::record::{Record, Table};
 use crate::subscribe::Change;
 use crate::time::{Mono, Span};
+use crate::wire::error::CloseCode;
 use crate::wire::worker::Attempt;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -95,8 +96,8 @@ pub(crate) enum Reveal {
     Unload {
         /// Whose.
         user: User,
-        /// Unless someone has come since.
-        visits: u64,
+        /// Unless it could leave once more since.
+        leaves: u64,
     },
 }
 
@@ -176,6 +177,27 @@ impl Durable {
     /// Appends that are not durable yet.
     pub(crate) fn waiting(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Takes out what keeps a connection from being heard until it is revealed.
+    fn take_waiters(&mut self) -> Vec<Reveal> {
+        let is_waiter = |reveal: &Reveal| {
+            matches!(reveal, Reveal::Welcome(_) | Reveal::WorkerWelcome { .. } | Reveal::Subscribed(_))
+        };
+        let mut all = core::mem::take(&mut self.reveals).into_iter();
+        let mut waiters = Vec::new();
+        for pending in &mut self.pending {
+            for reveal in all.by_ref().take(core::mem::take(&mut pending.reveals)) {
+                if is_waiter(&reveal) {
+                    waiters.push(reveal);
+                } else {
+                    self.reveals.push_back(reveal);
+                    pending.reveals += 1;
+                }
+            }
+        }
+        assert!(all.next().is_none(), "all that is revealed waits for an append");
+        waiters
     }
 
     /// What is revealed when they are.
@@ -260,17 +282,32 @@ impl Core {
         self.watch_commit(self.durable.waited(self.now.mono));
         if self.durable.is_full() {
             self.note(Note::StoreTakes);
+            self.renew_leases();
         }
         let reveals = self.durable.appended(upto, out);
         self.reveal(reveals, out);
     }
 
     /// The store is full.
-    pub(crate) fn on_append_failed(&mut self, from: AppendId) {
+    pub(crate) fn on_append_failed(&mut self, from: AppendId, out: &mut Effects) {
         self.counts.store_full += 1;
-        if !self.durable.is_full() {
-            self.note(Note::StoreFull);
-        }
+        let was_full = self.durable.is_full();
         self.durable.failed(from, self.now.mono, &mut self.deadlines);
+        if was_full {
+            return;
+        }
+        self.note(Note::StoreFull);
+        for waiter in self.durable.take_waiters() {
+            if let Reveal::Subscribed(change) = waiter {
+                self.refuse_change(*change, out);
+            } else if let Reveal::Welcome(conn) | Reveal::WorkerWelcome { conn, .. } = waiter {
+                self.close_unstored(conn, out);
+            }
+        }
+    }
+
+    /// A connection would wait for a full store, and hear nothing.
+    pub(crate) fn close_unstored(&mut self, id: ConnId, out: &mut Effects) {
+        self.close(id, CloseCode::StorageUnavailable, "the store takes nothing at present", out);
     }
 }

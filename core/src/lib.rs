@@ -55,6 +55,7 @@ mod http;
 pub mod ids;
 pub mod input;
 mod invariants;
+mod lease;
 mod legacy;
 mod limits;
 mod listing;
@@ -285,7 +286,7 @@ impl Core {
             Input::Flushed { conn, bytes } => self.on_flushed(conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn),
             Input::Appended { upto } => self.on_appended(upto, out),
-            Input::AppendFailed { from } => self.on_append_failed(from),
+            Input::AppendFailed { from } => self.on_append_failed(from, out),
             Input::Loaded { load, found } => self.on_loaded(load, found, out),
             Input::Timer => self.on_timer(out),
             Input::Called { run, is_taken } => self.on_called(&run, is_taken, out),
@@ -346,7 +347,7 @@ impl Core {
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of, out),
-                Reveal::Unload { user, visits } => self.on_unload(&user, visits, out),
+                Reveal::Unload { user, leaves } => self.on_unload(&user, leaves, out),
                 Reveal::ErasedSome { user, table } => self.on_erased_some(&user, table, out),
                 Reveal::Erased(user) => self.on_erased(&user, out),
             }

@@ -159,6 +159,16 @@ impl Core {
         }
     }
 
+    /// The answer would wait for a full store, and with it all that the connection says.
+    pub(crate) fn refuse_change(&mut self, change: Change, out: &mut Effects) {
+        let id = change.conn;
+        if self.is_still_there(id) {
+            let refusal = self.storage_unavailable();
+            self.send_error(id, Some("subscribe"), change.request.as_deref(), &refusal, out);
+            self.take_inbox(id, out);
+        }
+    }
+
     fn change_topics(&mut self, change: Change, out: &mut Effects) {
         let Change { conn: id, request, topics } = change;
         let Some(me) = self.user_conn(id) else { return };

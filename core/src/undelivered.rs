@@ -325,7 +325,10 @@ impl Core {
     }
 
     /// `GET /v1/undelivered`.
-    pub(crate) fn respond_undelivered(&mut self, conn: ConnId, limit: usize) {
+    pub(crate) fn respond_undelivered(&mut self, conn: ConnId, limit: usize, out: &mut Effects) {
+        if self.durable.is_full() {
+            return self.respond_refusal(conn, &self.storage_unavailable(), out);
+        }
         let newest = self.undelivered.by_age.iter().rev();
         let listed = newest.filter_map(|(_, run, user)| {
             let row = &self.undelivered.of.get(user)?.get(run)?.row;

@@ -161,6 +161,9 @@ impl Core {
         let Some(conn) = self.conns.get(&id).filter(|conn| !conn.is_closing) else { return };
         let Role::Worker(me) = &conn.role else { return };
         let key = me.key.clone();
+        if self.durable.is_full() {
+            return self.close_unstored(id, out);
+        }
         // It would take the place of a newer one, and give up runs that it does not know of yet.
         if self
             .workers
@@ -255,7 +258,7 @@ impl Core {
     }
 
     /// A worker has come back without naming one of its runs.
-    fn lose_unnamed(&mut self, of: &RunOf) {
+    pub(crate) fn lose_unnamed(&mut self, of: &RunOf) {
         let Some(run) = self.run_mut(of) else { return };
         if matches!(run.phase, Phase::Running(_) | Phase::Cancelling(..)) && run.is_start_acked {
             self.lost(of);
@@ -306,7 +309,7 @@ impl Core {
     }
 
     /// A session without a connection and without runs is over.
-    fn forget_worker(&mut self, key: &WorkerKey) {
+    pub(crate) fn forget_worker(&mut self, key: &WorkerKey) {
         if self.workers.get(key).is_some_and(|worker| worker.conn.is_none() && worker.runs.is_empty()) {
             self.workers.remove(key);
             self.stir(key);
@@ -457,40 +460,5 @@ impl Core {
         if let Some(worker) = self.workers.get_mut(key) {
             worker.pass_over = PASS_OVER;
         }
-    }
-
-    /// A worker lives: it keeps its runs for another lease.
-    pub(crate) fn renew_lease(&mut self, key: &WorkerKey) {
-        let lease = self.config.runs.lease;
-        let lease = if self.planted.is(Bug::LeaseTooShort) { lease.ratio(3, 4) } else { lease };
-        self.deadlines.set(Timer::Lease(key.clone()), self.now.mono + lease);
-    }
-
-    /// A worker's lease has run out: it is dead, and its runs are lost.
-    pub(crate) fn on_lease_over(&mut self, key: &WorkerKey, out: &mut Effects) {
-        let Some(worker) = self.workers.get(key) else { return };
-        let is_unread =
-            worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| !conn.is_read()));
-        if is_unread {
-            self.seen.mark(Sometimes::LeaseKeptUnread);
-        }
-        if is_unread
-            || self.stood_still()
-            || self.durable.is_full()
-            || self.planted.is(Bug::LeaseNeverRunsOut)
-        {
-            return self.renew_lease(key);
-        }
-        let runs = worker.runs.clone();
-        if let Some(conn) = worker.conn {
-            self.close(conn, CloseCode::Silent, "no message within the lease", out);
-        }
-        for (run, user) in runs {
-            let of = RunOf { user, run };
-            if self.run_mut(&of).is_some_and(|run| run.worker() == Some(key)) {
-                self.lose_unnamed(&of);
-            }
-        }
-        self.forget_worker(key);
     }
 }

@@ -12,6 +12,7 @@ mod decline;
 mod devices;
 mod drain;
 mod erase;
+mod full;
 mod inputs;
 mod isolation;
 mod lease;

@@ -347,8 +347,8 @@ pub const CLOSES: &[Explanation] = &[
     ),
     of(
         "4402",
-        "The store takes nothing.",
-        "The disk is full or broken.",
+        "The store takes nothing, and the connection would have to be stored first.",
+        "The disk is full or broken. Devices that are known are welcome all the same.",
         "Reconnect with backoff; free space.",
     ),
     of(

@@ -101,6 +101,7 @@ impl Core {
                 "send fewer or shorter headers",
             ),
         };
+        self.count_attempt(id);
         self.respond_refusal(id, &refusal, out);
     }
 
@@ -108,6 +109,7 @@ impl Core {
     pub(crate) fn on_head_timeout(&mut self, id: ConnId, out: &mut Effects) {
         let message = "expected the whole request within the time allowed for it";
         let refusal = Refusal::new(Code::BadMessage, message, "send the head, and then the body, at once");
+        self.count_attempt(id);
         self.respond_problem(id, 408, None, &refusal, out);
     }
 
@@ -126,6 +128,9 @@ impl Core {
     ) {
         self.note_refusal(id, refusal);
         self.audit_refusal(id, None, None, refusal);
+        if refusal.code.is_of_token() {
+            self.count_attempt(id);
+        }
         let retry_after_secs = refusal.retry_ms.map(|ms| ms.div_ceil(1000));
         let content = Content::Problem(problem(status, refusal).finish());
         self.answer(id, Response { status, content, retry_after_secs, allow }, out);
@@ -141,9 +146,6 @@ impl Core {
             return;
         }
         clear_timers(id, &mut self.deadlines);
-        if matches!(response.status, 400..=428) {
-            self.count_attempt(id);
-        }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.role = Role::Http;
         conn.is_closing = true;

@@ -54,7 +54,9 @@ impl Core {
         })
     }
 
-    /// A connection is refused or closed: whether for something that nobody does who is known here.
+    /// Somebody has not said who they are: by a token that is refused, a head or a `hello` that is none. It
+    /// counts unless they are known. What else may be wrong with a request counts for nobody: a whole
+    /// neighbourhood would pay for it.
     pub(crate) fn count_attempt(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
         let is_known = match &conn.role {

@@ -25,10 +25,17 @@ fn an_address_that_fails_to_say_who_it_is_is_not_heard_for_a_while() {
     let daemon = Daemon::start(&["limits.unauthenticated_per_address_per_minute=6"]);
     let (door, alice) = (daemon.door(), token("alice", "user"));
     let mut before = User::connected("alice", "laptop", &door);
-    // Each in another way: by header, by a request without a token, by subprotocol, by hello, by garbage.
+    // What is wrong with these is not who asks.
+    let run = Ask::new("POST", "/v1/runs").token(&alice).json(&json!({ "agent": "echo", "input": 1 }));
+    for _ in 0..7 {
+        assert_eq!(Ask::new("GET", "/favicon.ico").send(&door).status, 404);
+        assert_eq!(Ask::new("GET", "/ws").token(&alice).send(&door).status, 426);
+        assert_eq!(run.clone().header("transfer-encoding", "chunked").send(&door).status, 411);
+    }
+    // Each in another way: by headers, by a request without a token, by subprotocol, by hello, by garbage.
     assert_eq!(get(&door, "a.b.c").status, 401);
     assert_eq!(Ask::new("GET", "/v1/runs").send(&door).status, 401);
-    assert_eq!(Ask::new("GET", "/secrets").send(&door).status, 404);
+    assert_eq!(Ask::new("GET", "/v1/runs").header("authorization", "Basic YTpi").send(&door).status, 401);
     let with = |protocols| Socket::with(door.address(), "/ws", protocols, None).expect("it is upgraded");
     assert_eq!(with("runcast.v1, jwt.a.b.c").end(), Ended(Some(4501)));
     let mut early = with("runcast.v1");

@@ -115,6 +115,13 @@ codes! {
     BadEvent = "bad_event", 400, false;
 }
 
+impl Code {
+    /// Whether it says why a token is refused.
+    pub(crate) fn is_of_token(self) -> bool {
+        self.as_str().starts_with("token_")
+    }
+}
+
 /// What went wrong, for whoever asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -288,11 +288,11 @@ impl Core {
     /// All checks are passed: the run exists from here on.
     fn accept(&mut self, asked: &Asked, rows: &[(RowKey, Bytes)]) {
         let Asked { user, ask, thread, run: id, .. } = asked;
-        let place = self.place_of_new(user, thread, &ask.agent);
+        let rank = self.rank(user, thread, ask.priority);
+        let place = self.place_of_new(user, thread, &ask.agent, rank);
         self.last_ordinal += 1;
         self.counts.accepted += 1;
         self.note(Note::Accepted { run: id.clone(), user: user.clone(), agent: ask.agent.clone() });
-        let rank = self.rank(user, thread, ask.priority);
         let spec = Spec {
             user: user.clone(),
             thread: thread.clone(),

@@ -257,7 +257,7 @@ impl Core {
     }
 
     /// Where a run will stand that is being accepted: 0 if nothing keeps it from starting at once.
-    pub(crate) fn place_of_new(&self, user: &User, thread: &Thread, agent: &Agent) -> Place {
+    pub(crate) fn place_of_new(&self, user: &User, thread: &Thread, agent: &Agent, rank: u64) -> Place {
         let own = self.users.get(user).expect("a context in use is in memory");
         let runs = &self.config.runs;
         let is_free = self.queue.active + self.queue.waiting < runs.active
@@ -269,7 +269,9 @@ impl Core {
         if is_free {
             return Place::default();
         }
-        let ahead = self.ahead(user, own.waiting.len());
+        // It goes behind those of its own rank, as `enqueue` will have it.
+        let is_before = |id: &&RunId| own.runs.get(*id).is_some_and(|run| run.spec.rank <= rank);
+        let ahead = self.ahead(user, own.waiting.iter().take_while(is_before).count());
         Place { position: ahead + 1, ahead, eta_ms: self.eta_ms(agent, ahead), duplicate: false }
     }
 

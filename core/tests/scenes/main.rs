@@ -19,6 +19,7 @@ mod lease;
 mod missing;
 mod overview;
 mod pace;
+mod places;
 mod positions;
 mod publish;
 mod revoke;

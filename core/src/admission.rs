@@ -325,6 +325,9 @@ impl Core {
         self.write(&of, Kind::RunQueued, &data.finish());
         self.store_run(&of);
         self.enqueue(&of);
+        if place.position == 0 {
+            self.queue.promised.push(of);
+        }
     }
 
     fn record_key(&mut self, spec: &Spec, id: &RunId, rows: &[(RowKey, Bytes)]) {

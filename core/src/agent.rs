@@ -178,14 +178,14 @@ impl Core {
         }
     }
 
-    /// Whether the agent's own limits let one more of its runs start.
-    pub(crate) fn may_start(&self, agent: &Agent) -> bool {
+    /// Whether the agent's own limits let one more of its runs start, beside so many that are about to.
+    pub(crate) fn may_start(&self, agent: &Agent, beside: usize) -> bool {
         let limit = self.config.agents.get(agent).and_then(|agent| agent.active).unwrap_or(usize::MAX);
-        let Some(state) = self.agents.get(agent) else { return true };
+        let Some(state) = self.agents.get(agent) else { return beside < limit };
         match state.breaker(self.now.mono) {
-            Breaker::Closed { .. } => state.active < limit,
+            Breaker::Closed { .. } => state.active + beside < limit,
             Breaker::Open { .. } => false,
-            Breaker::HalfOpen { .. } => state.active == 0,
+            Breaker::HalfOpen { .. } => state.active + beside == 0,
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::Core;
 use crate::commands::COMMANDS_MAX;
 use crate::conn::Role;
+use crate::run::Phase;
 
 impl Core {
     /// Checked after every input.
@@ -18,6 +19,12 @@ impl Core {
     pub fn assert_invariants(&self) {
         let waiting: usize = self.users.values().map(|context| context.waiting.len()).sum();
         assert_eq!(waiting, self.queue.waiting, "queued runs are counted");
+        assert!(self.queue.promised.len() <= self.config.runs.active, "slots are promised, not more");
+        for of in &self.queue.promised {
+            let run = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run));
+            let phase = run.map(|run| &run.phase);
+            assert_eq!(phase, Some(&Phase::Queued { is_durable: false }), "a slot is promised until then");
+        }
         let active: usize = self.users.values().map(|context| context.active()).sum();
         assert_eq!(active, self.queue.active, "active runs are counted");
         let of_agents: usize = self.agents.values().map(|agent| agent.active).sum();

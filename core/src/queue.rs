@@ -35,6 +35,9 @@ pub(crate) struct Queue {
     pub(crate) waiting: usize,
     /// Runs at workers, of all users, but for those that wait for their user.
     pub(crate) active: usize,
+    /// Runs that are told that they start at once, and are not durable yet: each will take one slot, so that
+    /// there are no more than may be active.
+    pub(crate) promised: Vec<RunOf>,
     /// The latest wall clock by which a run was ranked: ranks never go back.
     latest_ms: u64,
     /// Whether a run may be able to start that could not before.
@@ -115,6 +118,7 @@ impl Core {
             self.queue.turns.retain(|user| *user != of.user);
         }
         self.queue.waiting -= 1;
+        self.queue.promised.retain(|promised| promised != of);
         self.deadlines.clear(Timer::Queued(of.run.clone()));
         self.notice_queue();
     }
@@ -181,7 +185,7 @@ impl Core {
             let is_first = !context.busy.contains_key(thread) && passed.insert(thread);
             if is_first
                 && run.not_before <= self.now.mono
-                && self.may_start(&run.spec.agent)
+                && self.may_start(&run.spec.agent, 0)
                 && run.phase == (Phase::Queued { is_durable: true })
                 && let Some(worker) = self.worker_for(run)
             {
@@ -193,7 +197,9 @@ impl Core {
 
     /// Where a run stands: queued runs that start before it by the present order.
     pub(crate) fn place(&self, user: &User, run: &RunId) -> Place {
-        let index = self.users.get(user).and_then(|own| own.waiting.iter().position(|other| other == run));
+        let is_promised = self.queue.promised.iter().any(|of| of.run == *run);
+        let own = self.users.get(user).filter(|_| !is_promised);
+        let index = own.and_then(|own| own.waiting.iter().position(|other| other == run));
         let ahead = index.map(|index| self.ahead(user, index));
         let position = ahead.map_or(0, |ahead| ahead + 1);
         let agent = self.users.get(user).and_then(|own| own.runs.get(run)).map(|run| &run.spec.agent);
@@ -259,20 +265,29 @@ impl Core {
     /// Where a run will stand that is being accepted: 0 if nothing keeps it from starting at once.
     pub(crate) fn place_of_new(&self, user: &User, thread: &Thread, agent: &Agent, rank: u64) -> Place {
         let own = self.users.get(user).expect("a context in use is in memory");
-        let runs = &self.config.runs;
-        let is_free = self.queue.active + self.queue.waiting < runs.active
-            && own.active() + own.waiting.len() < runs.active_per_user
-            && !own.busy.contains_key(thread)
-            && self.may_start(agent)
-            && !own.waiting.iter().filter_map(|id| own.runs.get(id)).any(|run| run.spec.thread == *thread)
-            && self.free_slots(agent) > self.queue.waiting;
-        if is_free {
+        if self.starts_at_once(own, thread, agent) {
             return Place::default();
         }
         // It goes behind those of its own rank, as `enqueue` will have it.
         let is_before = |id: &&RunId| own.runs.get(*id).is_some_and(|run| run.spec.rank <= rank);
         let ahead = self.ahead(user, own.waiting.iter().take_while(is_before).count());
         Place { position: ahead + 1, ahead, eta_ms: self.eta_ms(agent, ahead), duplicate: false }
+    }
+
+    /// Whether a run that is being accepted will be dispatched when it is durable, as things are. Whoever is
+    /// durable and waits cannot start now, so only those count to whom a slot is promised.
+    fn starts_at_once(&self, own: &Context, thread: &Thread, agent: &Agent) -> bool {
+        let promised = &self.queue.promised;
+        let of_user = promised.iter().filter(|of| own.runs.contains_key(&of.run)).count();
+        let run_of = |of: &RunOf| self.users.get(&of.user)?.runs.get(&of.run);
+        let of_agent = promised.iter().filter_map(run_of).filter(|run| run.spec.agent == *agent).count();
+        let mut waiting = own.waiting.iter().filter_map(|id| own.runs.get(id));
+        self.queue.active + promised.len() < self.config.runs.active
+            && own.active() + of_user < self.config.runs.active_per_user
+            && !own.busy.contains_key(thread)
+            && !waiting.any(|run| run.spec.thread == *thread)
+            && self.may_start(agent, of_agent)
+            && self.room_for(agent) > of_agent
     }
 
     /// Why a run of this context does not start, and in words.

@@ -202,16 +202,16 @@ impl<'a> View<'a> {
                     thread: &state.spec.thread,
                     agent: &state.spec.agent,
                     is_rested,
-                    is_ready: is_rested && core.may_start(&state.spec.agent),
+                    is_ready: is_rested && core.may_start(&state.spec.agent, 0),
                     worker: state.worker().map(|worker| worker.name.as_str()),
                 }
             })
         })
     }
 
-    /// Whether a worker that is there, and is not passed over, has room for one more run of an agent.
-    pub fn has_room_for(&self, agent: &Agent) -> bool {
-        self.0.has_room_for(agent)
+    /// For how many more runs of an agent the workers have room that are there and not passed over.
+    pub fn room_for(&self, agent: &Agent) -> usize {
+        self.0.room_for(agent)
     }
 
     /// All devices of the users in memory, and up to where each has acknowledged.

@@ -391,10 +391,10 @@ impl Core {
         serves.slots.saturating_sub(worker.used.get(agent).copied().unwrap_or(0))
     }
 
-    /// Whether a worker that is not passed over has a free slot for an agent.
-    pub(crate) fn has_room_for(&self, agent: &Agent) -> bool {
-        let is_free = |worker: &Worker| worker.passed_over_until <= self.now.mono;
-        self.workers.values().any(|worker| is_free(worker) && self.free_slots_of(worker, agent) > 0)
+    /// Slots for an agent that are free now, at workers that are not passed over.
+    pub(crate) fn room_for(&self, agent: &Agent) -> usize {
+        let workers = self.workers.values().filter(|worker| worker.passed_over_until <= self.now.mono);
+        workers.map(|worker| self.free_slots_of(worker, agent)).sum()
     }
 
     /// Slots for an agent that are free now.

@@ -2,7 +2,8 @@
 //! the notice `queue` and the order of starts say.
 
 use crate::daemon::Daemon;
-use runcast_core::ids::ConnId;
+use runcast_core::config::AgentConfig;
+use runcast_core::ids::{Agent, ConnId};
 use runcast_core::time::Span;
 use serde_json::{Value, json};
 
@@ -55,4 +56,48 @@ fn a_run_is_told_the_place_that_its_priority_gives_it() {
     let heard = daemon.heard(user);
     let now: Vec<_> = places.iter().map(|(run, _)| noticed(&heard, run)).collect();
     assert_eq!(now, [Some(4), Some(2), Some(1), Some(3)]);
+}
+
+#[test]
+fn a_run_that_starts_at_once_is_not_told_that_those_who_wait_for_others_are_ahead() {
+    let mut daemon = Daemon::new(|config| {
+        config.agents.insert(Agent::parse("rare").expect("it is a name"), AgentConfig::default());
+    });
+    let (alice, bob) = (daemon.user("alice"), daemon.user("bob"));
+    let echo = worker(&mut daemon, "echo", 3);
+    for n in 1..=2 {
+        // Nobody serves that.
+        assert_eq!(place(&mut daemon, bob, &json!({"agent": "rare"})).1, n);
+    }
+    place(&mut daemon, bob, &json!({"thread": "t"}));
+    // An earlier run of its thread is at the worker.
+    assert_ne!(place(&mut daemon, bob, &json!({"thread": "t"})).1, 0);
+    daemon.heard(echo);
+    let (run, position) = place(&mut daemon, alice, &json!({}));
+    assert!(daemon.heard(echo).iter().any(|said| said["type"] == "run" && said["run"] == *run));
+    assert_eq!(position, 0, "it was dispatched at once");
+    let (run, position) = place(&mut daemon, bob, &json!({}));
+    assert!(daemon.heard(echo).iter().any(|said| said["type"] == "run" && said["run"] == *run));
+    assert_eq!(position, 0, "its own that cannot start let it pass too");
+    assert_ne!(place(&mut daemon, alice, &json!({})).1, 0, "all slots are taken");
+}
+
+#[test]
+fn a_slot_is_promised_to_one_run_while_the_disk_is_slow() {
+    let mut daemon = Daemon::new(|config| config.runs.active_per_user = 1);
+    worker(&mut daemon, "echo", 2);
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| daemon.user(name));
+    daemon.is_slow = true;
+    for (user, key) in [(alice, "a"), (alice, "b"), (bob, "a"), (carol, "a"), (alice, "a")] {
+        daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "key": key}));
+    }
+    daemon.commit();
+    let of_alice = daemon.heard(alice);
+    let again = of_alice.iter().find(|said| said["duplicate"] == true).expect("it is answered");
+    let second = of_alice.iter().find(|said| said["key"] == "b").expect("it is accepted");
+    assert_eq!(told(&of_alice).1, 0);
+    assert_eq!(again["position"], 0, "the same answer as before");
+    assert_ne!(second["position"], 0, "a user has one run at once");
+    assert_eq!(told(&daemon.heard(bob)).1, 0, "that one of another does not start before");
+    assert_ne!(told(&daemon.heard(carol)).1, 0, "both slots are promised");
 }

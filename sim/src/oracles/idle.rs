@@ -107,7 +107,7 @@ impl Idle {
         let runs: Vec<RunView<'_>> = view.runs().collect();
         self.rested(now, &runs, offered)?;
         match waits(&runs, view.config(), |run| self.may_start(now, &runs, run))
-            .find(|run| view.has_room_for(run.agent))
+            .find(|run| view.room_for(run.agent) > 0)
         {
             Some(run) => Err(format!("{} of {} could start, and waits: {run:?}", run.run, run.user)),
             None => Ok(()),

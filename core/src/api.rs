@@ -76,6 +76,14 @@ enum Todo {
 
 impl Core {
     pub(crate) fn on_api_request(&mut self, id: ConnId, head: Head<'_>, out: &mut Effects) {
+        if let Some(origin) = head.origin.filter(|origin| self.is_configured(origin)) {
+            out.push(Effect::Share { conn: id, origin: origin.into() });
+            // A browser asks whether it may before it does: without a token, which is what it asks for.
+            if head.method == "OPTIONS" {
+                let allow = Some(routes::METHODS);
+                return self.answer(id, Response { allow, ..Response::new(204, Content::Nothing) }, out);
+            }
+        }
         match self.read_request(id, &head) {
             Ok(token) => {
                 let by = self.now.mono + self.config.server.stuck_after;

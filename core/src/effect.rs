@@ -4,6 +4,7 @@ use crate::ids::{AppendId, BackupName, ConnId, LoadId, RunId, User};
 use crate::note::Note;
 use crate::record::{Query, Record};
 use crate::wire::error::{CloseCode, Code};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,6 +31,13 @@ pub enum Effect {
         conn: ConnId,
         /// The longest message to take, in bytes.
         message_bytes: usize,
+    },
+    /// Let a page of this origin read the answer to the request (Fetch Standard, CORS): before the answer.
+    Share {
+        /// On which connection.
+        conn: ConnId,
+        /// As the request's head has it.
+        origin: Box<str>,
     },
     /// Answer the head and close the connection when the answer is out.
     Respond {

@@ -8,7 +8,7 @@ use crate::config::Server;
 use crate::conn::Role;
 use crate::deadlines::Timer;
 use crate::effect::{Effect, Effects, Token};
-use crate::http::Path;
+use crate::http::{Path, shorten};
 use crate::ids::{Agent, ConnId, User};
 use crate::input::{Claims, Head, TokenProblem, UpgradeRequest};
 use crate::scope::{Scope, Scopes};
@@ -188,14 +188,18 @@ impl Core {
         let Some(origin) = head.origin else { return Ok(()) };
         let host = origin.split_once("://").map_or(origin, |(_, host)| host);
         let is_own = head.host.is_some_and(|own| own.eq_ignore_ascii_case(host));
-        if is_own || self.config.server.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        if is_own || self.is_configured(origin) {
             return Ok(());
         }
-        Err(Refusal::new(
-            Code::OriginForbidden,
-            "expected a page of the daemon's own host or of a configured origin",
-            "add the page's origin to server.origins",
-        ))
+        let found = shorten(origin);
+        let message =
+            format!("expected a page of the daemon's own host or of a configured origin, found {found}");
+        Err(Refusal::new(Code::OriginForbidden, message, "add the page's origin to server.origins"))
+    }
+
+    /// Whether pages of this origin may connect though the daemon is elsewhere.
+    pub(crate) fn is_configured(&self, origin: &str) -> bool {
+        self.config.server.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
 
     /// Whoever only watches comes back later; a worker may have runs that are to end.

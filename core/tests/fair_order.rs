@@ -96,6 +96,7 @@ impl World {
                 }
                 Effect::Upgrade { .. }
                 | Effect::Allow { .. }
+                | Effect::Share { .. }
                 | Effect::Body { .. }
                 | Effect::Stream { .. }
                 | Effect::Ping { .. }

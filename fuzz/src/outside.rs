@@ -114,7 +114,11 @@ impl Outside {
             Effect::Respond { conn, .. } | Effect::Close { conn, .. } => self.line(conn).is_over = true,
             Effect::Verify { conn, token } => self.line(conn).tokens.push_back(token.reveal().to_owned()),
             Effect::Body { conn, .. } => self.line(conn).is_body_asked = true,
-            Effect::Allow { .. } | Effect::Stream { .. } | Effect::Ping { .. } | Effect::Read { .. } => {}
+            Effect::Allow { .. }
+            | Effect::Share { .. }
+            | Effect::Stream { .. }
+            | Effect::Ping { .. }
+            | Effect::Read { .. } => {}
             Effect::Webhook { .. }
             | Effect::Backup { .. }
             | Effect::Note(_)

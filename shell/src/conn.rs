@@ -79,6 +79,8 @@ struct Judged {
     key: Option<String>,
     without_body: bool,
     expects_continue: bool,
+    /// The page of this origin may read the answer.
+    origin: Option<Box<str>>,
 }
 
 /// What a connection has to tell.
@@ -222,7 +224,8 @@ impl<S: Read + Write> Conn<S> {
                     let early = bytes.split_off(length);
                     let (key, without_body) = (request.key().map(Into::into), request.wants_no_body());
                     let expects_continue = request.expects_continue();
-                    self.phase = Phase::Judged(Judged { early, key, without_body, expects_continue });
+                    self.phase =
+                        Phase::Judged(Judged { early, key, without_body, expects_continue, origin: None });
                     return Some(Incoming::Request(Box::new(request)));
                 }
                 Err(problem) => {
@@ -368,10 +371,18 @@ impl<S: Read + Write> Conn<S> {
         self.phase = Phase::Body(judged, length);
     }
 
+    /// Lets a page of this origin read the answer to the request.
+    pub fn share(&mut self, origin: Box<str>) {
+        if let Phase::Judged(judged) = &mut self.phase {
+            judged.origin = Some(origin);
+        }
+    }
+
     /// Answers the request with a stream: what is [sent](Self::send) from then on are its bytes.
     pub fn stream_events(&mut self) {
-        if let Phase::Judged(_) = &self.phase {
-            self.put(answer::STREAM.as_bytes());
+        if let Phase::Judged(judged) = &self.phase {
+            let head = answer::stream(judged.origin.as_deref());
+            self.put(head.as_bytes());
             self.phase = Phase::Stream;
         }
     }
@@ -383,12 +394,13 @@ impl<S: Read + Write> Conn<S> {
 
     /// The same, with the text that stands for [`Content::Metrics`](runcast_core::effect::Content::Metrics).
     pub fn respond_with(&mut self, response: &Response, metrics: &str) {
-        let without_body = match &self.phase {
-            Phase::Judged(judged) | Phase::Body(judged, _) => judged.without_body,
-            Phase::Head(_) => false,
+        let (origin, without_body) = match &self.phase {
+            Phase::Judged(judged) | Phase::Body(judged, _) => (judged.origin.as_deref(), judged.without_body),
+            Phase::Head(_) => (None, false),
             Phase::Open(_) | Phase::Stream | Phase::Ending => return,
         };
-        self.put(answer::respond(response, metrics, without_body).as_bytes());
+        let answer = answer::respond(response, metrics, origin, without_body);
+        self.put(answer.as_bytes());
         self.end();
     }
 

@@ -515,6 +515,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
                 self.queue(conn);
             }
             Effect::Allow { conn, message_bytes } => self.say(conn, |it| it.allow(message_bytes)),
+            Effect::Share { conn, origin } => self.say(conn, |it| it.share(origin)),
             Effect::Body { conn, length } => {
                 self.say(conn, |it| it.take_body(length));
                 // It may have come with the head.

@@ -336,6 +336,7 @@ impl Watch {
             }
             Effect::Upgrade { .. }
             | Effect::Allow { .. }
+            | Effect::Share { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }

@@ -85,6 +85,43 @@ fn a_request_needs_a_token_that_is_good_for_it() {
     );
 }
 
+/// What a browser needs to let a page use the daemon that came from elsewhere (Fetch Standard, CORS).
+#[test]
+fn a_page_of_a_configured_origin_may_ask_and_read_the_answers() {
+    let daemon = Daemon::start(&["server.origins=[\"https://chat.example\"]"]);
+    let door = daemon.door();
+    let from = |ask: Ask, origin: &str| ask.header("origin", origin);
+    let may_read = |answer: &Answer| {
+        let head = &answer.head;
+        let reads = head.contains("\r\nAccess-Control-Allow-Origin: https://chat.example\r\n");
+        assert_eq!(reads, head.contains("\r\nVary: Origin\r\n"), "{head}");
+        reads
+    };
+    let asks = from(Ask::new("OPTIONS", "/v1/runs"), "https://chat.example");
+    let answer = asks.header("access-control-request-method", "POST").send(&door);
+    assert_eq!((answer.status, may_read(&answer)), (204, true), "{answer:?}");
+    for line in [
+        "Access-Control-Allow-Methods: GET, POST, DELETE",
+        "Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+    ] {
+        assert!(answer.head.contains(&format!("\r\n{line}\r\n")), "{}", answer.head);
+    }
+    let run = json!({ "agent": "research", "input": 1 });
+    let answer = from(post("/v1/runs", "alice", &run), "https://chat.example").send(&door);
+    assert_eq!((answer.status, may_read(&answer)), (201, true), "{answer:?}");
+    let answer = from(Ask::new("GET", "/v1/runs"), "https://chat.example").send(&door);
+    assert_eq!((answer.status, may_read(&answer)), (401, true), "a refusal is read, too: {answer:?}");
+    // The daemon's own pages need nothing of it, and others get nothing.
+    let answer = from(get("/v1/runs", "alice"), "http://localhost").send(&door);
+    assert_eq!((answer.status, may_read(&answer)), (200, false), "{answer:?}");
+    let answer = from(Ask::new("OPTIONS", "/v1/runs"), "https://evil.example").send(&door);
+    assert_eq!((answer.status, may_read(&answer)), (403, false), "{answer:?}");
+    let stream = from(get("/v1/stream", "alice"), "https://chat.example");
+    let mut lines = BufReader::new(stream.header("accept", "text/event-stream").open(&door)).lines();
+    let mut head = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty());
+    assert!(head.any(|line| line == "Access-Control-Allow-Origin: https://chat.example"));
+}
+
 #[test]
 fn a_path_or_method_that_is_not_there_is_told() {
     let daemon = Daemon::start(&[]);

@@ -53,6 +53,9 @@ const OWNER: &[Scope] = &[Scope::User];
 const OPERATOR: &[Scope] = &[Scope::Operate];
 const PUBLISHER: &[Scope] = &[Scope::Publish];
 
+/// The methods of all of them.
+pub(super) const METHODS: &str = "GET, POST, DELETE";
+
 const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/runs", scopes: ANYONE, what: What::NewRun },
     Route { method: "POST", path: "/v1/threads/{thread}/runs", scopes: ANYONE, what: What::NewRun },

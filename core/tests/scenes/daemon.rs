@@ -316,6 +316,7 @@ impl Daemon {
             Effect::Audit(line) => self.trail.push(line),
             Effect::Upgrade { .. }
             | Effect::Allow { .. }
+            | Effect::Share { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }

@@ -29,16 +29,44 @@ pub(super) fn switch(key: &str) -> String {
 }
 
 /// The bytes of the head of a stream of events, which ends with the connection.
-pub(super) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
-    Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n\
-    Connection: close\r\n\r\n";
+pub(super) fn stream(origin: Option<&str>) -> String {
+    let shared = shared(origin, None);
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nX-Accel-Buffering: no\r\n{shared}Connection: close\r\n\r\n"
+    )
+}
+
+/// What lets a page of another origin read an answer, or, where the methods are told that there are, send a
+/// request (Fetch Standard, CORS). Tokens come in a header that the page sets, so no credentials are allowed.
+fn shared(origin: Option<&str>, methods: Option<&str>) -> String {
+    let Some(origin) = origin else { return String::new() };
+    let mut shared = format!(
+        "Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n\
+         Access-Control-Expose-Headers: Retry-After\r\n"
+    );
+    if let Some(methods) = methods {
+        write!(
+            shared,
+            "Access-Control-Allow-Methods: {methods}\r\nAccess-Control-Allow-Headers: \
+             Authorization, Content-Type, Idempotency-Key, Last-Event-ID\r\nAccess-Control-Max-Age: 600\r\n"
+        )
+        .expect("a string takes all that is written");
+    }
+    shared
+}
 
 /// What a client is told that waits before it sends a body.
 pub(super) const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The bytes of an answer after which the connection ends. Without a body, its length is told all the same.
 /// `metrics` is the body of [`Content::Metrics`].
-pub(super) fn respond(response: &Response, metrics: &str, without_body: bool) -> String {
+pub(super) fn respond(
+    response: &Response,
+    metrics: &str,
+    origin: Option<&str>,
+    without_body: bool,
+) -> String {
     let (kind, body) = match &response.content {
         Content::Nothing => (None, ""),
         Content::Text(text) => (Some("text/plain; charset=utf-8"), text.as_str()),
@@ -57,6 +85,7 @@ pub(super) fn respond(response: &Response, metrics: &str, without_body: bool) ->
     if let Some(allow) = response.allow {
         write!(answer, "Allow: {allow}\r\n").expect("a string takes all that is written");
     }
+    answer.push_str(&shared(origin, response.allow));
     if let Some(secs) = response.retry_after_secs {
         write!(answer, "Retry-After: {secs}\r\n").expect("a string takes all that is written");
     }

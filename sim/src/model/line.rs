@@ -109,6 +109,7 @@ impl Model {
             }
             // The body of a request, and a stream of events over HTTP, are nobody's here.
             Effect::Upgrade { conn, .. }
+            | Effect::Share { conn, .. }
             | Effect::Respond { conn, .. }
             | Effect::Body { conn, .. }
             | Effect::Stream { conn, .. } => (conn, Some(false)),

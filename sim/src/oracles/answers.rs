@@ -132,6 +132,7 @@ impl Answers {
             | Effect::Respond { .. }
             | Effect::Upgrade { .. }
             | Effect::Allow { .. }
+            | Effect::Share { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }

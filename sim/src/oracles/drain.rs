@@ -78,6 +78,7 @@ impl Drain {
             Effect::Append { .. }
             | Effect::Upgrade { .. }
             | Effect::Allow { .. }
+            | Effect::Share { .. }
             | Effect::Respond { .. }
             | Effect::Body { .. }
             | Effect::Stream { .. }

@@ -148,6 +148,7 @@ impl Hearers {
             Effect::Send { .. }
             | Effect::Upgrade { .. }
             | Effect::Allow { .. }
+            | Effect::Share { .. }
             | Effect::Body { .. }
             | Effect::Ping { .. }
             | Effect::Read { .. }

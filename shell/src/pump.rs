@@ -42,6 +42,27 @@ pub type Verify = Box<dyn Fn(&str) -> Result<Claims, TokenProblem> + Send>;
 /// Writes what is told at `/metrics`.
 pub type Meter = Box<dyn Fn(&View<'_>) -> String + Send>;
 
+/// How long a text of the metrics is good: anybody may ask for it, and it costs a look at all connections and
+/// runs, for which everybody else waits.
+const METRICS_GOOD: Span = Span::secs(1);
+
+/// The metrics, as they were told last.
+struct Metrics {
+    meter: Meter,
+    text: String,
+    good_until: Mono,
+}
+
+impl Metrics {
+    fn told(&mut self, now: Mono, view: &View<'_>) -> &str {
+        if now >= self.good_until {
+            self.text = (self.meter)(view);
+            self.good_until = now + METRICS_GOOD;
+        }
+        &self.text
+    }
+}
+
 /// Sees every step of the core at its face: what comes in, what goes out. The simulator judges by it;
 /// production has none, which costs nothing.
 pub trait Witness {
@@ -64,7 +85,7 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     storage: J,
     verify: Verify,
     /// None: there are no metrics.
-    meter: Option<Meter>,
+    metrics: Option<Metrics>,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
     conns: BTreeMap<ConnId, Box<Entry<S>>>,
     /// What connections need while they are read.
@@ -165,7 +186,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             witness,
             storage,
             verify,
-            meter: None,
+            metrics: None,
             conns: BTreeMap::new(),
             readers: Readers::default(),
             last: ConnId(0),
@@ -190,7 +211,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// The same with metrics.
     #[must_use]
     pub fn metered(mut self, meter: Meter) -> Self {
-        self.meter = Some(meter);
+        self.metrics = Some(Metrics { meter, text: String::new(), good_until: Mono::default() });
         self
     }
 
@@ -580,8 +601,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn respond(&mut self, now: Now, id: ConnId, response: &Response) {
-        let metrics = match (&response.content, &self.meter) {
-            (Content::Metrics, Some(meter)) => meter(&self.core.inspect()),
+        let metrics = match (&response.content, &mut self.metrics) {
+            (Content::Metrics, Some(metrics)) => metrics.told(now.mono, &self.core.inspect()).to_owned(),
             _ => String::new(),
         };
         self.say(id, |it| it.respond_with(response, &metrics));

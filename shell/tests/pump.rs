@@ -6,10 +6,12 @@ use common::{Forgetful, Pipe, begin, frame, upgrade_request};
 use runcast::conn::Edge;
 use runcast::pump::{Pump, Turn};
 use runcast::storage::Completion;
+use runcast_core::View;
 use runcast_core::config::Config;
 use runcast_core::ids::ConnId;
 use runcast_core::time::{Now, Span};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -174,6 +176,31 @@ fn a_crowd_of_strangers_holds_up_nobody() {
     world.settle();
     let then = crowd.iter_mut().filter_map(|one| is_heard(one).then_some(())).count();
     assert_eq!(at_once + then, crowd.len());
+}
+
+#[test]
+fn however_often_metrics_are_asked_for_they_are_made_once_a_second() {
+    let (pump, now) = begin(Config::default());
+    let made = AtomicU64::new(0);
+    let meter = move |_: &View<'_>| format!("made {}", made.fetch_add(1, Ordering::Relaxed));
+    let mut world = World { pump: pump.metered(Box::new(meter)), now };
+    let asked = |world: &mut World| {
+        let (_, mut client) = world.connect();
+        client.put(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        world.settle();
+        let answer = String::from_utf8(client.take()).expect("UTF-8");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer.split_once("\r\n\r\n").expect("a whole answer").1.to_owned()
+    };
+    assert!((0..50).all(|_| asked(&mut world) == "made 0"));
+    world.now.mono = world.now.mono + Span::millis(999);
+    assert_eq!(asked(&mut world), "made 0");
+    world.now.mono = world.now.mono + Span::millis(1);
+    assert_eq!(asked(&mut world), "made 1");
+    world.now.mono = world.now.mono + Span::millis(999);
+    assert_eq!(asked(&mut world), "made 1");
+    world.now.mono = world.now.mono + Span::secs(60);
+    assert_eq!(asked(&mut world), "made 2");
 }
 
 #[test]

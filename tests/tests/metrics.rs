@@ -1,10 +1,11 @@
 //! `GET /metrics` as Prometheus reads it: what happens is counted, who may read it, and what Prometheus' own
 //! tool says of it, where that is installed.
 
-use runcast_tests::{Ask, Daemon, Door, User, Worker, eventually, promtool, repository, token};
+use runcast_tests::{Ask, Daemon, Door, User, Worker, dial, eventually, promtool, repository, token};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpStream;
 
 fn metrics(door: &Door) -> String {
     let answer = Ask::new("GET", "/metrics").send(door);
@@ -110,6 +111,18 @@ fn metrics_may_be_for_operators_alone() {
     let answer = ask().token(&token("olga", "operate")).send(&door);
     assert!(answer.status == 200 && answer.body.ends_with("# EOF\n"), "{}", answer.body);
     assert_eq!(Ask::new("POST", "/metrics").token(&token("olga", "operate")).send(&door).status, 405);
+}
+
+#[test]
+fn open_sockets_are_counted() {
+    let daemon = Daemon::start(&[]);
+    let door = daemon.door();
+    let before = value(&metrics(&door), "process_open_fds");
+    assert!(before >= 10.0, "the store, the log, the poll, the port and more: {before}");
+    let silent: Vec<TcpStream> = (0..40).map(|_| dial(door.address()).expect("it is accepted")).collect();
+    until(&door, "process_open_fds", before + 40.0);
+    drop(silent);
+    until(&door, "process_open_fds", before);
 }
 
 /// The same text in the older format, the only one that `promtool check metrics` reads: there a counter's

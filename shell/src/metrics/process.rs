@@ -45,8 +45,8 @@ impl Collector for ProcessFacts {
         if let Some(cpu) = cpu_seconds() {
             lines.counter("process_cpu_seconds", "Processor time, user and system", cpu)?;
         }
-        if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            lines.gauge("process_open_fds", "Open files and sockets", None, open.count() as u64)?;
+        if let Some(open) = open_files() {
+            lines.gauge("process_open_fds", "Open files and sockets", None, open)?;
         }
         if let Some(most) = open_files_most() {
             lines.gauge("process_max_fds", "The most open files and sockets", None, most)?;
@@ -74,6 +74,16 @@ fn cpu_seconds() -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u32 = fields.get(11)?.parse::<u32>().ok()?.checked_add(fields.get(12)?.parse().ok()?)?;
     Some(f64::from(ticks) / TICKS)
+}
+
+/// How many files and sockets the process has open. Linux counts them from 6.2 on; older ones only list them,
+/// which takes as long as there are many.
+fn open_files() -> Option<u64> {
+    let open = "/proc/self/fd";
+    match fs::metadata(open).ok()?.len() {
+        0 => fs::read_dir(open).ok().map(|listed| listed.count() as u64),
+        counted => Some(counted),
+    }
 }
 
 /// How many files and sockets the process may have open; none if there is no limit.

@@ -7,7 +7,7 @@ use crate::agents;
 use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
 use crate::cli::{Exit, refuse, say};
 use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
-use crate::disk::FileDisk;
+use crate::disk::{DiskError, FileDisk};
 use crate::metrics::{CertificateMeter, LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
 use crate::place::Place;
@@ -30,7 +30,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -41,6 +42,27 @@ use tracing_subscriber::util::SubscriberInitExt;
 const DEV_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The user of those tokens.
 const DEV_USER: &str = "dev";
+
+/// How long a start waits for a store that is in use: whoever looks at it, or is a daemon that goes down, is
+/// done by then,
+const STORE_WITHIN: Duration = Duration::from_secs(5);
+/// and between two attempts.
+const STORE_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why there was no start, and what the process ends with.
+struct Unstarted(Problems, Exit);
+
+impl From<Problems> for Unstarted {
+    fn from(problems: Problems) -> Self {
+        Self(problems, Exit::Configuration)
+    }
+}
+
+impl From<Problem> for Unstarted {
+    fn from(problem: Problem) -> Self {
+        Problems::from(problem).into()
+    }
+}
 
 /// Serves until SIGTERM or SIGINT. `opens_browser` is what makes it a demo.
 pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
@@ -53,7 +75,10 @@ pub fn serve(settings: &Settings, opens_browser: bool) -> Exit {
     drop(lines);
     match ended {
         Ok(exit) => exit,
-        Err(problems) => refuse(&problems),
+        Err(Unstarted(problems, exit)) => {
+            refuse(&problems);
+            exit
+        }
     }
 }
 
@@ -61,7 +86,7 @@ fn start(
     settings: &Settings,
     opens_browser: bool,
     log: impl Fn(Level) + Send + 'static,
-) -> Result<Exit, Problems> {
+) -> Result<Exit, Unstarted> {
     preflight::raise_open_files();
     for problem in preflight::warnings(settings) {
         tracing::warn!("{problem}");
@@ -119,18 +144,35 @@ fn open_store(
     settings: &Settings,
     meter: StoreMeter,
     wake: impl Fn() + Send + Sync + 'static,
-) -> Result<(StoreThread, Image), Problem> {
+) -> Result<(StoreThread, Image), Unstarted> {
     preflight::data_directory(settings)?;
     fs::create_dir_all(&settings.data).map_err(|error| {
         let reason = format!("store.dir: {} cannot be made: {error}", settings.data.display());
         Problem::new(settings.origin("store.dir").clone(), reason, "give a directory that can be made")
     })?;
-    let disk = FileDisk::open(&settings.store_file());
-    let disk = disk.map_err(|error| preflight::store_problem(settings, &error))?;
+    let disk = hold(&settings.store_file()).map_err(|error| {
+        // With the same configuration another start may find it free: a supervisor is to try again.
+        let exit = if matches!(error, DiskError::Locked(_)) { Exit::Failed } else { Exit::Configuration };
+        Unstarted(preflight::store_problem(settings, &error).into(), exit)
+    })?;
     let opened = Store::open(disk, settings.repair);
     let (store, image) = opened.map_err(|error| preflight::store_problem(settings, &error))?;
     let thread = StoreThread::start(store, settings.backups(), meter, wake);
     Ok((thread.map_err(|error| system(settings, &error))?, image))
+}
+
+/// The store's file, for this process alone.
+fn hold(path: &Path) -> Result<FileDisk, DiskError> {
+    let began = Instant::now();
+    let mut disk = FileDisk::open(path);
+    if matches!(disk, Err(DiskError::Locked(_))) {
+        tracing::info!(path = %path.display(), "the store is in use: a start waits for it");
+    }
+    while matches!(disk, Err(DiskError::Locked(_))) && began.elapsed() < STORE_WITHIN {
+        thread::sleep(STORE_AGAIN);
+        disk = FileDisk::open(path);
+    }
+    disk
 }
 
 fn system(settings: &Settings, error: &io::Error) -> Problem {

@@ -44,7 +44,7 @@ pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A file, held under an exclusive lock for as long as the value lives.
+/// A file, held under a lock for as long as the value lives.
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
@@ -79,14 +79,22 @@ impl FileDisk {
         let typed = |error| DiskError::of(path, error);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(typed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DiskError::Locked(path.display().to_string())),
-            Err(TryLockError::Error(error)) => return Err(typed(error)),
-        }
+        file.try_lock().map_err(|refused| DiskError::unlocked(path, refused))?;
         if file.metadata().map_err(typed)?.len() == 0 {
             sync_directory_of(path).map_err(typed)?;
         }
+        Ok(Self { file })
+    }
+
+    /// Opens the file at `path` to be looked at, under a lock that others who look share. Whoever wants it for
+    /// itself waits for them, so it is to be held for no longer than the look takes.
+    ///
+    /// # Errors
+    /// [`DiskError`]; nothing was changed.
+    pub fn look(path: &Path) -> Result<Self, DiskError> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|error| DiskError::of(path, error))?;
+        file.try_lock_shared().map_err(|refused| DiskError::unlocked(path, refused))?;
         Ok(Self { file })
     }
 }
@@ -98,6 +106,13 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 impl DiskError {
+    fn unlocked(path: &Path, refused: TryLockError) -> Self {
+        match refused {
+            TryLockError::WouldBlock => Self::Locked(path.display().to_string()),
+            TryLockError::Error(error) => Self::of(path, error),
+        }
+    }
+
     fn of(path: &Path, error: io::Error) -> Self {
         let path = path.display().to_string();
         let kind = error.kind();
@@ -168,7 +183,21 @@ mod tests {
         let error = FileDisk::open(&path).unwrap_err();
         assert!(matches!(error, DiskError::Locked(_)), "{error}");
         assert!(error.to_string().contains("stop that daemon"));
+        assert!(matches!(FileDisk::look(&path), Err(DiskError::Locked(_))));
         drop(first);
+        FileDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn many_may_look_at_a_file_that_is_not_in_use_and_none_is_made_by_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        assert!(matches!(FileDisk::look(&path), Err(DiskError::NotFound(_))));
+        assert!(!path.exists());
+        drop(FileDisk::open(&path).unwrap());
+        let looks = [FileDisk::look(&path).unwrap(), FileDisk::look(&path).unwrap()];
+        assert!(matches!(FileDisk::open(&path), Err(DiskError::Locked(_))));
+        drop(looks);
         FileDisk::open(&path).unwrap();
     }
 

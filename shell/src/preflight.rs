@@ -95,7 +95,7 @@ pub fn data_directory(settings: &Settings) -> Result<(), Problem> {
 }
 
 /// Whether the store, when there is one, is free and can be opened. It is opened indeed, and not written to;
-/// returns its size in bytes.
+/// returns its size in bytes. A daemon that starts meanwhile waits for that.
 ///
 /// # Errors
 /// Another process has it, or it is damaged, newer, or something else.
@@ -104,7 +104,7 @@ pub fn store(settings: &Settings) -> Result<Option<u64>, Problem> {
     if !path.exists() {
         return Ok(None);
     }
-    let disk = FileDisk::open(&path).map_err(|error| store_problem(settings, &error))?;
+    let disk = FileDisk::look(&path).map_err(|error| store_problem(settings, &error))?;
     let size = disk.size().map_err(|error| store_problem(settings, &error))?;
     if size > 0 {
         Store::open(Untouched::new(disk), settings.repair)

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -83,7 +84,7 @@ const SITUATIONS: [Situation; 18] = [
         },
         what: "store.redb is in use by another process",
         fix: "stop that daemon, or give this one its own data directory",
-        exits: STOPS,
+        exits: [1, 78, 1],
     },
     Situation {
         name: "disk full",
@@ -119,7 +120,7 @@ const SITUATIONS: [Situation; 18] = [
         make: |machine| {
             // Somebody who takes connections and says nothing to them.
             let taken = TcpListener::bind(&machine.listen).expect("the port is still free");
-            drop(std::thread::spawn(move || while taken.accept().is_ok() {}));
+            drop(thread::spawn(move || while taken.accept().is_ok() {}));
         },
         what: "cannot listen on 127.0.0.1:",
         fix: "end what listens there, or give another address with --listen",
@@ -303,6 +304,38 @@ fn each_is_told_in_one_line_by_serve_check_and_doctor_alike() {
         // Seen with --nocapture; a reader that is gone needs none of it.
         let _ = writeln!(out, "{:<36} {:?} {line}", situation.name, situation.exits);
     }
+}
+
+#[test]
+fn whoever_looks_at_a_store_keeps_no_daemon_from_it() {
+    let mut daemon = Daemon::start(&["server.connections=256"]);
+    daemon.kill();
+    let looked_at = File::open(daemon.data().join("store.redb")).expect("a store");
+    looked_at.try_lock_shared().expect("the daemon is gone");
+    let (config, data, listen) = (daemon.config(), daemon.data(), daemon.door().address().to_string());
+    let (config, data) = (config.to_string_lossy(), data.to_string_lossy());
+    for command in ["check", "doctor"] {
+        let (code, printed, errors) = runcast(&[
+            command,
+            "--config",
+            &config,
+            "--data",
+            &data,
+            "--listen",
+            &listen,
+            "--set",
+            "server.connections=256",
+        ]);
+        assert!(!(printed + &errors).contains("in use"), "{command} looks beside another who looks");
+        assert!(command != "check" || code == 0, "nothing is wrong");
+    }
+    let log = daemon.log().clone();
+    let looks = thread::spawn(move || {
+        log.nth(1, "the store is in use: a start waits for it");
+        drop(looked_at);
+    });
+    daemon.restart();
+    looks.join().expect("it was waited for");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use crate::durable::Reveal;
 use crate::effect::Effects;
 use crate::ending::End;
 use crate::ids::ConnId;
-use crate::limits::Verdict;
 use crate::note::Note;
 use crate::planted::Bug;
 use crate::progress::Progress;
@@ -24,6 +23,7 @@ use crate::wire::json::Object;
 use crate::wire::worker::{self, Attempt, Bad, Body, Said, ack, error};
 use crate::worker::WorkerKey;
 use alloc::format;
+use alloc::string::String;
 
 impl Core {
     /// A message of a worker that is welcome.
@@ -32,17 +32,14 @@ impl Core {
         let key = me.key.clone();
         self.renew_lease(&key);
         let is_too_large = message.len() > self.config.server.worker_message;
-        let body = match worker::read(message) {
+        let read = worker::read(message);
+        if self.is_rated(&key, &read) && !self.is_within_rate(id, None, out) {
+            return;
+        }
+        let body = match read {
             Ok(body) => body,
             Err((of, refusal)) => return self.refuse_unread(id, of.as_deref(), &refusal, out),
         };
-        if !matches!(body, Body::Numbered { .. }) && !self.is_valid_start(&key, &body) {
-            match self.rate(id) {
-                Verdict::Fine => {}
-                Verdict::Refuse(wait) => return self.refuse_rate(id, None, wait, out),
-                Verdict::Close => return self.close_rate(id, out),
-            }
-        }
         match body {
             Body::Hello(_) => {
                 let refusal =
@@ -84,8 +81,18 @@ impl Core {
         Bad { complete, refusal: Refusal::new(Code::TooLarge, message, "measure before sending") }
     }
 
-    fn is_valid_start(&self, key: &WorkerKey, body: &Body<'_>) -> bool {
-        let Body::Started(of) = body else { return false };
+    /// Whether a message counts for the rate limit: what brings runs forward does not, or ends its connection
+    /// when it cannot be read.
+    fn is_rated(&self, key: &WorkerKey, read: &Result<Body<'_>, (Option<String>, Refusal)>) -> bool {
+        match read {
+            Ok(Body::Numbered { .. }) => false,
+            Ok(Body::Started(of)) => !self.is_valid_start(key, of),
+            Ok(Body::Hello(_) | Body::Decline { .. } | Body::Got { .. } | Body::Drain | Body::Beat) => true,
+            Err((of, _)) => !matches!(of.as_deref(), Some("event" | "complete")),
+        }
+    }
+
+    fn is_valid_start(&self, key: &WorkerKey, of: &Attempt) -> bool {
         let run = self.run_of(&of.run).and_then(|place| self.users.get(&place.user)?.runs.get(&place.run));
         run.is_some_and(|run| run.worker() == Some(key) && run.attempt == of.attempt)
     }

@@ -17,7 +17,6 @@ use crate::record::Found;
 use crate::run::{Ended, Phase, Run};
 use crate::sometimes::Sometimes;
 use crate::strangers::neighbourhood;
-use crate::time::Span;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Envelope, Kind, encode};
 use crate::wire::json::Object;
@@ -100,10 +99,8 @@ impl Core {
         let is_ack = matches!(&read, Ok(user::Request { body: Body::Ack(..), .. }));
         if !is_ack || self.planted.is(Bug::AcksCount) {
             let request = read.as_ref().map_or_else(|unread| unread.id.clone(), |request| request.id.clone());
-            match self.rate(id) {
-                Verdict::Fine => {}
-                Verdict::Refuse(wait) => return self.refuse_rate(id, request.as_deref(), wait, out),
-                Verdict::Close => return self.close_rate(id, out),
+            if !self.is_within_rate(id, request.as_deref(), out) {
+                return;
             }
         }
         let request = match read {
@@ -198,24 +195,25 @@ impl Core {
         }
     }
 
-    pub(crate) fn rate(&mut self, id: ConnId) -> Verdict {
+    /// Counts a message for the rate limit of its connection. One that is past it is answered here.
+    pub(crate) fn is_within_rate(&mut self, id: ConnId, request: Option<&str>, out: &mut Effects) -> bool {
         let (mono, limits) = (self.now.mono, &self.config.limits);
-        self.conns.get_mut(&id).map_or(Verdict::Fine, |conn| conn.rate.message(mono, limits))
-    }
-
-    pub(crate) fn refuse_rate(&mut self, id: ConnId, request: Option<&str>, wait: Span, out: &mut Effects) {
-        let limits = &self.config.limits;
-        let message = format!(
-            "expected at most {} messages a second, and {} at once",
-            limits.messages_per_second, limits.burst
-        );
-        let refusal =
-            Refusal::new(Code::RateLimited, message, "send more slowly").retry(wait.as_millis() + 1);
-        self.send_error(id, None, request, &refusal, out);
-    }
-
-    pub(crate) fn close_rate(&mut self, id: ConnId, out: &mut Effects) {
-        self.close(id, CloseCode::RateLimit, "messages went on in spite of the refusals", out);
+        let verdict = self.conns.get_mut(&id).map_or(Verdict::Fine, |conn| conn.rate.message(mono, limits));
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Refuse(wait) => {
+                let message = format!(
+                    "expected at most {} messages a second, and {} at once",
+                    limits.messages_per_second, limits.burst
+                );
+                let refusal = Refusal::new(Code::RateLimited, message, "send more slowly");
+                self.send_error(id, None, request, &refusal.retry(wait.as_millis() + 1), out);
+            }
+            Verdict::Close => {
+                self.close(id, CloseCode::RateLimit, "messages went on in spite of the refusals", out);
+            }
+        }
+        verdict == Verdict::Fine
     }
 
     pub(crate) fn on_flushed(&mut self, id: ConnId, bytes: usize, out: &mut Effects) {

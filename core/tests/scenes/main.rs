@@ -22,6 +22,7 @@ mod pace;
 mod places;
 mod positions;
 mod publish;
+mod rates;
 mod revoke;
 mod started;
 mod strangers;

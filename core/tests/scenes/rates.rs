@@ -1,0 +1,53 @@
+//! How many messages a connection may send (PROTOCOL §5): those that cannot be read, or are refused, count
+//! too, whoever sends them.
+
+use crate::daemon::Daemon;
+use runcast_core::ids::ConnId;
+use runcast_core::input::{Input, Message};
+use serde_json::json;
+
+fn code(daemon: &Daemon, conn: ConnId) -> Option<u16> {
+    daemon.closed(conn).map(|code| code as u16)
+}
+
+fn worker(daemon: &mut Daemon) -> ConnId {
+    daemon.worker(&json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo"}]}))
+}
+
+/// How often each code was answered until the connection was closed.
+fn say_until_closed(daemon: &mut Daemon, conn: ConnId, text: &str, code: &str) -> [usize; 2] {
+    for _ in 0..1_000 {
+        daemon.feed(Input::Message { conn, message: Message::Text(text) });
+    }
+    let heard = daemon.heard(conn);
+    [code, "rate_limited"].map(|code| heard.iter().filter(|said| said["code"] == code).count())
+}
+
+#[test]
+fn what_cannot_be_read_of_a_worker_counts() {
+    let texts = [
+        ("garbage", "bad_json"),
+        (r#"{"type":"what"}"#, "unknown_type"),
+        (r#"{"type":"got","run":7}"#, "bad_message"),
+    ];
+    for (text, refused) in texts {
+        let mut daemon = Daemon::new(|_| {});
+        let worker = worker(&mut daemon);
+        daemon.heard(worker);
+        assert_eq!(say_until_closed(&mut daemon, worker, text, refused), [200, 199], "{text}");
+        assert_eq!(code(&daemon, worker), Some(4509), "{text}");
+    }
+}
+
+#[test]
+fn a_worker_whose_numbering_is_lost_is_told_so_however_much_it_has_said() {
+    let mut daemon = Daemon::new(|_| {});
+    let worker = worker(&mut daemon);
+    for _ in 0..300 {
+        daemon.says(worker, &json!({"type": "beat"}));
+    }
+    daemon.heard(worker);
+    daemon.says(worker, &json!({"type": "event", "run": 7}));
+    assert_eq!(daemon.heard(worker)[0]["code"], "bad_message");
+    assert_eq!(code(&daemon, worker), Some(4504));
+}

@@ -137,7 +137,10 @@ impl Core {
             Body::Subscribe(topics) => self.on_subscribe(id, request.id, topics, out),
             Body::Refresh(token) => self.on_refresh(id, request.id, token, out),
             Body::Ack(lane, seq) => {
-                if let Err(refusal) = self.on_ack(id, &lane, seq, out) {
+                // Only a refused one counts: those that are fine may come one for each event.
+                if let Err(refusal) = self.on_ack(id, &lane, seq, out)
+                    && self.is_within_rate(id, request.id.as_deref(), out)
+                {
                     self.send_error(id, Some("ack"), request.id.as_deref(), &refusal, out);
                 }
             }

@@ -51,3 +51,17 @@ fn a_worker_whose_numbering_is_lost_is_told_so_however_much_it_has_said() {
     assert_eq!(daemon.heard(worker)[0]["code"], "bad_message");
     assert_eq!(code(&daemon, worker), Some(4504));
 }
+
+#[test]
+fn an_acknowledgement_counts_if_it_is_refused() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    daemon.heard(user);
+    // These are no trouble: a client may acknowledge each of thousands of events.
+    let fine = say_until_closed(&mut daemon, user, r#"{"type":"ack","seq":1}"#, "ack_ahead");
+    assert_eq!((fine, code(&daemon, user)), ([0, 0], None));
+    let ahead = say_until_closed(&mut daemon, user, r#"{"type":"ack","seq":999999}"#, "ack_ahead");
+    // The run before has used one up.
+    assert_eq!((ahead, code(&daemon, user)), ([199, 199], Some(4509)));
+}

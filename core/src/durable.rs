@@ -283,6 +283,7 @@ impl Core {
         if self.durable.is_full() {
             self.note(Note::StoreTakes);
             self.renew_leases();
+            self.queue.has_changed = true;
         }
         let reveals = self.durable.appended(upto, out);
         self.reveal(reveals, out);

@@ -60,9 +60,17 @@ impl Core {
         };
         let was_read = conn.is_read();
         conn.pace(is_over, out);
+        // A worker that is read again may be offered runs.
+        self.queue.has_changed |= !was_read && conn.is_read();
         if is_over && was_read {
             self.seen.mark(Sometimes::WorkerNotRead);
         }
+    }
+
+    /// Whether a worker is connected and not read: it cannot be heard.
+    pub(crate) fn is_unread(&self, key: &WorkerKey) -> bool {
+        let conn = self.workers.get(key).and_then(|worker| self.conns.get(&worker.conn?));
+        conn.is_some_and(|conn| !conn.is_read())
     }
 
     fn worker_conn(&mut self, id: ConnId) -> Option<&mut WorkerConn> {

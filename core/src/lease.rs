@@ -28,8 +28,7 @@ impl Core {
     /// A worker's lease has run out: it is dead, and its runs are lost.
     pub(crate) fn on_lease_over(&mut self, key: &WorkerKey, out: &mut Effects) {
         let Some(worker) = self.workers.get(key) else { return };
-        let is_unread =
-            worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| !conn.is_read()));
+        let is_unread = self.is_unread(key);
         if is_unread {
             self.seen.mark(Sometimes::LeaseKeptUnread);
         }

@@ -123,9 +123,10 @@ impl Core {
         self.notice_queue();
     }
 
-    /// Offers runs to workers until nothing more can start.
+    /// Offers runs to workers until nothing more can start. While the store is full none can: that it has
+    /// would not be durable, and each that goes back leaves a row behind.
     pub(crate) fn dispatch(&mut self, out: &mut Effects) {
-        if !core::mem::take(&mut self.queue.has_changed) || self.is_draining() {
+        if !core::mem::take(&mut self.queue.has_changed) || self.is_draining() || self.durable.is_full() {
             return;
         }
         while self.queue.active < self.config.runs.active {
@@ -300,6 +301,9 @@ impl Core {
         }
         if run.not_before > self.now.mono {
             return ("retry_delay", "It was lost, and is tried again in a moment.");
+        }
+        if self.durable.is_full() {
+            return ("concurrency", "The store is full; runs start again when it is not.");
         }
         if self.circuit_open(&run.spec.agent).is_some() {
             return ("circuit_open", "The agent has failed too often, and rests.");

@@ -4,7 +4,7 @@
 
 use crate::Core;
 use crate::agent::AGENTS_KNOWN;
-use crate::conn::{Role, text};
+use crate::conn::{Conn, Role, text};
 use crate::context::RunOf;
 use crate::deadlines::Timer;
 use crate::durable::Reveal;
@@ -385,7 +385,8 @@ impl Core {
 
     fn free_slots_of(&self, worker: &Worker, agent: &Agent) -> usize {
         let Some(serves) = worker.agents.get(agent).filter(|_| !worker.is_draining) else { return 0 };
-        if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| conn.is_welcome())) {
+        let hears = |conn: &Conn| conn.is_welcome() && conn.is_read();
+        if !worker.conn.is_some_and(|conn| self.conns.get(&conn).is_some_and(|conn| hears(conn))) {
             return 0;
         }
         serves.slots.saturating_sub(worker.used.get(agent).copied().unwrap_or(0))
@@ -425,7 +426,8 @@ impl Core {
     pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
         let Some(Phase::Offered(key)) = self.run_mut(&of).map(|run| run.phase.clone()) else { return };
-        if self.stood_still() {
+        if self.stood_still() || self.is_unread(&key) || self.durable.is_full() {
+            // What it has answered may wait for the daemon, or for the disk.
             return self.deadlines.set(Timer::Start(of.run), self.now.mono + self.config.runs.start);
         }
         self.seen.mark(Sometimes::OfferNotAnswered);

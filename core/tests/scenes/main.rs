@@ -29,3 +29,4 @@ mod strangers;
 mod subscribe;
 mod turns;
 mod undelivered;
+mod unread;

@@ -101,6 +101,10 @@ impl Idle {
         let view = core.inspect();
         let after = (view.queued(), view.active(), view.workers());
         let has_changed = std::mem::replace(&mut self.before, after) != after;
+        if self.is_full {
+            let told = |run| Err(format!("{run} is offered while the store is full"));
+            return offered.first().map_or(Ok(()), told);
+        }
         if view.is_draining() || !(has_changed || is_timer && after.0 > 0 || !offered.is_empty()) {
             return Ok(());
         }

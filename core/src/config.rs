@@ -105,7 +105,7 @@ section! {
     Store {
         /// Events kept of a user.
         events_per_user: u64 = 10_000,
-        /// Bytes of events kept of a user.
+        /// Bytes of events kept of a user, or of a topic.
         bytes_per_user: u64 = 64 * 1024 * 1024,
         /// Events one run may have.
         events_per_run: u64 = 5_000,

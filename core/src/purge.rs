@@ -6,13 +6,14 @@
 use crate::config::Store;
 use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
+use crate::durable::{Durable, Reveal};
 use crate::effect::{Effect, Effects};
 use crate::ids::{Owner, RunId, User};
 use crate::planted::{Bug, Planted};
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Ended, Spec, ended_key, history_key, history_run};
 use crate::sometimes::Sometimes;
-use crate::stream::Keep;
+use crate::stream::{Keep, Stream};
 use crate::time::{Span, WallMs};
 use crate::{Core, Load};
 use alloc::boxed::Box;
@@ -127,6 +128,7 @@ impl Core {
             return self.watch_ages();
         }
         self.purge_undelivered();
+        self.trim_topics();
         for table in [Table::KeyAge, Table::EndAge] {
             let load = self.ask(Load::Aged(table));
             let query = Query::First { table, owner: "".into(), skip: 0, rows_max: ROWS };
@@ -262,18 +264,39 @@ impl Core {
         if context.stream.is_empty() {
             self.seen.mark(Sometimes::TrimmedWhole);
         }
-        let (stream, floor) = (context.stream.key().clone(), context.stream.floor());
-        self.durable.record(Record::Trim { stream, floor });
-        self.durable.record(context.stream.row());
-        // Whoever was overtaken is told.
-        let seq = context.stream.last();
-        self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::User(user.clone()), seq });
+        self.durable.store_floor(&context.stream, Owner::User(user.clone()));
+    }
+
+    /// The same of all topics, which are few and in memory.
+    fn trim_topics(&mut self) {
+        let wall = self.now.wall;
+        for (topic, state) in &mut self.topics {
+            if state.stream.trim(self.config.topic_keep(topic, wall)) {
+                self.durable.store_floor(&state.stream, Owner::Topic(topic.clone()));
+            }
+        }
+    }
+}
+
+impl Durable {
+    /// A stream was trimmed: whoever was overtaken is told when that is durable.
+    fn store_floor(&mut self, stream: &Stream, owner: Owner) {
+        self.record(Record::Trim { stream: stream.key().clone(), floor: stream.floor() });
+        self.record(stream.row());
+        self.reveal(Reveal::Head { owner, seq: stream.last() });
+    }
+}
+
+impl Store {
+    /// What was written before is too old.
+    pub(crate) fn since(&self, wall: WallMs) -> WallMs {
+        WallMs(wall.0.saturating_sub(self.keep.as_millis()))
     }
 }
 
 /// How much of a user's stream is kept, of what is configured and the oldest run that has not ended.
 pub(crate) fn keep(store: &Store, context: Option<&Context>, wall: WallMs, planted: Planted) -> Keep {
     let from = context.and_then(Context::live_from).filter(|_| !planted.is(Bug::TrimUnderActiveRun));
-    let since = WallMs(wall.0.saturating_sub(store.keep.as_millis()));
+    let since = store.since(wall);
     Keep { events: store.events_per_user, bytes: store.bytes_per_user, since, from }
 }

@@ -76,12 +76,13 @@ impl Config {
         }
     }
 
-    fn topic_keep(&self, topic: &Topic) -> Keep {
+    /// How much is kept of a topic's stream.
+    pub(crate) fn topic_keep(&self, topic: &Topic, wall: WallMs) -> Keep {
         let events = self.topics.get(topic).and_then(|declared| declared.events);
         Keep {
             events: events.unwrap_or(self.store.events_per_topic),
-            bytes: u64::MAX,
-            since: WallMs(0),
+            bytes: self.store.bytes_per_user,
+            since: self.store.since(wall),
             from: None,
         }
     }
@@ -169,7 +170,7 @@ impl Core {
 
     /// Writes an event to a topic: the one way into its stream. Returns its seq.
     pub(crate) fn write_to_topic(&mut self, topic: &Topic, event: &str, data: &str) -> u64 {
-        let (now, keep) = (self.now, self.config.topic_keep(topic));
+        let (now, keep) = (self.now, self.config.topic_keep(topic, self.now.wall));
         let state = self.topic(topic);
         state.is_stored = true;
         let seq = state.stream.next();

@@ -27,6 +27,7 @@ mod revoke;
 mod started;
 mod strangers;
 mod subscribe;
+mod topics;
 mod turns;
 mod undelivered;
 mod unread;

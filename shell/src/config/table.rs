@@ -141,7 +141,8 @@ table! {
     "store.repair", repair, Choice(Repair::WORDS),
         "after a crash: full compares the whole file with its checksums, a second for each gigabyte at the start";
     "store.events_per_user", core.store.events_per_user, count(16, 100 * MILLION), "events kept of a user";
-    "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB), "bytes of events kept of a user";
+    "store.bytes_per_user", core.store.bytes_per_user, bytes(64 * KIB, TIB),
+        "bytes of events kept of a user, or of a topic";
     "store.events_per_run", core.store.events_per_run, count(8, 10 * MILLION), "events that one run may have";
     "store.keep", core.store.keep, time(Span::secs(1), days(3650)),
         "time for which events and ends of runs are kept";

@@ -73,6 +73,11 @@ bugs! {
     TwoEnds = "two-ends",
     /// A user's newest run starts first, whatever its thread's order.
     LastInFirstOut = "last-in-first-out",
+    /// An accepted run is told that all of its user's waiting runs are ahead, also those of lower priority.
+    PlaceIgnoresPriority = "place-ignores-priority",
+    /// An accepted run is told that whoever waits is ahead, also where its slot is free and others wait for
+    /// another agent's.
+    PlaceCountsEverybody = "place-counts-everybody",
     /// A run that leaves its worker frees two slots of the daemon.
     SlotFreedTwice = "slot-freed-twice",
     /// A run that leaves its worker frees no slot of the daemon.

@@ -271,7 +271,11 @@ impl Core {
         }
         // It goes behind those of its own rank, as `enqueue` will have it.
         let is_before = |id: &&RunId| own.runs.get(*id).is_some_and(|run| run.spec.rank <= rank);
-        let ahead = self.ahead(user, own.waiting.iter().take_while(is_before).count());
+        let mut index = own.waiting.iter().take_while(is_before).count();
+        if self.planted.is(Bug::PlaceIgnoresPriority) {
+            index = own.waiting.len();
+        }
+        let ahead = self.ahead(user, index);
         Place { position: ahead + 1, ahead, eta_ms: self.eta_ms(agent, ahead), duplicate: false }
     }
 
@@ -281,7 +285,10 @@ impl Core {
         let promised = &self.queue.promised;
         let of_user = promised.iter().filter(|of| own.runs.contains_key(&of.run)).count();
         let run_of = |of: &RunOf| self.users.get(&of.user)?.runs.get(&of.run);
-        let of_agent = promised.iter().filter_map(run_of).filter(|run| run.spec.agent == *agent).count();
+        let mut of_agent = promised.iter().filter_map(run_of).filter(|run| run.spec.agent == *agent).count();
+        if self.planted.is(Bug::PlaceCountsEverybody) {
+            of_agent = self.queue.waiting;
+        }
         let mut waiting = own.waiting.iter().filter_map(|id| own.runs.get(id));
         self.queue.active + promised.len() < self.config.runs.active
             && own.active() + of_user < self.config.runs.active_per_user

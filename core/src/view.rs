@@ -209,6 +209,11 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Whether an agent's own limits and its breaker let one more of its runs start.
+    pub fn may_start(&self, agent: &Agent) -> bool {
+        self.0.may_start(agent, 0)
+    }
+
     /// For how many more runs of an agent the workers have room that are there and not passed over.
     pub fn room_for(&self, agent: &Agent) -> usize {
         self.0.room_for(agent)

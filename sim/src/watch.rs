@@ -1,17 +1,19 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
 //! exact time, so this is where schedules, timers, access and bounds are judged (O8–O10, O13–O15, O17, O27,
-//! O30), where the model stands beside the core (O21), and where a run of the daemon is written down for O20.
+//! O30, O31), where the model stands beside the core (O21), and where a run of the daemon is written down for
+//! O20.
 
 use crate::model::Watching;
 use crate::oracles::access::{self, Access};
 use crate::oracles::answers::{Answers, Promised};
 use crate::oracles::bounds;
 use crate::oracles::drain::Drain;
-use crate::oracles::fair::Fair;
+use crate::oracles::fair::{Fair, Ranks};
 use crate::oracles::idle::Idle;
 use crate::oracles::isolation::{Hearers, Overheard};
 use crate::oracles::limits::{self, Slots};
 use crate::oracles::listing::Listing;
+use crate::oracles::places::Places;
 use crate::oracles::ready::Ready;
 use crate::oracles::recorded::Recording;
 use crate::oracles::retries::{self, Clock};
@@ -85,6 +87,8 @@ pub struct Watch {
     lines: BTreeMap<ConnId, Line>,
     offers: Offers,
     fair: Fair,
+    ranks: Ranks,
+    places: Places,
     idle: Idle,
     slots: Slots,
     listing: Listing,
@@ -120,6 +124,8 @@ impl Watch {
             lines: BTreeMap::new(),
             offers: Offers::default(),
             fair: Fair::default(),
+            ranks: Ranks::default(),
+            places: Places::default(),
             idle: Idle::default(),
             slots: Slots::default(),
             listing,
@@ -391,6 +397,7 @@ impl Witness for Watch {
         self.answers.look(input);
         self.spans.look(now.mono, input);
         self.idle.look(input);
+        self.places.look(input);
         self.slots.look(input);
         self.listing.look(now.mono, input);
         self.ready.look(now.mono, input, core.deadline().map(|(at, _)| at));
@@ -428,6 +435,9 @@ impl Witness for Watch {
         let is_timer = self.cause == Cause::Timer;
         let idle = self.idle.settle(self.now.mono, core, self.fair.offered(), is_timer);
         self.judge("O9", idle);
+        let is_offered = !self.fair.offered().is_empty();
+        let places = self.places.settle(core, self.now.wall, effects, is_offered, &mut self.ranks);
+        self.judge("O31", places);
         let fair = self.fair.settle(core, self.config.runs.active_per_user);
         self.judge("O9", fair);
         let ready = self.ready.settle(self.now.mono, sizes.appends, effects);

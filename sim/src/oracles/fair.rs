@@ -4,6 +4,7 @@
 
 use super::truth::Stored;
 use runcast_core::ids::RunId;
+use runcast_core::time::WallMs;
 use runcast_core::{Core, RunView};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,46 @@ pub fn judge(event: &Stored<'_>) -> Result<(), String> {
     match &event.first_of_thread {
         Some(first) if first != id => Err(format!("{id} starts before {first} of the same thread has ended")),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// The order of each user's own runs, of which each counts as come so much later than one of high priority.
+/// Those that were there when the process began are not known.
+#[derive(Debug, Default)]
+pub struct Ranks {
+    latest_ms: u64,
+    of: BTreeMap<String, u64>,
+}
+
+impl Ranks {
+    /// One of `runs` was accepted in this step.
+    pub fn accepted(&mut self, wall: WallMs, runs: &[RunView<'_>], id: &str, priority: &str) {
+        let is_alive = |run: &&RunView<'_>| run.worker.is_some() || run.state == "queued";
+        let alive: BTreeSet<&str> = runs.iter().filter(is_alive).map(|run| run.run.as_str()).collect();
+        self.of.retain(|known, _| alive.contains(known.as_str()));
+        let Some(run) = runs.iter().find(|run| run.run.as_str() == id) else { return };
+        let later_ms = match priority {
+            "high" => 0,
+            "normal" => 60_000,
+            _ => 300_000,
+        };
+        // The wall clock may go back, and a thread's runs go in the order in which they came.
+        self.latest_ms = self.latest_ms.max(wall.0);
+        let is_before = |other: &&RunView<'_>| {
+            other.run != run.run && other.user == run.user && other.thread == run.thread
+        };
+        let before = runs.iter().filter(is_alive).filter(is_before);
+        let before: Option<Vec<u64>> = before.map(|other| self.of.get(other.run.as_str()).copied()).collect();
+        if let Some(before) = before {
+            let rank = before.into_iter().fold(self.latest_ms + later_ms, u64::max);
+            self.of.insert(id.to_owned(), rank);
+        }
+    }
+
+    /// Whether one of two runs of a user goes before the other, if that is known.
+    pub fn is_before(&self, one: &RunView<'_>, other: &RunView<'_>) -> Option<bool> {
+        let rank = |run: &RunView<'_>| Some((*self.of.get(run.run.as_str())?, run.ordinal));
+        Some(rank(one)? < rank(other)?)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod liveness;
 pub mod order;
 pub mod others;
 pub mod pairs;
+pub mod places;
 pub mod positions;
 pub mod purge;
 pub mod questions;

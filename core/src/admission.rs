@@ -326,7 +326,7 @@ impl Core {
         self.store_run(&of);
         self.enqueue(&of);
         if place.position == 0 {
-            self.queue.promised.push(of);
+            self.promise(&of);
         }
     }
 

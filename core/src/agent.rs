@@ -24,6 +24,8 @@ pub(crate) struct AgentState {
     pub(crate) is_retryable: bool,
     /// Its runs that count against the limits.
     pub(crate) active: usize,
+    /// Its runs that are told that they start at once, and are not durable yet.
+    pub(crate) promised: usize,
     /// How long its newest runs took that ended well, in milliseconds.
     durations: VecDeque<u64>,
     breaker: Breaker,
@@ -85,6 +87,7 @@ impl AgentState {
         Self {
             is_retryable: row.retryable,
             active: 0,
+            promised: 0,
             durations: row.durations_ms,
             breaker,
             is_available: row.available,

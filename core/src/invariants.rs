@@ -19,11 +19,13 @@ impl Core {
     pub fn assert_invariants(&self) {
         let waiting: usize = self.users.values().map(|context| context.waiting.len()).sum();
         assert_eq!(waiting, self.queue.waiting, "queued runs are counted");
-        assert!(self.queue.promised.len() <= self.config.runs.active, "slots are promised, not more");
-        for of in &self.queue.promised {
-            let run = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run));
-            let phase = run.map(|run| &run.phase);
-            assert_eq!(phase, Some(&Phase::Queued { is_durable: false }), "a slot is promised until then");
+        let runs = self.users.values().flat_map(|context| context.runs.values());
+        let promised = runs.filter(|run| run.is_promised);
+        assert_eq!(promised.clone().count(), self.queue.promised, "promised slots are counted");
+        let of_agents: usize = self.agents.values().map(|agent| agent.promised).sum();
+        assert_eq!(of_agents, self.queue.promised, "promised slots are counted by agent");
+        for run in promised {
+            assert_eq!(run.phase, Phase::Queued { is_durable: false }, "a slot is promised until then");
         }
         let active: usize = self.users.values().map(|context| context.active()).sum();
         assert_eq!(active, self.queue.active, "active runs are counted");

@@ -37,7 +37,7 @@ pub(crate) struct Queue {
     pub(crate) active: usize,
     /// Runs that are told that they start at once, and are not durable yet: each will take one slot, so that
     /// there are no more than may be active.
-    pub(crate) promised: Vec<RunOf>,
+    pub(crate) promised: usize,
     /// The latest wall clock by which a run was ranked: ranks never go back.
     latest_ms: u64,
     /// Whether a run may be able to start that could not before.
@@ -118,7 +118,7 @@ impl Core {
             self.queue.turns.retain(|user| *user != of.user);
         }
         self.queue.waiting -= 1;
-        self.queue.promised.retain(|promised| promised != of);
+        self.keep_promise(of);
         self.deadlines.clear(Timer::Queued(of.run.clone()));
         self.notice_queue();
     }
@@ -198,12 +198,12 @@ impl Core {
 
     /// Where a run stands: queued runs that start before it by the present order.
     pub(crate) fn place(&self, user: &User, run: &RunId) -> Place {
-        let is_promised = self.queue.promised.iter().any(|of| of.run == *run);
-        let own = self.users.get(user).filter(|_| !is_promised);
-        let index = own.and_then(|own| own.waiting.iter().position(|other| other == run));
+        let own = self.users.get(user);
+        let waits = own.filter(|own| own.runs.get(run).is_none_or(|run| !run.is_promised));
+        let index = waits.and_then(|own| own.waiting.iter().position(|other| other == run));
         let ahead = index.map(|index| self.ahead(user, index));
         let position = ahead.map_or(0, |ahead| ahead + 1);
-        let agent = self.users.get(user).and_then(|own| own.runs.get(run)).map(|run| &run.spec.agent);
+        let agent = own.and_then(|own| own.runs.get(run)).map(|run| &run.spec.agent);
         let eta_ms = agent.zip(ahead).and_then(|(agent, ahead)| self.eta_ms(agent, ahead));
         Place { position, ahead: ahead.unwrap_or(0), eta_ms, duplicate: false }
     }
@@ -244,6 +244,24 @@ impl Core {
         self.notice_queue();
     }
 
+    /// A run is told that it starts at once.
+    pub(crate) fn promise(&mut self, of: &RunOf) {
+        let Some(run) = self.run_mut(of) else { return };
+        run.is_promised = true;
+        let agent = run.spec.agent.clone();
+        self.queue.promised += 1;
+        self.agent_mut(&agent).promised += 1;
+    }
+
+    /// What a run was told, if that was that it starts at once, needs to be remembered no longer.
+    pub(crate) fn keep_promise(&mut self, of: &RunOf) {
+        let Some(run) = self.run_mut(of).filter(|run| run.is_promised) else { return };
+        run.is_promised = false;
+        let agent = run.spec.agent.clone();
+        self.queue.promised -= 1;
+        self.agent_mut(&agent).promised -= 1;
+    }
+
     /// Queued runs that start before a user's run with `index` older ones: everyone has had as many turns.
     pub(crate) fn ahead(&self, user: &User, index: usize) -> u64 {
         if index == 0 {
@@ -282,15 +300,13 @@ impl Core {
     /// Whether a run that is being accepted will be dispatched when it is durable, as things are. Whoever is
     /// durable and waits cannot start now, so only those count to whom a slot is promised.
     fn starts_at_once(&self, own: &Context, thread: &Thread, agent: &Agent) -> bool {
-        let promised = &self.queue.promised;
-        let of_user = promised.iter().filter(|of| own.runs.contains_key(&of.run)).count();
-        let run_of = |of: &RunOf| self.users.get(&of.user)?.runs.get(&of.run);
-        let mut of_agent = promised.iter().filter_map(run_of).filter(|run| run.spec.agent == *agent).count();
+        let mut waiting = own.waiting.iter().filter_map(|id| own.runs.get(id));
+        let of_user = waiting.clone().filter(|run| run.is_promised).count();
+        let mut of_agent = self.agents.get(agent).map_or(0, |agent| agent.promised);
         if self.planted.is(Bug::PlaceCountsEverybody) {
             of_agent = self.queue.waiting;
         }
-        let mut waiting = own.waiting.iter().filter_map(|id| own.runs.get(id));
-        self.queue.active + promised.len() < self.config.runs.active
+        self.queue.active + self.queue.promised < self.config.runs.active
             && own.active() + of_user < self.config.runs.active_per_user
             && !own.busy.contains_key(thread)
             && !waiting.any(|run| run.spec.thread == *thread)

@@ -351,8 +351,8 @@ impl Core {
     pub(crate) fn on_queued_durable(&mut self, of: &RunOf) {
         if let Some(run) = self.run_mut(of).filter(|run| run.is_queued()) {
             run.phase = Phase::Queued { is_durable: true };
-            self.queue.promised.retain(|promised| promised != of);
             self.queue.has_changed = true;
+            self.keep_promise(of);
             self.notice_queue();
         }
     }

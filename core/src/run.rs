@@ -139,6 +139,8 @@ pub(crate) struct Run {
     pub(crate) tools: Tools,
     /// How far it says that it is.
     pub(crate) progress: Progress,
+    /// Its user was told that it starts at once, and it is not durable yet.
+    pub(crate) is_promised: bool,
     /// What its user was last told of its place in the queue, and when.
     pub(crate) told: Option<(u64, Mono)>,
 }
@@ -247,6 +249,7 @@ impl Run {
             last_event: (Kind::RunQueued, now.mono),
             tools: Tools::default(),
             progress: Progress::default(),
+            is_promised: false,
             told: None,
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! A thread of its own reads, so that the loop never waits for a file. It looks every two seconds whether a
 //! file has changed, and on SIGHUP it reads the configuration and all of them. What is wrong with the new
-//! state is told, and the old one stays.
+//! state is told, and the old one stays; that is tried again at each look, since not all that is wrong is in
+//! the files.
 
 use crate::auth::{Keys, Secret};
-use crate::config::{KeyFile, Level, Settings};
+use crate::config::{KeyFile, Level, Problem, Problems, Settings};
 use crate::metrics::CertificateMeter;
 use crate::tls;
 use rustls::ServerConfig;
@@ -84,7 +85,7 @@ impl Reloader {
     pub fn start(settings: Settings, live: Live) -> io::Result<Self> {
         let (tell, told) = channel();
         let stamps = stamps(&settings);
-        let mut reader = Reader { settings, live, stamps };
+        let mut reader = Reader { settings, live, stamps, keys_wrong: None, certificate_wrong: None };
         thread::Builder::new().name("reload".into()).spawn(move || reader.serve(&told))?;
         Ok(Self(tell))
     }
@@ -104,6 +105,10 @@ struct Reader {
     settings: Settings,
     live: Live,
     stamps: Vec<(PathBuf, Stamp)>,
+    /// Why the keys of before have stayed, as it was told; none when they are those of the files,
+    keys_wrong: Option<Problems>,
+    /// and the certificate.
+    certificate_wrong: Option<Problem>,
 }
 
 impl Reader {
@@ -111,15 +116,24 @@ impl Reader {
         loop {
             match told.recv_timeout(LOOK_EVERY) {
                 Ok(()) => self.reconfigure(),
-                Err(RecvTimeoutError::Timeout) => {
-                    let stamps = stamps(&self.settings);
-                    if stamps != self.stamps {
-                        self.stamps = stamps;
-                        self.read();
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Reads all files if one has changed, else what could not be read the last time.
+    fn look(&mut self) {
+        let stamps = stamps(&self.settings);
+        if stamps != self.stamps {
+            self.stamps = stamps;
+            return self.read();
+        }
+        if self.certificate_wrong.is_some() {
+            self.read_certificate();
+        }
+        if self.keys_wrong.is_some() {
+            self.read_keys();
         }
     }
 
@@ -145,8 +159,13 @@ impl Reader {
         self.read();
     }
 
-    fn read(&self) {
+    fn read(&mut self) {
+        (self.certificate_wrong, self.keys_wrong) = (None, None);
         self.read_certificate();
+        self.read_keys();
+    }
+
+    fn read_keys(&mut self) {
         match Keys::from_config(&self.settings.auth, self.settings.dev) {
             Ok(keys) => {
                 let keys = match &self.live.dev_secret {
@@ -155,21 +174,23 @@ impl Reader {
                 };
                 let count = keys.len();
                 self.live.keys.put(keys);
+                self.keys_wrong = None;
                 // Said when it is so.
                 tracing::info!(keys = count, "the keys were read again");
             }
             Err(problems) => {
-                for problem in problems.0 {
-                    tracing::error!(%problem, "the keys of before stay");
+                if self.keys_wrong.as_ref() != Some(&problems) {
+                    for problem in &problems.0 {
+                        tracing::error!(%problem, "the keys of before stay");
+                    }
                 }
+                self.keys_wrong = Some(problems);
             }
         }
     }
-}
 
-impl Reader {
     /// Whoever is connected stays with the certificate of before.
-    fn read_certificate(&self) {
+    fn read_certificate(&mut self) {
         match (tls::load(&self.settings), &self.live.tls) {
             (Ok(None), None) => {}
             (Ok(Some(config)), Some(tls)) => {
@@ -177,11 +198,20 @@ impl Reader {
                 tls::expires(&self.settings)
                     .into_iter()
                     .for_each(|until| self.live.certificate.expires(until));
+                self.certificate_wrong = None;
                 tracing::info!("the certificate was read again");
                 tls::expires_soon(&self.settings).iter().for_each(|problem| tracing::warn!("{problem}"));
             }
-            (Ok(_), _) => tracing::warn!(key = "server.tls_cert", "this has changed, and needs a restart"),
-            (Err(problem), _) => tracing::error!(%problem, "the certificate of before stays"),
+            (Ok(_), _) => {
+                self.certificate_wrong = None;
+                tracing::warn!(key = "server.tls_cert", "this has changed, and needs a restart");
+            }
+            (Err(problem), _) => {
+                if self.certificate_wrong.as_ref() != Some(&problem) {
+                    tracing::error!(%problem, "the certificate of before stays");
+                }
+                self.certificate_wrong = Some(problem);
+            }
         }
     }
 }

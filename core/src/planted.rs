@@ -73,6 +73,8 @@ bugs! {
     TwoEnds = "two-ends",
     /// A user's newest run starts first, whatever its thread's order.
     LastInFirstOut = "last-in-first-out",
+    /// A user's runs start in the order in which they came, whatever their priority.
+    PriorityIgnored = "priority-ignored",
     /// An accepted run is told that all of its user's waiting runs are ahead, also those of lower priority.
     PlaceIgnoresPriority = "place-ignores-priority",
     /// An accepted run is told that whoever waits is ahead, also where its slot is free and others wait for

@@ -211,7 +211,10 @@ impl Core {
     /// The rank of a run that is being accepted.
     pub(crate) fn rank(&mut self, user: &User, thread: &Thread, priority: Priority) -> u64 {
         self.queue.latest_ms = self.queue.latest_ms.max(self.now.wall.0);
-        let later = LATER_MS.iter().find(|(of, _)| *of == priority).map_or(0, |(_, later)| *later);
+        let mut later = LATER_MS.iter().find(|(of, _)| *of == priority).map_or(0, |(_, later)| *later);
+        if self.planted.is(Bug::PriorityIgnored) {
+            later = 0;
+        }
         let runs = self.users.get(user).into_iter().flat_map(|context| context.runs.values());
         let of_thread = runs.filter(|run| !run.is_ended() && run.spec.thread == *thread);
         let before = of_thread.map(|run| run.spec.rank).max().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Fair order (PROTOCOL §5), seen from outside: threads in order, users in turn, limits held, whatever is
-//! asked when and whichever run ends first.
+//! Fair order (PROTOCOL §5), seen from outside: threads in order, a user's runs by priority, users in turn,
+//! limits held, whatever is asked when and whichever run ends first.
 
 use proptest::prelude::*;
 use runcast_core::Core;
@@ -14,12 +14,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 const USERS: u64 = 4;
 const THREADS: usize = 3;
+/// The first goes first.
+const PRIORITIES: [&str; 3] = ["high", "normal", "low"];
 const WORKER: ConnId = ConnId(100);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A user asks for a run on one of its threads.
-    Ask(u64, usize),
+    /// A user asks for a run on one of its threads, of one of [`PRIORITIES`].
+    Ask(u64, usize, usize),
     /// One of the runs at the worker ends.
     End(usize),
 }
@@ -29,6 +31,8 @@ enum Step {
 struct Run {
     user: String,
     thread: String,
+    /// Which of [`PRIORITIES`]; where runs of its thread that have not ended come later, as they do.
+    priority: usize,
     is_active: bool,
 }
 
@@ -39,6 +43,8 @@ struct World {
     per_user: usize,
     /// By the order in which they were accepted.
     runs: Vec<(String, Run)>,
+    /// Of the run that is asked for.
+    priority: usize,
     /// For users that could run: how often each other one was served meanwhile.
     passed: BTreeMap<String, BTreeMap<String, u32>>,
 }
@@ -50,7 +56,8 @@ impl World {
         config.runs.queued_per_user = 1_000;
         config.limits.burst = 100_000;
         let core = Core::open(config, [7; 32], Image::default(), Now::default(), &mut Vec::new());
-        let mut world = Self { core, active, per_user, runs: Vec::new(), passed: BTreeMap::new() };
+        let mut world =
+            Self { core, active, per_user, runs: Vec::new(), priority: 0, passed: BTreeMap::new() };
         world.connect(WORKER, "/worker", "worker", "w");
         let agents = format!(r#"[{{"agent":"echo","slots":{slots}}}]"#);
         world.says(WORKER, &format!(r#"{{"type":"hello","worker":"w","agents":{agents}}}"#));
@@ -116,8 +123,10 @@ impl World {
         let word = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
         match word("type").as_str() {
             "accepted" => {
-                let user = format!("user-{}", conn.0);
-                let run = Run { user, thread: word("thread"), is_active: false };
+                let (user, thread) = (format!("user-{}", conn.0), word("thread"));
+                let of_thread = self.runs.iter().filter(|(_, run)| run.user == user && run.thread == thread);
+                let priority = of_thread.map(|(_, run)| run.priority).fold(self.priority, usize::max);
+                let run = Run { user, thread, priority, is_active: false };
                 self.runs.push((word("run"), run));
                 self.watch();
             }
@@ -135,7 +144,8 @@ impl World {
         if self.active(|run| run.user == user) >= self.per_user {
             return None;
         }
-        let own: Vec<_> = self.runs.iter().filter(|(_, run)| run.user == user).collect();
+        let mut own: Vec<_> = self.runs.iter().filter(|(_, run)| run.user == user).collect();
+        own.sort_by_key(|(_, run)| run.priority);
         let is_first = |at: usize| !own[..at].iter().any(|(_, before)| before.thread == own[at].1.thread);
         let next = own.iter().enumerate().find(|(at, (_, run))| !run.is_active && is_first(*at));
         next.map(|(_, (id, _))| id.as_str())
@@ -194,9 +204,10 @@ impl World {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let ask = (0..USERS, 0..THREADS).prop_map(|(user, thread)| Step::Ask(user, thread));
+    let (of_user, on, first) = (0..USERS, 0..THREADS, 0..PRIORITIES.len());
+    let ask = (of_user, on.clone(), first.clone()).prop_map(|(user, on, first)| Step::Ask(user, on, first));
     // The first user asks for most.
-    let much = (0..THREADS).prop_map(|thread| Step::Ask(0, thread));
+    let much = (on, first).prop_map(|(on, first)| Step::Ask(0, on, first));
     prop::collection::vec(prop_oneof![3 => ask, 2 => much, 4 => (0..20usize).prop_map(Step::End)], 1..120)
 }
 
@@ -210,8 +221,11 @@ proptest! {
         let mut world = World::new(active, per_user, slots);
         for step in steps {
             match step {
-                Step::Ask(user, thread) => {
-                    let ask = format!(r#"{{"type":"run","agent":"echo","thread":"t{thread}","input":1}}"#);
+                Step::Ask(user, on, first) => {
+                    world.priority = first;
+                    let first = PRIORITIES[first];
+                    let of = format!(r#""agent":"echo","thread":"t{on}","priority":"{first}""#);
+                    let ask = format!(r#"{{"type":"run",{of},"input":1}}"#);
                     world.says(ConnId(user), &ask);
                 }
                 Step::End(pick) => world.end(pick),

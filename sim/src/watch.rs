@@ -438,7 +438,7 @@ impl Witness for Watch {
         let is_offered = !self.fair.offered().is_empty();
         let places = self.places.settle(core, self.now.wall, effects, is_offered, &mut self.ranks);
         self.judge("O31", places);
-        let fair = self.fair.settle(core, self.config.runs.active_per_user);
+        let fair = self.fair.settle(core, self.config.runs.active_per_user, &self.ranks);
         self.judge("O9", fair);
         let ready = self.ready.settle(self.now.mono, sizes.appends, effects);
         self.judge("O30", ready);

@@ -1,6 +1,8 @@
 //! O9, for PROTOCOL §1 "its runs go one at a time, in order" and REQUIREMENTS A7 (fair order): a thread's
 //! runs start in the order in which they were accepted, each after the end of the one before; and a user who
 //! could run is not passed over twice by the same other user, so that it waits at most one slot for each.
+//! Of a user's own runs none starts while one that goes before it, by priority and age, could start at the
+//! same agent.
 
 use super::truth::Stored;
 use runcast_core::ids::RunId;
@@ -101,11 +103,14 @@ impl Fair {
     ///
     /// # Errors
     /// Who was passed over.
-    pub fn settle(&mut self, core: &Core, active_per_user: usize) -> Result<(), String> {
+    pub fn settle(&mut self, core: &Core, active_per_user: usize, ranks: &Ranks) -> Result<(), String> {
         if self.dispatched.is_empty() {
             return Ok(());
         }
         let dispatched = std::mem::take(&mut self.dispatched);
+        let runs: Vec<RunView<'_>> = core.inspect().runs().collect();
+        let offers = runs.iter().filter(|run| dispatched.iter().any(|id| id == run.run.as_str()));
+        let overtaken = offers.map(|run| overtakes_none(run, &runs, ranks)).find(Result::is_err);
         let offered: Vec<(String, String)> = core
             .inspect()
             .runs()
@@ -118,7 +123,7 @@ impl Fair {
             self.waiting.remove(user);
         }
         self.pass(&offered, ready);
-        judgement
+        overtaken.unwrap_or(judgement)
     }
 
     /// Whether a user who has run since is offered another, while one whom it has passed already could run
@@ -153,6 +158,20 @@ impl Fair {
             waiting.passed_by.extend(offered.iter().map(|(other, _)| other.clone()));
         }
     }
+}
+
+/// Whether no other run should have had the place of one that was offered in this step: what it was given was
+/// free for any of its user and agent, whose limits let one start.
+fn overtakes_none(offered: &RunView<'_>, runs: &[RunView<'_>], ranks: &Ranks) -> Result<(), String> {
+    let own = || runs.iter().filter(|run| run.user == offered.user);
+    let is_first = |run: &RunView<'_>| {
+        let mut of_thread = own().filter(|other| other.thread == run.thread);
+        !of_thread
+            .any(|other| other.worker.is_some() || other.state == "queued" && other.ordinal < run.ordinal)
+    };
+    let could = own().filter(|run| run.agent == offered.agent && run.is_rested && is_first(run));
+    let before = could.into_iter().find(|run| ranks.is_before(run, offered) == Some(true));
+    before.map_or(Ok(()), |run| Err(format!("{} starts, and {run:?} goes before it", offered.run)))
 }
 
 /// The runs that could be offered to any worker of their agent with a free slot: durable, first of an idle
@@ -192,6 +211,7 @@ fn ready(core: &Core, active_per_user: usize) -> Vec<Queued> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runcast_core::ids::{Agent, Thread, User};
 
     fn queued(user: &str, agent: &str) -> Queued {
         let run = RunId::parse(&format!("run_{user}_00000001")).unwrap();
@@ -209,6 +229,54 @@ mod tests {
         assert!(fair.judge(&offer("cid"), &[queued("bob", "write")]).is_ok(), "cid had its turn to come");
         assert!(fair.judge(&offer("ann"), &[queued("bob", "write")]).is_err());
         assert!(fair.judge(&offer("ann"), &[queued("bob", "check")]).is_ok(), "no worker was free for that");
+    }
+
+    /// Whether a run of `ann` may be offered: her runs, by their threads, priorities and workers, come in this
+    /// order, and the last of them is the one.
+    fn may_be_offered(runs: &[(&str, &str, Option<&str>)]) -> bool {
+        let (agent, user) = (Agent::parse("write").unwrap(), User::parse("ann").unwrap());
+        let owned: Vec<_> = (0_u32..)
+            .zip(runs)
+            .map(|(n, (thread, ..))| {
+                (RunId::parse(&format!("run_t_{n:08x}")).unwrap(), Thread::parse(thread).unwrap())
+            })
+            .collect();
+        let views: Vec<RunView<'_>> = owned
+            .iter()
+            .zip(runs)
+            .zip(0..)
+            .map(|(((run, thread), (_, _, worker)), ordinal)| RunView {
+                run,
+                user: &user,
+                state: if worker.is_some() { "dispatched" } else { "queued" },
+                attempt: 1,
+                ordinal,
+                thread,
+                agent: &agent,
+                is_rested: worker.is_none(),
+                is_ready: worker.is_none(),
+                worker: *worker,
+            })
+            .collect();
+        let mut ranks = Ranks::default();
+        for (n, (view, (_, priority, _))) in views.iter().zip(runs).enumerate() {
+            ranks.accepted(WallMs(1), &views[..=n], view.run.as_str(), priority);
+        }
+        overtakes_none(views.last().unwrap(), &views, &ranks).is_ok()
+    }
+
+    #[test]
+    fn a_user_s_runs_start_by_priority_and_age() {
+        let w = Some("w");
+        assert!(!may_be_offered(&[("a", "normal", None), ("b", "low", w)]));
+        assert!(!may_be_offered(&[("a", "normal", None), ("b", "normal", w)]));
+        assert!(may_be_offered(&[("a", "normal", None), ("b", "high", w)]));
+        assert!(
+            may_be_offered(&[("a", "low", w), ("a", "high", None), ("b", "normal", w)]),
+            "it is not free"
+        );
+        let behind = [("a", "low", None), ("a", "high", None), ("b", "normal", w)];
+        assert!(may_be_offered(&behind), "an urgent run waits for those of its thread");
     }
 
     #[test]

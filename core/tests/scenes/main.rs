@@ -27,6 +27,7 @@ mod revoke;
 mod started;
 mod strangers;
 mod subscribe;
+mod timeout;
 mod topics;
 mod turns;
 mod undelivered;

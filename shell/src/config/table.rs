@@ -162,7 +162,7 @@ table! {
     "runs.cancel_grace", core.runs.cancel_grace, time(ms(0), minutes(10)),
         "time for a worker to end a cancelled run";
     "runs.lease", core.runs.lease, time(ms(300), minutes(60)), "silence after which a worker is dead";
-    "runs.warn_at_percent", core.runs.warn_at_percent, count(1, 100),
+    "runs.warn_at_percent", core.runs.warn_at_percent, count(1, 99),
         "part of a run's time after which its user is warned";
     "runs.attempts", core.runs.attempts, count(1, 100),
         "offers in a row that may be not taken; attempts at a run that may be executed again";

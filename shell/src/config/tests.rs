@@ -247,6 +247,14 @@ fn an_unknown_variable_with_a_section_is_an_error() {
 }
 
 #[test]
+fn a_warning_comes_before_the_end() {
+    assert!(load("runs.warn_at_percent = 99").is_ok());
+    let told = load("runs.warn_at_percent = 100").unwrap_err();
+    let begins = "runcast.toml:1: runs.warn_at_percent: expected 1 to 99";
+    assert!(told.starts_with(begins), "{told}");
+}
+
+#[test]
 fn contradictions_are_told_where_somebody_said_something() {
     let cases = [
         (

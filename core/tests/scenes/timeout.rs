@@ -1,0 +1,59 @@
+//! Before a run's time is up its user is told (PROTOCOL §5 `timeout_soon`, REQUIREMENTS A8).
+
+use crate::daemon::Daemon;
+use runcast_core::time::Span;
+use serde_json::{Value, json};
+
+fn warnings(heard: Vec<Value>) -> Vec<Value> {
+    heard.into_iter().filter(|said| said["notice"] == "timeout_soon").collect()
+}
+
+#[test]
+fn all_devices_are_warned_once_before_a_run_s_time_is_up() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let other = daemon.user("bob");
+    let devices = ["phone", "laptop"]
+        .map(|device| daemon.connect("/ws", "alice", "user", &json!({"type": "hello", "device": device})));
+    daemon.says(devices[0], &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    daemon.pass(Span::millis(7_999));
+    let too_early = devices.map(|device| warnings(daemon.heard(device)));
+    assert!(too_early.concat().is_empty(), "{too_early:?}");
+    daemon.pass(Span::millis(1));
+    let warning = json!({"type": "notice", "notice": "timeout_soon", "run": run, "running_ms": 8_000,
+                         "timeout_ms": 10_000});
+    for device in devices {
+        assert_eq!(warnings(daemon.heard(device)), std::slice::from_ref(&warning));
+    }
+    daemon.heard(worker);
+    daemon.pass(Span::secs(2));
+    let is_up = |said: &Value| said["type"] == "cancel" && said["reason"] == "timeout";
+    assert!(daemon.heard(worker).iter().any(is_up), "it had been a warning");
+    assert!(devices.map(|device| warnings(daemon.heard(device))).concat().is_empty(), "once");
+    assert!(warnings(daemon.heard(other)).is_empty());
+}
+
+#[test]
+fn what_waits_for_its_user_is_warned_by_the_time_that_it_has_run() {
+    let mut daemon = Daemon::new(|config| config.runs.warn_at_percent = 50);
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    daemon.pass(Span::secs(4));
+    daemon.says(
+        worker,
+        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
+                "data": {"request": "r", "prompt": "?"}}),
+    );
+    daemon.pass(Span::secs(9));
+    assert!(warnings(daemon.heard(user)).is_empty(), "its clock stands still");
+    daemon.says(user, &json!({"type": "input", "run": run, "request": "r", "data": 1}));
+    daemon.pass(Span::secs(1));
+    let told = warnings(daemon.heard(user));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["running_ms"], 5_000);
+}

@@ -9,7 +9,7 @@ use super::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
-use crate::store::{CommitError, Fold, Folded, Store, codec};
+use crate::store::{CommitError, Fold, Folded, ReadError, Store, codec};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Query, Record};
 use rustix::process::setpriority_process;
@@ -335,8 +335,20 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 self.tell([Completion::Full(first.0)]);
                 Ok(())
             }
+            Err(CommitError::HeldUp) => {
+                joined.into_iter().rev().for_each(|append| self.appends.push_front(append));
+                self.until_folded()
+            }
             Err(CommitError::Io(text)) => self.fail(text),
         }
+    }
+
+    /// Waits for the fold that is under way. What is asked for meanwhile waits.
+    fn until_folded(&mut self) -> Result<(), Failed> {
+        while self.is_folding {
+            self.receive_one()?;
+        }
+        Ok(())
     }
 
     /// The appends of the next commit.
@@ -355,22 +367,29 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
 
     /// Answers some of the questions that wait.
     fn answer(&mut self) -> Result<(), Failed> {
-        let count = self.loads.len().min(LOADS_BETWEEN_COMMITS);
-        let mut answers = Vec::with_capacity(count);
-        for (load, query) in self.loads.drain(..count) {
+        let mut answers = Vec::new();
+        let mut done = Ok(());
+        while answers.len() < LOADS_BETWEEN_COMMITS
+            && let Some((load, query)) = self.loads.pop_front()
+        {
             match self.store.load(&query) {
                 Ok(found) => answers.push(Completion::Loaded(load, found)),
                 Err(error) => {
-                    answers.push(Completion::Failed(error.to_string()));
+                    self.loads.push_front((load, query));
+                    done = Err(error);
                     break;
                 }
             }
         }
-        let failed = matches!(answers.last(), Some(Completion::Failed(_)));
         if !answers.is_empty() {
             self.tell(answers);
         }
-        if failed { Err(Failed) } else { Ok(()) }
+        match done {
+            Ok(()) => Ok(()),
+            // It is asked again after that.
+            Err(ReadError::HeldUp) => self.until_folded(),
+            Err(error @ ReadError::Io(_)) => self.fail(error.to_string()),
+        }
     }
 
     fn fold_if_due(&mut self) -> Result<(), Failed> {
@@ -381,7 +400,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn fold(&mut self) -> Result<(), Failed> {
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => fold,
-            Ok(None) | Err(CommitError::Full) => return Ok(()),
+            Ok(None) | Err(CommitError::Full | CommitError::HeldUp) => return Ok(()),
             Err(CommitError::Io(text)) => return self.fail(text),
         };
         self.folds.send(fold).expect("who folds ends after this thread");
@@ -394,7 +413,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         match self.store.end_fold(folded) {
             // A disk that is full is tried again when the journal has grown as much once more, or it is
             // quiet.
-            Ok(()) | Err(CommitError::Full) => {
+            Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {
                 self.meter.journal(self.store.unfolded_commits());
                 Ok(())
             }

@@ -9,7 +9,7 @@ use crate::dice::Dice;
 use crate::faults::Moment;
 use crate::schedule::{Event, MS, Micros, Schedule};
 use runcast::storage::{Completion, Storage};
-use runcast::store::{CommitError, Fold, Folded, Store};
+use runcast::store::{CommitError, Fold, Folded, ReadError, Store};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
 use runcast_core::record::{Query, Record};
 use std::cell::Cell;
@@ -212,19 +212,29 @@ impl SimStorage {
         is_one
     }
 
-    /// A commit that finds no room waits for the fold under way.
+    /// A commit that finds no room, or that a failed fold holds up, waits for the fold under way.
     fn commit(&mut self, appends: &[Append]) -> Result<(), CommitError> {
-        if !self.store.has_room(appends)
-            && let Some((_, folding)) = self.folding.take()
-        {
+        if !self.store.has_room(appends) {
+            self.until_folded();
+        }
+        match self.store.commit(appends) {
+            Err(CommitError::HeldUp) => {
+                self.until_folded();
+                self.store.commit(appends)
+            }
+            done => done,
+        }
+    }
+
+    fn until_folded(&mut self) {
+        if let Some((_, folding)) = self.folding.take() {
             self.end_fold(folding);
         }
-        self.store.commit(appends)
     }
 
     fn end_fold(&mut self, folding: Folding) {
         match self.store.end_fold(folding.run()) {
-            Ok(()) | Err(CommitError::Full) => {}
+            Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {}
             Err(CommitError::Io(why)) => self.fail(why),
         }
     }
@@ -245,6 +255,7 @@ impl SimStorage {
                 self.dropped_from = Some(first.0);
                 self.done.push_back(Completion::Full(first.0));
             }
+            Err(CommitError::HeldUp) => unreachable!("what is held up is committed again"),
             Err(CommitError::Io(why)) => self.fail(why),
         }
     }
@@ -252,10 +263,14 @@ impl SimStorage {
     fn answer(&mut self) {
         for _ in 0..LOADS_BETWEEN_COMMITS {
             let Some((id, query)) = self.loads.pop_front() else { return };
-            self.done.push_back(match self.store.load(&query) {
-                Ok(found) => Completion::Loaded(id, found),
-                Err(error) => return self.fail(error.to_string()),
-            });
+            match self.store.load(&query) {
+                Ok(found) => self.done.push_back(Completion::Loaded(id, found)),
+                Err(ReadError::HeldUp) => {
+                    self.loads.push_front((id, query));
+                    self.until_folded();
+                }
+                Err(error @ ReadError::Io(_)) => return self.fail(error.to_string()),
+            }
         }
     }
 
@@ -302,7 +317,7 @@ impl SimStorage {
     fn begin_fold(&mut self) {
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => Folding::Begun(fold),
-            Ok(None) | Err(CommitError::Full) => return,
+            Ok(None) | Err(CommitError::Full | CommitError::HeldUp) => return,
             Err(CommitError::Io(why)) => return self.fail(why),
         };
         let folding = if self.dice.chance(1, 2) { Folding::Run(fold.run()) } else { fold };

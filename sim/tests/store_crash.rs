@@ -6,7 +6,7 @@ mod store_model;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use runcast::disk::Disk;
-use runcast::store::{CommitError, OpenError, Repair, Store};
+use runcast::store::{CommitError, OpenError, ReadError, Repair, Store};
 use runcast_core::record::{Found, Image, Query};
 use runcast_sim::disk::SimDisk;
 use store_model::{Commit, Model, Script, Step, event, one, put, row, stream};
@@ -171,7 +171,7 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
                 }
                 // What the refused commit had freed may make room for the next.
                 Err(CommitError::Full) => refusals += 1,
-                Err(CommitError::Io(text)) => panic!("{text}"),
+                Err(error @ (CommitError::HeldUp | CommitError::Io(_))) => panic!("{error}"),
             }
             if refusals == 5 {
                 break commit;
@@ -213,6 +213,43 @@ fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
     store.fold().unwrap();
     assert_eq!(store.unfolded_commits(), 0);
     known.check_answers(&store);
+}
+
+#[test]
+fn what_a_failed_fold_holds_up_can_be_done_when_that_has_ended() {
+    const STREAMS: u64 = 100;
+    let disk = SimDisk::default();
+    let (mut store, _) = open(&disk);
+    // What is larger than the journal goes straight into the tables, and not all of it into memory.
+    let large = |number| event(&format!("s{number}"), 1, &[b'x'; 100_000]);
+    store.commit(&one(1, (0..STREAMS).map(large).collect())).unwrap();
+    drop(store);
+    let (mut store, _) = open(&disk);
+    store.commit(&one(2, (1..=40).map(|seq| event("t", seq, &[b'x'; 2000])).collect())).unwrap();
+    let fold = store.begin_fold().unwrap().expect("there is something to fold");
+    disk.set_quota(Some(disk.used_bytes()));
+    let folded = fold.run();
+    let load = |store: &Store, number: u64| {
+        let stream = stream(&format!("s{number}"));
+        store.load(&Query::Events { stream, after: 0, events_max: 1, bytes_max: 1 })
+    };
+    let loads: Vec<_> = (0..STREAMS).map(|number| load(&store, number)).filter(Result::is_err).collect();
+    assert!(!loads.is_empty() && loads.iter().all(|load| *load == Err(ReadError::HeldUp)));
+    let commit =
+        |number: u64| store.commit(&one(3, vec![event(&format!("s{number}"), 2, b"{}")])).unwrap_err();
+    let mut commits: Vec<_> = (0..STREAMS).map(commit).collect();
+    commits.retain(|error| *error != CommitError::Full);
+    assert!(!commits.is_empty() && commits.iter().all(|error| *error == CommitError::HeldUp));
+    assert_eq!(store.end_fold(folded), Err(CommitError::Full));
+    for number in 0..STREAMS {
+        assert!(matches!(load(&store, number), Ok(Found::Events(events)) if events.len() == 1));
+    }
+    disk.set_quota(None);
+    store
+        .commit(&one(3, (0..STREAMS).map(|number| event(&format!("s{number}"), 2, b"{}")).collect()))
+        .unwrap();
+    store.fold().unwrap();
+    assert_eq!(store.unfolded_commits(), 1);
 }
 
 #[test]

@@ -63,6 +63,16 @@ impl StoreMeter {
         self.fold.observe(seconds);
     }
 
+    /// How often something was folded.
+    #[cfg(test)]
+    pub(crate) fn folds(&self) -> usize {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("fold", "", self.fold.clone());
+        encode(&mut text, &registry).expect("a string takes all that is written");
+        let count = text.lines().find_map(|line| line.strip_prefix("fold_count "));
+        count.and_then(|count| count.parse().ok()).expect("a histogram counts")
+    }
+
     /// So many rows of the journal are not folded.
     pub fn journal(&self, rows: usize) {
         self.journal.set(i64::try_from(rows).unwrap_or(i64::MAX));

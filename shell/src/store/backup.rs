@@ -57,7 +57,7 @@ impl Store {
         let taken = self.read(|engine, unfolded| {
             Ok(Snapshot { tables: engine.begin_read()?, unfolded: unfolded.up().cloned().collect() })
         });
-        taken.map_err(|error| ReadError(self.words(&error)))
+        taken.map_err(|error| self.read_error(&error))
     }
 }
 

@@ -113,15 +113,25 @@ pub enum CommitError {
     /// No room. Nothing of the commit is stored; the same may be tried again later.
     #[error("the disk is full: free some space")]
     Full,
+    /// A fold under way has failed. Nothing of the commit is stored; it may be tried again when that has
+    /// ended.
+    #[error("a fold has failed: end it, and commit again")]
+    HeldUp,
     /// A write or a sync failed. What is stored is unknown, and the process must end.
     #[error("the store cannot be written ({0}): check the disk")]
     Io(String),
 }
 
-/// A question that cannot be answered, since the disk does not answer.
+/// Why a question is not answered.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the store cannot be read ({0}): check the disk")]
-pub struct ReadError(String);
+pub enum ReadError {
+    /// A fold under way has failed. It may be asked again when that has ended.
+    #[error("a fold has failed: end it, and ask again")]
+    HeldUp,
+    /// The disk does not answer.
+    #[error("the store cannot be read ({0}): check the disk")]
+    Io(String),
+}
 
 impl From<io::Error> for OpenError {
     fn from(error: io::Error) -> Self {
@@ -131,7 +141,10 @@ impl From<io::Error> for OpenError {
 
 impl From<ReadError> for CommitError {
     fn from(error: ReadError) -> Self {
-        Self::Io(error.0)
+        match error {
+            ReadError::HeldUp => Self::HeldUp,
+            ReadError::Io(text) => Self::Io(text),
+        }
     }
 }
 
@@ -192,6 +205,7 @@ impl Store {
     /// # Errors
     /// [`CommitError::Full`]: none is stored, questions are still answered, and the commit may be tried
     /// again; after a crash before that, all of it may be found, as of a commit under way.
+    /// [`CommitError::HeldUp`]: none is stored, and the fold under way must end first.
     /// [`CommitError::Io`]: nothing is known any more; each further call fails too.
     ///
     /// # Panics
@@ -240,12 +254,12 @@ impl Store {
     /// Answers a question from what is durable. Damage is an answer.
     ///
     /// # Errors
-    /// [`ReadError`] if the disk does not answer.
+    /// [`ReadError`] if the disk does not answer, or not before the fold under way has ended.
     pub fn load(&self, query: &Query) -> Result<Found, ReadError> {
         match self.read(|engine, unfolded| query::answer(engine, unfolded, query)) {
             Ok(found) => Ok(found),
             Err(redb::Error::Corrupted(_)) => Ok(Found::Damaged),
-            Err(error) => Err(ReadError(self.words(&error))),
+            Err(error) => Err(self.read_error(&error)),
         }
     }
 
@@ -333,7 +347,7 @@ impl Store {
             Ok(end) => Ok(end),
             // Nobody knows where a damaged stream ends; reading it says that it is damaged.
             Err(redb::Error::Corrupted(_)) => Ok(None),
-            Err(error) => Err(ReadError(self.words(&error))),
+            Err(error) => Err(self.read_error(&error)),
         }
     }
 
@@ -395,6 +409,15 @@ impl Store {
 
     fn words(&self, error: &redb::Error) -> String {
         words(error, self.engine.as_ref().and_then(|engine| engine.fault()))
+    }
+
+    /// redb does nothing more after a failure, for nobody. What failed in a fold is left for its end, which
+    /// tells by it whether redb must only be opened again.
+    fn read_error(&self, error: &redb::Error) -> ReadError {
+        if self.is_folding && matches!(error, redb::Error::PreviousIo) {
+            return ReadError::HeldUp;
+        }
+        ReadError::Io(self.words(error))
     }
 
     fn open_error(&self, error: redb::Error) -> OpenError {

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use runcast_core::ids::{AppendId, LoadId};
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-/// A file whose disk can be full or broken, and whose syncs can be held up.
+/// A file whose disk can be full or broken, and whose operations can be held up.
 #[derive(Debug)]
 struct Moody {
     file: FileDisk,
@@ -24,7 +25,34 @@ struct Moody {
 struct Moods {
     full: AtomicBool,
     broken: AtomicBool,
-    gate: std::sync::Mutex<()>,
+    gate: Mutex<()>,
+    /// What is to happen in a fold that finds the disk full, beside a question.
+    scene: Mutex<Option<Scene>>,
+}
+
+/// The next read of the thread that answers waits, and so does the next write of the one that folds, which
+/// finds the disk full then.
+#[derive(Debug)]
+struct Scene {
+    reads: Option<Wait>,
+    writes: Option<Wait>,
+}
+
+/// Says that somebody has come, and hears when they may go on.
+type Wait = (Sender<()>, Receiver<()>);
+
+impl Moods {
+    /// Tells that this thread has come to where it is to wait, and waits. Whether there was such a place.
+    fn waits(&self, name: &str, of: fn(&mut Scene) -> &mut Option<Wait>) -> bool {
+        let mut scene = self.scene.lock().unwrap();
+        let is_it = thread::current().name() == Some(name);
+        let place = scene.as_mut().filter(|_| is_it).and_then(|scene| of(scene).take());
+        drop(scene);
+        let Some((come, go)) = place else { return false };
+        come.send(()).unwrap();
+        go.recv().unwrap();
+        true
+    }
 }
 
 impl Disk for Moody {
@@ -32,9 +60,13 @@ impl Disk for Moody {
         self.file.size()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.moods.waits("store", |scene| &mut scene.reads);
         self.file.read(offset, out)
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset >= 8192 && self.moods.waits("fold", |scene| &mut scene.writes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         // A header is written over, which needs no room.
         if offset >= 8192 && self.moods.full.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -53,11 +85,19 @@ impl Disk for Moody {
     }
 }
 
+/// The journal's blocks.
+const JOURNAL_BLOCKS: u64 = 128;
+
+fn open(disk: impl Disk) -> (Store, Image) {
+    Store::open_with(disk, Repair::default(), JOURNAL_BLOCKS).unwrap()
+}
+
 struct Rig {
     dir: tempfile::TempDir,
     moods: Arc<Moods>,
     store: StoreThread,
     image: Image,
+    meter: StoreMeter,
     woken: Receiver<()>,
 }
 
@@ -67,11 +107,11 @@ impl Rig {
         let file = FileDisk::open(&dir.path().join("store")).unwrap();
         let (wake, woken) = mpsc::channel();
         let disk = Moody { file, moods: moods.clone() };
-        let (store, image) = Store::open(disk, Repair::default()).unwrap();
+        let (store, image) = open(disk);
         let (backups, meter) = (dir.path().join("backups"), StoreMeter::default());
         let wake = move || wake.send(()).unwrap_or_default();
-        let store = StoreThread::start(store, backups, meter, wake).unwrap();
-        Self { dir, moods, store, image, woken }
+        let store = StoreThread::start(store, backups, meter.clone(), wake).unwrap();
+        Self { dir, moods, store, image, meter, woken }
     }
 
     fn new() -> Self {
@@ -182,6 +222,44 @@ fn after_a_full_disk_everything_is_dropped_until_the_same_append_comes_again() {
     rig.store.submit();
     rig.until_appended(3);
     assert_eq!(rig.seqs(), [1, 2, 3]);
+}
+
+#[test]
+fn a_question_while_a_fold_meets_a_full_disk_is_answered_when_that_has_ended() {
+    let large = |stream: &str, seq, bytes| Record::Event {
+        stream: StreamKey(stream.into()),
+        seq,
+        bytes: Bytes::from(vec![b'.'; bytes]),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(FileDisk::open(&dir.path().join("store")).unwrap());
+    // What is larger than the journal goes straight into the tables, and not all of it into memory.
+    store.commit(&[(AppendId(1), (1..=100).map(|seq| large("old", seq, 100_000)).collect())]).unwrap();
+    drop(store);
+    let mut rig = Rig::open(dir);
+    let ((reads, may_read), (writes, may_write)) = (mpsc::channel(), mpsc::channel());
+    let ((come_to_read, is_reading), (come_to_write, is_writing)) = (mpsc::channel(), mpsc::channel());
+    let scene = Scene { reads: None, writes: Some((come_to_write, may_write)) };
+    *rig.moods.scene.lock().unwrap() = Some(scene);
+    for seq in 1..=30 {
+        rig.store.append(AppendId(seq), [large("new", seq, 10_000)].into());
+        rig.store.submit();
+        rig.until_appended(seq);
+    }
+    is_writing.recv().unwrap();
+    rig.moods.scene.lock().unwrap().as_mut().unwrap().reads = Some((come_to_read, may_read));
+    let stream = StreamKey("old".into());
+    let query = Query::Events { stream, after: 0, events_max: usize::MAX, bytes_max: usize::MAX };
+    rig.store.load(LoadId(1), query);
+    is_reading.recv().unwrap();
+    // The fold fails while the question is being answered.
+    writes.send(()).unwrap();
+    while rig.meter.folds() == 0 {
+        thread::yield_now();
+    }
+    reads.send(()).unwrap();
+    let Completion::Loaded(_, Found::Events(events)) = rig.next() else { panic!("it is answered") };
+    assert_eq!(events.len(), 100);
 }
 
 #[test]

@@ -334,7 +334,8 @@ impl Core {
         if self.circuit_open(&run.spec.agent).is_some() {
             return ("circuit_open", "The agent has failed too often, and rests.");
         }
-        if self.free_slots(&run.spec.agent) == 0 && !self.is_served(&run.spec.agent) {
+        // Whoever is told this starts one; where workers are busy that is a matter of limits.
+        if self.slots(&run.spec.agent) == 0 {
             return ("no_worker", "No worker for this agent is connected.");
         }
         if context.active() >= self.config.runs.active_per_user {
@@ -344,7 +345,7 @@ impl Core {
             return ("concurrency", "As many runs as allowed are running.");
         }
         if self.free_slots(&run.spec.agent) == 0 {
-            return ("no_worker", "All workers for this agent are busy.");
+            return ("concurrency", "All workers for this agent are busy.");
         }
         ("concurrency", "Others are before it.")
     }

@@ -417,11 +417,6 @@ impl Core {
         })
     }
 
-    /// Whether a connected worker serves an agent.
-    pub(crate) fn is_served(&self, agent: &Agent) -> bool {
-        self.workers.values().any(|worker| worker.conn.is_some() && worker.agents.contains_key(agent))
-    }
-
     /// A worker did not answer an offer in time: it is passed over for a while.
     pub(crate) fn on_start_overdue(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };

@@ -101,3 +101,25 @@ fn a_slot_is_promised_to_one_run_while_the_disk_is_slow() {
     assert_eq!(told(&daemon.heard(bob)).1, 0, "that one of another does not start before");
     assert_ne!(told(&daemon.heard(carol)).1, 0, "both slots are promised");
 }
+
+/// The reason that the newest notice tells of a run.
+fn reason(daemon: &mut Daemon, user: ConnId, run: &str) -> Value {
+    daemon.pass(Span::secs(6));
+    let heard = daemon.heard(user);
+    let of_run = |said: &&Value| said["notice"] == "queue" && said["run"] == run;
+    heard.iter().rfind(of_run).expect("it is told every 5 s")["reason"].clone()
+}
+
+#[test]
+fn a_run_waits_for_a_worker_only_where_there_is_none() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let first = daemon.ask(user);
+    assert_eq!(reason(&mut daemon, user, &first), "no_worker");
+    let echo = worker(&mut daemon, "echo", 1);
+    daemon.start(echo);
+    let second = daemon.ask(user);
+    assert_eq!(reason(&mut daemon, user, &second), "concurrency", "it is there, and busy");
+    daemon.says(echo, &json!({"type": "drain"}));
+    assert_eq!(reason(&mut daemon, user, &second), "no_worker", "it takes no more");
+}

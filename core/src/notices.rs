@@ -165,7 +165,9 @@ impl Core {
             .str("run", of.run.as_str())
             .raw("running_ms", run.ran_in_attempt(self.now).as_millis())
             .raw("timeout_ms", run.timeout(&self.config).as_millis());
-        self.notify(&of.user, notice.finish(), out);
+        if !self.planted.is(Bug::NobodyWarned) {
+            self.notify(&of.user, notice.finish(), out);
+        }
     }
 
     /// A run at a worker gives a sign of life from now on, should it have no events.

@@ -126,6 +126,8 @@ bugs! {
     StatusShowsInput = "status-shows-input",
     /// The notice that a run works comes once, and never again.
     WorkingSaidOnce = "working-said-once",
+    /// Nobody is warned that a run's time is almost up.
+    NobodyWarned = "nobody-warned",
     /// Trimming passes the first event of a run that has not ended.
     TrimUnderActiveRun = "trim-under-active-run",
     /// A stream that begins anew has the epoch of the one before.

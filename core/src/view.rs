@@ -267,6 +267,11 @@ impl<'a> View<'a> {
         Some((stream.epoch(), stream.floor(), stream.head()))
     }
 
+    /// The connections of a run's user that are welcome and not closing.
+    pub fn connections_of(&self, run: &RunId) -> Vec<ConnId> {
+        self.0.run_of(run).map_or(Vec::new(), |of| self.0.conns_of(&of.user))
+    }
+
     /// A topic's stream, if it has begun: epoch, floor, head.
     pub fn topic(&self, topic: &str) -> Option<(&'a Epoch, u64, u64)> {
         let stream = &self.0.topics.get(&Topic::parse(topic)?)?.stream;

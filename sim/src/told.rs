@@ -16,6 +16,8 @@ pub enum Told<'a> {
     Withdraw(&'a str),
     /// `cancel`: which run, and why.
     Cancel(&'a str, &'a str),
+    /// The notice `timeout_soon`: of which run.
+    TimeoutSoon(&'a str),
     /// `welcome`.
     Welcome,
     /// `heartbeat`.
@@ -41,6 +43,9 @@ impl<'a> Told<'a> {
             b"run" => Self::Offer(word(rest, b"\"run\":\""), last_number(text, b"\"timeout_ms\":")),
             b"withdraw" => Self::Withdraw(word(rest, b"\"run\":\"")),
             b"cancel" => Self::Cancel(word(rest, b"\"run\":\""), word(rest, b"\"reason\":\"")),
+            b"notice" if rest.starts_with(b"notice\",\"notice\":\"timeout_soon\"") => {
+                Self::TimeoutSoon(word(rest, b"\"run\":\""))
+            }
             b"welcome" => Self::Welcome,
             b"heartbeat" => Self::Heartbeat,
             b"error" => Self::Error,
@@ -109,6 +114,8 @@ mod tests {
         assert_eq!(read(offer), Told::Offer("run_a_1", 30_000));
         let cancel = r#"{"type":"cancel","run":"run_a_1","attempt":1,"i":1,"reason":"timeout"}"#;
         assert_eq!(read(cancel), Told::Cancel("run_a_1", "timeout"));
+        let warning = r#"{"type":"notice","notice":"timeout_soon","run":"run_a_1","running_ms":8}"#;
+        assert_eq!(read(warning), Told::TimeoutSoon("run_a_1"));
         let of_topic = r#"{"type":"event","topic":"news","seq":4,"ts":1,"event":"x","data":{"seq":9}}"#;
         assert_eq!(read(of_topic), Told::Event(Some("news"), 4, None));
         assert_eq!(read(r#"{"type":"pong"}"#), Told::Other);

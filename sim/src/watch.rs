@@ -1,6 +1,6 @@
 //! Looks at the core's face, step by step: every input, every effect, in order. What happens there has an
 //! exact time, so this is where schedules, timers, access and bounds are judged (O8–O10, O13–O15, O17, O27,
-//! O30, O31), where the model stands beside the core (O21), and where a run of the daemon is written down for
+//! O30–O32), where the model stands beside the core (O21), and where a run of the daemon is written down for
 //! O20.
 
 use crate::model::Watching;
@@ -20,6 +20,7 @@ use crate::oracles::retries::{self, Clock};
 use crate::oracles::revoked::Away;
 use crate::oracles::spans::Spans;
 use crate::oracles::timers::{self, Offers};
+use crate::oracles::warned::Warned;
 use crate::said::Said;
 use crate::told::Told;
 use runcast::pump::Witness;
@@ -89,6 +90,7 @@ pub struct Watch {
     fair: Fair,
     ranks: Ranks,
     places: Places,
+    warned: Warned,
     idle: Idle,
     slots: Slots,
     listing: Listing,
@@ -126,6 +128,7 @@ impl Watch {
             fair: Fair::default(),
             ranks: Ranks::default(),
             places: Places::default(),
+            warned: Warned::default(),
             idle: Idle::default(),
             slots: Slots::default(),
             listing,
@@ -268,6 +271,7 @@ impl Watch {
             | Told::Offer(..)
             | Told::Withdraw(_)
             | Told::Cancel(..)
+            | Told::TimeoutSoon(_)
             | Told::Heartbeat
             | Told::Error
             | Told::Other => {}
@@ -282,6 +286,8 @@ impl Watch {
             line.moved = now.mono;
         }
         line.bytes.0 += text.len() as u64;
+        let output = (line.bytes.0.saturating_sub(line.bytes.1), self.config.server.output);
+        let warned = self.warned.said(now.mono, core, conn, &told, output);
         line.said = now.mono;
         let schedule = match told {
             Told::Event(topic, seq, redelivery) => {
@@ -301,11 +307,12 @@ impl Watch {
             Told::Welcome
             | Told::Withdraw(_)
             | Told::Cancel(..)
+            | Told::TimeoutSoon(_)
             | Told::Heartbeat
             | Told::Error
             | Told::Other => Ok(()),
         };
-        for (oracle, judgement) in judgements.into_iter().chain([("O14", schedule)]) {
+        for (oracle, judgement) in judgements.into_iter().chain([("O14", schedule), ("O32", warned)]) {
             let words = |what| format!("{conn:?}: {what}: {}", String::from_utf8_lossy(text));
             self.judge(oracle, judgement.map_err(words));
         }
@@ -449,6 +456,7 @@ impl Witness for Watch {
         self.away.settle();
         if let Cause::Closed(conn) = self.cause {
             self.lines.remove(&conn);
+            self.warned.closed(conn);
         }
     }
 }

@@ -41,6 +41,7 @@ pub mod timers;
 pub mod topics;
 pub mod truth;
 pub mod undelivered;
+pub mod warned;
 mod wrote;
 
 use crate::pipe::PipeId;

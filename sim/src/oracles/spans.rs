@@ -150,6 +150,7 @@ impl Spans {
             | Told::Refreshed
             | Told::Withdraw(_)
             | Told::Cancel(..)
+            | Told::TimeoutSoon(_)
             | Told::Heartbeat
             | Told::Error
             | Told::Other => Ok(()),

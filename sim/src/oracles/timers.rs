@@ -48,6 +48,7 @@ pub fn sent(
         | Told::Refreshed
         | Told::Withdraw(_)
         | Told::Cancel(..)
+        | Told::TimeoutSoon(_)
         | Told::Error
         | Told::Other => return Ok(()),
     };

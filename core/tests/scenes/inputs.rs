@@ -62,3 +62,23 @@ fn a_payload_may_have_brackets_and_escapes_in_its_words_and_64_levels() {
         assert_eq!(answer(&mut daemon, user, &bad), "bad_message", "{bad}");
     }
 }
+
+#[test]
+fn an_offer_has_what_its_run_was_asked_for_with() {
+    for meta in [None, Some(json!({"from": "mail"}))] {
+        let mut daemon = Daemon::new(|_| {});
+        let user = daemon.user("alice");
+        let mut ask = json!({"type": "run", "thread": "t", "agent": "echo", "input": {"q": 1.50}});
+        meta.iter().for_each(|meta| ask["meta"] = meta.clone());
+        daemon.says(user, &ask);
+        let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo"}]}));
+        let offer = daemon.heard(worker).into_iter().find(|said| said["type"] == "run");
+        let offer = offer.expect("it is offered");
+        let mut expected = json!({
+            "type": "run", "run": offer["run"], "attempt": 1, "thread": "t", "user": "alice", "agent": "echo",
+            "input": {"q": 1.50}, "timeout_ms": 30_000
+        });
+        meta.into_iter().for_each(|meta| expected["meta"] = meta);
+        assert_eq!(offer, expected);
+    }
+}

@@ -37,7 +37,7 @@ fn welcome(window: u64, runs: Value) -> Value {
 
 fn offer(attempt: u64) -> Value {
     json!({"type": "run", "run": RUN, "attempt": attempt, "thread": "t", "user": "alice", "agent": "a",
-        "input": "hi", "timeout_ms": 30_000, "trace": "x"})
+        "input": "hi", "meta": {"of": "x"}, "timeout_ms": 30_000})
 }
 
 fn ack(n: u64) -> Value {

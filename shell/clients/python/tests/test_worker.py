@@ -30,7 +30,7 @@ def welcome(window: int = 8, runs: list[Any] | None = None, **terms: Any) -> Any
 def offer(attempt: int = 1, run: str = RUN, agent: str = "a") -> Any:
     return {
         "type": "run", "run": run, "attempt": attempt, "thread": "t", "user": "alice", "agent": agent,
-        "input": "hi", "timeout_ms": 30_000, "trace": "x",
+        "input": "hi", "meta": {"of": "x"}, "timeout_ms": 30_000,
     }  # fmt: skip
 
 
@@ -98,8 +98,8 @@ async def test_nothing_is_executed_before_the_start_is_acknowledged() -> None:
         assert (await peer.hear())["event"] == "agent_output"
         assert await peer.hear() == about("complete", n=2, status="ok", output={"text": "done"})
         await settled(peer)
-        assert [(run.user, run.thread, run.timeout_ms, run.trace) for run in begun] == [
-            ("alice", "t", 30_000, "x")
+        assert [(run.user, run.thread, run.timeout_ms, run.meta) for run in begun] == [
+            ("alice", "t", 30_000, {"of": "x"})
         ]
 
 

@@ -41,8 +41,9 @@ class Run:
         """The conversation that it belongs to, in its user's own namespace."""
         self.user: str = offer.get("user", "")
         self.input: Json = offer.get("input")
+        self.meta: Json = offer.get("meta")
+        """What it was asked for with, beside the input; `None` without."""
         self.timeout_ms: int | None = offer.get("timeout_ms")
-        self.trace: str = offer.get("trace", "")
         self.usage: dict[str, Any] | None = None
         """What it cost, in the agent's own terms; told when the run ends."""
         self._desk = desk

@@ -49,8 +49,18 @@ impl Place {
             }
         };
         let host = uri.host().ok_or_else(|| bad("it names no host"))?;
+        // Nobody looks at it, but for people, who take what stands before the `@` for the host.
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err(bad("expected no user or password in it; say who you are with a token"));
+        }
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }));
         Ok(Target { uri, authority, is_tls })
+    }
+
+    /// Whether it is this machine, by the host to which it leads: a development token is shown to nobody else.
+    pub(crate) fn is_near(&self) -> bool {
+        let near = ["127.0.0.1", "localhost", "[::1]"];
+        self.target("/").is_ok_and(|target| target.uri.host().is_some_and(|host| near.contains(&host)))
     }
 
     /// Speaks TLS over a connection to the target, if its URL asks for that.
@@ -85,8 +95,37 @@ mod tests {
             let found = (target.uri.to_string(), target.authority, target.is_tls);
             assert_eq!(found, (uri.to_owned(), authority.to_owned(), is_tls));
         }
-        for url in ["", "example.org", "ftp://example.org", "http://", "http:// "] {
+        for url in [
+            "",
+            "example.org",
+            "ftp://example.org",
+            "http://",
+            "http:// ",
+            "http://alice@example.org",
+            "http://localhost:x@evil.example/",
+            "ws://:@localhost",
+        ] {
             assert!(matches!(Place::from(url).target("/v1"), Err(Lost::BadUrl { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_development_token_stays_on_this_machine() {
+        for url in ["ws://127.0.0.1:8787", "http://localhost", "ws://[::1]:1/", "http://127.0.0.1/x"] {
+            assert!(Place::from(url).is_near(), "{url}");
+        }
+        for url in [
+            "ws://example.org",
+            "ws://127.0.0.1.example.org",
+            "ws://localhost.evil:80",
+            "http://10.0.0.1/127.0.0.1",
+            "http://localhost:x@evil.example/",
+            "http://127.0.0.1:8787@evil.example",
+            "https://[::1]:1@evil.example:443/",
+            "http://evil.example/@localhost",
+            "localhost",
+        ] {
+            assert!(!Place::from(url).is_near(), "{url}");
         }
     }
 }

@@ -411,8 +411,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn folded(&mut self, folded: Folded) -> Result<(), Failed> {
         self.is_folding = false;
         match self.store.end_fold(folded) {
-            // A disk that is full is tried again when the journal has grown as much once more, or it is
-            // quiet.
+            // A disk that is full is tried again when the journal has grown, or it is quiet.
             Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {
                 self.meter.journal(self.store.unfolded_commits());
                 Ok(())

@@ -216,6 +216,44 @@ fn a_full_disk_while_folding_moves_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn a_full_disk_is_tried_again_when_the_journal_has_grown_and_when_a_commit_needs_the_room() {
+    let disk = SimDisk::default();
+    let (mut store, _) = open(&disk);
+    // Once round, so that no commit needs a new block.
+    let mut seqs = 1..;
+    let mut commit = |store: &mut Store| {
+        let seq = seqs.next().unwrap();
+        store.commit(&one(seq, vec![event("s", seq, &[b'x'; 3000])])).map_err(|error| (seq, error))
+    };
+    (0..JOURNAL_BLOCKS).for_each(|_| commit(&mut store).unwrap());
+    store.fold().unwrap();
+    while !store.is_fold_due() {
+        commit(&mut store).unwrap();
+    }
+    let quota = disk.used_bytes();
+    let fold = store.begin_fold().unwrap().expect("there is something to fold");
+    disk.set_quota(Some(quota));
+    // While it is under way the other half is filled but for some of it.
+    (0..3).for_each(|_| commit(&mut store).unwrap());
+    assert_eq!(store.end_fold(fold.run()), Err(CommitError::Full));
+    let mut tried = 0;
+    let (seq, refused) = loop {
+        assert!(!store.is_fold_due(), "nothing has changed since it was tried");
+        if let Err(refused) = commit(&mut store) {
+            break refused;
+        }
+        if store.is_fold_due() {
+            assert_eq!(store.fold(), Err(CommitError::Full));
+            tried += 1;
+        }
+    };
+    assert_eq!((refused, tried), (CommitError::Full, 1));
+    disk.set_quota(None);
+    store.commit(&one(seq, vec![event("s", seq, b"{}")])).unwrap();
+    assert_eq!(store.unfolded_commits(), 7, "what that fold was to do is done");
+}
+
+#[test]
 fn what_a_failed_fold_holds_up_can_be_done_when_that_has_ended() {
     const STREAMS: u64 = 100;
     let disk = SimDisk::default();

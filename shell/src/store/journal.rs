@@ -97,9 +97,14 @@ impl Journal {
         self.used
     }
 
-    /// Whether half of it is in these blocks: folding them is worth its while.
-    pub(super) fn is_due(&self, blocks: u64) -> bool {
-        blocks > 0 && blocks >= self.blocks / 2
+    /// Whether half of it is used: folding that is worth its while.
+    pub(super) fn is_due(&self) -> bool {
+        self.used > 0 && self.used >= self.blocks / 2
+    }
+
+    /// So many blocks are used when it has grown by an eighth, a good reason to try again what has failed.
+    pub(super) fn grown(&self) -> u64 {
+        self.used + (self.blocks / 8).max(1)
     }
 
     /// Whether an entry with a body of so many bytes finds room.
@@ -424,6 +429,6 @@ mod tests {
     fn without_blocks_it_holds_nothing() {
         let mut journal = Journal::new(Arc::new(Ram::default()), 0..0, Place::FIRST);
         assert!(matches!(journal.read(), Ok(None)));
-        assert!(!journal.has_room(0) && !journal.is_due(0));
+        assert!(!journal.has_room(0) && !journal.is_due());
     }
 }

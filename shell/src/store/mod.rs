@@ -47,6 +47,8 @@ pub struct Store {
     unfolded: Unfolded,
     /// A fold was begun and has not ended.
     is_folding: bool,
+    /// After a fold that found the disk full none is due before the journal has so many blocks in use.
+    due_from: u64,
     /// The seq of the newest event of streams written lately.
     ends: HashMap<StreamKey, u64>,
     planted: Planted,
@@ -187,6 +189,7 @@ impl Store {
             journal,
             unfolded: Unfolded { newest, folding: None },
             is_folding: false,
+            due_from: 0,
             ends: HashMap::new(),
             planted: Planted::default(),
         };
@@ -263,9 +266,10 @@ impl Store {
         }
     }
 
-    /// Whether the journal has grown so far that folding it is worth its while.
+    /// Whether the journal has grown so far that folding it is worth its while. A disk that was full is tried
+    /// again when it has grown by an eighth more, or when a commit finds no room in it.
     pub fn is_fold_due(&self) -> bool {
-        !self.is_folding && self.journal.is_due(self.unfolded.newest.blocks())
+        !self.is_folding && self.journal.is_due() && self.journal.used() >= self.due_from
     }
 
     /// Begins to fold what the journal holds, or what was left of the last attempt; none if that is nothing.
@@ -290,7 +294,9 @@ impl Store {
     /// As [`Self::commit`]; after [`CommitError::Full`] nothing has moved and nothing is lost.
     pub fn end_fold(&mut self, folded: Folded) -> Result<(), CommitError> {
         self.is_folding = false;
+        self.due_from = self.journal.grown();
         self.settle(folded.0)?;
+        self.due_from = 0;
         let folded = self.unfolded.folding.take().expect("a fold was under way");
         self.journal.free(folded.overlay.blocks());
         Ok(())

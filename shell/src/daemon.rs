@@ -15,7 +15,7 @@ use crate::preflight;
 use crate::pump::Pump;
 use crate::reload::{Current, Live, Reloader};
 use crate::stderr::{Finish, Lines};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::store_thread::StoreThread;
 use crate::tls::{self, Trust};
 use crate::webhook::Webhook;
@@ -155,6 +155,9 @@ fn open_store(
         let exit = if matches!(error, DiskError::Locked(_)) { Exit::Failed } else { Exit::Configuration };
         Unstarted(preflight::store_problem(settings, &error).into(), exit)
     })?;
+    // Whoever has the store writes here alone.
+    store::sweep(&settings.data);
+    store::sweep(&settings.backups());
     let opened = Store::open(disk, settings.repair);
     let (store, image) = opened.map_err(|error| preflight::store_problem(settings, &error))?;
     let thread = StoreThread::start(store, settings.backups(), meter, wake);

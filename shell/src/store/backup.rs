@@ -4,15 +4,17 @@ use super::engine::{CHUNKS, Engine, ROWS, guarded};
 use super::journal::Place;
 use super::overlay::Overlay;
 use super::{CommitError, JOURNAL_BLOCKS, OpenError, ReadError, Repair, Store, codec, fold, query};
-use crate::disk::FileDisk;
+use crate::disk::{FileDisk, directory_of, sync_directory_of};
 use redb::{Durability, ReadTransaction, ReadableTable, TableDefinition};
 use runcast_core::backup::restored;
 use runcast_core::planted::Planted;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::NamedTempFile;
 
 /// Rows that are written in one transaction, so that a backup needs little memory.
 const ROWS_AT_ONCE: usize = 4096;
@@ -71,15 +73,14 @@ impl Snapshot {
         if file.exists() {
             return Err(BackupError::There(file.into()));
         }
-        let part = beside(file);
-        remove(&part).map_err(|error| failed(&error))?;
-        let disk = FileDisk::open(&part).map_err(|error| failed(&error))?;
+        let part = part_of(file).map_err(|error| failed(&error))?;
+        let disk = FileDisk::open(part.path()).map_err(|error| failed(&error))?;
         {
             let engine = Engine::open(Arc::new(disk), Repair::Full, JOURNAL_BLOCKS);
             let engine = engine.map_err(|error| failed(&error))?;
             guarded(|| self.copy(&engine)).map_err(|error| failed(&error))?;
         }
-        finish(&part, file).map_err(|error| failed(&error))
+        finish(part, file).map_err(|error| failed(&error))
     }
 
     fn copy(&self, into: &Engine) -> Result<(), redb::Error> {
@@ -125,14 +126,15 @@ pub fn restore(backup: &Path, file: &Path, mut random: impl FnMut() -> u64) -> R
     if file.exists() {
         return Err(BackupError::There(file.into()));
     }
-    let part = beside(file);
-    fs::copy(backup, &part).map_err(|error| BackupError::Io(backup.into(), error.to_string()))?;
-    let disk = FileDisk::open(&part).map_err(|error| failed(&error))?;
+    let mut part = part_of(file).map_err(|error| failed(&error))?;
+    let copied = File::open(backup).and_then(|mut from| io::copy(&mut from, part.as_file_mut()));
+    copied.map_err(|error| BackupError::Io(backup.into(), error.to_string()))?;
+    let disk = FileDisk::open(part.path()).map_err(|error| failed(&error))?;
     let opened = Store::open(disk, Repair::Full);
     let (mut store, _) = opened.map_err(|error| BackupError::NotABackup(backup.into(), error))?;
     let renewed = store.renew(&mut random).map_err(|error| failed(&error))?;
     drop(store);
-    finish(&part, file).map_err(|error| failed(&error))?;
+    finish(part, file).map_err(|error| failed(&error))?;
     Ok(renewed)
 }
 
@@ -165,27 +167,89 @@ impl Store {
     }
 }
 
-/// Where a file is written until it is whole.
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+/// How the names begin and end of files that are not whole yet. No backup's name begins so.
+const PART: (&str, &str) = (".", ".part");
+
+/// Where a file is written until it is whole. It is gone with the value: what has failed is not to keep a full
+/// disk full.
+fn part_of(file: &Path) -> io::Result<NamedTempFile> {
+    let mut name = OsString::from(PART.0);
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".");
+    tempfile::Builder::new().prefix(&name).suffix(PART.1).tempfile_in(directory_of(file))
 }
 
-fn remove(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+/// Removes what processes that were killed have left of files that were not whole yet. One that cannot be
+/// removed is in nobody's way.
+pub fn sweep(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(PART.0) && name.ends_with(PART.1)) {
+            fs::remove_file(entry.path()).unwrap_or_default();
+        }
     }
 }
 
 /// What was written is on the disk, under its name; its size.
-fn finish(part: &Path, file: &Path) -> io::Result<u64> {
-    let written = File::open(part)?;
-    written.sync_all()?;
-    fs::rename(part, file)?;
-    if let Some(directory) = file.parent() {
-        File::open(directory)?.sync_all()?;
-    }
+fn finish(part: NamedTempFile, file: &Path) -> io::Result<u64> {
+    part.as_file().sync_all()?;
+    let written = part.persist(file)?;
+    sync_directory_of(file)?;
     Ok(written.metadata()?.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::Ram;
+    use bytes::Bytes;
+    use runcast_core::ids::AppendId;
+    use runcast_core::record::{Record, RowKey, Table};
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn snapshot() -> (Store, Snapshot) {
+        let (mut store, _) = Store::open(Ram::default(), Repair::default()).unwrap();
+        let key = RowKey { table: Table::Daemon, owner: "".into(), name: "n".into() };
+        let put = Record::Put { key, value: Bytes::from_static(b"v") };
+        store.commit(&[(AppendId(1), [put].into())]).unwrap();
+        store.fold().unwrap();
+        let snapshot = store.snapshot().unwrap();
+        (store, snapshot)
+    }
+
+    #[test]
+    fn what_has_failed_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, snapshot) = snapshot();
+        drop(store);
+        let error = snapshot.write(&dir.path().join("b")).unwrap_err();
+        assert!(matches!(error, BackupError::Io(..)), "{error}");
+        assert_eq!(names(dir.path()), [""; 0]);
+        let backup = dir.path().join("b");
+        fs::write(&backup, [7; 10_000]).unwrap();
+        let error = restore(&backup, &dir.path().join("store"), || 1).unwrap_err();
+        assert!(matches!(error, BackupError::NotABackup(_, OpenError::NotAStore)), "{error}");
+        assert_eq!(names(dir.path()), ["b"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_away_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, snapshot) = snapshot();
+        let backup = dir.path().join("b.part");
+        snapshot.write(&backup).unwrap();
+        part_of(&backup).unwrap().keep().unwrap();
+        assert_eq!(names(dir.path()).len(), 2);
+        sweep(dir.path());
+        assert_eq!(names(dir.path()), ["b.part"]);
+        sweep(&dir.path().join("none"));
+    }
 }

@@ -17,7 +17,7 @@ mod properties;
 mod query;
 
 use crate::disk::{Disk, is_full};
-pub use backup::{BackupError, Snapshot, restore};
+pub use backup::{BackupError, Snapshot, restore, sweep};
 pub use fold::{Fold, Folded};
 
 use backend::{Fault, Operation};

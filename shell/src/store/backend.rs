@@ -162,7 +162,7 @@ impl Backend {
 
 impl Slots {
     /// redb writes its magic last when it creates a database: without it there is none yet.
-    fn is_unfinished(&self) -> bool {
+    pub(super) fn is_unfinished(&self) -> bool {
         self.header[..9] == [0; 9]
     }
 

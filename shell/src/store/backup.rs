@@ -3,7 +3,7 @@
 use super::engine::{CHUNKS, Engine, ROWS, guarded};
 use super::journal::Place;
 use super::overlay::Overlay;
-use super::{CommitError, JOURNAL_BLOCKS, OpenError, ReadError, Repair, Store, codec, fold, query};
+use super::{CommitError, JOURNAL_BLOCKS, OpenError, ReadError, Repair, Store, backend, codec, fold, query};
 use crate::disk::{FileDisk, directory_of, sync_directory_of};
 use redb::{Durability, ReadTransaction, ReadableTable, TableDefinition};
 use runcast_core::backup::restored;
@@ -130,8 +130,13 @@ pub fn restore(backup: &Path, file: &Path, mut random: impl FnMut() -> u64) -> R
     let copied = File::open(backup).and_then(|mut from| io::copy(&mut from, part.as_file_mut()));
     copied.map_err(|error| BackupError::Io(backup.into(), error.to_string()))?;
     let disk = FileDisk::open(part.path()).map_err(|error| failed(&error))?;
-    let opened = Store::open(disk, Repair::Full);
-    let (mut store, _) = opened.map_err(|error| BackupError::NotABackup(backup.into(), error))?;
+    let no_backup = |error| BackupError::NotABackup(backup.into(), error);
+    // Of an empty file, or of one that was never finished, opening would make a new store.
+    let slots = backend::read_slots(&disk).map_err(no_backup)?;
+    if slots.is_none_or(|slots| slots.is_unfinished()) {
+        return Err(no_backup(OpenError::NotAStore));
+    }
+    let (mut store, _) = Store::open(disk, Repair::Full).map_err(no_backup)?;
     let renewed = store.renew(&mut random).map_err(|error| failed(&error))?;
     drop(store);
     finish(part, file).map_err(|error| failed(&error))?;
@@ -238,6 +243,17 @@ mod tests {
         let error = restore(&backup, &dir.path().join("store"), || 1).unwrap_err();
         assert!(matches!(error, BackupError::NotABackup(_, OpenError::NotAStore)), "{error}");
         assert_eq!(names(dir.path()), ["b"]);
+    }
+
+    #[test]
+    fn a_store_is_made_of_a_backup_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (backup, file) = (dir.path().join("b"), dir.path().join("store"));
+        for foreign in [&[][..], &[0; 8192], &[7; 10_000]] {
+            fs::write(&backup, foreign).unwrap();
+            let error = restore(&backup, &file, || 1).unwrap_err();
+            assert!(matches!(error, BackupError::NotABackup(_, OpenError::NotAStore)), "{error}");
+        }
     }
 
     #[test]

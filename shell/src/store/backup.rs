@@ -80,7 +80,7 @@ impl Snapshot {
             let engine = engine.map_err(|error| failed(&error))?;
             guarded(|| self.copy(&engine)).map_err(|error| failed(&error))?;
         }
-        finish(part, file).map_err(|error| failed(&error))
+        finish(part, file)
     }
 
     fn copy(&self, into: &Engine) -> Result<(), redb::Error> {
@@ -139,7 +139,7 @@ pub fn restore(backup: &Path, file: &Path, mut random: impl FnMut() -> u64) -> R
     let (mut store, _) = Store::open(disk, Repair::Full).map_err(no_backup)?;
     let renewed = store.renew(&mut random).map_err(|error| failed(&error))?;
     drop(store);
-    finish(part, file).map_err(|error| failed(&error))?;
+    finish(part, file)?;
     Ok(renewed)
 }
 
@@ -195,12 +195,16 @@ pub fn sweep(directory: &Path) {
     }
 }
 
-/// What was written is on the disk, under its name; its size.
-fn finish(part: NamedTempFile, file: &Path) -> io::Result<u64> {
-    part.as_file().sync_all()?;
-    let written = part.persist(file)?;
-    sync_directory_of(file)?;
-    Ok(written.metadata()?.len())
+/// What was written is on the disk, under its name; its size. What has come to be there meanwhile stays.
+fn finish(part: NamedTempFile, file: &Path) -> Result<u64, BackupError> {
+    let failed = |error: io::Error| BackupError::Io(file.into(), error.to_string());
+    part.as_file().sync_all().map_err(failed)?;
+    let written = part.persist_noclobber(file).map_err(|refused| {
+        let is_there = refused.error.kind() == io::ErrorKind::AlreadyExists;
+        if is_there { BackupError::There(file.into()) } else { failed(refused.error) }
+    })?;
+    sync_directory_of(file).map_err(failed)?;
+    Ok(written.metadata().map_err(failed)?.len())
 }
 
 #[cfg(test)]
@@ -254,6 +258,21 @@ mod tests {
             let error = restore(&backup, &file, || 1).unwrap_err();
             assert!(matches!(error, BackupError::NotABackup(_, OpenError::NotAStore)), "{error}");
         }
+    }
+
+    #[test]
+    fn what_has_come_to_be_there_meanwhile_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (backup, file) = (dir.path().join("b"), dir.path().join("store"));
+        let (_store, snapshot) = snapshot();
+        snapshot.write(&backup).unwrap();
+        let comes = || {
+            fs::write(&file, "another").unwrap();
+            1
+        };
+        let error = restore(&backup, &file, comes).unwrap_err();
+        assert!(matches!(error, BackupError::There(_)), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), b"another");
     }
 
     #[test]

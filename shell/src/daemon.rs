@@ -7,7 +7,7 @@ use crate::agents;
 use crate::auth::{DEV_KID, Keys, Secret, dev_secret, sign};
 use crate::cli::{Exit, refuse, say};
 use crate::config::{Format, Level, Origin, Problem, Problems, Settings};
-use crate::disk::{DiskError, FileDisk};
+use crate::disk::{DiskError, FileDisk, make_directory};
 use crate::metrics::{CertificateMeter, LoopMeter, Metrics, StoreMeter};
 use crate::mio_loop::MioLoop;
 use crate::place::Place;
@@ -24,7 +24,7 @@ use runcast_core::config::Config;
 use runcast_core::input::Claims;
 use runcast_core::record::Image;
 use runcast_core::{Core, ids};
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -146,7 +146,7 @@ fn open_store(
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<(StoreThread, Image), Unstarted> {
     preflight::data_directory(settings)?;
-    fs::create_dir_all(&settings.data).map_err(|error| {
+    make_directory(&settings.data).map_err(|error| {
         let reason = format!("store.dir: {} cannot be made: {error}", settings.data.display());
         Problem::new(settings.origin("store.dir").clone(), reason, "give a directory that can be made")
     })?;

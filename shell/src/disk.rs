@@ -9,9 +9,9 @@ mod untouched;
 pub use untouched::Untouched;
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A row of bytes that can be read, written, grown and made safe.
@@ -71,14 +71,15 @@ pub enum DiskError {
 }
 
 impl FileDisk {
-    /// Opens the file at `path`, or creates it, and locks it.
+    /// Opens the file at `path`, or creates it for its owner alone, and locks it.
     ///
     /// # Errors
     /// [`DiskError`]; nothing was changed but that an empty file may have been created.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let typed = |error| DiskError::of(path, error);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(typed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(typed)?;
         file.try_lock().map_err(|refused| DiskError::unlocked(path, refused))?;
         if file.metadata().map_err(typed)?.len() == 0 {
             sync_directory_of(path).map_err(typed)?;
@@ -102,6 +103,14 @@ impl FileDisk {
 /// A new file survives a loss of power only when its directory knows it durably.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
+}
+
+/// Makes a directory, and those above it, for its owner alone: what is stored is nobody else's business.
+///
+/// # Errors
+/// If one cannot be made.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 pub(crate) fn directory_of(path: &Path) -> &Path {
@@ -177,6 +186,7 @@ impl Disk for FileDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_second_opener_is_told_that_the_file_is_in_use() {
@@ -202,6 +212,17 @@ mod tests {
         assert!(matches!(FileDisk::open(&path), Err(DiskError::Locked(_))));
         drop(looks);
         FileDisk::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_is_its_owners_alone() {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data/store");
+        make_directory(path.parent().unwrap()).unwrap();
+        FileDisk::open(&path).unwrap();
+        let rights = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((rights(path.parent().unwrap()), rights(&path)), (0o700, 0o600));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use super::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use super::sync::thread::{self, JoinHandle};
+use crate::disk::make_directory;
 use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
 use crate::store::{CommitError, Fold, Folded, ReadError, Store, codec};
@@ -299,7 +300,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         let (outbox, wake) = (self.outbox.clone(), self.wake.clone());
         let snapshot = self.store.snapshot();
         let write = move || {
-            let directory = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+            let directory = file.parent().map_or(Ok(()), make_directory);
             let written = directory.map_err(|error| error.to_string());
             let written = written.and_then(|()| snapshot.map_err(|error| error.to_string()));
             let written = written.and_then(|it| it.write(&file).map_err(|error| error.to_string()));

@@ -5,9 +5,9 @@ use super::table::finish;
 use super::{BackupOptions, Exit, RestoreOptions, refuse, say};
 use crate::ask::ask_patiently;
 use crate::config::{Origin, Problem, Settings};
+use crate::disk::make_directory;
 use crate::store;
 use serde_json::Value;
-use std::fs;
 use std::time::Duration;
 
 /// Has the daemon write a backup, and waits for it.
@@ -45,7 +45,7 @@ fn make(options: &RestoreOptions, settings: &Settings) -> Result<u64, Problem> {
         let origin = Origin::File(settings.data.clone(), None);
         Problem::new(origin, reason, "stop its daemon; give a backup, and a data directory without a store")
     };
-    fs::create_dir_all(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
+    make_directory(&settings.data).map_err(|error| problem(format!("cannot be made: {error}")))?;
     store::restore(&options.backup, &settings.store_file(), rand::random)
         .map_err(|error| problem(error.to_string()))
 }

@@ -175,8 +175,8 @@ impl Store {
 /// How the names begin and end of files that are not whole yet. No backup's name begins so.
 const PART: (&str, &str) = (".", ".part");
 
-/// Where a file is written until it is whole. It is gone with the value: what has failed is not to keep a full
-/// disk full.
+/// Where a file is written until it is whole. It is gone with the value: what has failed is not to keep a
+/// full disk full.
 fn part_of(file: &Path) -> io::Result<NamedTempFile> {
     let mut name = OsString::from(PART.0);
     name.push(file.file_name().unwrap_or_default());

@@ -82,7 +82,8 @@ enum Accepting {
     Drained,
     /// Perhaps.
     Open,
-    /// The system refused; not before then, or before a socket was closed.
+    /// The system refused; not before then, or before a socket was closed. That more have come changes
+    /// nothing, and is no reason to try.
     Stalled(Mono),
 }
 
@@ -192,7 +193,7 @@ impl<J: Storage> Running<J> {
                 self.lingering.add(now.mono, conn, socket.finish());
             }
             if (self.lingering.expire(now.mono) || freed) && matches!(self.accepting, Accepting::Stalled(_)) {
-                self.accepting = Accepting::Open;
+                self.accepting = Accepting::Stalled(now.mono);
             }
             if turn.is_over {
                 return self.linger(&mut events);
@@ -205,8 +206,8 @@ impl<J: Storage> Running<J> {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accepting = Accepting::Open,
-                    WAKER => {}
+                    LISTENER if self.accepting == Accepting::Drained => self.accepting = Accepting::Open,
+                    LISTENER | WAKER => {}
                     SIGNALS if self.heed_signals() => return Ok(()),
                     SIGNALS => {}
                     Token(id) => self.edge(ConnId(id as u64), event),
@@ -287,11 +288,12 @@ impl<J: Storage> Running<J> {
     }
 
     fn accept(&mut self, now: Mono) {
-        match self.accepting {
+        let is_told = match self.accepting {
             Accepting::Drained => return,
             Accepting::Stalled(until) if now < until => return,
-            Accepting::Stalled(_) | Accepting::Open => {}
-        }
+            Accepting::Stalled(_) => true,
+            Accepting::Open => false,
+        };
         for _ in 0..ACCEPTS_PER_TURN {
             match self.accept_one() {
                 Ok(()) => {}
@@ -303,7 +305,9 @@ impl<J: Storage> Running<J> {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept for now; is the limit of open files too low?");
+                    if !is_told {
+                        tracing::warn!(%error, "cannot accept for now; is the limit of open files too low?");
+                    }
                     self.accepting = Accepting::Stalled(now + ACCEPT_AGAIN);
                     return;
                 }

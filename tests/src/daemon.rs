@@ -154,6 +154,13 @@ impl Daemon {
         assert!(kill.status().expect("kill is there").success(), "the daemon had ended before SIG{name}");
     }
 
+    /// Has the system let it open no more than so many files. Those that are open stay so.
+    pub fn let_open(&self, files: u32) {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &self.id().to_string(), &format!("--nofile={files}:")]);
+        assert!(prlimit.status().expect("prlimit is there").success());
+    }
+
     /// Waits until it has ended by itself, and returns its exit code.
     pub fn exit_code(&mut self) -> i32 {
         self.door.set(false);

@@ -4,7 +4,6 @@ use runcast_tests::{Answer, Ask, Daemon, Pair, User, claims, token};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 const READ: &str = "the keys were read again";
 
@@ -55,13 +54,6 @@ fn a_jwks_file_is_watched_and_a_broken_one_changes_nothing() {
     assert_eq!(socket.hear().expect("it stays for its token's time")["type"], "pong");
 }
 
-/// How many files the daemon may open, beyond which it keeps those that it has.
-fn let_open(daemon: &Daemon, files: u32) {
-    let mut prlimit = Command::new("prlimit");
-    prlimit.args(["--pid", &daemon.id().to_string(), &format!("--nofile={files}:")]);
-    assert!(prlimit.status().expect("prlimit is there").success());
-}
-
 #[test]
 fn what_could_not_be_read_for_a_while_is_read_when_that_is_over() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -69,11 +61,11 @@ fn what_could_not_be_read_for_a_while_is_read_when_that_is_over() {
     let (old, new) = (Pair::new("2026-10"), Pair::new("2026-11"));
     publish(&path, &[&old]);
     let daemon = Daemon::start(&[&format!("auth.jwks_file={}", path.display()), "server.connections=256"]);
-    let_open(&daemon, 3);
+    daemon.let_open(3);
     publish(&path, &[&new]);
     let problem = daemon.log().nth(1, "the keys of before stay")["problem"].to_string();
     assert!(problem.contains("Too many open files"), "{problem}");
-    let_open(&daemon, 512);
+    daemon.let_open(512);
     assert_eq!(daemon.log().nth(1, READ)["keys"], 2);
     assert_eq!(code(&asked_with(&daemon, &new.sign(&claims("alice", "user")))), (200, "none"));
 }

@@ -172,6 +172,41 @@ fn whoever_is_known_is_given_the_room_that_the_protocol_promises() {
     }
 }
 
+#[test]
+fn while_nobody_can_be_taken_in_that_is_told_once_however_many_come() {
+    let daemon = Daemon::start(&["server.connections=256"]);
+    let (door, log) = (daemon.door(), daemon.log());
+    let stalls = || log.lines().iter().filter(|line| line.contains("cannot accept for now")).count();
+    let mut alice = User::connected("alice", "laptop", &door);
+    let [mut bob, mut carol] = ["bob", "carol"].map(|name| User::connected(name, "laptop", &door));
+    let answered = |user: &mut User| {
+        user.say(&json!({ "type": "ping" }));
+        assert_eq!(user.hear().expect("who is there is not touched")["type"], "pong");
+    };
+    daemon.let_open(3);
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        waiting.push(TcpStream::connect(door.address()).expect("the system takes it"));
+        answered(&mut alice);
+    }
+    log.nth(1, "cannot accept for now; is the limit of open files too low?");
+    // Somebody goes: what that makes room for is tried, and is too little.
+    for user in [&mut bob, &mut carol] {
+        user.socket().hang_up();
+        assert_eq!(user.socket().end(), Ended(None));
+        answered(&mut alice);
+    }
+    daemon.let_open(512);
+    assert_eq!(Ask::new("GET", "/v1/runs").token(&token("alice", "user")).send(&door).status, 200);
+    let dave = User::connected("dave", "laptop", &door);
+    eventually("dave's line", || {
+        let is_there = log.lines().iter().any(|line| line.contains("\"dave\""));
+        if is_there { Ok(()) } else { Err(()) }
+    });
+    drop(dave);
+    assert_eq!(stalls(), 1);
+}
+
 /// As many as come at once when a site's network is back. The daemon stands still, so that it takes nobody
 /// in.
 #[test]

@@ -291,7 +291,11 @@ impl Core {
         }
         self.detach(id);
         if let Some(Role::Request(_)) = self.conns.get(&id).map(|conn| &conn.role) {
-            let refusal = Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store");
+            let refusal = if code == CloseCode::Draining {
+                Self::draining()
+            } else {
+                Refusal::new(Code::StorageUnavailable, reason, "look at the daemon's store")
+            };
             return self.respond_refusal(id, &refusal, out);
         }
         if self.user_conn(id).is_some_and(|me| me.sse.is_some()) {

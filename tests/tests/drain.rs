@@ -1,8 +1,9 @@
 //! The daemon goes down when it is told to: what runs may end, what is queued is kept, everybody hears when
 //! to come back, and the process ends well.
 
-use runcast_tests::{Ask, Daemon, Ended, Socket, User, Worker, raw_request, token};
+use runcast_tests::{Ask, Daemon, Ended, Socket, User, Worker, dial, raw_request, token};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 
 /// The next message of a type, whatever lies between; events are checked on the way.
 fn hear(user: &mut User, kind: &str) -> Value {
@@ -83,6 +84,27 @@ fn a_run_that_does_not_end_in_time_goes_on_with_its_worker_after_the_next_start(
     assert_eq!(user.socket().end(), Ended(Some(4400)));
     assert_eq!(daemon.exit_code(), 0);
     goes_on(&mut daemon, &mut user, &run);
+}
+
+#[test]
+fn a_request_whose_body_does_not_come_is_told_to_come_again() {
+    let daemon = Daemon::start(&[]);
+    let mut socket = dial(daemon.door().address()).expect("the daemon listens");
+    let token = token("alice", "user");
+    let head = format!(
+        "POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: k\r\n\
+         Content-Length: 40\r\nExpect: 100-continue\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).expect("it is taken");
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    socket.read_exact(&mut go_on).expect("the head is good");
+    daemon.signal("TERM");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: 5"), "{answer}");
+    let told: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!((&told["code"], &told["retry_ms"]), (&json!("draining"), &json!(5_000)), "{told}");
 }
 
 #[test]

@@ -80,6 +80,13 @@ section! {
     }
 }
 
+impl Server {
+    /// The most connections that are open at once: some beyond the limit, so that they can be told of it.
+    pub const fn connections_most(&self) -> usize {
+        self.connections + self.connections / 8 + 64
+    }
+}
+
 section! {
     /// Section `metrics`.
     Metrics {

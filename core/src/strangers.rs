@@ -33,7 +33,7 @@ impl Core {
         let server = &self.config.server;
         let of_peer = self.addresses.get(&neighbourhood(peer)).copied().unwrap_or(0);
         let is_flood = of_peer > server.connections_per_address.saturating_mul(2) && !self.is_proxy(peer);
-        if is_flood || self.conns.len() > server.connections + server.connections / 8 + 64 {
+        if is_flood || self.conns.len() > server.connections_most() {
             let message = "expected fewer connections at once";
             let refusal = Refusal::new(Code::RateLimited, message, "close others first").retry(5_000);
             self.respond_refusal(id, &refusal, out);

@@ -3,6 +3,8 @@
 
 mod linger;
 
+pub(crate) use linger::LINGERERS;
+
 use crate::conn::Edge;
 use crate::metrics::{LoopMeter, resident_bytes};
 use crate::pump::{Call, Pump, StorageFailed};

@@ -8,6 +8,7 @@ use crate::auth::{Keys, read_dev_secret};
 use crate::config::{Origin, Problem, Problems, Settings, units};
 use crate::disk::{Disk, FileDisk, Untouched};
 use crate::metrics::free_bytes;
+use crate::mio_loop::LINGERERS;
 use crate::store::Store;
 use crate::tls;
 use crate::webhook;
@@ -27,8 +28,8 @@ const FREE_LEAST: u64 = 16 << 20;
 const CLOCK_SHOWS: Range<u64> = 1_735_689_600..4_102_444_800;
 /// A clock may be behind the last write of the store by so much.
 const CLOCK_BEHIND_MOST: Duration = Duration::from_secs(60);
-/// Files that are open besides connections.
-const FILES_BESIDE: u64 = 64;
+/// Files that are open besides sockets.
+const FILES_BESIDE: usize = 64;
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -222,9 +223,10 @@ pub fn raise_open_files() {
     }
 }
 
-/// Whether the process may open as many sockets as are configured. `most` is how many it may open.
+/// Whether the process may open as many sockets as there may be: with those who are told that they are too
+/// many, and those to which all was said. `most` is how many it may open.
 fn open_files(settings: &Settings, most: Option<u64>) -> Option<Problem> {
-    let wanted = settings.core.server.connections as u64 + FILES_BESIDE;
+    let wanted = (settings.core.server.connections_most() + LINGERERS + FILES_BESIDE) as u64;
     // Nobody tries things out with so many.
     let most = most.filter(|most| *most < wanted && !settings.dev)?;
     let reason = format!("the limit of open files is {most}, and server.connections needs {wanted}");
@@ -376,6 +378,6 @@ mod tests {
         assert_eq!(open_files(&settings, None), None);
         assert_eq!(open_files(&settings, Some(1 << 20)), None);
         let told = open_files(&settings, Some(1_024)).unwrap().to_string();
-        assert!(told.contains("is 1024, and server.connections needs 20064; raise it"), "{told}");
+        assert!(told.contains("is 1024, and server.connections needs 23652; raise it"), "{told}");
     }
 }

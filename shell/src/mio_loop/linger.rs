@@ -12,7 +12,7 @@ use std::net::Shutdown;
 
 /// Time for a peer to read the last words, and how many peers may take it.
 const LINGER: Span = Span::secs(1);
-const LINGERERS: usize = 1024;
+pub(crate) const LINGERERS: usize = 1024;
 
 /// Sockets that wait for their peers to be done.
 #[derive(Debug, Default)]

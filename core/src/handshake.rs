@@ -24,7 +24,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// The longest message of a WebSocket of which it is not known whose it is: what has come of one is kept, for
-/// anybody. A `hello` with all the agents that a worker may serve has room, with its token and hundreds of runs.
+/// anybody. A `hello` with all the agents that a worker may serve has room, with its token and hundreds of
+/// runs.
 const STRANGER_BYTES: usize = 64 * 1024;
 
 /// Who a connection is for, as its token says.

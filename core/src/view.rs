@@ -209,9 +209,10 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Whether an agent's own limits and its breaker let one more of its runs start.
-    pub fn may_start(&self, agent: &Agent) -> bool {
-        self.0.may_start(agent, 0)
+    /// Whether an agent's own limits and its breaker let one more of its runs start, beside so many that are
+    /// about to.
+    pub fn may_start(&self, agent: &Agent, beside: usize) -> bool {
+        self.0.may_start(agent, beside)
     }
 
     /// For how many more runs of an agent the workers have room that are there and not passed over.

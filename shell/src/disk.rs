@@ -87,8 +87,8 @@ impl FileDisk {
         Ok(Self { file })
     }
 
-    /// Opens the file at `path` to be looked at, under a lock that others who look share. Whoever wants it for
-    /// itself waits for them, so it is to be held for no longer than the look takes.
+    /// Opens the file at `path` to be looked at, under a lock that others who look share. Whoever wants it
+    /// for itself waits for them, so it is to be held for no longer than the look takes.
     ///
     /// # Errors
     /// [`DiskError`]; nothing was changed.

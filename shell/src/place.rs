@@ -57,7 +57,8 @@ impl Place {
         Ok(Target { uri, authority, is_tls })
     }
 
-    /// Whether it is this machine, by the host to which it leads: a development token is shown to nobody else.
+    /// Whether it is this machine, by the host to which it leads: a development token is shown to nobody
+    /// else.
     pub(crate) fn is_near(&self) -> bool {
         let near = ["127.0.0.1", "localhost", "[::1]"];
         self.target("/").is_ok_and(|target| target.uri.host().is_some_and(|host| near.contains(&host)))

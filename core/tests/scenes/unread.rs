@@ -1,5 +1,5 @@
-//! Offers to a worker that the daemon does not hear (PROTOCOL §6 "Taking a run"): what holds the daemon up, its
-//! own disk, costs no run its attempts.
+//! Offers to a worker that the daemon does not hear (PROTOCOL §6 "Taking a run"): what holds the daemon up,
+//! its own disk, costs no run its attempts.
 
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;

@@ -231,8 +231,8 @@ mod tests {
         assert!(fair.judge(&offer("ann"), &[queued("bob", "check")]).is_ok(), "no worker was free for that");
     }
 
-    /// Whether a run of `ann` may be offered: her runs, by their threads, priorities and workers, come in this
-    /// order, and the last of them is the one.
+    /// Whether a run of `ann` may be offered: her runs, by their threads, priorities and workers, come in
+    /// this order, and the last of them is the one.
     fn may_be_offered(runs: &[(&str, &str, Option<&str>)]) -> bool {
         let (agent, user) = (Agent::parse("write").unwrap(), User::parse("ann").unwrap());
         let owned: Vec<_> = (0_u32..)

@@ -146,10 +146,12 @@ impl Places {
         let promised: Vec<&RunView<'_>> =
             coming.iter().filter(|(_, position)| *position == 0).map(|(other, _)| *other).collect();
         let coming: Vec<&RunView<'_>> = coming.into_iter().map(|(other, _)| other).collect();
+        let of_agent = coming.iter().filter(|other| other.agent == run.agent).count();
         match position {
             0 if !room.is_for(run, &promised) => Err(format!("{run:?} is told that it starts at once")),
             0 => Ok(()),
-            _ if room.is_for(run, &coming) && view.may_start(run.agent) => {
+            // Of an agent that is tried out again after a pause one run starts at a time.
+            _ if room.is_for(run, &coming) && view.may_start(run.agent, of_agent) => {
                 Err(format!("{run:?} starts at once, and is told that its position is {position}"))
             }
             _ => stands(&runs, run, position, ranks),

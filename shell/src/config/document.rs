@@ -11,7 +11,8 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 `runcast serve --config runcast.toml` reads a TOML file. A variable `RUNCAST_SECTION__KEY` (two underscores) overrides
-the file, and `--set section.key=value` overrides both. Durations are written like `\"30s\"`, sizes like `\"64KiB\"`. Keys
+the file, and `--set section.key=value` overrides both. Durations are written like `\"30s\"`, sizes like `\"64KiB\"`. A path in
+the file that is relative begins where the file lies; all others, the defaults too, in the working directory. Keys
 that there are not are errors, and the one that was probably meant is named. `runcast check --print` shows every value
 that is in effect, and where it comes from; [runcast.toml](runcast.toml) has all keys with their defaults.
 ";

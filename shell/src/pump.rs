@@ -44,7 +44,7 @@ pub type Meter = Box<dyn Fn(&View<'_>) -> String + Send>;
 
 /// How long a text of the metrics is good: anybody may ask for it, and it costs a look at all connections and
 /// runs, for which everybody else waits.
-const METRICS_GOOD: Span = Span::secs(1);
+pub(crate) const METRICS_GOOD: Span = Span::secs(1);
 
 /// The metrics, as they were told last.
 struct Metrics {

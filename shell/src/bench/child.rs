@@ -7,6 +7,7 @@ use super::siege::{Done, Siege};
 use super::stop::{self, Lines};
 use super::system::Usage;
 use super::told::Told;
+use crate::pump::METRICS_GOOD;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use std::collections::VecDeque;
@@ -131,8 +132,9 @@ impl Daemon {
         self.child.usage()
     }
 
-    /// What it tells of itself.
+    /// What it tells of itself now: what it told before is good no longer.
     pub(super) fn told(&self) -> Result<Told, BenchError> {
+        thread::sleep(Duration::from_millis(METRICS_GOOD.as_millis()));
         get(self.address, "/metrics").map(|text| Told::read(&text))
     }
 

@@ -157,3 +157,16 @@ pub(super) fn route(method: &str, path: &str) -> Result<(&'static Route, Option<
     };
     Ok((route, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_page_from_elsewhere_is_told_the_methods_of_all_routes_and_no_others() {
+        let told: Vec<&str> = METHODS.split(", ").collect();
+        assert!(ROUTES.iter().all(|route| told.contains(&route.method)));
+        assert!(told.iter().all(|method| ROUTES.iter().any(|route| route.method == *method)));
+    }
+}

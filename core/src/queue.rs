@@ -347,6 +347,12 @@ impl Core {
         if self.free_slots(&run.spec.agent) == 0 {
             return ("concurrency", "All workers for this agent are busy.");
         }
+        // One that waits for a worker holds up those of its thread, whose agents may have all they need.
+        let mut waiting = context.waiting.iter().filter_map(|id| context.runs.get(id));
+        let first = waiting.find(|other| other.spec.thread == run.spec.thread);
+        if first.is_some_and(|first| first.spec.ordinal != run.spec.ordinal) {
+            return ("thread_order", "An earlier run of this thread has not ended.");
+        }
         ("concurrency", "Others are before it.")
     }
 }

@@ -102,12 +102,17 @@ fn a_slot_is_promised_to_one_run_while_the_disk_is_slow() {
     assert_ne!(told(&daemon.heard(carol)).1, 0, "both slots are promised");
 }
 
-/// The reason that the newest notice tells of a run.
-fn reason(daemon: &mut Daemon, user: ConnId, run: &str) -> Value {
+/// The newest notice of where a run stands.
+fn notice(daemon: &mut Daemon, user: ConnId, run: &str) -> Value {
     daemon.pass(Span::secs(6));
     let heard = daemon.heard(user);
     let of_run = |said: &&Value| said["notice"] == "queue" && said["run"] == run;
-    heard.iter().rfind(of_run).expect("it is told every 5 s")["reason"].clone()
+    heard.iter().rfind(of_run).expect("it is told every 5 s").clone()
+}
+
+/// The reason that it tells.
+fn reason(daemon: &mut Daemon, user: ConnId, run: &str) -> Value {
+    notice(daemon, user, run)["reason"].clone()
 }
 
 #[test]
@@ -122,4 +127,17 @@ fn a_run_waits_for_a_worker_only_where_there_is_none() {
     assert_eq!(reason(&mut daemon, user, &second), "concurrency", "it is there, and busy");
     daemon.says(echo, &json!({"type": "drain"}));
     assert_eq!(reason(&mut daemon, user, &second), "no_worker", "it takes no more");
+}
+
+#[test]
+fn a_run_is_told_that_an_earlier_one_of_its_thread_waits_itself() {
+    let mut daemon = Daemon::new(|config| {
+        config.agents.insert(Agent::parse("rare").expect("it is a name"), AgentConfig::default());
+    });
+    let user = daemon.user("alice");
+    worker(&mut daemon, "echo", 1);
+    let (first, _) = place(&mut daemon, user, &json!({"agent": "rare", "thread": "t"}));
+    let (second, _) = place(&mut daemon, user, &json!({"thread": "t"}));
+    assert_eq!(reason(&mut daemon, user, &first), "no_worker");
+    assert_eq!(reason(&mut daemon, user, &second), "thread_order", "its own worker has nothing to do");
 }

@@ -353,6 +353,12 @@ impl Core {
         if first.is_some_and(|first| first.spec.ordinal != run.spec.ordinal) {
             return ("thread_order", "An earlier run of this thread has not ended.");
         }
+        if !self.may_start(&run.spec.agent, 0) {
+            return ("concurrency", "As many runs of this agent as may are running.");
+        }
+        if self.worker_for(run).is_none() {
+            return ("concurrency", "Its workers have not taken it, and are asked again.");
+        }
         ("concurrency", "Others are before it.")
     }
 }

@@ -141,3 +141,29 @@ fn a_run_is_told_that_an_earlier_one_of_its_thread_waits_itself() {
     assert_eq!(reason(&mut daemon, user, &first), "no_worker");
     assert_eq!(reason(&mut daemon, user, &second), "thread_order", "its own worker has nothing to do");
 }
+
+#[test]
+fn whoever_is_next_is_not_told_that_others_are_before_it() {
+    let rare = || Agent::parse("rare").expect("it is a name");
+    let one_at_once = AgentConfig { active: Some(1), ..AgentConfig::default() };
+    let mut daemon = Daemon::new(|config| assert!(config.agents.insert(rare(), one_at_once).is_none()));
+    let user = daemon.user("alice");
+    let at_rare = worker(&mut daemon, "rare", 2);
+    place(&mut daemon, user, &json!({"agent": "rare"}));
+    daemon.start(at_rare);
+    let (second, _) = place(&mut daemon, user, &json!({"agent": "rare"}));
+    let told = notice(&mut daemon, user, &second);
+    let message = "You are next. As many runs of this agent as may are running.";
+    assert_eq!((&told["reason"], &told["message"]), (&json!("concurrency"), &json!(message)));
+
+    let bob = daemon.user("bob");
+    let at_echo = worker(&mut daemon, "echo", 1);
+    let run = daemon.ask(bob);
+    let offer = daemon.heard(at_echo).pop().expect("it is offered");
+    let declined = json!({"type": "decline", "run": run, "attempt": offer["attempt"], "reason": "busy",
+        "retry_ms": 60_000});
+    daemon.says(at_echo, &declined);
+    let told = notice(&mut daemon, bob, &run)["message"].clone();
+    let message = told.as_str().expect("it is told in words");
+    assert!(message.ends_with("Its workers have not taken it, and are asked again."), "{message}");
+}

@@ -85,7 +85,7 @@ pub struct Question {
 
 impl<'a> Field<'a> for Kind {
     const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, \
-        step_started, step_completed, run_progress, input_required or custom";
+        tool_completed, step_started, step_completed, run_progress, input_required or custom";
     fn read(raw: &'a str) -> Option<Self> {
         let word = <Cow<'a, str>>::read(raw)?;
         Self::ALL.iter().copied().find(|kind| kind.as_str() == word && kind.is_workers())
@@ -269,6 +269,14 @@ mod tests {
             let envelope = Envelope { seq, ts, thread: &thread, run: &run, attempt, kind: Kind::AgentOutput };
             let kept = Vec::from(encode(envelope, r#"{"delta":"x"}"#));
             assert_eq!(kept.capacity(), kept.len(), "{number}");
+        }
+    }
+
+    #[test]
+    fn whoever_misspells_an_event_is_told_all_that_there_are() {
+        let told: Vec<&str> = <Kind as Field<'_>>::EXPECTED.split([',', ' ']).collect();
+        for kind in Kind::ALL {
+            assert_eq!(told.contains(&kind.as_str()), kind.is_workers(), "{}", kind.as_str());
         }
     }
 }

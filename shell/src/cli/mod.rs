@@ -232,7 +232,7 @@ pub struct TokenOptions {
     #[arg(long)]
     pub scope: Vec<Scope>,
     /// How long it is good.
-    #[arg(long, default_value = "1h", value_parser = units::duration)]
+    #[arg(long, default_value = "1h", value_parser = some_time)]
     pub ttl: Span,
     /// The agents it is good for, separated by commas; all when absent.
     #[arg(long, value_delimiter = ',', value_parser = name(Agent::parse, Agent::RULE))]
@@ -570,6 +570,13 @@ fn name<T: 'static>(
     rule: &'static str,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     move |text| parse(text).ok_or_else(|| format!("expected {rule}"))
+}
+
+/// Reads a duration that is not nothing: a token that is good for no time is good for nothing.
+fn some_time(text: &str) -> Result<Span, String> {
+    let span = units::duration(text)?;
+    let none = || format!("expected a duration like 30s, and more than none, found {text:?}");
+    if span == Span::ZERO { Err(none()) } else { Ok(span) }
 }
 
 /// Reads the value of `--set`.

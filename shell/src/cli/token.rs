@@ -123,6 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_good_for_some_time() {
+        let start = ["runcast", "token", "--user", "alice", "--ttl"];
+        let read = |ttl| Cli::try_parse_from(start.into_iter().chain([ttl]));
+        let refused = read("0s").unwrap_err().to_string();
+        assert!(
+            refused.contains("expected a duration like 30s, and more than none, found \"0s\""),
+            "{refused}"
+        );
+        assert!(read("1ms").is_ok());
+    }
+
+    #[test]
     fn without_a_secret_there_is_nothing_to_sign_with() {
         let dir = tempfile::tempdir().unwrap();
         let problems = make(&options(&["--user", "alice"], dir.path())).unwrap_err().to_string();

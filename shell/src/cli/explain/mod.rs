@@ -2,7 +2,7 @@
 
 mod table;
 
-pub use table::{CLOSES, ENDS, ERRORS, EXITS, Explanation};
+pub use table::{AGENTS, CLOSES, ENDS, ERRORS, EXITS, Explanation, REASONS};
 
 use super::table::Table;
 use super::{Exit, ExplainOptions, say};
@@ -12,9 +12,11 @@ use serde_json::json;
 use std::io::{self, Write};
 
 /// All kinds of codes.
-const KINDS: [(&str, &[Explanation]); 4] = [
+const KINDS: [(&str, &[Explanation]); 6] = [
     ("error of the protocol", ERRORS),
+    ("reason why a run waits", REASONS),
     ("end of a run", ENDS),
+    ("end of a run, by its agent", AGENTS),
     ("close of a WebSocket", CLOSES),
     ("exit of the command", EXITS),
 ];
@@ -22,9 +24,10 @@ const KINDS: [(&str, &[Explanation]); 4] = [
 /// Explains one code, or lists all.
 pub fn explain(options: &ExplainOptions) -> Exit {
     let Some(code) = &options.code else { return say(&list()) };
-    let mut found = KINDS.iter().flat_map(|(kind, all)| all.iter().map(move |one| (*kind, one)));
-    if let Some((kind, one)) = found.find(|(_, one)| one.code == code) {
-        return say(&if options.json { as_json(kind, one) } else { show(kind, one) });
+    let form = if options.json { as_json } else { show };
+    let explained: Vec<String> = found(code).map(|(kind, one)| form(kind, one)).collect();
+    if !explained.is_empty() {
+        return say(&explained.join(if options.json { "\n" } else { "\n\n" }));
     }
     let of_status = of_status(code);
     if !of_status.is_empty() {
@@ -33,10 +36,16 @@ pub fn explain(options: &ExplainOptions) -> Exit {
     let all = KINDS.iter().flat_map(|(_, all)| all.iter().map(|one| one.code));
     let meant = match nearest(code, all) {
         Some(near) => format!("did you mean {near}?"),
-        None => "`runcast explain` lists all".to_owned(),
+        None => "`runcast explain` lists all but those that agents end runs with themselves".to_owned(),
     };
     let _ = writeln!(io::stderr(), "runcast: there is no code {code:?}; {meant}");
     Exit::Usage
+}
+
+/// What a code means: in two ways where it is of two kinds.
+fn found(code: &str) -> impl Iterator<Item = (&'static str, &'static Explanation)> {
+    let all = KINDS.iter().flat_map(|(kind, all)| all.iter().map(move |one| (*kind, one)));
+    all.filter(move |(_, one)| one.code == code)
 }
 
 /// The codes that come with an HTTP status.
@@ -122,6 +131,44 @@ mod tests {
         {
             assert!(closes.contains(code), "{code}");
         }
+    }
+
+    #[test]
+    fn every_reason_of_a_notice_is_explained() {
+        let protocol = include_str!("../../../../core/PROTOCOL.md");
+        let told =
+            protocol.split("`waited_ms`, `reason`: ").nth(1).unwrap().split(", `message`}").next().unwrap();
+        let told = told.split('`').skip(1).step_by(2).filter(|word| *word != "position");
+        assert_eq!(told.collect::<BTreeSet<_>>(), explained(REASONS));
+    }
+
+    #[test]
+    fn every_code_with_which_runcasts_own_workers_end_a_run_is_explained() {
+        let sources = [
+            include_str!("../../worker/out.rs"),
+            include_str!("../../worker/session.rs"),
+            include_str!("../../agents/echo.rs"),
+            include_str!("../../agents/files/mod.rs"),
+            include_str!("../../../clients/python/src/runcast/worker.py"),
+            include_str!("../../../clients/python/src/runcast/_desk.py"),
+            include_str!("../../../clients/python/src/runcast/say.py"),
+        ];
+        let (ends, errors) = (explained(ENDS), explained(ERRORS));
+        let mut given = BTreeSet::new();
+        for before in ["failed(\"", "failed(\n        \"", "_failed(run, \"", "\"code\": \""] {
+            let codes = sources.iter().flat_map(|source| source.split(before).skip(1));
+            given.extend(codes.filter_map(|rest| rest.split('"').next()));
+        }
+        assert!(given.len() > 8, "{given:?}");
+        let of_agents: BTreeSet<_> =
+            given.into_iter().filter(|code| !ends.contains(code) && !errors.contains(code)).collect();
+        assert_eq!(of_agents, explained(AGENTS));
+    }
+
+    #[test]
+    fn a_code_that_is_of_two_kinds_is_explained_as_both() {
+        let kinds: Vec<&str> = found("draining").map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, ["error of the protocol", "reason why a run waits"]);
     }
 
     #[test]

@@ -298,6 +298,107 @@ pub const ENDS: &[Explanation] = &[
     ),
 ];
 
+/// Reasons in the notice `queue`, and in `runcast`'s and the console's lists (PROTOCOL §5).
+pub const REASONS: &[Explanation] = &[
+    of(
+        "concurrency",
+        "No slot is free for the run.",
+        "As many runs as runs.active or agents.NAME.active allows are running, all workers of its agent are busy \
+         or have not taken it, or the store is full.",
+        "`runcast workers` shows slots and who is busy: add workers or slots, or raise the limit that is reached.",
+    ),
+    of(
+        "user_limit",
+        "As many runs of this user as allowed are running.",
+        "runs.active_per_user.",
+        "Wait for one to end, or cancel one. Operators: raise it.",
+    ),
+    of(
+        "thread_order",
+        "An earlier run of the same thread has not ended.",
+        "A thread's runs go one at a time, in order; the earlier one may itself be waiting.",
+        "Wait, cancel the earlier one (`on_busy`: `interrupt` does), or ask on another thread.",
+    ),
+    of(
+        "no_worker",
+        "No worker for this agent is connected.",
+        "It is not started, cannot connect, serves other agents, or drains.",
+        "`runcast workers` shows who is there and what they serve. Look at the worker's log.",
+    ),
+    of(
+        "circuit_open",
+        "The agent has failed too often in a row, and rests.",
+        "breaker.failures runs of it have failed, one after the other; it is tried again after breaker.open.",
+        "Look at the errors of its newest runs: `runcast runs --state ended`.",
+    ),
+    of(
+        "draining",
+        "The daemon is going down.",
+        "It begins no runs any more.",
+        "Nothing: the run is kept, and starts when the daemon is back.",
+    ),
+    of(
+        "starting",
+        "A worker has been asked to take the run.",
+        "It has not answered yet; after runs.start another one is asked.",
+        "Nothing. If it lasts, the worker hangs: look at its log.",
+    ),
+    of(
+        "retry_delay",
+        "The run was lost with its worker, and is tried again in a moment.",
+        "Its agent may be executed again (retryable).",
+        "Nothing. If it happens again, look at the worker's log.",
+    ),
+];
+
+/// Codes in `error.code` of a run, or of a tool's `tool_completed`, that the worker has given: those of
+/// Runcast's libraries and built-in agents. Other agents have others.
+pub const AGENTS: &[Explanation] = &[
+    of(
+        "agent_failed",
+        "The agent raised an error that it has no code for.",
+        "A fault in the agent, or in what it calls.",
+        "The worker's log has the whole error.",
+    ),
+    of("agent_panicked", "The agent panicked.", "A fault in the agent.", "The worker's log says where."),
+    of(
+        "asked_to_fail",
+        "The built-in agent `echo` was asked to fail.",
+        "Its input had `fail`.",
+        "Nothing: it is for trying things out.",
+    ),
+    of(
+        "bad_input",
+        "The agent cannot read its input.",
+        "Agents expect inputs of their own shape; the message says which.",
+        "Ask with such an input.",
+    ),
+    of(
+        "bad_output",
+        "The agent's output is not JSON.",
+        "It has returned a value that JSON does not have.",
+        "Mend the agent: return texts, numbers, lists and dictionaries of them.",
+    ),
+    of(
+        "no_thread",
+        "The worker's machine gave no thread to execute the run on.",
+        "Too many processes or threads, or too little memory.",
+        "Raise the limit of processes, or give the worker fewer slots.",
+    ),
+    of(
+        "tool_failed",
+        "A tool of the agent has failed.",
+        "The message is the tool's own.",
+        "Look at what the tool was asked, in its `tool_executing`.",
+    ),
+    of(
+        "worker_stopped",
+        "The worker was stopped before the run had ended.",
+        "It was told to stop, and its time for running runs was up.",
+        "Ask again. Give the worker more time to stop.",
+    ),
+];
+
 /// Codes with which a WebSocket is closed (PROTOCOL §5). 44xx: come back; 45xx: not as you are.
 pub const CLOSES: &[Explanation] = &[
     of("1000", "Done.", "The peer, or the daemon, has said goodbye.", "Nothing."),

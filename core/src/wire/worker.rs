@@ -215,6 +215,11 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
     if agents.is_empty() || agents.len() > AGENTS_MAX {
         return Err(wrong("agents", "1 to 64 agents", &format!("{}", agents.len())));
     }
+    let agents = agents.into_iter().map(serves).collect::<Result<Vec<_>, _>>()?;
+    let is_again = |(at, one): &(usize, &Serves)| agents[..*at].iter().any(|other| other.agent == one.agent);
+    if let Some((_, again)) = agents.iter().enumerate().find(is_again) {
+        return Err(wrong("agents", "each agent once", again.agent.as_str()));
+    }
     let runs = fields.optional::<List<'_>>("runs")?.map(|list| list.0).unwrap_or_default();
     if runs.len() > RUNS_MAX {
         return Err(wrong("runs", "at most 10000 runs", &format!("{}", runs.len())));
@@ -222,7 +227,7 @@ fn hello(fields: &Fields<'_>) -> Result<Hello, Refusal> {
     Ok(Hello {
         worker: fields.optional("worker")?,
         token: fields.optional::<Cow<'_, str>>("token")?.map(|token| Token::new(&token)),
-        agents: agents.into_iter().map(serves).collect::<Result<_, _>>()?,
+        agents,
         runs: runs
             .into_iter()
             .map(|raw| attempt(&Fields::parse(raw).map_err(|_| wrong("runs", "objects", raw))?))
@@ -238,11 +243,15 @@ fn serves(raw: &str) -> Result<Serves, Refusal> {
     if !(1..=SLOTS_MAX).contains(&slots) {
         return Err(wrong("slots", "a whole number from 1 to 10000", &format!("{slots}")));
     }
+    let timeout_ms = fields.optional::<u64>("timeout_ms")?;
+    if timeout_ms == Some(0) {
+        return Err(wrong("timeout_ms", "1 millisecond or more", "0"));
+    }
     Ok(Serves {
         agent: fields.required("agent")?,
         slots: slots as usize,
         retryable: fields.optional("retryable")?.unwrap_or(false),
-        timeout: fields.optional::<u64>("timeout_ms")?.map(Span::millis),
+        timeout: timeout_ms.map(Span::millis),
     })
 }
 

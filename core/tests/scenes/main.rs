@@ -24,6 +24,7 @@ mod positions;
 mod publish;
 mod rates;
 mod revoke;
+mod serves;
 mod started;
 mod strangers;
 mod subscribe;

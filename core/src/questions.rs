@@ -247,7 +247,12 @@ impl Core {
             None => {}
         }
         check_awaited(run, of, input.request.as_ref())?;
-        if run.commands.open() >= COMMANDS_MAX || run.events >= limit {
+        // An answer always fits, as the end does: the question was within the limit.
+        if input.request.is_none() && run.events >= limit {
+            let message = format!("{} has had {limit} events, as many as a run may have", of.run);
+            return Err(Refusal::new(Code::InputNotAwaited, message, "answer an open question, or wait"));
+        }
+        if run.commands.open() >= COMMANDS_MAX {
             let message = format!("expected at most {COMMANDS_MAX} inputs that the agent has not taken");
             return Err(Refusal::new(Code::RateLimited, message, "wait for the agent").retry(RETRY_MS));
         }

@@ -28,6 +28,41 @@ fn an_input_that_is_sent_again_reaches_its_agent_once() {
 }
 
 #[test]
+fn the_last_event_that_a_run_may_have_can_be_a_question_that_is_answered() {
+    let mut daemon = Daemon::new(|config| config.store.events_per_run = 8);
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let mut event = |n: u64, event: &str, data: &Value| {
+        let event = json!({"type": "event", "run": run, "attempt": 1, "n": n, "event": event, "data": data});
+        daemon.says(worker, &event);
+    };
+    // Two are the daemon's.
+    (1..=5).for_each(|n| event(n, "custom", &json!({"name": "x", "value": n})));
+    event(6, "input_required", &json!({"request": "q", "prompt": "Which?"}));
+    event(7, "custom", &json!({"name": "x", "value": 7}));
+    let refused =
+        daemon.heard(worker).into_iter().find(|said| said["type"] == "error").expect("it was the last");
+    assert_eq!((&refused["n"], &refused["code"]), (&json!(7), &json!("bad_event")));
+
+    let mut say = |input: &Value| {
+        daemon.heard(user);
+        let mut message = json!({"type": "input", "run": run});
+        message.as_object_mut().expect("fields").extend(input.as_object().expect("fields").clone());
+        daemon.says(user, &message);
+        let is_answer = |said: &Value| matches!(said["type"].as_str(), Some("ok" | "error"));
+        daemon.heard(user).into_iter().find(is_answer).expect("it is answered")
+    };
+    let refused = say(&json!({"data": "faster"}));
+    assert_eq!(refused["code"], "input_not_awaited", "it will never be taken: {refused}");
+    assert_eq!(say(&json!({"request": "q", "data": "left"}))["type"], "ok");
+    let taken = daemon.heard(worker).into_iter().find(|said| said["type"] == "input").expect("it is told");
+    assert_eq!((&taken["request"], &taken["data"]), (&json!("q"), &json!("left")));
+}
+
+#[test]
 fn metadata_cannot_pass_for_what_the_daemon_says() {
     let mut daemon = Daemon::new(|_| {});
     let user = daemon.user("alice");

@@ -4,6 +4,7 @@
 use crate::Core;
 use crate::commands::COMMANDS_MAX;
 use crate::conn::Role;
+use crate::questions::OPEN_MAX;
 use crate::run::Phase;
 
 impl Core {
@@ -49,8 +50,10 @@ impl Core {
             for (id, run) in &context.runs {
                 let events = self.config.store.events_per_run;
                 assert!(run.questions.is_bounded(events), "questions are bounded: {id:?}");
-                // Cancels always go: one from its user, one for its time.
-                assert!(run.commands.open() <= COMMANDS_MAX + 2, "commands are bounded: {id:?}");
+                // Two cancels always go, one from its user and one for its time, and so does that a question
+                // has expired.
+                let commands = COMMANDS_MAX + OPEN_MAX + 2;
+                assert!(run.commands.open() <= commands, "commands are bounded: {id:?}");
                 assert!(run.tools.used.len() as u64 <= events, "tools are bounded: {id:?}");
                 assert_eq!(self.routes.get(id), Some(user), "a run has a route");
                 if let Some(worker) = run.worker() {

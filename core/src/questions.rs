@@ -27,7 +27,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// Questions of a run that may be open at once.
-const OPEN_MAX: usize = 32;
+pub(crate) const OPEN_MAX: usize = 32;
 /// Keys of inputs that a run remembers.
 const KEYS_MAX: usize = 64;
 /// Time to answer, when the worker names none, and the longest.
@@ -93,6 +93,12 @@ impl Core {
         let rule = |message| Err(Refusal::new(Code::BadEvent, message, "keep the order of a run's events"));
         if run.questions.open.len() >= OPEN_MAX {
             return rule(format!("expected at most {OPEN_MAX} open questions of one run"));
+        }
+        // That nobody has answered in time is always told, so it is those who ask that are held up.
+        if run.commands.open() >= COMMANDS_MAX {
+            return rule(format!(
+                "expected `got` for one of {COMMANDS_MAX} commands before another question"
+            ));
         }
         if !run.questions.used.insert(question.request.clone()) {
             let request = &question.request;

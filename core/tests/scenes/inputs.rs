@@ -4,6 +4,7 @@
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Input, Message};
+use runcast_core::time::Span;
 use serde_json::{Value, json};
 
 #[test]
@@ -60,6 +61,38 @@ fn the_last_event_that_a_run_may_have_can_be_a_question_that_is_answered() {
     assert_eq!(say(&json!({"request": "q", "data": "left"}))["type"], "ok");
     let taken = daemon.heard(worker).into_iter().find(|said| said["type"] == "input").expect("it is told");
     assert_eq!((&taken["request"], &taken["data"]), (&json!("q"), &json!("left")));
+}
+
+#[test]
+fn a_worker_that_confirms_nothing_is_told_no_more_and_more() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let mut told = 0;
+    // Each question expires at once, and that is a command.
+    for n in 1..=100 {
+        let data = json!({"request": format!("q{n}"), "prompt": "Which?", "expires_ms": 0});
+        let question = json!({"type": "event", "run": run, "attempt": 1, "n": n, "event": "input_required",
+            "data": data});
+        daemon.says(worker, &question);
+        daemon.pass(Span::millis(1));
+        daemon.core.assert_invariants();
+        let heard = daemon.heard(worker);
+        told += heard.iter().filter(|said| said["type"] == "input").count();
+        let refused = heard.iter().find(|said| said["type"] == "error");
+        assert_eq!(refused.is_some(), n > 32, "{n}: {heard:?}");
+        assert!(refused.is_none_or(|refused| refused["code"] == "bad_event"), "{refused:?}");
+    }
+    assert_eq!(told, 32);
+    daemon.says(worker, &json!({"type": "got", "run": run, "attempt": 1, "i": 1}));
+    let data = json!({"request": "again", "prompt": "Which?"});
+    let question =
+        json!({"type": "event", "run": run, "attempt": 1, "n": 101, "event": "input_required", "data": data});
+    daemon.says(worker, &question);
+    assert!(daemon.heard(worker).iter().all(|said| said["type"] == "ack"), "there is room for one more");
 }
 
 #[test]

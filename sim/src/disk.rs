@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What a loss of power keeps or loses in one piece, in bytes.
 pub const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
+/// What the system calls it when a disk cannot read.
+const EIO: i32 = 5;
 
 /// A simulated disk.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,17 @@ struct State {
     sync_fails: bool,
     /// Sectors that losses of power have left as nobody wrote them last.
     torn: u64,
+    /// Blocks that cannot be read.
+    unreadable: BTreeMap<u64, Unreadable>,
+}
+
+/// Until when a block cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The disk gives it another place when all of it is written.
+    UntilWritten,
+    /// It takes what is written and does not give it back.
+    ForGood,
 }
 
 /// Bytes, sparse: a block that is not there is zeros.
@@ -144,6 +157,7 @@ impl SimDisk {
         let torn = |sector: &u64| found.state().current.sector(*sector) != state.current.sector(*sector);
         let count = state.touched_sectors().iter().filter(|sector| torn(sector)).count() as u64;
         found.state().torn = state.torn + count;
+        found.state().unreadable = state.unreadable.clone();
         found
     }
 
@@ -152,8 +166,13 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let state = self.state();
         let (durable, current, log) = (state.durable.clone(), state.current.clone(), state.log.clone());
-        let torn = state.torn;
-        Self(Arc::new(Mutex::new(State { durable, current, log, torn, ..State::default() })))
+        let (torn, unreadable) = (state.torn, state.unreadable.clone());
+        Self(Arc::new(Mutex::new(State { durable, current, log, torn, unreadable, ..State::default() })))
+    }
+
+    /// Makes this block of 4 KiB one that cannot be read, nor written in part.
+    pub fn make_unreadable(&self, block: u64, until: Unreadable) {
+        self.state().unreadable.insert(block, until);
     }
 
     /// Fills a part of the disk with garbage, durably.
@@ -264,6 +283,14 @@ impl State {
         self.power_off_at == Some(self.operations)
     }
 
+    /// Fails if a block of this range that cannot be read has to be: a write of a part reads the rest.
+    fn reads(&self, offset: u64, len: usize, is_needed: impl Fn(usize) -> bool) -> io::Result<()> {
+        let mut parts = parts(offset, len);
+        let fails =
+            parts.any(|(block, _, part)| self.unreadable.contains_key(&block) && is_needed(part.len()));
+        if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+    }
+
     fn apply(&mut self, change: Change) {
         change.apply(&mut self.current);
         self.log.push(change);
@@ -371,6 +398,7 @@ impl Disk for SimDisk {
         if offset + out.len() as u64 > state.current.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        state.reads(offset, out.len(), |_| true)?;
         state.current.read(offset, out);
         Ok(())
     }
@@ -386,6 +414,12 @@ impl Disk for SimDisk {
         let needed = state.current.new_blocks(offset, data.len()) * BLOCK as u64;
         if needed > 0 && state.quota_bytes.is_some_and(|quota| state.current.used_bytes() + needed > quota) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.reads(offset, data.len(), |written| written < BLOCK)?;
+        for (block, ..) in parts(offset, data.len()) {
+            if state.unreadable.get(&block) == Some(&Unreadable::UntilWritten) {
+                state.unreadable.remove(&block);
+            }
         }
         state.apply(Change::Write { offset, data: data.into() });
         counted

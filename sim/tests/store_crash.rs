@@ -2,6 +2,8 @@
 //! whole.
 
 mod store_model;
+#[path = "store_crash/unreadable.rs"]
+mod unreadable;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};

@@ -91,7 +91,9 @@ impl<D: Disk> Disk for Untouched<D> {
             if written.pages.len() >= PAGES_MOST {
                 return Err(io::Error::other("too much would be written to look at it"));
             }
-            let mut page = self.page(&written, number)?;
+            // One that cannot be read can be written.
+            let is_whole = part.len() as u64 == PAGE;
+            let mut page = if is_whole { vec![0; PAGE as usize] } else { self.page(&written, number)? };
             let len = part.len();
             page[part].copy_from_slice(&data[done..done + len]);
             written.pages.insert(number, page);

@@ -17,6 +17,9 @@
 //!
 //! The number has 40 bits; the other 24 say how many blocks the journal has, which never changes.
 //!
+//! A slot that the disk cannot read may be the newest. Then redb chooses, by the checksums of all its pages,
+//! between what the other slot says was last and what it says was being made the last.
+//!
 //! The slots also carry the store's version, so that a file of another kind or of a newer version is
 //! recognised before anything is written. Magic, version and checksum keep their places in every version.
 
@@ -69,6 +72,8 @@ pub(super) struct Slots {
     durable: u64,
     /// The other slot was written since.
     dirty: bool,
+    /// The other slot cannot be read.
+    is_in_doubt: bool,
 }
 
 /// What last went wrong beneath redb, whose own errors do not say which operation it was.
@@ -128,10 +133,13 @@ impl Backend {
     /// of file, or one of another version, is left as it is.
     pub(super) fn open(disk: Arc<dyn Disk>, journal_blocks: u64) -> Result<Self, OpenError> {
         let slots = match read_slots(disk.as_ref())? {
-            Some(slots) => {
+            Some(mut slots) => {
                 // What is read here may never have been synced. It must be, before the older slot is written
                 // over.
                 disk.sync()?;
+                if slots.is_in_doubt {
+                    slots.renew(disk.as_ref())?;
+                }
                 slots
             }
             None => format(disk.as_ref(), journal_blocks)?,
@@ -170,6 +178,22 @@ impl Slots {
         SLOTS_END..SLOTS_END + self.journal_blocks * BLOCK
     }
 
+    /// Writes the other slot, which cannot be read and may have been newer: as if the process had been killed
+    /// while it was written, in a commit in one phase. Either this slot's last commit is the last, or the one
+    /// that it was about to make the last: redb takes the newer that is whole, by its checksums. All of the
+    /// block is written: a part could not be.
+    fn renew(&mut self, disk: &dyn Disk) -> io::Result<()> {
+        if !self.is_unfinished() {
+            self.header[FLAGS_AT] = self.header[FLAGS_AT] & !TWO_PHASES | NOT_CLOSED;
+        }
+        self.number += 1;
+        let mut block = [0; BLOCK as usize];
+        block[..SLOT_BYTES].copy_from_slice(&self.encode());
+        disk.write_synced((1 - self.durable) * BLOCK, &block)?;
+        (self.durable, self.is_in_doubt) = (1 - self.durable, false);
+        Ok(())
+    }
+
     fn encode(&self) -> [u8; SLOT_BYTES] {
         assert!(self.number < 1 << NUMBER_BITS, "a header is written less than a trillion times");
         let number = self.number | self.journal_blocks << NUMBER_BITS;
@@ -184,6 +208,12 @@ impl Slots {
         slot
     }
 }
+
+/// Where redb's header has its flags, and two of them: a commit is the last only because the header that
+/// says so was written after it was durable; and redb was not closed.
+const FLAGS_AT: usize = 9;
+const TWO_PHASES: u8 = 4;
+const NOT_CLOSED: u8 = 2;
 
 /// What a copy's bytes say.
 enum Copy {
@@ -224,16 +254,23 @@ pub(super) fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
         return Err(OpenError::NotAStore);
     }
     let mut newest: Option<Slots> = None;
-    let (mut other, mut broken) = (None, false);
+    let (mut other, mut broken, mut unread) = (None, false, Vec::new());
     for index in 0..2 {
-        let mut bytes = [0; SLOT_BYTES];
-        disk.read(index * BLOCK, &mut bytes)?;
-        for copy in bytes.chunks_exact(COPY_BYTES) {
-            match decode(copy) {
+        let (mut is_there, mut failed) = (false, None);
+        for copy in 0..2 {
+            let mut bytes = [0; COPY_BYTES];
+            if let Err(error) = disk.read(index * BLOCK + copy * COPY_BYTES as u64, &mut bytes) {
+                failed = Some(error);
+                continue;
+            }
+            match decode(&bytes) {
                 Copy::Valid { number, journal_blocks, header } => {
+                    is_there = true;
                     if newest.as_ref().is_none_or(|slots| slots.number < number) {
                         let header = *header;
-                        newest = Some(Slots { header, number, journal_blocks, durable: index, dirty: false });
+                        let (durable, dirty, is_in_doubt) = (index, false, false);
+                        let slots = Slots { header, number, journal_blocks, durable, dirty, is_in_doubt };
+                        newest = Some(slots);
                     }
                 }
                 Copy::OfVersion(version) => other = other.max(Some(version)),
@@ -241,9 +278,17 @@ pub(super) fn read_slots(disk: &dyn Disk) -> Result<Option<Slots>, OpenError> {
                 Copy::Foreign => {}
             }
         }
+        unread.extend(failed.filter(|_| !is_there).map(|error| (index * BLOCK, error)));
+    }
+    if newest.is_none()
+        && other.is_none()
+        && let (Some((first, error)), Some((last, _))) = (unread.first(), unread.last())
+    {
+        let (bytes, why, lost) = (*first..last + BLOCK, error.to_string(), "its header".into());
+        return Err(OpenError::Unreadable { bytes, why, lost });
     }
     match (newest, other) {
-        (Some(slots), None) => Ok(Some(slots)),
+        (Some(slots), None) => Ok(Some(Slots { is_in_doubt: !unread.is_empty(), ..slots })),
         (_, Some(found)) if found > VERSION => Err(OpenError::Newer { found, known: VERSION }),
         (_, Some(found)) => Err(OpenError::Older { found, oldest: OLDEST }),
         (None, None) if size == SLOTS_END && nothing_but_slots(disk)? => Ok(None),
@@ -267,7 +312,14 @@ fn nothing_but_slots(disk: &dyn Disk) -> io::Result<bool> {
 /// Makes an empty disk a store without a database. Both slots are written, so that the disk has given their
 /// room for good: a full disk must never be in the way of a header.
 fn format(disk: &dyn Disk, journal_blocks: u64) -> io::Result<Slots> {
-    let slots = Slots { header: [0; HEADER_BYTES], number: 1, journal_blocks, durable: 0, dirty: false };
+    let slots = Slots {
+        header: [0; HEADER_BYTES],
+        number: 1,
+        journal_blocks,
+        durable: 0,
+        dirty: false,
+        is_in_doubt: false,
+    };
     disk.set_len(SLOTS_END)?;
     disk.write(0, &slots.encode())?;
     disk.write(BLOCK, &slots.encode())?;

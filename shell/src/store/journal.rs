@@ -15,10 +15,14 @@
 //! be read is damage, which is seen by what was written later. One bad block of an entry, the newest too, is
 //! made anew from the others. Blocks of an entry that was begun twice, or of a former lap, are told apart by
 //! the number and by the checksum of the body.
+//!
+//! A block that the disk cannot read is a bad one. More of them than can be made anew may hide an entry that
+//! was durable: the journal ends there only if what can be read shows that none was.
 
 use super::backend::{Fault, Operation};
 use crate::disk::Disk;
 use runcast_core::planted::{Bug, Planted};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,6 +59,8 @@ pub(super) struct Journal {
     next: Place,
     /// Blocks of entries that are not folded.
     used: u64,
+    /// Blocks that a start could not read, and why.
+    unreadable: BTreeMap<u64, io::Error>,
 }
 
 /// Why the journal cannot be read.
@@ -62,6 +68,14 @@ pub(super) struct Journal {
 pub(super) enum Unreadable {
     /// An entry of this number was durable once.
     Damaged(u64),
+    /// An entry of this number was durable once, or may have been, and these bytes of the disk, in which it
+    /// is or may be, cannot be read.
+    Lost {
+        number: u64,
+        is_certain: bool,
+        bytes: Range<u64>,
+        error: io::Error,
+    },
     Io(io::Error),
 }
 
@@ -84,7 +98,7 @@ impl Journal {
     /// The ring that lies there on the disk, of which everything before `first` was folded.
     pub(super) fn new(disk: Arc<dyn Disk>, lies: Range<u64>, first: Place) -> Self {
         let blocks = (lies.end - lies.start) / BLOCK as u64;
-        Self { disk, offset: lies.start, blocks, next: first, used: 0 }
+        Self { disk, offset: lies.start, blocks, next: first, used: 0, unreadable: BTreeMap::new() }
     }
 
     /// Where the next entry will begin.
@@ -146,57 +160,99 @@ impl Journal {
         if self.blocks == 0 {
             return Ok(None);
         }
-        let Some(entry) = self.entry()? else {
-            let is_damaged = self.was_later_written()?;
-            return if is_damaged { Err(Unreadable::Damaged(self.next.number)) } else { Ok(None) };
+        let head = self.head(0).or_else(|| self.head(1));
+        let Some(entry) = head.and_then(|head| self.entry(head)) else {
+            return self.end(head).map(|()| None);
         };
         if let Some(index) = entry.mended {
-            let block = (self.next.block + index as u64) % self.blocks;
+            let block = self.place(index as u64);
             self.write_synced(block, &entry.blocks[index * BLOCK..][..BLOCK])?;
+            self.unreadable.remove(&block);
         }
         self.pass(u64::from(entry.head.blocks));
         Ok(Some(entry.body()))
     }
 
-    /// The next entry, if all or all but one of its blocks are there and make up its body.
-    fn entry(&self) -> io::Result<Option<Entry>> {
-        // Either of the first two tells how many there are.
-        let Some(head) = self.head(0)?.or(self.head(1)?) else { return Ok(None) };
+    /// The next entry, which says this of itself, if all or all but one of its blocks are there and make up
+    /// its body.
+    fn entry(&mut self, head: Head) -> Option<Entry> {
         let fits = self.used + u64::from(head.blocks) <= self.blocks;
         if !fits || u64::from(head.blocks) != blocks_of(head.bytes as usize) {
-            return Ok(None);
+            return None;
         }
         let mut blocks = vec![0; head.blocks as usize * BLOCK];
-        for (block, out) in (self.next.block..).zip(blocks.chunks_exact_mut(BLOCK)) {
-            self.fetch(block % self.blocks, out)?;
+        for (index, out) in (0..).zip(blocks.chunks_exact_mut(BLOCK)) {
+            self.fetch(self.place(index), out);
         }
         let mut entry = Entry { head, blocks, mended: None };
         entry.mend();
         let is_whole = crc32fast::hash(&entry.body()) == head.body;
-        Ok(is_whole.then_some(entry))
+        is_whole.then_some(entry)
     }
 
-    /// What the block with this index in the next entry says, if it is one of that entry's.
-    fn head(&self, index: u32) -> io::Result<Option<Head>> {
+    /// What the block with this index in the next entry says, if it is one of that entry's. Either of the
+    /// first two tells how many there are.
+    fn head(&mut self, index: u32) -> Option<Head> {
         let mut block = [0; BLOCK];
-        self.fetch((self.next.block + u64::from(index)) % self.blocks, &mut block)?;
+        self.fetch(self.place(u64::from(index)), &mut block);
         let head = decode(&block).filter(|(head, at)| head.number == self.next.number && *at == index);
-        Ok(head.map(|(head, _)| head))
+        head.map(|(head, _)| head)
+    }
+
+    /// Where in the ring the block with this index in the next entry is.
+    fn place(&self, index: u64) -> u64 {
+        (self.next.block + index) % self.blocks
+    }
+
+    /// Sees that the journal ends here: that the entry which should be next, of which a block may say this,
+    /// was never durable.
+    fn end(&mut self, head: Option<Head>) -> Result<(), Unreadable> {
+        let number = self.next.number;
+        let is_certain = self.was_later_written();
+        let free = self.blocks - self.used;
+        let own = head.map_or(2, |head| u64::from(head.blocks)).min(free);
+        if !is_certain && (0..own).any(|index| self.is_anothers(head, index)) {
+            return Ok(());
+        }
+        let is_lost = |index: u64| self.unreadable.contains_key(&self.place(index));
+        let lost = (0..own).find(|index| is_lost(*index));
+        if is_certain && lost.is_none() {
+            return Err(Unreadable::Damaged(number));
+        }
+        // What was written after it has two blocks at least, which would say so.
+        let hides = |index: &u64| is_lost(*index) && is_lost(index + 1);
+        let Some(first) = lost.or_else(|| (1..free).map(|index| index - 1).find(hides)) else {
+            return Ok(());
+        };
+        let first = self.place(first);
+        let after = (first..self.blocks).find(|block| !self.unreadable.contains_key(block));
+        let bytes = self.byte(first)..self.byte(after.unwrap_or(self.blocks));
+        let error = self.unreadable.remove(&first).expect("it is one of them");
+        Err(Unreadable::Lost { number, is_certain, bytes, error })
+    }
+
+    /// Whether the block with this index in the next entry shows that this entry was not durable: it is whole
+    /// and another's, or was never written.
+    fn is_anothers(&mut self, head: Option<Head>, index: u64) -> bool {
+        let (block, mut bytes) = (self.place(index), [0; BLOCK]);
+        self.fetch(block, &mut bytes);
+        let is_empty = !self.unreadable.contains_key(&block) && bytes == [0; BLOCK];
+        is_empty || decode(&bytes).is_some_and(|(found, at)| head != Some(found) || u64::from(at) != index)
     }
 
     /// Whether anything was written after the entry that should be next: then that was durable.
-    fn was_later_written(&self) -> io::Result<bool> {
+    fn was_later_written(&mut self) -> bool {
         let later = self.next.number + 1..=self.next.number.saturating_add(self.blocks);
         let mut piece = vec![0; LOOKED_AT as usize * BLOCK];
         for first in (0..self.blocks).step_by(LOOKED_AT as usize) {
             let blocks = LOOKED_AT.min(self.blocks - first) as usize;
-            self.fetch(first, &mut piece[..blocks * BLOCK])?;
+            self.fetch(first, &mut piece[..blocks * BLOCK]);
             let mut heads = piece[..blocks * BLOCK].chunks_exact(BLOCK);
             if heads.any(|block| later.contains(&number(block)) && decode(block).is_some()) {
-                return Ok(true);
+                return true;
             }
         }
-        Ok(false)
+        false
     }
 
     fn pass(&mut self, blocks: u64) {
@@ -204,16 +260,30 @@ impl Journal {
         self.next = Place { number: self.next.number + 1, block: (self.next.block + blocks) % self.blocks };
     }
 
-    fn fetch(&self, block: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read(self.offset + block * BLOCK as u64, out)
+    /// Reads blocks in a row. One that cannot be read is remembered, and zeros, which no checksum holds for.
+    fn fetch(&mut self, first: u64, out: &mut [u8]) {
+        if self.disk.read(self.byte(first), out).is_ok() {
+            return;
+        }
+        for (block, out) in (first..).zip(out.chunks_exact_mut(BLOCK)) {
+            if let Err(error) = self.disk.read(self.byte(block), out) {
+                out.fill(0);
+                self.unreadable.insert(block, error);
+            }
+        }
+    }
+
+    /// Where on the disk a block begins.
+    fn byte(&self, block: u64) -> u64 {
+        self.offset + block * BLOCK as u64
     }
 
     fn write(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write(self.offset + block * BLOCK as u64, bytes)
+        self.disk.write(self.byte(block), bytes)
     }
 
     fn write_synced(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write_synced(self.offset + block * BLOCK as u64, bytes)
+        self.disk.write_synced(self.byte(block), bytes)
     }
 }
 
@@ -380,7 +450,7 @@ mod tests {
             match found(&spoilt, Place::FIRST) {
                 Ok(found) => assert_eq!((entry, &found[..]), (2, &bodies[..2])),
                 Err(Unreadable::Damaged(number)) => assert_eq!(number, entry + 1),
-                Err(Unreadable::Io(error)) => panic!("{error}"),
+                Err(unread @ (Unreadable::Lost { .. } | Unreadable::Io(_))) => panic!("{unread:?}"),
             }
         }
     }

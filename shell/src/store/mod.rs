@@ -29,6 +29,7 @@ use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// So many streams' ends are remembered; the others are looked up.
@@ -101,6 +102,20 @@ pub enum OpenError {
     /// What is needed at start cannot be trusted. Names what.
     #[error("the store is damaged ({0}): restore it from a backup, or move it away to begin anew")]
     Damaged(String),
+    /// Bytes that the disk does not give back hold, or may hold, what nothing else tells.
+    #[error(
+        "bytes {} to {} of the store's file cannot be read ({why}), and with them {lost} is lost: \
+         check the disk, then restore the store from a backup, or move it away to begin anew",
+        bytes.start, bytes.end
+    )]
+    Unreadable {
+        /// Which.
+        bytes: Range<u64>,
+        /// What the disk says.
+        why: String,
+        /// What is in them.
+        lost: String,
+    },
     /// No room.
     #[error("the store cannot be opened, the disk is full: free some space")]
     Full,
@@ -460,6 +475,11 @@ fn read_journal(mut journal: Journal) -> Result<(Journal, Overlay), OpenError> {
             }
             Ok(None) => return Ok((journal, overlay)),
             Err(Unreadable::Damaged(number)) => return Err(damaged(number)),
+            Err(Unreadable::Lost { number, is_certain, bytes, error }) => {
+                let doubt = if is_certain { "" } else { ", if it was ever written," };
+                let lost = format!("entry {number} of its journal{doubt}");
+                return Err(OpenError::Unreadable { bytes, why: error.to_string(), lost });
+            }
             Err(Unreadable::Io(error)) => return Err(error.into()),
         }
     }

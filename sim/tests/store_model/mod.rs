@@ -55,6 +55,10 @@ impl Model {
         assert_eq!(self.damaged_answers(store), 0);
     }
 
+    pub(crate) fn has_any(&self) -> bool {
+        !self.rows.is_empty() || !self.streams.is_empty()
+    }
+
     pub(crate) fn agrees(&self, store: &Store, image: &Image) -> bool {
         let ends = STREAMS.iter().all(|name| {
             let mine = self.streams.get(&stream(name)).and_then(|stream| stream.events.last());

@@ -416,6 +416,36 @@ fn damage_is_named_or_answered_as_damage_and_never_taken_for_content() {
     assert!(refused > 0 && damaged > 0 && unharmed > 0, "{refused} {damaged} {unharmed}");
 }
 
+/// What is stored so, wherever it is on the disk, has rotted.
+fn rot(disk: &SimDisk, bytes: &[u8]) {
+    let mut all = vec![0; usize::try_from(disk.size().expect("a size")).expect("a small disk")];
+    disk.read(0, &mut all).expect("it is read");
+    let places = all.windows(bytes.len()).enumerate().filter(|(_, found)| *found == bytes);
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "it is on the disk");
+    places.iter().for_each(|at| disk.corrupt(*at as u64, 1, &mut ChaCha8Rng::seed_from_u64(1)));
+}
+
+#[test]
+fn only_the_answer_is_damaged_where_only_what_was_asked_for_is() {
+    let disk = SimDisk::default();
+    let (mut store, _) = open(&disk);
+    let commit = one(1, vec![event("s", 1, b"an event that rots"), put("u", "d", "a row that rots")]);
+    store.commit(&commit).unwrap();
+    store.fold().unwrap();
+    drop(store);
+    rot(&disk, b"an event that rots");
+    rot(&disk, b"a row that rots");
+    let (mut store, _) = open(&disk);
+    let events = Query::Events { stream: stream("s"), after: 0, events_max: 9, bytes_max: 9 };
+    for query in [events, Query::Owner("u".into())] {
+        assert_eq!(store.load(&query).unwrap(), Found::Damaged);
+        let before = disk.operations();
+        store.commit(&one(2, vec![put("u", "e", "another")])).unwrap();
+        assert_eq!(disk.operations() - before, 2, "a commit is a write and a sync: nothing is opened again");
+    }
+}
+
 #[test]
 fn a_stream_is_read_in_pages_and_forgets_what_was_trimmed() {
     let (mut store, _) = Store::open(SimDisk::default(), Repair::default()).unwrap();

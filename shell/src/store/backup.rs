@@ -59,7 +59,7 @@ impl Store {
         let taken = self.read(|engine, unfolded| {
             Ok(Snapshot { tables: engine.begin_read()?, unfolded: unfolded.up().cloned().collect() })
         });
-        taken.map_err(|error| self.read_error(&error))
+        taken.map_err(|unanswered| self.read_error(&unanswered.into()))
     }
 }
 

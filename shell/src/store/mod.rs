@@ -24,6 +24,7 @@ use backend::{Fault, Operation};
 use engine::{Engine, guarded};
 use journal::{Journal, Unreadable};
 use overlay::{Overlay, Unfolded};
+use query::Unanswered;
 use runcast_core::ids::AppendId;
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
@@ -208,7 +209,7 @@ impl Store {
             ends: HashMap::new(),
             planted: Planted::default(),
         };
-        let image = store.read(query::image).map_err(|error| store.open_error(error))?;
+        let image = store.read(query::image).map_err(|unanswered| store.open_error(unanswered.into()))?;
         Ok((store, image))
     }
 
@@ -275,9 +276,8 @@ impl Store {
     /// [`ReadError`] if the disk does not answer, or not before the fold under way has ended.
     pub fn load(&self, query: &Query) -> Result<Found, ReadError> {
         match self.read(|engine, unfolded| query::answer(engine, unfolded, query)) {
-            Ok(found) => Ok(found),
-            Err(redb::Error::Corrupted(_)) => Ok(Found::Damaged),
-            Err(error) => Err(self.read_error(&error)),
+            Err(unanswered) if !unanswered.is_damage() => Err(self.read_error(&unanswered.into())),
+            answer => Ok(answer.unwrap_or(Found::Damaged)),
         }
     }
 
@@ -365,10 +365,9 @@ impl Store {
             return Ok(Some(end));
         }
         match self.read(|engine, _| query::end(engine, stream)) {
-            Ok(end) => Ok(end),
+            Err(unanswered) if !unanswered.is_damage() => Err(self.read_error(&unanswered.into())),
             // Nobody knows where a damaged stream ends; reading it says that it is damaged.
-            Err(redb::Error::Corrupted(_)) => Ok(None),
-            Err(error) => Err(self.read_error(&error)),
+            end => Ok(end.unwrap_or_default()),
         }
     }
 
@@ -378,14 +377,17 @@ impl Store {
 
     fn read<T>(
         &self,
-        work: impl FnOnce(&Engine, &Unfolded) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
+        work: impl FnOnce(&Engine, &Unfolded) -> Result<T, Unanswered>,
+    ) -> Result<T, Unanswered> {
         let engine = self.engine.as_ref().ok_or(redb::Error::DatabaseClosed)?;
-        let result = guarded(|| work(engine, &self.unfolded));
-        if result.is_err() {
+        let result = guarded(|| match work(engine, &self.unfolded) {
+            Err(Unanswered::Engine(error)) => Err(error),
+            answer => Ok(answer),
+        });
+        result.unwrap_or_else(|error| {
             engine.suspect();
-        }
-        result
+            Err(Unanswered::Engine(error))
+        })
     }
 
     /// Opens redb again if it met something while reading that it does not get over by itself.

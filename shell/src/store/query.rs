@@ -13,8 +13,52 @@ use std::sync::Arc;
 type Rows = ReadOnlyTable<RowKeyBytes<'static>, &'static [u8]>;
 type Sorted = BTreeMap<RowKey, Bytes>;
 
-/// The answer to a question. Damage comes as [`redb::Error::Corrupted`].
-pub(super) fn answer(engine: &Engine, unfolded: &Unfolded, query: &Query) -> Result<Found, redb::Error> {
+/// Why a question is not answered.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// What was asked for is not as it was stored: says what. redb is as good as before.
+    Damaged(String),
+    /// redb fails, or has met damage of its own.
+    Engine(redb::Error),
+}
+
+impl Unanswered {
+    /// Whether what was asked for is damaged, whoever has found that.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Engine(redb::Error::Corrupted(_)))
+    }
+}
+
+impl From<redb::Error> for Unanswered {
+    fn from(error: redb::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<redb::StorageError> for Unanswered {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<redb::TableError> for Unanswered {
+    fn from(error: redb::TableError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// Where the difference does not matter.
+impl From<Unanswered> for redb::Error {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Damaged(what) => Self::Corrupted(what),
+            Unanswered::Engine(error) => error,
+        }
+    }
+}
+
+/// The answer to a question.
+pub(super) fn answer(engine: &Engine, unfolded: &Unfolded, query: &Query) -> Result<Found, Unanswered> {
     match query {
         Query::Rows(keys) => {
             let table = engine.begin_read()?.open_table(ROWS)?;
@@ -47,7 +91,7 @@ pub(super) fn answer(engine: &Engine, unfolded: &Unfolded, query: &Query) -> Res
 }
 
 /// What the core must have at start.
-pub(super) fn image(engine: &Engine, unfolded: &Unfolded) -> Result<Image, redb::Error> {
+pub(super) fn image(engine: &Engine, unfolded: &Unfolded) -> Result<Image, Unanswered> {
     let rows = engine.begin_read()?.open_table(ROWS)?;
     let mut found = Sorted::new();
     for table in Table::ALL.into_iter().filter(|table| table.is_alive()) {
@@ -61,7 +105,7 @@ pub(super) fn image(engine: &Engine, unfolded: &Unfolded) -> Result<Image, redb:
 }
 
 /// The seq of a stream's newest folded event.
-pub(super) fn end(engine: &Engine, stream: &StreamKey) -> Result<Option<u64>, redb::Error> {
+pub(super) fn end(engine: &Engine, stream: &StreamKey) -> Result<Option<u64>, Unanswered> {
     let chunks = engine.begin_read()?.open_table(CHUNKS)?;
     let name = stream.0.as_bytes();
     let Some(last) = chunks.range((name, 0)..=(name, u64::MAX))?.next_back() else { return Ok(None) };
@@ -71,21 +115,21 @@ pub(super) fn end(engine: &Engine, stream: &StreamKey) -> Result<Option<u64>, re
     Ok(Some(first + events.len() as u64 - 1))
 }
 
-fn row(rows: &Rows, unfolded: &Unfolded, key: &RowKey) -> Result<Option<Bytes>, redb::Error> {
+fn row(rows: &Rows, unfolded: &Unfolded, key: &RowKey) -> Result<Option<Bytes>, Unanswered> {
     if let Some(latest) = unfolded.row(key) {
         return Ok(latest.cloned());
     }
     rows.get(row_key(key))?.map(|value| whole_row(key, value.value())).transpose()
 }
 
-pub(super) fn whole_row(key: &RowKey, value: &[u8]) -> Result<Bytes, redb::Error> {
-    codec::decode_row(key, value).ok_or_else(|| redb::Error::Corrupted(row_words(key)))
+pub(super) fn whole_row(key: &RowKey, value: &[u8]) -> Result<Bytes, Unanswered> {
+    codec::decode_row(key, value).ok_or_else(|| Unanswered::Damaged(row_words(key)))
 }
 
 /// The key that is stored so.
-pub(super) fn row_of((number, owner, name): RowKeyBytes<'_>) -> Result<RowKey, redb::Error> {
+pub(super) fn row_of((number, owner, name): RowKeyBytes<'_>) -> Result<RowKey, Unanswered> {
     let table = Table::from_number(number);
-    let table = table.ok_or_else(|| redb::Error::Corrupted(format!("table {number}")))?;
+    let table = table.ok_or_else(|| Unanswered::Damaged(format!("table {number}")))?;
     Ok(RowKey { table, owner: text(owner)?, name: text(name)? })
 }
 
@@ -93,12 +137,7 @@ fn row_words(key: &RowKey) -> String {
     format!("row {:?} of {:?} in table {:?}", key.name, key.owner, key.table)
 }
 
-fn context(
-    rows: &Rows,
-    unfolded: &Unfolded,
-    owner: &Arc<str>,
-    found: &mut Sorted,
-) -> Result<(), redb::Error> {
+fn context(rows: &Rows, unfolded: &Unfolded, owner: &Arc<str>, found: &mut Sorted) -> Result<(), Unanswered> {
     for table in Table::ALL.into_iter().filter(|table| table.is_context()) {
         scan(rows, unfolded, table, Some(owner), usize::MAX, found)?;
     }
@@ -113,7 +152,7 @@ fn scan(
     owner: Option<&Arc<str>>,
     enough: usize,
     found: &mut Sorted,
-) -> Result<(), redb::Error> {
+) -> Result<(), Unanswered> {
     let before = found.len();
     let asked = |key: &RowKey| key.table == table && owner.is_none_or(|owner| key.owner == *owner);
     let first = RowKey { table, owner: owner.cloned().unwrap_or_else(|| "".into()), name: "".into() };
@@ -142,15 +181,15 @@ fn scan(
     Ok(())
 }
 
-fn text(bytes: &[u8]) -> Result<Arc<str>, redb::Error> {
+fn text(bytes: &[u8]) -> Result<Arc<str>, Unanswered> {
     let text = std::str::from_utf8(bytes);
-    text.map(Arc::from).map_err(|_| redb::Error::Corrupted("the key of a row".into()))
+    text.map(Arc::from).map_err(|_| Unanswered::Damaged("the key of a row".into()))
 }
 
 /// Where the events of a chunk are.
-fn chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Result<Vec<Range<usize>>, redb::Error> {
+fn chunk(stream: &StreamKey, first: u64, value: &[u8]) -> Result<Vec<Range<usize>>, Unanswered> {
     let events = codec::decode_chunk(stream, first, value);
-    events.ok_or_else(|| redb::Error::Corrupted(format!("events from {first} of stream {:?}", stream.0)))
+    events.ok_or_else(|| Unanswered::Damaged(format!("events from {first} of stream {:?}", stream.0)))
 }
 
 /// What is on an answer that is being filled.
@@ -165,10 +204,10 @@ struct Page {
 
 impl Page {
     /// Counts the next event in, which has so many bytes; false if the page is full without it.
-    fn takes(&mut self, seq: u64, bytes: usize) -> Result<bool, redb::Error> {
+    fn takes(&mut self, seq: u64, bytes: usize) -> Result<bool, Unanswered> {
         if let Some(last) = self.last {
             if last + 1 != seq {
-                return Err(redb::Error::Corrupted(format!("no event between {last} and {seq}")));
+                return Err(Unanswered::Damaged(format!("no event between {last} and {seq}")));
             }
             if self.count >= self.events_max || self.bytes + bytes > self.bytes_max {
                 return Ok(false);
@@ -187,7 +226,7 @@ fn events(
     stream: &StreamKey,
     after: u64,
     mut page: Page,
-) -> Result<Vec<(u64, Bytes)>, redb::Error> {
+) -> Result<Vec<(u64, Bytes)>, Unanswered> {
     let chunks = engine.begin_read()?.open_table(CHUNKS)?;
     let name = stream.0.as_bytes();
     // The chunk that `after` is in, if there is one, and all that follow.

@@ -5,6 +5,7 @@ use crate::Core;
 use crate::deadlines::Timer;
 use crate::effect::{Content, Effect, Effects};
 use crate::ids::{BackupName, ConnId};
+use crate::input::NoBackup;
 use crate::record::RowKey;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::json::Object;
@@ -41,20 +42,24 @@ impl Core {
     }
 
     /// A backup is written, or cannot be.
-    pub(crate) fn on_backed_up(&mut self, outcome: Result<u64, &str>, out: &mut Effects) {
+    pub(crate) fn on_backed_up(&mut self, outcome: Result<u64, NoBackup<&str>>, out: &mut Effects) {
         let Backup { name, conn } = self.backup.take().expect("an answer belongs to a question");
         if !self.conns.contains_key(&conn) {
             return;
         }
-        match outcome {
+        let refusal = match outcome {
             Ok(bytes) => {
                 let answer = Object::new().str("backup", name.as_str()).raw("bytes", bytes);
-                self.respond(conn, 201, Content::Json(answer.finish()), out);
+                return self.respond(conn, 201, Content::Json(answer.finish()), out);
             }
-            Err(why) => {
-                let hint = "see that the disk has room, and that no backup of this name is there";
-                self.respond_refusal(conn, &Refusal::new(Code::StorageUnavailable, why, hint), out);
+            Err(NoBackup::There) => {
+                let message = format!("the backup `{name}` is there, and nothing is written over");
+                Refusal::new(Code::BackupExists, message, "take another name, or move that one away")
             }
-        }
+            Err(NoBackup::Failed(why)) => {
+                Refusal::new(Code::StorageUnavailable, why, "see that the disk has room, and try again")
+            }
+        };
+        self.respond_refusal(conn, &refusal, out);
     }
 }

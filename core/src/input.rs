@@ -4,6 +4,25 @@ use crate::ids::{AppendId, ConnId, LoadId, RunId};
 use crate::record::Found;
 use core::net::IpAddr;
 
+/// Why there is no backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoBackup<Text> {
+    /// One of its name is there, and nothing is written over.
+    There,
+    /// It cannot be written: words with what to do.
+    Failed(Text),
+}
+
+impl<Text: AsRef<str>> NoBackup<Text> {
+    /// The same, to be looked at.
+    pub fn as_str(&self) -> NoBackup<&str> {
+        match self {
+            Self::There => NoBackup::There,
+            Self::Failed(why) => NoBackup::Failed(why.as_ref()),
+        }
+    }
+}
+
 /// One thing that happened outside. Handled whole, at once.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -90,8 +109,8 @@ pub enum Input<'a> {
     },
     /// The answer to a `Backup`.
     BackedUp {
-        /// Its size in bytes, or why there is none: words with what to do.
-        outcome: Result<u64, &'a str>,
+        /// Its size in bytes, or why there is none.
+        outcome: Result<u64, NoBackup<&'a str>>,
     },
     /// So many bytes of memory are in use. Told now and then, where the system tells it.
     Memory {

@@ -11,7 +11,7 @@ use crate::log::{Log, Peer};
 use crate::storage::{Completion, Storage};
 use runcast_core::effect::{Content, Effect, Effects, Response};
 use runcast_core::ids::{ConnId, RunId};
-use runcast_core::input::{Claims, Input, Message, TokenProblem};
+use runcast_core::input::{Claims, Input, Message, NoBackup, TokenProblem};
 use runcast_core::note::Note;
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
@@ -372,7 +372,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Completion::Full(from) => self.feed(now, Input::AppendFailed { from }),
             Completion::Loaded(load, found) => self.feed(now, Input::Loaded { load, found }),
             Completion::BackedUp(outcome) => {
-                let outcome = outcome.as_ref().map(|bytes| *bytes).map_err(String::as_str);
+                let outcome = outcome.as_ref().map(|bytes| *bytes).map_err(NoBackup::as_str);
                 self.feed(now, Input::BackedUp { outcome });
             }
             Completion::Failed(why) => return Err(StorageFailed(why)),

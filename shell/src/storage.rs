@@ -4,6 +4,7 @@
 //! apart.
 
 use runcast_core::ids::{AppendId, BackupName, LoadId};
+use runcast_core::input::NoBackup;
 use runcast_core::record::{Found, Query, Record};
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub enum Completion {
     Full(AppendId),
     /// The answer to a question.
     Loaded(LoadId, Found),
-    /// A backup is written, so many bytes; or there is none, with words why.
-    BackedUp(Result<u64, String>),
+    /// A backup is written, so many bytes; or there is none.
+    BackedUp(Result<u64, NoBackup<String>>),
     /// A write or a sync failed. What is stored is unknown from here on; the process must end, since a retry
     /// may lie.
     Failed(String),

@@ -12,6 +12,7 @@ use crate::metrics::StoreMeter;
 use crate::storage::{Completion, Storage};
 use crate::store::{CommitError, Fold, Folded, ReadError, Store, codec};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
+use runcast_core::input::NoBackup;
 use runcast_core::record::{Query, Record};
 use rustix::process::setpriority_process;
 use std::collections::VecDeque;
@@ -301,15 +302,16 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         let snapshot = self.store.snapshot();
         let write = move || {
             let directory = file.parent().map_or(Ok(()), make_directory);
-            let written = directory.map_err(|error| error.to_string());
-            let written = written.and_then(|()| snapshot.map_err(|error| error.to_string()));
-            let written = written.and_then(|it| it.write(&file).map_err(|error| error.to_string()));
+            let written = directory.map_err(|error| NoBackup::Failed(error.to_string()));
+            let written =
+                written.and_then(|()| snapshot.map_err(|error| NoBackup::Failed(error.to_string())));
+            let written = written.and_then(|it| it.write(&file).map_err(NoBackup::from));
             // A loop that is gone needs no answer.
             outbox.send(Completion::BackedUp(written)).unwrap_or_default();
             wake();
         };
         if let Err(error) = thread::Builder::new().name("backup".into()).spawn(write) {
-            self.tell([Completion::BackedUp(Err(error.to_string()))]);
+            self.tell([Completion::BackedUp(Err(NoBackup::Failed(error.to_string())))]);
         }
         Ok(())
     }

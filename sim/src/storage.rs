@@ -11,6 +11,7 @@ use crate::schedule::{Event, MS, Micros, Schedule};
 use runcast::storage::{Completion, Storage};
 use runcast::store::{CommitError, Fold, Folded, ReadError, Store};
 use runcast_core::ids::{AppendId, BackupName, LoadId};
+use runcast_core::input::NoBackup;
 use runcast_core::record::{Query, Record};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -352,7 +353,8 @@ impl Storage for SimStorage {
     }
 
     fn back_up(&mut self, _: &BackupName) {
-        self.done.push_back(Completion::BackedUp(Err("this world has one disk".to_owned())));
+        self.done
+            .push_back(Completion::BackedUp(Err(NoBackup::Failed("this world has one disk".to_owned()))));
     }
 
     fn submit(&mut self) {

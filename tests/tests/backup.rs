@@ -1,6 +1,6 @@
 //! A backup of a daemon that goes on, and a daemon on a store that was made of it.
 
-use runcast_tests::{Daemon, Socket, User, Worker, runcast, token};
+use runcast_tests::{Ask, Daemon, Socket, User, Worker, runcast, token};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -33,7 +33,10 @@ fn a_store_made_of_a_backup_has_what_was_stored_then_under_new_epochs() {
     let (code, told, problem) = back_up();
     assert!(code == 0 && told.starts_with("backups/b-1 in "), "{code} {told} {problem}");
     let (code, _, problem) = back_up();
-    assert!(code == 1 && problem.contains("is there already"), "{code} {problem}");
+    assert!(code == 77 && problem.contains("backup_exists"), "{code} {problem}");
+    let taken = Ask::new("POST", "/v1/backups/b-1").token(&operator).send(&door);
+    assert_eq!((taken.status, &taken.json["code"]), (409, &json!("backup_exists")), "{taken:?}");
+    assert!(taken.json["message"].as_str().is_some_and(|told| told.contains("`b-1`")), "{taken:?}");
     let (code, _, problem) = runcast(&["backup", "b-2", "--url", &url, "--token", &token("alice", "user")]);
     assert!(code == 77 && problem.contains("token_scope"), "{code} {problem}");
     worker.complete(&run, 201, &json!("done"));
@@ -63,4 +66,16 @@ fn a_store_made_of_a_backup_has_what_was_stored_then_under_new_epochs() {
     assert!((100..user.position()).contains(&head), "{welcome}");
     let events = all_events(&mut socket, head);
     assert_eq!(events, user.events()[..events.len()], "what was stored then, and nothing else");
+}
+
+#[test]
+fn a_backup_that_cannot_be_written_is_the_stores_failure_and_may_be_tried_again() {
+    let daemon = Daemon::start(&[]);
+    let (door, operator) = (daemon.door(), token("op", "operate"));
+    let ask = Ask::new("POST", "/v1/backups/b-1").token(&operator);
+    fs::write(daemon.data().join("backups"), "in its place").expect("it is written");
+    let failed = ask.send(&door);
+    assert_eq!((failed.status, &failed.json["code"]), (503, &json!("storage_unavailable")), "{failed:?}");
+    fs::remove_file(daemon.data().join("backups")).expect("it is removed");
+    assert_eq!(ask.send(&door).status, 201);
 }

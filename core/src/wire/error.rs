@@ -85,6 +85,8 @@ codes! {
     InputNotAwaited = "input_not_awaited", 409, false;
     /// Someone was faster.
     InputAlreadyGiven = "input_already_given", 409, false;
+    /// A backup of this name is there.
+    BackupExists = "backup_exists", 409, false;
     /// An acknowledgement past what was sent.
     AckAhead = "ack_ahead", 409, false;
     /// The position is of another incarnation of the stream, trimmed, or past its head.

@@ -7,7 +7,7 @@ use runcast::storage::{Completion, Storage};
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::ids::{AppendId, BackupName, ConnId, LoadId};
-use runcast_core::input::Claims;
+use runcast_core::input::{Claims, NoBackup};
 use runcast_core::record::{Found, Image, Query, Record};
 use runcast_core::time::{Mono, Now, Span, WallMs};
 use std::cell::RefCell;
@@ -80,7 +80,7 @@ impl Storage for List {
     }
 
     fn back_up(&mut self, _name: &BackupName) {
-        self.done.push_back(Completion::BackedUp(Err("there is no file".into())));
+        self.done.push_back(Completion::BackedUp(Err(NoBackup::Failed("there is no file".into()))));
     }
 
     fn submit(&mut self) {}

@@ -7,6 +7,7 @@ use super::{CommitError, JOURNAL_BLOCKS, OpenError, ReadError, Repair, Store, ba
 use crate::disk::{FileDisk, directory_of, sync_directory_of};
 use redb::{Durability, ReadTransaction, ReadableTable, TableDefinition};
 use runcast_core::backup::restored;
+use runcast_core::input::NoBackup;
 use runcast_core::planted::Planted;
 use std::ffi::OsString;
 use std::fmt;
@@ -38,6 +39,15 @@ pub enum BackupError {
     /// The disk does not do it.
     #[error("{0} cannot be read or written: {1}")]
     Io(PathBuf, String),
+}
+
+impl From<BackupError> for NoBackup<String> {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::There(_) => Self::There,
+            BackupError::NotABackup(..) | BackupError::Io(..) => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl fmt::Debug for Snapshot {

@@ -9,7 +9,7 @@ use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::Effects;
 use runcast_core::ids::{AppendId, BackupName, LoadId};
-use runcast_core::input::Claims;
+use runcast_core::input::{Claims, NoBackup};
 use runcast_core::record::{Found, Image, Query, Record};
 use runcast_core::time::{Mono, Now, WallMs};
 use std::cell::RefCell;
@@ -195,7 +195,7 @@ impl Storage for Forgetful {
     }
 
     fn back_up(&mut self, _: &BackupName) {
-        self.done.push_back(Completion::BackedUp(Err("nothing is kept here".to_owned())));
+        self.done.push_back(Completion::BackedUp(Err(NoBackup::Failed("nothing is kept here".to_owned()))));
     }
 
     fn submit(&mut self) {

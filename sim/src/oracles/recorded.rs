@@ -7,7 +7,7 @@ use runcast_core::config::Config;
 use runcast_core::effect::Effect;
 use runcast_core::ids::{AppendId, ConnId, LoadId, RunId};
 use runcast_core::input::{
-    BodyLength, Claims, Head, HeadProblem, Input, Message, TokenProblem, UpgradeRequest,
+    BodyLength, Claims, Head, HeadProblem, Input, Message, NoBackup, TokenProblem, UpgradeRequest,
 };
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image};
@@ -70,7 +70,7 @@ enum Recorded {
     Loaded(LoadId, Found),
     Timer,
     Called(RunId, bool),
-    BackedUp(Result<u64, Box<str>>),
+    BackedUp(Result<u64, NoBackup<Box<str>>>),
     Memory(u64),
     Drain,
 }
@@ -167,7 +167,13 @@ impl Recorded {
             Input::Loaded { load, found } => Self::Loaded(*load, found.clone()),
             Input::Timer => Self::Timer,
             Input::Called { run, is_taken } => Self::Called(run.clone(), *is_taken),
-            Input::BackedUp { outcome } => Self::BackedUp(outcome.map_err(Box::from)),
+            Input::BackedUp { outcome } => {
+                let failed = |why: &NoBackup<&str>| match why {
+                    NoBackup::There => NoBackup::There,
+                    NoBackup::Failed(why) => NoBackup::Failed(Box::from(*why)),
+                };
+                Self::BackedUp(outcome.as_ref().map(|bytes| *bytes).map_err(failed))
+            }
             Input::Memory { used } => Self::Memory(*used),
             Input::Drain => Self::Drain,
         }
@@ -195,7 +201,7 @@ impl Recorded {
             Self::Loaded(load, found) => Input::Loaded { load: *load, found: found.clone() },
             Self::Timer => Input::Timer,
             Self::BackedUp(outcome) => {
-                Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(|why| &**why) }
+                Input::BackedUp { outcome: outcome.as_ref().map(|bytes| *bytes).map_err(NoBackup::as_str) }
             }
             Self::Called(run, is_taken) => Input::Called { run: run.clone(), is_taken: *is_taken },
             Self::Memory(used) => Input::Memory { used: *used },

@@ -171,6 +171,12 @@ pub const ERRORS: &[Explanation] = &[
         "Show that answer: it is in the event input_received.",
     ),
     of(
+        "backup_exists",
+        "A backup of this name is there.",
+        "Nothing is ever written over.",
+        "Take another name, or move that file away from `backups` in the daemon's data directory.",
+    ),
+    of(
         "ack_ahead",
         "An acknowledgement past what was sent.",
         "The client counts wrongly, or acknowledges with a position of another stream.",

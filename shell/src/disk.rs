@@ -11,7 +11,7 @@ pub use untouched::Untouched;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A row of bytes that can be read, written, grown and made safe.
@@ -48,6 +48,10 @@ pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
+    /// The same, opened once more, for what is written and synced in one. That the system could not write
+    /// something back it tells once to each that has opened the file, whoever asks first: with one, a fold's
+    /// sync beside a commit could be told what the commit had to know, and that would be taken for durable.
+    synced: File,
 }
 
 /// Why a file cannot be had as a disk. Each message is one line that says what to do.
@@ -84,7 +88,7 @@ impl FileDisk {
         if file.metadata().map_err(typed)?.len() == 0 {
             sync_directory_of(path).map_err(typed)?;
         }
-        Ok(Self { file })
+        Self::of(file, path).map_err(typed)
     }
 
     /// Opens the file at `path` to be looked at, under a lock that others who look share. Whoever wants it
@@ -96,7 +100,16 @@ impl FileDisk {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(|error| DiskError::of(path, error))?;
         file.try_lock_shared().map_err(|refused| DiskError::unlocked(path, refused))?;
-        Ok(Self { file })
+        Self::of(file, path).map_err(|error| DiskError::of(path, error))
+    }
+
+    fn of(file: File, path: &Path) -> io::Result<Self> {
+        let synced = OpenOptions::new().read(true).write(true).open(path)?;
+        let place = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+        if place(&file)? != place(&synced)? {
+            return Err(io::Error::other("another file has taken its place"));
+        }
+        Ok(Self { file, synced })
     }
 }
 
@@ -161,26 +174,36 @@ impl Disk for FileDisk {
         self.file.sync_data()
     }
 
-    /// With `RWF_DSYNC` (pwritev2(2)): the same as `fdatasync(2)` for this range only, in one call. Where
-    /// that is not known, as in some sandboxes, everything is synced.
-    #[cfg(target_os = "linux")]
     fn write_synced(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        use rustix::io::{Errno, ReadWriteFlags, pwritev2};
-        let (mut offset, mut data) = (offset, data);
-        while !data.is_empty() {
-            match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => (offset, data) = (offset + written as u64, &data[written..]),
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    self.write(offset, data)?;
-                    return self.sync();
-                }
-                Err(error) => return Err(error.into()),
-            }
+        if write_at_once(&self.synced, offset, data)? {
+            return Ok(());
         }
-        Ok(())
+        self.synced.write_all_at(data, offset)?;
+        self.synced.sync_data()
     }
+}
+
+/// With `RWF_DSYNC` (pwritev2(2)): the same as `fdatasync(2)` for this range only, in one call. Whether that
+/// is known here, which it is not in some sandboxes.
+#[cfg(target_os = "linux")]
+fn write_at_once(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<bool> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    while !data.is_empty() {
+        match pwritev2(file, &[io::IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => (offset, data) = (offset + written as u64, &data[written..]),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+/// No other system has it.
+#[cfg(not(target_os = "linux"))]
+fn write_at_once(_: &File, _: u64, _: &[u8]) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -249,11 +272,25 @@ mod tests {
         assert_eq!(disk.size().unwrap(), 10);
     }
 
+    #[test]
+    fn what_could_not_be_written_back_is_told_to_commits_too_whoever_else_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(&dir.path().join("store")).unwrap();
+        // A lock is of one opening of a file, as what it was told is.
+        assert!(matches!(disk.synced.try_lock(), Err(TryLockError::WouldBlock)));
+        disk.set_len(3).unwrap();
+        disk.write_synced(0, b"abc").unwrap();
+        let mut out = [0; 3];
+        disk.read(0, &mut out).unwrap();
+        assert_eq!(&out, b"abc");
+    }
+
     /// The kernel's own files know no `RWF_DSYNC`; one cannot be synced, the other is always full.
     #[test]
     #[cfg(target_os = "linux")]
     fn where_one_call_cannot_do_it_a_write_is_followed_by_a_sync() {
-        let disk = |path| FileDisk { file: File::options().read(true).write(true).open(path).unwrap() };
+        let open = |path| File::options().read(true).write(true).open(path).unwrap();
+        let disk = |path| FileDisk { file: open(path), synced: open(path) };
         let unsynced = disk("/proc/self/coredump_filter").write_synced(0, b"0x31").unwrap_err();
         assert_eq!(unsynced.kind(), io::ErrorKind::InvalidInput, "{unsynced}");
         assert_eq!(std::fs::read_to_string("/proc/self/coredump_filter").unwrap(), "00000031\n");

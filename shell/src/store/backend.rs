@@ -335,7 +335,11 @@ impl StorageBackend for Backend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if offset >= BLOCK {
-            return self.faults.note(Operation::Read, self.disk.read(self.place(offset), out));
+            let (from, to) = (self.place(offset), self.place(offset) + out.len() as u64);
+            let read = self.disk.read(from, out);
+            let read =
+                read.map_err(|error| io::Error::new(error.kind(), format!("bytes {from} to {to}: {error}")));
+            return self.faults.note(Operation::Read, read);
         }
         let slots = lock(&self.slots);
         let part = header_part(offset, out.len()).and_then(|part| slots.header.get(part));

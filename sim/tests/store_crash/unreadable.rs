@@ -137,6 +137,16 @@ fn after_a_loss_of_power_too_what_was_acknowledged_is_there_or_the_start_is_refu
     }
 }
 
+#[test]
+fn a_page_that_cannot_be_read_is_told_with_its_bytes() {
+    let (disk, _) = two_commits();
+    let pages: Vec<u64> = disk.used_blocks().into_iter().filter(|block| *block >= GUARDED).collect();
+    let opened = Store::open(without(&disk, &pages, Unreadable::ForGood), Repair::Quick);
+    let told = opened.err().map(|error| error.to_string()).expect("without its pages it is no store");
+    let at = |told: &str| Some(told.split_once("bytes ")?.1.split_once(' ')?.0.parse::<u64>().ok()? / BLOCK);
+    assert!(at(&told).is_some_and(|block| pages.contains(&block)), "{told}");
+}
+
 /// A store that was folded, and then two commits of two blocks each.
 fn two_commits() -> (SimDisk, Model) {
     let disk = SimDisk::default();

@@ -64,6 +64,10 @@ fn problem(error: &BackupError) -> Problem {
             OpenError::Damaged(what) => {
                 at(file, format!("the backup is damaged ({what})"), "give another, and check its disk")
             }
+            OpenError::Unreadable { bytes, why, .. } => {
+                let reason = format!("bytes {} to {} cannot be read ({why})", bytes.start, bytes.end);
+                at(file, reason, "give another, and check its disk")
+            }
             OpenError::Newer { found, known } => {
                 let reason =
                     format!("the backup is of version {found}, this Runcast knows versions up to {known}");

@@ -8,7 +8,9 @@ import type { Message } from "./protocol.js";
 const LIMIT = 200;
 
 interface Request {
+  /** As it was when it was asked: what is sent again must be the same. */
   message: Message;
+  bytes: number;
   resolve(answer: Message): void;
   reject(error: RuncastError): void;
 }
@@ -18,6 +20,14 @@ export const randomHex = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join(
     "",
   );
+
+function asJson(message: Message): string {
+  try {
+    return JSON.stringify(message);
+  } catch (cause) {
+    throw new RuncastError("bad_message", `the request is no JSON: ${cause}`, { cause });
+  }
+}
 
 export class Outbox {
   #requests = new Map<string, Request>();
@@ -35,7 +45,9 @@ export class Outbox {
         return reject(new RuncastError("outbox_full", `${LIMIT} requests wait for answers`, { hint }));
       }
       const id = `${++this.#count}`;
-      this.#requests.set(id, { message: { type, id, ...fields }, resolve, reject });
+      const text = asJson({ type, id, ...fields });
+      const bytes = new TextEncoder().encode(text).length;
+      this.#requests.set(id, { message: JSON.parse(text), bytes, resolve, reject });
       this.#try(id);
     });
   }
@@ -63,8 +75,7 @@ export class Outbox {
   }
 
   #try(id: string): void {
-    const { message, reject } = this.#requests.get(id)!;
-    const bytes = new TextEncoder().encode(JSON.stringify(message)).length;
+    const { message, bytes, reject } = this.#requests.get(id)!;
     if (bytes > this.limit) {
       this.#requests.delete(id);
       reject(new RuncastError("too_large", `the request has ${bytes} bytes, ${this.limit} are allowed`));

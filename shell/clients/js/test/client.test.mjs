@@ -234,6 +234,26 @@ describe("the client", () => {
     await assert.rejects(client.subscribe(["news"]), { code: "websocket_required" });
   });
 
+  test("what is no JSON is refused, and stands in nobody's way", async () => {
+    open();
+    const connection = await meet();
+    await assert.rejects(client.run({ agent: "echo", input: 1n }).accepted, { code: "bad_message" });
+    connection.cut();
+    await meet();
+    await eventually("it is connected again", () => client.state.status === "connected");
+  });
+
+  test("what is changed after it was asked for is asked again as it was", async () => {
+    open();
+    const input = { text: "as it was" };
+    const connection = await meet();
+    client.run({ agent: "echo", input });
+    const first = await heard(connection);
+    input.text = "changed";
+    connection.cut();
+    assert.deepEqual(await heard(await meet()), first);
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

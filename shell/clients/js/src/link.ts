@@ -59,6 +59,8 @@ export class Link {
   problem: RuncastError | undefined;
   #transport: Transport | undefined;
   #token = "";
+  /** What was told to take its place on this connection; it does when the server says so. */
+  #next = "";
   /** A token that is of no use, and the code that it was refused with. */
   #refused: { token: string; code: number } | undefined;
   /** What belongs to an earlier attempt is ignored. */
@@ -134,6 +136,8 @@ export class Link {
       this.#refused = undefined;
       if (!this.#sse) this.#blocked = 0;
       this.#watch(2.5 * (message as unknown as Welcome).heartbeat_ms);
+    } else if (message.id === "refresh" && message.type === "ok") {
+      this.#token = this.#next;
     } else if (message["notice"] === "drain") {
       this.#drainMs = message["reconnect_ms"] as number;
     } else if (message["notice"] === "expiring") {
@@ -156,7 +160,7 @@ export class Link {
     const attempt = this.#attempt;
     const token = await this.options.token("expiring");
     if (attempt !== this.#attempt || token === this.#token) return;
-    this.#token = token;
+    this.#next = token;
     if (!this.#sse) return this.send({ type: "refresh", id: "refresh", token });
     this.#sse = false; // as if it had not been tried: it works
     this.open();

@@ -254,6 +254,20 @@ describe("the client", () => {
     assert.deepEqual(await heard(await meet()), first);
   });
 
+  test("a new token that could not be told on the connection is good for the next", async (t) => {
+    t.mock.method(console, "error", () => {});
+    open({ token: (reason) => (reason === "connect" ? "t-1" : "t-2") });
+    const connection = await meet();
+    connection.send({ type: "notice", notice: "expiring", expires_ms: 60_000 });
+    assert.deepEqual(await heard(connection), { type: "refresh", id: "refresh", token: "t-2" });
+    const error = { type: "error", of: "refresh", id: "refresh", code: "rate_limited", message: "too many" };
+    connection.send(error);
+    connection.close(4506);
+    await eventually("it is over", () => client.state.status !== "connected");
+    assert.notEqual(client.state.status, "stopped");
+    assert.equal((await meet()).token, "t-2");
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

@@ -60,9 +60,9 @@ export class Inbox {
   }
 
   /** The connection is gone: the next one sends again what was not processed. But a reset is told only
-   *  once. */
+   *  once, and so is an event that some of its handlers have processed already. */
   lost(): void {
-    this.#queue = this.#queue.filter(({ what }) => what.type === "reset");
+    this.#queue = this.#queue.filter(({ what, todo }) => what.type === "reset" || todo);
   }
 
   close(): void {
@@ -85,7 +85,9 @@ export class Inbox {
   async #handOver(item: Item): Promise<boolean> {
     const todo = (item.todo ??= this.application.handlers(item.what));
     try {
-      for (; todo[0]; todo.shift()) await todo[0](item.what as never);
+      for (; todo[0]; todo.shift())
+        // One that has ended meanwhile is not asked any more.
+        if (this.application.handlers(item.what).includes(todo[0])) await todo[0](item.what as never);
     } catch (cause) {
       const delay = Math.min(RETRY_MAX_MS, 250 * 2 ** this.#failures++);
       this.#timer = setTimeout(() => {

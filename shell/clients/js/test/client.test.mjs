@@ -268,6 +268,44 @@ describe("the client", () => {
     assert.equal((await meet()).token, "t-2");
   });
 
+  test("who has processed an event is not given it again because another has failed", async (t) => {
+    t.mock.method(console, "error", () => {});
+    open();
+    const [shown, kept] = [[], []];
+    let isFull = true;
+    client.on("event", ({ seq }) => void shown.push(seq));
+    client.on("event", ({ seq }) => {
+      if (isFull) throw new Error("the disk is full");
+      kept.push(seq);
+    });
+    const connection = await meet();
+    event(1);
+    await eventually("the first handler has it", () => shown.length);
+    connection.close(4403);
+    await meet();
+    isFull = false;
+    event(1);
+    event(2);
+    await eventually("both have all", () => kept.length === 2 && shown.length >= 2);
+    assert.deepEqual([shown, kept], [[1, 2], [1, 2]]);
+  });
+
+  test("a handler that has ended is not tried again", async (t) => {
+    t.mock.method(console, "error", () => {});
+    open();
+    let tried = 0;
+    const off = client.on("event", () => {
+      tried += 1;
+      throw new Error("a fault of the application");
+    });
+    const connection = await meet();
+    event(1);
+    await eventually("it is tried", () => tried);
+    off();
+    await eventually("the event is acknowledged", () => connection.acked.get("") === 1);
+    assert.equal(tried, 1);
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

@@ -165,7 +165,7 @@ export class Client implements Requests {
 
   /** Replaces the topics that are subscribed to; one that is kept goes on where it is. */
   async subscribe(topics: Topic[]): Promise<TopicState[]> {
-    const answer = await this.#ask("subscribe", { topics });
+    const answer = await this.#ask("subscribe", { topics: topics.map((topic) => this.#from(topic)) });
     return answer["topics"] as TopicState[];
   }
 
@@ -225,10 +225,7 @@ export class Client implements Requests {
         this.#streams.set(topic, { topic, epoch, got: seq, done: seq, acked: seq });
     this.#inbox.lost();
     const { window, ack, from } = this.options;
-    const topics = this.#topics.map((topic) => {
-      const at = this.position(nameOf(topic));
-      return at ? { topic: nameOf(topic), from: at } : topic;
-    });
+    const topics = this.#topics.map((topic) => this.#from(topic));
     const start = this.position() ?? from;
     return {
       call: { by: this.#self, n: ++this.#calls },
@@ -237,6 +234,12 @@ export class Client implements Requests {
       ...(topics.length && { topics }),
       ...(window && { window }),
     };
+  }
+
+  /** A topic that has a position goes on from there. */
+  #from(topic: Topic): Topic {
+    const at = this.position(nameOf(topic));
+    return at ? { topic: nameOf(topic), from: at } : topic;
   }
 
   #receive(message: Message): void {
@@ -324,10 +327,12 @@ export class Client implements Requests {
   }
 
   #subscribed(topics: TopicState[]): void {
+    const before = this.#topics.map(nameOf);
     this.#topics = topics.map(nameOf);
     for (const topic of this.#streams.keys()) if (topic && !this.#topics.includes(topic)) this.#forget(topic);
+    // A position alone, kept from an earlier page, is not yet a topic that goes on.
     for (const state of topics)
-      if (!this.#streams.has(state.topic) || "error" in state) this.#beginTopic(state);
+      if (!before.includes(state.topic) || "error" in state) this.#beginTopic(state);
   }
 
   #refreshed(message: Message): void {

@@ -306,6 +306,31 @@ describe("the client", () => {
     assert.equal(tried, 1);
   });
 
+  test("a topic that was subscribed to before this page goes on where it was", async () => {
+    const kept = new Map();
+    const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (n, value) => kept.set(n, value) };
+    const news = { type: "event", topic: "news", event: "flash", data: {} };
+    const at = (from, status) => ({ topic: "news", epoch: "n-1", floor: 1, head: 9, resume: { status, from } });
+    open({ storage });
+    const connection = await meet();
+    const first = client.subscribe(["news"]);
+    connection.send({ type: "subscribed", id: (await heard(connection)).id, topics: [at(4, "fresh")] });
+    await first;
+    connection.send({ ...news, seq: 5, ts: 1 });
+    await eventually("it is processed", () => client.position("news").seq === 5);
+    client.close();
+    open({ storage });
+    const next = await meet();
+    const again = client.subscribe(["news"]);
+    const { id, topics } = await heard(next);
+    assert.deepEqual(topics, [{ topic: "news", from: { epoch: "n-1", seq: 5 } }]);
+    next.send({ type: "subscribed", id, topics: [at(5, "resumed")] });
+    await again;
+    next.send({ ...news, seq: 6, ts: 1 });
+    await eventually("it is processed", () => client.position("news").seq === 6);
+    assert.equal(client.state.status, "connected");
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

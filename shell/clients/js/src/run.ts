@@ -25,7 +25,7 @@ export class Run implements AsyncIterable<RunEvent | Reset> {
   #resolve!: (end: End) => void;
   #reject!: (error: unknown) => void;
   #buffer: (RunEvent | Reset)[] = [];
-  #wake: () => void = () => {};
+  #waiting: (() => void)[] = [];
   #room: (() => void) | undefined;
   #reading = false;
   #over = false;
@@ -69,7 +69,7 @@ export class Run implements AsyncIterable<RunEvent | Reset> {
         if (event) yield event;
         else if (this.#error) throw this.#error;
         else if (this.#over) return;
-        else await new Promise<void>((wake) => (this.#wake = wake));
+        else await new Promise<void>((wake) => this.#waiting.push(wake));
       }
     } finally {
       this.#reading = false;
@@ -99,6 +99,10 @@ export class Run implements AsyncIterable<RunEvent | Reset> {
     this.#over = true;
     this.#reject(error);
     this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   async #known(): Promise<string> {

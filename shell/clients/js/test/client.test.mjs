@@ -331,6 +331,20 @@ describe("the client", () => {
     assert.equal(client.state.status, "connected");
   });
 
+  test("two loops over a run share its events, and both end", async () => {
+    open();
+    const run = await ask(await meet());
+    const seqs = [];
+    const loop = async () => {
+      for await (const { seq } of run) seqs.push(seq);
+    };
+    const loops = [loop(), loop()];
+    event(1);
+    end(2);
+    await Promise.all(loops);
+    assert.deepEqual(seqs.sort(), [1, 2]);
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

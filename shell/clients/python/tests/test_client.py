@@ -497,3 +497,19 @@ async def test_asking_after_the_fact_is_refused() -> None:
             aiter(run)
         with pytest.raises(TypeError, match="colour"):
             client.run("echo", 1, colour="red")
+
+
+@pytest.mark.parametrize("data", ["words", [1], 7, None])
+async def test_what_a_topic_brings_may_be_any_json(data: Any) -> None:
+    topic = {"topic": "news", "epoch": "e-9", "floor": 1, "head": 0, "resume": {"status": "fresh", "from": 0}}
+    said = {"type": "event", "topic": "news", "seq": 1, "ts": 1, "event": "flash", "data": data}
+    async with client_of(topics=["news"]) as (server, client):
+        events = client.events()
+        peer, _ = await greeted(server, topics=[topic])
+        await peer.say(said)
+        assert (await anext(events)).data == data
+        await peer.drop()
+        peer, _ = await greeted(server, topics=[topic | {"resume": {"status": "resumed", "from": 0}}])
+        await peer.say(said)
+        await peer.say(said | {"seq": 2})
+        assert (await anext(events)).seq == 2

@@ -45,7 +45,8 @@ class Event:
     ts: int
     """When it was made durable: Unix time in milliseconds."""
     event: EventName | str
-    data: dict[str, Any]
+    data: Json
+    """An object; of a topic whatever was published."""
     thread: str = ""
     run: str = ""
     attempt: int = 0
@@ -59,7 +60,7 @@ class Event:
     @property
     def delta(self) -> str:
         """The piece of text that it adds, if it does."""
-        delta = self.data.get("delta")
+        delta = self.data.get("delta") if isinstance(self.data, dict) else None
         return delta if isinstance(delta, str) else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -512,4 +513,15 @@ async def test_what_a_topic_brings_may_be_any_json(data: Any) -> None:
         peer, _ = await greeted(server, topics=[topic | {"resume": {"status": "resumed", "from": 0}}])
         await peer.say(said)
         await peer.say(said | {"seq": 2})
+        assert (await anext(events)).seq == 2
+
+
+async def test_a_number_of_any_length_is_read() -> None:
+    digits = "9" * 5_000
+    async with client_of() as (server, client):
+        events = client.events()
+        peer, _ = await greeted(server)
+        await peer.socket.send(json.dumps(event(1, data={"n": 12_345})).replace("12345", digits))
+        await peer.say(event(2))
+        assert str((await anext(events)).data["n"]) == digits
         assert (await anext(events)).seq == 2

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -104,7 +105,7 @@ class Line:
         # Not `asyncio.wait_for`: before Python 3.12 it may swallow a cancel.
         silent = asyncio.get_running_loop().call_later(seconds, self._give_up)
         try:
-            message = json.loads(await self._socket.recv())
+            message = _read(await self._socket.recv())
         except ConnectionClosed as closed:
             if self._is_silent:
                 raise Lost(f"nothing heard for {seconds:g} s") from None
@@ -177,6 +178,23 @@ def _address(url: str, path: str) -> str:
     if scheme is None or not parts.netloc:
         raise Lost(f"url: expected ws://host:port or wss://host, found {url!r}", status=400)
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, "", ""))
+
+
+def _read(text: str | bytes) -> object:
+    """A message. Python reads no integers of more than 4,300 digits by itself, and JSON may have them."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | Decimal:
+    try:
+        return int(digits)
+    except ValueError:
+        return Decimal(digits)
 
 
 def _closed(closed: ConnectionClosed) -> Lost:

@@ -525,3 +525,15 @@ async def test_a_number_of_any_length_is_read() -> None:
         await peer.say(event(2))
         assert str((await anext(events)).data["n"]) == digits
         assert (await anext(events)).seq == 2
+
+
+async def test_a_choice_that_fails_is_its_own_loops_fault() -> None:
+    async with client_of() as (server, client):
+        chosen, events = client.events(lambda event: event.data["choice"] == 1), client.events()
+        peer, _ = await greeted(server)
+        await peer.say(event(1))
+        assert (await anext(events)).seq == 1
+        events.close()
+        with pytest.raises(KeyError):
+            await anext(chosen)
+        assert await peer.hear() == {"type": "ack", "seq": 1}

@@ -24,6 +24,14 @@ class Queue:
         self._current: Ticket | None = None
         self._bell = asyncio.Event()
 
+    def takes(self, event: Event) -> bool:
+        """Whether the consumer wants it. When its choice fails, that is the end of this consumer alone."""
+        try:
+            return not self.is_closed and self.wants(event)
+        except Exception as error:  # noqa: BLE001 - it is raised in the loop, where it can be mended
+            self.end(error)
+            return False
+
     def put(self, ticket: Ticket) -> None:
         """One more event."""
         ticket.hold()

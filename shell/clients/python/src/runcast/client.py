@@ -454,7 +454,7 @@ class Client:
             if event.event == "agent_completed":
                 self._forget(watched)
         for queue in self._queues:
-            if not queue.is_closed and queue.wants(event):
+            if queue.takes(event):
                 queue.put(ticket)
                 if queue.is_last(event):
                     queue.end()

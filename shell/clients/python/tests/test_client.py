@@ -537,3 +537,19 @@ async def test_a_choice_that_fails_is_its_own_loops_fault() -> None:
         with pytest.raises(KeyError):
             await anext(chosen)
         assert await peer.hear() == {"type": "ack", "seq": 1}
+
+
+@pytest.mark.parametrize("fault", [AttributeError, KeyError])
+async def test_what_fails_in_the_application_does_not_end_the_connection(fault: type[Exception]) -> None:
+    def fail(*_: Any) -> None:
+        raise fault("the application's")
+
+    denied = {"topic": "news", "error": {"code": "topic_forbidden", "message": "no"}}
+    told = {"on_notice": fail, "on_error": fail, "on_reset": fail, "on_topic_ended": fail}
+    async with client_of(topics=["news"], **told) as (server, client):
+        run = client.watch(RUN)
+        peer, _ = await greeted(server, status="reset", topics=[denied], runs=[{"run": RUN}])
+        await peer.say({"type": "notice", "notice": "working", "run": RUN})
+        await peer.say({"type": "error", "code": "overloaded", "message": ""})
+        await peer.say(end(1))
+        assert (await run).output == 1

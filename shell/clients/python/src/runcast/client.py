@@ -346,8 +346,7 @@ class Client:
     def _end_topic(self, name: str, error: RefusedError) -> None:
         log.warning("topic %s: %s", name, error)
         self._streams.pop(name, None)
-        if self._on_topic_ended is not None:
-            self._on_topic_ended(name, error)
+        _tell(self._on_topic_ended, name, error)
 
     def _resume(self, name: str | None, at: Message, runs: list[Message]) -> None:
         """Goes on where the daemon says: as before, or with a stream that begins anew."""
@@ -371,8 +370,8 @@ class Client:
             self._look_for_lost(seq)
         if self._handled is not None:
             self._handled.put_reset(reset)
-        elif self._on_reset is not None:
-            self._on_reset(reset)
+        else:
+            _tell(self._on_reset, reset)
 
     def _look_for_lost(self, at: int) -> None:
         for watched in list(self._watched):
@@ -472,13 +471,11 @@ class Client:
         elif notice.get("notice") == "expiring" and self._dial.may_renew:
             self._tasks = [task for task in self._tasks if not task.done()]
             self._tasks.append(asyncio.create_task(self._refresh()))
-        if self._on_notice is not None:
-            self._on_notice(notice)
+        _tell(self._on_notice, notice)
 
     def _erred(self, error: RefusedError) -> None:
         log.warning("the daemon says: %s", error)
-        if self._on_error is not None:
-            self._on_error(error)
+        _tell(self._on_error, error)
 
     async def _refresh(self) -> None:
         """A new token in place of one that is about to expire."""
@@ -511,6 +508,15 @@ class Client:
                 log.exception("on_event has failed; event %d comes again in %.2f s", event.seq, wait)
             await asyncio.sleep(wait)
             wait = min(AGAIN_MAX, 2 * wait)
+
+
+def _tell(tell: Callable[..., None] | None, *what: object) -> None:
+    """Tells the application. What fails in it is none of the connection's business."""
+    try:
+        if tell is not None:
+            tell(*what)
+    except Exception:
+        log.exception("the application has failed at %r", what)
 
 
 def _checked_topics(topics: Sequence[str | Topic]) -> list[str | Topic]:

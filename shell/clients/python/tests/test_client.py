@@ -553,3 +553,38 @@ async def test_what_fails_in_the_application_does_not_end_the_connection(fault: 
         await peer.say({"type": "error", "code": "overloaded", "message": ""})
         await peer.say(end(1))
         assert (await run).output == 1
+
+
+async def test_a_reset_whose_handler_fails_is_told_again() -> None:
+    told: list[Any] = []
+
+    async def handle(event: Event) -> None:
+        told.append(event.seq)
+
+    def begin(reset: Reset) -> None:
+        told.append(reset.reason)
+        if len(told) == 1:
+            raise ValueError("no")
+
+    async with client_of(on_event=handle, on_reset=begin) as (server, _):
+        peer, _ = await greeted(server, resume={"status": "reset", "reason": "epoch", "from": 0})
+        await peer.say(event(1))
+        assert await peer.hear() == {"type": "ack", "seq": 1}
+        assert told == ["epoch", "epoch", 1]
+
+
+async def test_an_event_comes_again_when_what_its_handler_waited_for_was_cancelled() -> None:
+    tries: list[int] = []
+
+    async def handle(event: Event) -> None:
+        tries.append(event.seq)
+        if len(tries) == 1:
+            other = asyncio.ensure_future(asyncio.Event().wait())
+            other.cancel()
+            await other
+
+    async with client_of(on_event=handle) as (server, _):
+        peer, _ = await greeted(server)
+        await peer.say(event(1))
+        assert await peer.hear() == {"type": "ack", "seq": 1}
+        assert tries == [1, 1]

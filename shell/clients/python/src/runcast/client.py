@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -493,19 +494,28 @@ class Client:
     async def _process(self, on_event: OnEvent, handled: Queue) -> None:
         with contextlib.suppress(ClosedError):
             while (what := await handled.next()) is not None:
-                if isinstance(what, Event):
-                    await self._hand_over(on_event, what)
-                elif self._on_reset is not None:
-                    self._on_reset(what)
+                await self._hand_over(on_event, what)
 
-    async def _hand_over(self, on_event: OnEvent, event: Event) -> None:
-        """Gives an event to the application until it is processed."""
+    def _is_cancelled(self) -> bool:
+        """Whether what goes on now is to end."""
+        task = asyncio.current_task()
+        is_asked = sys.version_info >= (3, 11) and task is not None and task.cancelling() > 0
+        return is_asked or self._ended is not None
+
+    async def _hand_over(self, on_event: OnEvent, what: Event | Reset) -> None:
+        """Gives an event or a reset to the application until it is processed."""
+        name = f"event {what.seq}" if isinstance(what, Event) else "the reset"
         wait = AGAIN_MIN
         while True:
             try:
-                return await on_event(event)
-            except Exception:
-                log.exception("on_event has failed; event %d comes again in %.2f s", event.seq, wait)
+                if isinstance(what, Event):
+                    return await on_event(what)
+                return None if self._on_reset is None else self._on_reset(what)
+            except (Exception, asyncio.CancelledError):
+                # What it waited for may have been cancelled, and not it.
+                if self._is_cancelled():
+                    raise
+                log.exception("the application has failed; %s comes again in %.2f s", name, wait)
             await asyncio.sleep(wait)
             wait = min(AGAIN_MAX, 2 * wait)
 

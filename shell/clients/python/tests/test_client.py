@@ -588,3 +588,15 @@ async def test_an_event_comes_again_when_what_its_handler_waited_for_was_cancell
         await peer.say(event(1))
         assert await peer.hear() == {"type": "ack", "seq": 1}
         assert tries == [1, 1]
+
+
+async def test_what_is_changed_after_it_was_asked_for_is_asked_again_as_it_was() -> None:
+    async with client_of() as (server, client):
+        asked = {"text": "as it was"}
+        client.run("echo", asked)
+        peer, _ = await greeted(server)
+        first = await peer.hear()
+        asked["text"] = "changed"
+        await peer.drop()
+        peer, _ = await greeted(server)
+        assert await peer.hear() == first

@@ -25,7 +25,9 @@ class Request:
     """One of them."""
 
     id: str
-    message: Message
+    kind: str
+    text: bytes
+    """As it was when it was asked: what is said again must be the same."""
     answer: asyncio.Future[Message]
     on_answer: Callable[[Message], None] | None = None
     """Called at once, before anything that the daemon says after it is heard."""
@@ -66,11 +68,11 @@ class Requests:
         self._count += 1
         request_id = f"r{self._count}"
         message = {"type": message["type"], "id": request_id, **message}
-        size = len(encode(message))
-        if size > self.message_bytes:
-            raise TooLargeError(size, self.message_bytes)
+        text = encode(message)
+        if len(text) > self.message_bytes:
+            raise TooLargeError(len(text), self.message_bytes)
         answer = asyncio.get_running_loop().create_future()
-        request = self._waiting[request_id] = Request(request_id, message, answer, on_answer)
+        request = self._waiting[request_id] = Request(request_id, message["type"], text, answer, on_answer)
         self._on_work()
         return request
 
@@ -80,7 +82,7 @@ class Requests:
         self._hold_until = 0.0
         for request in list(self._waiting.values()):
             request.is_sent = False
-            size = len(encode(request.message))
+            size = len(request.text)
             if request.is_of_connection:
                 del self._waiting[request.id]
                 request.answer.cancel()
@@ -98,7 +100,7 @@ class Requests:
         for request in self._waiting.values():
             if not request.is_sent:
                 request.is_sent = True
-                return encode(request.message)
+                return request.text
         return None
 
     def answered(self, message: Message) -> bool:
@@ -124,12 +126,12 @@ class Requests:
     def _unnamed(self, message: Message) -> Request | None:
         """An error about a message that could not be read may come without its id."""
         kind = message.get("of")
-        sent = (r for r in self._waiting.values() if r.is_sent and r.message["type"] == kind)
+        sent = (r for r in self._waiting.values() if r.is_sent and r.kind == kind)
         return next(sent, None) if message.get("id") is None else None
 
     def _retry(self, request: Request, message: Message) -> None:
         wait = max(50, int(message.get("retry_ms") or 1_000)) / 1000
-        log.warning("%s waits %.1f s: %s", request.message["type"], wait, message.get("code"))
+        log.warning("%s waits %.1f s: %s", request.kind, wait, message.get("code"))
         request.is_sent = False
         loop = asyncio.get_running_loop()
         self._hold_until = max(self._hold_until, loop.time() + wait)

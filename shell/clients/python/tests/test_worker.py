@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -488,3 +489,29 @@ async def test_progress_is_visible_on_the_log(caplog: pytest.LogCaptureFixture) 
     assert said[0] == "w-1: connected, serving a"
     assert said[1] == f"{RUN}: a begins (attempt 1)"
     assert said[2].startswith(f"{RUN}: ok after")
+
+
+async def test_a_thread_that_cannot_be_stopped_keeps_its_slot() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block(_: Run) -> None:
+        begun.set()
+        go_on.wait()
+
+    async with worker_of(block, slots=1) as (server, _):
+        peer = await started(server)
+        await peer.say(about("ack", n=0))
+        await asyncio.to_thread(begun.wait)
+        try:
+            await peer.say(about("cancel", i=1, reason="user"))
+            assert [m["type"] for m in await peer.hear_many(2)] == ["got", "complete"]
+            await peer.say(about("ack", n=1))
+            await peer.say(offer(run="run_t_00000002"))
+            assert (await peer.hear())["type"] == "decline"
+        finally:
+            go_on.set()
+        answer = "decline"
+        while answer == "decline":
+            await peer.say(offer(run="run_t_00000002"))
+            answer = (await peer.hear())["type"]
+        assert answer == "started"

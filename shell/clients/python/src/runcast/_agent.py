@@ -37,6 +37,8 @@ class Agent:
     timeout: float | None = None
     """The seconds it asks for one attempt; the daemon's default when None."""
     threads: ThreadPoolExecutor | None = field(init=False, default=None)
+    _steps: dict[Future[Any], asyncio.Task[Any] | None] = field(init=False, default_factory=dict, repr=False)
+    """What is done in threads, and for which task."""
 
     def __post_init__(self) -> None:
         checked_id("agent", self.name)
@@ -76,7 +78,15 @@ class Agent:
     def _in_thread(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         if self.threads is None:
             raise TypeError(f"{self.name}: an async function has returned a generator that is not async")
-        return asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
+        step = self.threads.submit(function, *args)
+        self._steps[step] = asyncio.current_task()
+        step.add_done_callback(lambda done: self._steps.pop(done, None))
+        return asyncio.wrap_future(step)
+
+    @property
+    def stuck(self) -> int:
+        """How many threads are still at work for runs that are over: no thread can be interrupted."""
+        return sum(task is not None and task.done() for task in list(self._steps.values()))
 
     async def _drive_in_threads(self, run: Run, generator: Generator[Yielded, None, Any]) -> Json:
         """A plain generator: each of its steps is done in a thread, so that it may block."""

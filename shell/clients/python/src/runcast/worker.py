@@ -296,7 +296,7 @@ class Worker:
             return "this worker is draining"
         waiting = sum(t.agent == name and not t.is_started for t in self._desk.runs.values())
         # Runs that were lost and have not noticed yet still hold their slots.
-        busy = sum(other == name for other in self._tasks.values())
+        busy = sum(other == name for other in self._tasks.values()) + agent.stuck
         return "all slots are in use" if waiting + busy >= agent.slots else None
 
     def _command(self, message: Message, taken: Taken) -> None:

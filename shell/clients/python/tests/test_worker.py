@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runcast import AgentFunction, ClosedError, InputExpired, Run, Worker
+from runcast import AgentFunction, ClosedError, InputExpired, Run, TooLargeError, Worker
 from scripted import Peer, Server, scripted
 from test_end_to_end import serving
 
@@ -515,3 +515,20 @@ async def test_a_thread_that_cannot_be_stopped_keeps_its_slot() -> None:
             await peer.say(offer(run="run_t_00000002"))
             answer = (await peer.hear())["type"]
         assert answer == "started"
+
+
+async def test_a_place_in_the_window_that_was_not_taken_is_the_next_ones() -> None:
+    async def too_much(run: Run) -> None:
+        with pytest.raises(TooLargeError):
+            await run.custom("x", "y" * 2_000_000)
+
+    async def speak(run: Run) -> None:
+        await run.output("1")
+        await asyncio.gather(too_much(run), run.output("2"))
+
+    async with worker_of(speak) as (server, _):
+        peer = await started(server, window=1)
+        await peer.say(about("ack", n=0))
+        assert (await peer.hear())["n"] == 1
+        await peer.say(about("ack", n=1))
+        assert (await peer.hear())["data"] == {"delta": "2"}

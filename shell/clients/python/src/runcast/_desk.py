@@ -83,7 +83,11 @@ class Desk:
         """Puts an event when there is room for it. Raises TooLargeError, and CancelledError once gone."""
         if self._waiters or self.kept + self._granted >= self.window:
             await self._wait_for_room()
-        self.post_at_once(taken, event, data)
+        try:
+            self.post_at_once(taken, event, data)
+        finally:
+            # What was refused took no place: it is the next one's.
+            self._grant()
 
     async def _wait_for_room(self) -> None:
         """First come, first served: an agent that is fast does not keep others from speaking."""

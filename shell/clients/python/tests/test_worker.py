@@ -532,3 +532,19 @@ async def test_a_place_in_the_window_that_was_not_taken_is_the_next_ones() -> No
         assert (await peer.hear())["n"] == 1
         await peer.say(about("ack", n=1))
         assert (await peer.hear())["data"] == {"delta": "2"}
+
+
+async def test_a_tool_that_fails_with_too_many_words_has_failed() -> None:
+    async def search(run: Run) -> str:
+        try:
+            async with run.tool("search"):
+                raise LookupError("x" * 2_000_000)
+        except LookupError:
+            return "nothing"
+
+    async with worker_of(search) as (server, _):
+        peer = await started(server)
+        await peer.say(about("ack", n=0))
+        used = await peer.hear_many(3)
+        assert [m["event"] for m in used] == ["tool_executing", "tool_completed", "agent_output"]
+        assert used[1]["data"]["status"] == "error"

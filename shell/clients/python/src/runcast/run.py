@@ -199,7 +199,13 @@ class Run:
         try:
             self._post_at_once("tool_completed", data)
         except TooLargeError as error:
-            self._post_at_once("tool_completed", {**data, "result": {"left_out_bytes": error.size}})
+            short = {name: value for name, value in data.items() if name not in ("result", "error")}
+            if "error" in data:
+                said = f"{error.size} bytes, which are left out"
+                short["error"] = {"code": "tool_failed", "message": said}
+            else:
+                short["result"] = {"left_out_bytes": error.size}
+            self._post_at_once("tool_completed", short)
 
     async def _speak(self, event: str, data: dict[str, Any]) -> None:
         await self._post(event, data)

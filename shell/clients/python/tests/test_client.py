@@ -600,3 +600,12 @@ async def test_what_is_changed_after_it_was_asked_for_is_asked_again_as_it_was()
         await peer.drop()
         peer, _ = await greeted(server)
         assert await peer.hear() == first
+
+
+@pytest.mark.parametrize("token", ["secret\n", "two words", "t\u00e9l\u00e9"])
+async def test_what_is_no_token_is_not_sent_anywhere(token: str) -> None:
+    async with scripted() as server, Client(server.url, token) as client:
+        with pytest.raises(ClosedError) as closed:
+            await client.connected()
+        assert closed.value.error is not None
+        assert closed.value.error.code == "token_malformed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 from ._line import Lost
 from ._wire import Token, ask_token
-from .errors import ClosedError
+from .errors import ClosedError, RefusedError
 
 BACKOFF_MIN = 0.5
 BACKOFF_MAX = 10.0
@@ -22,6 +23,7 @@ FAULT_SECONDS = 60.0
 HELD_SECONDS = 10.0
 """A connection that held for this long was a good one: the waits begin anew."""
 
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]*")
 _TOKEN_CLOSES = (4501, 4506)
 _TRANSIENT_STATUS = (408, 429)
 
@@ -103,6 +105,11 @@ class Dial:
             token = await ask_token(self._token)
         except Exception as error:  # noqa: BLE001 - the application's own: its source may be back later
             raise Lost(f"no token: {type(error).__name__}: {error}") from None
+        if not _TOKEN.fullmatch(token):
+            malformed = Lost("the token cannot be sent", status=401)
+            hint = "is there a space or a line end in it?"
+            malformed.told(RefusedError("token_malformed", "that is not a token", hint=hint))
+            self._give_up(malformed)
         if self._refused is not None and self._refused[0] == token:
             self._give_up(self._refused[1])
         return token

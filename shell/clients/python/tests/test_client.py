@@ -609,3 +609,16 @@ async def test_what_is_no_token_is_not_sent_anywhere(token: str) -> None:
             await client.connected()
         assert closed.value.error is not None
         assert closed.value.error.code == "token_malformed"
+
+
+async def test_why_it_was_closed_stands_in_the_error() -> None:
+    async with client_of() as (server, client):
+        peer = await server.accept()
+        await peer.hear()
+        refusal = {"code": "token_expired", "message": "expired 5 s ago", "hint": "get another"}
+        await peer.say({"type": "error", **refusal})
+        await peer.close(4501, "token_expired")
+        with pytest.raises(ClosedError) as closed:
+            await client.connected()
+        said = "closed with 4501 token_expired: token_expired: expired 5 s ago (get another)"
+        assert str(closed.value) == said

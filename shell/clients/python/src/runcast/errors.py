@@ -42,7 +42,7 @@ class ClosedError(RuncastError):
     """
 
     def __init__(self, code: int, reason: str, error: RefusedError | None = None) -> None:
-        super().__init__(f"closed with {code}: {reason}")
+        super().__init__(reason if error is None else f"{reason}: {error}")
         self.code = code
         self.reason = reason
         self.error = error

@@ -622,3 +622,12 @@ async def test_why_it_was_closed_stands_in_the_error() -> None:
             await client.connected()
         said = "closed with 4501 token_expired: token_expired: expired 5 s ago (get another)"
         assert str(closed.value) == said
+
+
+async def test_the_longest_event_that_a_daemon_may_send_is_taken() -> None:
+    text = "x" * (16 << 20)
+    async with client_of() as (server, client):
+        events = client.events()
+        peer, _ = await greeted(server)
+        await peer.say(event(1, data={"delta": text}))
+        assert (await anext(events)).delta == text

@@ -22,8 +22,8 @@ OPEN_SECONDS = 10.0
 """How long connecting may take."""
 WELCOME_SECONDS = 25.0
 """How long the daemon may keep silent before its `welcome`."""
-MESSAGE_MAX = 8 << 20
-"""The longest message that is taken; the daemon's own limits are far lower."""
+MESSAGE_MAX = 32 << 20
+"""The longest message that is taken, in bytes: no daemon can be configured to send as much."""
 
 RETRY_MS_MAX = 60_000
 """The longest that the daemon may ask a client to stay away, but for a drain."""

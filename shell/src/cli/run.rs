@@ -67,6 +67,8 @@ struct Job {
     until_head: Option<u64>,
     /// Whether `accepted` was for a run that is older than this command.
     older: bool,
+    /// Whether an event of it has come.
+    seen: bool,
     interrupts: Arc<AtomicUsize>,
     cancelled: bool,
 }
@@ -105,6 +107,7 @@ impl Job {
             again_at: None,
             until_head: None,
             older: false,
+            seen: false,
             interrupts,
             cancelled: false,
         }
@@ -168,8 +171,9 @@ impl Job {
         if self.run.is_none() || reset {
             self.request();
         }
+        // One that has ended has its end in what there is now, or nowhere; after a reset the answer says so.
         let ended = |run: &String| !welcome.runs.iter().any(|known| known["run"] == run.as_str());
-        self.until_head = self.run.as_ref().filter(|run| self.older && ended(run)).map(|_| welcome.head);
+        self.until_head = self.run.as_ref().filter(|run| !reset && ended(run)).map(|_| welcome.head);
         if self.cancelled {
             self.cancel();
         }
@@ -195,11 +199,14 @@ impl Job {
         self.again_at = None;
         let first = self.run.is_none();
         self.run = Some(word(message, "run").to_owned());
+        let duplicate = message["duplicate"] == true;
         // A duplicate of what was sent once is from before: its events may lie before this connection's
         // beginning.
-        self.older |= first && message["duplicate"] == true && self.sent == 1;
+        self.older |= first && duplicate && self.sent == 1;
         if first && self.older {
             self.client.restart(json!("oldest"));
+        } else if duplicate && message["state"].is_null() {
+            self.until_head = message["head"].as_u64();
         }
         if self.cancelled {
             self.cancel();
@@ -230,6 +237,7 @@ impl Job {
             }
             return Ok(());
         }
+        self.seen = true;
         if self.json {
             writeln!(io::stdout(), "{}", event.text)?;
         } else {
@@ -263,9 +271,15 @@ impl Job {
         }
     }
 
-    /// A run from before this command, of which not all events are kept, has an end that nobody will see.
+    /// A run that has ended, and of which not all events are kept, has an end that nobody will see.
     fn look_no_further(&mut self) -> Result<(), Stop> {
         if self.until_head.is_some_and(|head| self.client.position() >= Some(head)) {
+            if !self.older && !self.seen {
+                // It is from before this command after all, which has asked for it twice.
+                (self.older, self.until_head) = (true, None);
+                self.client.restart(json!("oldest"));
+                return Ok(());
+            }
             let run = self.run.as_deref().unwrap_or_default();
             let _ = writeln!(io::stderr(), "runcast: {run} ended before, and its end is no longer kept");
             return Err(Stop::With(Exit::Failed));
@@ -434,6 +448,63 @@ mod tests {
             job.client.close();
             daemon.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_run_whose_end_was_lost_is_not_waited_for() {
+        let server = Server::new();
+        let mut job = job(&server, &[]);
+        let daemon = thread::spawn(move || {
+            let (mut peer, _) = begin(&server, 0, 0);
+            request(&mut peer);
+            peer.say(&accepted(false));
+            peer.say(&event(1, "agent_started", json!({})));
+            assert_eq!(peer.hear()["type"], "ack");
+            drop(peer);
+            let mut peer = server.accept();
+            peer.hear();
+            let mut trimmed = welcome(40, 41);
+            trimmed["resume"] = json!({"status": "reset", "reason": "trimmed", "from": 40});
+            peer.say(&trimmed);
+            request(&mut peer);
+            let mut ended = accepted(true);
+            ended["head"] = json!(41);
+            peer.say(&ended);
+            let mut other = event(41, "custom", json!({}));
+            other["run"] = json!("run_t_0000000f");
+            peer.say(&other);
+            peer.close(4507);
+            peer.closed();
+        });
+        assert_eq!(job.follow(), Exit::Failed);
+        job.client.close();
+        daemon.join().unwrap();
+    }
+
+    #[test]
+    fn a_run_that_ended_before_is_looked_for_though_it_was_asked_for_twice() {
+        let server = Server::new();
+        let mut job = job(&server, &["--key", "k"]);
+        let daemon = thread::spawn(move || {
+            let (mut peer, _) = begin(&server, 9, 9);
+            request(&mut peer);
+            drop(peer);
+            let (mut peer, _) = begin(&server, 9, 9);
+            request(&mut peer);
+            let mut ended = accepted(true);
+            ended["head"] = json!(9);
+            peer.say(&ended);
+            peer.close(1001);
+            let (mut peer, hello) = begin(&server, 8, 9);
+            let is_sought = hello["from"] == "oldest";
+            peer.say(&event(9, "agent_completed", json!({"status": "ok"})));
+            peer.close(4507);
+            peer.closed();
+            assert!(is_sought, "from {}", hello["from"]);
+        });
+        assert_eq!(job.follow(), Exit::Done);
+        job.client.close();
+        daemon.join().unwrap();
     }
 
     #[test]

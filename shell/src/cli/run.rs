@@ -227,6 +227,11 @@ impl Job {
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Stop> {
+        // Where the answer was lost with a connection, the run's events come before the next answer.
+        let is_asked = event.event == "run_queued" && event.data["key"] == self.request["key"];
+        if is_asked && self.run.is_none() {
+            self.run = Some(event.run.clone());
+        }
         if self.run.as_deref() != Some(event.run.as_str()) {
             // It is acknowledged with the others, so it is not passed over in silence.
             if event.event == "agent_completed" && !self.older {
@@ -448,6 +453,26 @@ mod tests {
             job.client.close();
             daemon.join().unwrap();
         }
+    }
+
+    #[test]
+    fn what_comes_before_the_answer_that_was_lost_is_the_runs_too() {
+        let server = Server::new();
+        let mut job = job(&server, &[]);
+        let daemon = thread::spawn(move || {
+            let (mut peer, _) = begin(&server, 3, 3);
+            let key = request(&mut peer)["key"].clone();
+            drop(peer);
+            let (mut peer, hello) = begin(&server, 3, 5);
+            assert_eq!(hello["from"]["seq"], 3);
+            peer.say(&event(4, "run_queued", json!({"position": 0, "key": key})));
+            peer.say(&event(5, "agent_completed", json!({"status": "ok"})));
+            peer.close(4507);
+            peer.closed();
+        });
+        assert_eq!(job.follow(), Exit::Done);
+        job.client.close();
+        daemon.join().unwrap();
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(super) struct Screen<O, E> {
     shared: bool,
     open: Open,
     tools: BTreeMap<String, String>,
+    /// The answer of this attempt, by message.
+    said: BTreeMap<String, String>,
 }
 
 impl Screen<io::Stdout, io::Stderr> {
@@ -87,7 +89,15 @@ impl Screen<io::Stdout, io::Stderr> {
 
 impl<O: Write, E: Write> Screen<O, E> {
     fn with(answer: O, notes: E, dim: bool, shared: bool) -> Self {
-        Self { answer, notes, dim, shared, open: Open::Nothing, tools: BTreeMap::new() }
+        Self {
+            answer,
+            notes,
+            dim,
+            shared,
+            open: Open::Nothing,
+            tools: BTreeMap::new(),
+            said: BTreeMap::new(),
+        }
     }
 
     /// Shows an event of the run.
@@ -96,9 +106,7 @@ impl<O: Write, E: Write> Screen<O, E> {
         let text = |field: &str| data[field].as_str().unwrap_or_default();
         match event.event.as_str() {
             "agent_thinking" => self.thinking(text("delta")),
-            "agent_output" => {
-                self.output(if data["delta"].is_string() { text("delta") } else { text("text") })
-            }
+            "agent_output" => self.output(text("message"), data["text"].as_str(), text("delta")),
             "tool_executing" => {
                 self.tools.insert(text("call").into(), text("tool").into());
                 self.note(&format!("▸ {} {}", text("tool"), brief(&data["args"])))
@@ -116,11 +124,32 @@ impl<O: Write, E: Write> Screen<O, E> {
                 self.note(&format!("{sign} {tool} {}{took}{error}", text("status")))
             }
             "step_completed" if data["status"] == "ok" => Ok(()),
-            _ => match summary(event) {
-                Some(line) => self.note(&line),
-                None => Ok(()),
-            },
+            // Of the answer of a lost attempt nothing is part of the next one's.
+            "agent_started" => self.begin_anew(event),
+            "agent_completed" => self.complete(event),
+            _ => self.sum_up(event),
         }
+    }
+
+    fn sum_up(&mut self, event: &Event) -> io::Result<()> {
+        match summary(event) {
+            Some(line) => self.note(&line),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_anew(&mut self, event: &Event) -> io::Result<()> {
+        self.end()?;
+        self.said.clear();
+        self.sum_up(event)
+    }
+
+    /// An agent may answer only with its end.
+    fn complete(&mut self, event: &Event) -> io::Result<()> {
+        if self.said.is_empty() {
+            self.output("", Some(&inner_text(&event.data["output"])), "")?;
+        }
+        self.sum_up(event)
     }
 
     /// Shows what the daemon says besides events, as far as it is about `run` or about no run.
@@ -166,10 +195,27 @@ impl<O: Write, E: Write> Screen<O, E> {
         Ok(())
     }
 
-    fn output(&mut self, delta: &str) -> io::Result<()> {
+    /// A piece of the answer, of one of its messages; a text takes the place of what was said of it.
+    fn output(&mut self, message: &str, text: Option<&str>, delta: &str) -> io::Result<()> {
+        if let Some(text) = text {
+            // What is shown cannot be taken back: what is new follows it, or all of it on lines of its own.
+            let said = self.said.get(message).map_or("", String::as_str);
+            let rest = text.strip_prefix(said);
+            if rest.is_none() {
+                self.end()?;
+                self.said.remove(message);
+            }
+            let rest = rest.unwrap_or(text).to_owned();
+            self.say(message, &rest)?;
+        }
+        self.say(message, delta)
+    }
+
+    fn say(&mut self, message: &str, delta: &str) -> io::Result<()> {
         if delta.is_empty() {
             return Ok(());
         }
+        self.said.entry(message.to_owned()).or_default().push_str(delta);
         if self.open == Open::Thinking {
             self.break_line()?;
         }
@@ -210,6 +256,15 @@ impl<O: Write, E: Write> Screen<O, E> {
         }
         self.open = Open::Nothing;
         self.answer.flush()
+    }
+}
+
+/// The words in an output: many agents wrap them in an object.
+fn inner_text(output: &Value) -> String {
+    match output.as_str().or_else(|| output["text"].as_str()) {
+        Some(text) => text.to_owned(),
+        None if output.is_null() => String::new(),
+        None => output.to_string(),
     }
 }
 
@@ -357,6 +412,27 @@ mod tests {
             \x20 echo started by w-1 after 5 ms\nlet me see\n\
             \x20 ▸ list {\"path\":\".\"}\n  ✓ list ok, 1.2 s\n  error after 9 ms: y (x)\n";
         assert_eq!(notes, expected);
+    }
+
+    #[test]
+    fn an_answer_that_takes_the_place_of_its_pieces_is_not_said_twice() {
+        let said = |delta: &str| ("agent_output", json!({ "delta": delta }));
+        let whole = |text: &str| ("agent_output", json!({ "text": text }));
+        assert_eq!(shown(&[said("Hel"), said("lo"), whole("Hello, you")]).0, "Hello, you\n");
+        assert_eq!(shown(&[said("Hel"), whole("Good day"), said("!")]).0, "Hel\nGood day!\n");
+        assert_eq!(shown(&[whole("a"), whole("a"), said("b")]).0, "ab\n");
+        let again = ("agent_started", json!({"agent": "echo", "worker": "w-2", "queued_ms": 5}));
+        assert_eq!(shown(&[said("lost\n"), again, whole("lost\nno more")]).0, "lost\nlost\nno more\n");
+    }
+
+    #[test]
+    fn an_answer_that_comes_only_with_the_end_is_shown() {
+        let end = |output: Value| ("agent_completed", json!({"status": "ok", "output": output}));
+        assert_eq!(shown(&[end(json!({"text": "42"}))]).0, "42\n");
+        assert_eq!(shown(&[end(json!({"sum": 42}))]).0, "{\"sum\":42}\n");
+        assert_eq!(shown(&[end(Value::Null)]).0, "");
+        let said = ("agent_output", json!({"delta": "42"}));
+        assert_eq!(shown(&[said, end(json!({"text": "42"}))]).0, "42\n");
     }
 
     #[test]

@@ -358,7 +358,10 @@ impl Client {
             }
             "error" => {
                 let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
-                self.refusal = Some((text("code"), text("message")));
+                // One that answers a request says nothing about the connection.
+                if message["id"].is_null() {
+                    self.refusal = Some((text("code"), text("message")));
+                }
                 Ok(Some(Heard::Told(message)))
             }
             _ => Ok(Some(Heard::Told(message))),
@@ -623,6 +626,18 @@ mod tests {
             peer.closed();
         });
         assert_eq!(replaced, Over::Replaced);
+    }
+
+    #[test]
+    fn an_earlier_refusal_is_not_why_it_was_closed() {
+        let closed = over(|server| {
+            let (mut peer, _) = begin(server, 0);
+            peer.say(&json!({"type": "error", "of": "cancel", "id": "cancel", "code": "run_not_found",
+                "message": "no such run"}));
+            peer.close(4507);
+            peer.closed();
+        });
+        assert!(matches!(&closed, Over::Refused { code, .. } if code == "close_4507"), "{closed}");
     }
 
     #[test]

@@ -641,6 +641,25 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_event_that_a_daemon_may_send_is_taken() {
+        let server = Server::new();
+        let mut client = client(&server, true);
+        let daemon = thread::spawn(move || {
+            let (mut peer, _) = begin(&server, 0);
+            let mut long = event(1);
+            long["data"] = json!({ "delta": "x".repeat(16 << 20) });
+            peer.say(&long);
+            peer.close(4507);
+            peer.closed();
+        });
+        assert!(matches!(client.next(None), Ok(Heard::Welcome(_))));
+        let heard = client.next(None);
+        assert!(matches!(heard, Ok(Heard::Event(_))));
+        client.close();
+        daemon.join().unwrap();
+    }
+
+    #[test]
     fn an_address_where_nobody_listens_is_given_up() {
         let server = Server::new();
         let mut client = client(&server, true);

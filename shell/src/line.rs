@@ -23,8 +23,8 @@ use tungstenite::{Error, Message, WebSocket};
 const SUBPROTOCOL: &str = "runcast.v1";
 /// How long connecting and upgrading may take together.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
-/// The longest message taken from a daemon, in bytes. An event is at most 1,052,672.
-const MESSAGE_MAX: usize = 4 << 20;
+/// The longest message taken from a daemon, in bytes: none can be configured to send as much.
+const MESSAGE_MAX: usize = 32 << 20;
 /// Bytes read from the socket at once.
 const READ_BYTES: usize = 16 << 10;
 

@@ -160,6 +160,9 @@ pub struct Client {
     line: Line,
     options: Options,
     token: String,
+    /// Who calls, and how often: a call that was given up takes no later one's place.
+    by: String,
+    calls: u64,
     position: Option<(String, u64)>,
     acked: u64,
     /// Set by `welcome`: when this connection began, and how long its silence is normal.
@@ -185,6 +188,8 @@ impl Client {
             line: Line::new()?,
             options,
             token: String::new(),
+            by: format!("{:016x}", rand::random::<u64>()),
+            calls: 0,
             position: None,
             acked: 0,
             welcomed: None,
@@ -284,7 +289,9 @@ impl Client {
             Some((epoch, seq)) => json!({ "epoch": epoch, "seq": seq }),
             None => self.options.from.clone(),
         };
-        let mut hello = json!({ "type": "hello", "from": from, "ack": self.options.ack });
+        self.calls += 1;
+        let call = json!({ "by": self.by, "n": self.calls });
+        let mut hello = json!({ "type": "hello", "from": from, "ack": self.options.ack, "call": call });
         if let Some(device) = &self.options.device {
             hello["device"] = json!(device);
         }
@@ -494,6 +501,12 @@ mod tests {
         (peer, hello)
     }
 
+    /// What is said of itself beside the call.
+    fn without_call(mut hello: Value) -> Value {
+        hello.as_object_mut().unwrap().remove("call").unwrap();
+        hello
+    }
+
     fn over(script: impl FnOnce(&Server) + Send + 'static) -> Over {
         let server = Server::new();
         let mut client = client(&server, true);
@@ -514,7 +527,8 @@ mod tests {
         let daemon = thread::spawn(move || {
             let (mut peer, hello) = begin(&server, 5);
             assert_eq!((peer.path.as_str(), peer.authorization.as_deref()), ("/ws", Some("Bearer secret")));
-            assert_eq!(hello, json!({"type": "hello", "device": "laptop", "from": "head", "ack": true}));
+            let named = json!({"type": "hello", "device": "laptop", "from": "head", "ack": true});
+            assert_eq!(without_call(hello), named);
             peer.say(&event(6));
             assert_eq!(peer.hear(), json!({"type": "processed", "seq": 6}), "before the acknowledgement");
             assert_eq!(peer.hear(), json!({"type": "ack", "seq": 6}));
@@ -559,7 +573,7 @@ mod tests {
         let mut client = client(&server, false);
         let daemon = thread::spawn(move || {
             let (mut peer, hello) = begin(&server, 0);
-            assert_eq!(hello, json!({"type": "hello", "from": "head", "ack": false}));
+            assert_eq!(without_call(hello), json!({"type": "hello", "from": "head", "ack": false}));
             peer.say(&event(1));
             peer.say(&event(3));
             assert_eq!(peer.closed(), Some(1000), "and a viewer acknowledges nothing");
@@ -655,6 +669,25 @@ mod tests {
         assert!(matches!(client.next(None), Ok(Heard::Welcome(_))));
         let heard = client.next(None);
         assert!(matches!(heard, Ok(Heard::Event(_))));
+        client.close();
+        daemon.join().unwrap();
+    }
+
+    #[test]
+    fn connections_are_counted_so_that_one_that_was_given_up_takes_no_later_ones_place() {
+        let server = Server::new();
+        let mut client = client(&server, true);
+        let daemon = thread::spawn(move || {
+            let (mut peer, first) = begin(&server, 0);
+            peer.close(4401);
+            let (mut peer, second) = begin(&server, 0);
+            peer.say(&event(1));
+            peer.closed();
+            assert!(first["call"]["by"].as_str().is_some_and(|by| (1..=64).contains(&by.len())), "{first}");
+            assert_eq!(first["call"]["by"], second["call"]["by"]);
+            assert_eq!((&first["call"]["n"], &second["call"]["n"]), (&json!(1), &json!(2)));
+        });
+        assert_eq!(seqs(&mut client, 1), [1]);
         client.close();
         daemon.join().unwrap();
     }

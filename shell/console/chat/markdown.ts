@@ -62,13 +62,13 @@ export function inline(text: string, depth = 0): (Node | string)[] {
   return nodes;
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/;
+// A line may be as long as a message: none of these looks at a part of it twice.
+const FENCE = /^ {0,3}(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s(.*)$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(\s+)(.*)$/;
 const RULE = /^ {0,3}([-*_])(\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}> ?/;
-const ROW = /^\s*\|?(.*?)\|?\s*$/;
-const DELIMITERS = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const DELIMITER = /^:?-+:?$/;
 
 /** A block, how many lines it took, and whether nothing that follows can change it. The last line may
  *  still grow, so it neither is whole nor ends what is before it. */
@@ -78,7 +78,8 @@ interface Block {
   isWhole: boolean;
 }
 
-function fence(lines: string[], [, mark, language]: RegExpExecArray): Block {
+function fence(lines: string[], [, mark, rest]: RegExpExecArray): Block {
+  const language = rest!.trim().split(/\s/, 1)[0];
   const isEnd = (line: string) => line.trim().startsWith(mark!) && !line.trim().replaceAll(mark![0]!, "");
   const length = lines.slice(1).findIndex(isEnd);
   const inside = length < 0 ? lines.slice(1) : lines.slice(1, length + 1);
@@ -89,10 +90,29 @@ function fence(lines: string[], [, mark, language]: RegExpExecArray): Block {
   return { node, lines: taken, isWhole: length >= 0 && taken < lines.length };
 }
 
-const cells = (line: string) =>
-  ROW.exec(line)![1]!
+/** What stands in a heading, without the signs that may close it. */
+function headed(text: string): string {
+  let end = text.trimEnd().length;
+  while (text[end - 1] === "#") end -= 1;
+  return text.slice(0, end).trim();
+}
+
+function cells(line: string): string[] {
+  const row = line.trim();
+  const [from, to] = [Number(row.startsWith("|")), row.length - Number(row.endsWith("|"))];
+  return row
+    .slice(from, Math.max(from, to))
     .split(/(?<!\\)\|/)
     .map((cell) => cell.trim().replaceAll("\\|", "|"));
+}
+
+/** One by one: a call takes only so many. */
+function holding(node: HTMLElement, children: HTMLElement[]): HTMLElement {
+  for (const child of children) node.append(child);
+  return node;
+}
+
+const isDelimiters = (line: string) => line.includes("-") && cells(line).every((cell) => DELIMITER.test(cell));
 
 function table(lines: string[]): Block {
   const end = lines.findIndex((line, at) => at > 1 && !line.includes("|"));
@@ -106,7 +126,7 @@ function table(lines: string[]): Block {
         .slice(0, width)
         .map((cell) => el(tag, {}, ...inline(cell))),
     );
-  const body = el("tbody", {}, ...rows.map(row("td")));
+  const body = holding(el("tbody"), rows.map(row("td")));
   const node = el("table", {}, el("thead", {}, row("th")(lines[0]!)), body);
   const frame = el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, node);
   return { node: frame, lines: rows.length + 2, isWhole: end >= 0 && end < lines.length - 1 };
@@ -126,13 +146,13 @@ function list(lines: string[], depth: number): Block {
     const item = own(lines[at]!);
     if (!item) break;
     const inner = item[1]!.length + item[2]!.length + 1;
-    const rest = lines.slice(at + 1);
     const isOver = (line: string) => own(line) !== undefined || !(/^\s{2,}\S/.test(line) || line === "");
-    const found = rest.findIndex(isOver);
-    let more = found < 0 ? rest : rest.slice(0, found);
+    let end = at + 1;
+    while (end < lines.length && !isOver(lines[end]!)) end += 1;
+    let more = lines.slice(at + 1, end);
     while (more.at(-1) === "") more = more.slice(0, -1); // an empty line at its end is not the item's
     const below = more.map((line) => line.replace(new RegExp(`^\\s{0,${inner}}`), ""));
-    node.append(el("li", {}, ...inline(item[4]!), ...blocks(below, depth + 1).map((block) => block.node!)));
+    node.append(holding(el("li", {}, ...inline(item[4]!)), nodes(below, depth + 1)));
     at += 1 + more.length;
     if (lines[at] === "" && lines[at + 1] !== undefined && own(lines[at + 1]!)) at += 1;
   }
@@ -157,7 +177,7 @@ function paragraph(lines: string[]): Block {
 function quote(lines: string[], depth: number): Block {
   const end = lines.findIndex((line) => !QUOTE.test(line));
   const inside = (end < 0 ? lines : lines.slice(0, end)).map((line) => line.replace(QUOTE, ""));
-  const node = el("blockquote", {}, ...blocks(inside, depth + 1).map((block) => block.node!));
+  const node = holding(el("blockquote"), nodes(inside, depth + 1));
   return { node, lines: inside.length, isWhole: end >= 0 && end < lines.length - 1 };
 }
 
@@ -170,20 +190,29 @@ function block(lines: string[], depth = 0): Block {
   const heading = HEADING.exec(line);
   if (heading) {
     const level = Math.min(6, heading[1]!.length + 3) as 4 | 5 | 6; // below those of the page
-    return { node: el(`h${level}`, {}, ...inline(heading[2]!)), lines: 1, isWhole: !isLast };
+    return { node: el(`h${level}`, {}, ...inline(headed(heading[2]!))), lines: 1, isWhole: !isLast };
   }
   if (RULE.test(line)) return { node: el("hr"), lines: 1, isWhole: !isLast };
   if (QUOTE.test(line) && depth < DEPTH_MAX) return quote(lines, depth);
   if (ITEM.test(line) && depth < DEPTH_MAX) return list(lines, depth);
-  if (line.includes("|") && DELIMITERS.test(lines[1] ?? "") && lines[1]!.includes("-")) return table(lines);
+  if (line.includes("|") && isDelimiters(lines[1] ?? "")) return table(lines);
   return paragraph(lines);
 }
 
-function blocks(lines: string[], depth: number): Block[] {
-  const found: Block[] = [];
+/** The block that begins at a line. It is looked for in a few lines first: most blocks are short, and there
+ *  may be very many of them. */
+function blockAt(lines: string[], at: number, depth = 0): Block {
+  for (let size = 64; ; size *= 4) {
+    const found = block(lines.slice(at, at + size), depth);
+    if (found.isWhole || at + size >= lines.length) return found;
+  }
+}
+
+function nodes(lines: string[], depth: number): HTMLElement[] {
+  const found: HTMLElement[] = [];
   for (let at = 0; at < lines.length;) {
-    const next = block(lines.slice(at), depth);
-    if (next.node) found.push(next);
+    const next = blockAt(lines, at, depth);
+    if (next.node) found.push(next.node);
     at += Math.max(1, next.lines);
   }
   return found;
@@ -203,7 +232,7 @@ export class Markdown {
     this.#last = [];
     const lines = text.slice(this.#set).split("\n");
     for (let at = 0; at < lines.length;) {
-      const next = block(at ? lines.slice(at) : lines);
+      const next = blockAt(lines, at);
       const taken = Math.max(1, next.lines);
       if (next.node) this.node.append(next.node);
       if (next.isWhole && !this.#last.length) {

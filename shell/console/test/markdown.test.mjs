@@ -84,3 +84,21 @@ test("what is long and has no sense takes no long time", () => {
     assert.ok(set(text).length > 0, odd);
   }
 });
+
+test("what is very long is set whole", () => {
+  const count = (text, tag) => set(text).split(`<${tag}>`).length - 1;
+  assert.equal(count("a\n\n".repeat(60_000), "p"), 60_000);
+  assert.equal(count("- a\n".repeat(50_000), "li"), 50_000);
+  assert.equal(count("> a\n>\n".repeat(50_000), "p"), 50_000);
+  assert.equal(count(`a|b\n-|-\n${"a|b\n".repeat(150_000)}`, "tr"), 150_001);
+  assert.equal(count("# a\n".repeat(50_000), "h4"), 50_000);
+});
+
+test("no line is so long that it is looked at for ever", () => {
+  const blank = " ".repeat(1_000_000);
+  const tails = ["a", "~", "`"].map((sign) => sign.repeat(1_000_000));
+  const lines = [`# a${blank}x`, `-${blank}x`, ...tails.map((tail) => `\`\`\`${tail}\``), `${tails[1]}\``];
+  for (const line of lines) assert.ok(set(line).length > 0);
+  for (const line of [`-${blank}x`, `${blank}x`, `-${blank}`]) assert.ok(set(`a|b\n${line}`).length > 0);
+  assert.ok(set(`a|b\n-|-\n|${blank}x|`).length > 0);
+});

@@ -496,6 +496,21 @@ describe("the chat page", { skip }, () => {
     await page.close();
   });
 
+  test("a tab takes no token of the user of another tab", async () => {
+    const [alice, bob] = ["alice", "bob"].map((sub) => Buffer.from(`{"sub":"${sub}"}`).toString("base64url"));
+    const [page, other] = [await open(alice), await open(bob)];
+    daemon.tell(alice, { type: "notice", notice: "expiring", expires_ms: 60_000 });
+    await eventually(
+      async () => daemon.sent("refresh").length || (await page.locator("#door").getAttribute("open")) !== null,
+      "it looks for a new token",
+    );
+    assert.deepEqual(daemon.sent("refresh"), []);
+    await page.fill("#token", `${tokenOf(alice)}2`);
+    await page.press("#token", "Enter");
+    await eventually(() => daemon.sent("refresh").length, "the new token is told");
+    for (const each of [page, other]) await each.close();
+  });
+
   test("threads are apart, runs of several go on at once, and the address says which is shown", async () => {
     const page = await open();
     const first = await run(page, "in the first");

@@ -3,6 +3,7 @@
 // refused, nothing outlives the page, and nothing else changes.
 
 import type { Keep, RunRequest } from "../../clients/js/src/index.js";
+import { asObject, type Data } from "./values.js";
 
 const PREFIX = "runcast.";
 
@@ -29,6 +30,16 @@ export const keptTokens = (): string[] =>
 export function keepToken(token: string): void {
   write("sessionStorage", "token", token);
   write("localStorage", "token", token);
+}
+
+/** What stands in the head (0) or the claims (1) of a token, if it can be read. */
+export function readToken(token: string, part: 0 | 1): Data {
+  try {
+    const text = token.split(".")[part]!;
+    return asObject(JSON.parse(atob(text.replaceAll("-", "+").replaceAll("_", "/"))));
+  } catch {
+    return {};
+  }
 }
 
 /** Takes a token out of the address, where it would be seen and copied. */

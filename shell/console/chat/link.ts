@@ -2,7 +2,7 @@
 
 import type { Client, RuncastError, State, TokenReason, Welcome } from "../../clients/js/src/index.js";
 import { $, announce, icon, mark, say } from "./dom.js";
-import { keepToken, keptTokens, tokenFromAddress } from "./keep.js";
+import { keepToken, keptTokens, readToken, tokenFromAddress } from "./keep.js";
 import { joined } from "./values.js";
 import { count, resetSentence, seconds } from "./words.js";
 
@@ -49,7 +49,7 @@ export class Door {
 
   /** For the client. A token that it has had is no good to it when it asks for another. */
   readonly token = (reason: TokenReason): string | Promise<string> => {
-    const known = [this.#token, ...keptTokens()];
+    const known = [this.#token, ...keptTokens().filter((token) => this.#isOfUser(token))];
     const other = known.find((token) => token && (reason === "connect" || token !== this.#handed));
     if (other) return (this.#handed = this.#use(other));
     this.open(
@@ -68,6 +68,11 @@ export class Door {
   /** The token that there is was refused. */
   because({ message, hint }: RuncastError): void {
     say($("why"), joined(" ", sentence(message), hint && sentence(hint)));
+  }
+
+  /** The newest of another tab may be another user's. */
+  #isOfUser(token: string): boolean {
+    return !this.#token || readToken(token, 1)["sub"] === readToken(this.#token, 1)["sub"];
   }
 
   #use(token: string): string {

@@ -6,7 +6,7 @@
 import { type Client, connect, RuncastError, type StreamEvent } from "../../clients/js/src/index.js";
 import { Composer } from "./composer.js";
 import { $, announce, el, icon, say } from "./dom.js";
-import { namesOnly, Unanswered } from "./keep.js";
+import { namesOnly, readToken, Unanswered } from "./keep.js";
 import { Door, LinkView } from "./link.js";
 import { Conversation, isOpen, openQuestions, type Part, type Run, type Thread, titleOf } from "./model.js";
 import { type Actions, RunView } from "./run.js";
@@ -261,17 +261,9 @@ function tell(event: string, run: Run): void {
 
 /** The agents of `serve --dev`, and what they could be asked; who signed a token stands in its head. */
 function welcomeAgents(token: string): void {
-  const isDev = kidOf(token) === DEV_KID;
+  const isDev = readToken(token, 0)["kid"] === DEV_KID;
   $("ideas").hidden = !isDev;
   if (isDev) for (const { agent } of IDEAS) composer.know(agent);
-}
-
-function kidOf(token: string): unknown {
-  try {
-    return JSON.parse(atob(token.split(".")[0]!.replaceAll("-", "+").replaceAll("_", "/"))).kid;
-  } catch {
-    return undefined;
-  }
 }
 
 // ---- What is seen ----------

@@ -112,7 +112,8 @@ function holding(node: HTMLElement, children: HTMLElement[]): HTMLElement {
   return node;
 }
 
-const isDelimiters = (line: string) => line.includes("-") && cells(line).every((cell) => DELIMITER.test(cell));
+const isDelimiters = (line: string) =>
+  line.includes("-") && cells(line).every((cell) => DELIMITER.test(cell));
 
 function table(lines: string[]): Block {
   const end = lines.findIndex((line, at) => at > 1 && !line.includes("|"));

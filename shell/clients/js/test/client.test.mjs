@@ -310,7 +310,8 @@ describe("the client", () => {
     const kept = new Map();
     const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (n, value) => kept.set(n, value) };
     const news = { type: "event", topic: "news", event: "flash", data: {} };
-    const at = (from, status) => ({ topic: "news", epoch: "n-1", floor: 1, head: 9, resume: { status, from } });
+    const stream = { topic: "news", epoch: "n-1", floor: 1, head: 9 };
+    const at = (from, status) => ({ ...stream, resume: { status, from } });
     open({ storage });
     const connection = await meet();
     const first = client.subscribe(["news"]);

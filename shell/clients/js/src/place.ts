@@ -32,6 +32,12 @@ function hold(name: string, released: Promise<void>): Promise<boolean> {
   });
 }
 
+/** One tab after the other: two that start together would find the same place. */
+function inTurn(find: () => Promise<void>): Promise<void> {
+  const { locks } = globalThis.navigator ?? {};
+  return locks ? locks.request("runcast", find).catch(find) : find();
+}
+
 export class Place {
   device = makeName();
   at: Record<string, Position> = {};
@@ -52,6 +58,10 @@ export class Place {
   async take(): Promise<void> {
     if (!this.keep || this.#taken) return;
     this.#taken = true;
+    await inTurn(() => this.#find());
+  }
+
+  async #find(): Promise<void> {
     for (let n = 0; n < PLACES; n += 1) {
       const name = `runcast.${this.given ?? n}`;
       const kept = this.#read(name);

@@ -346,6 +346,34 @@ describe("the client", () => {
     assert.deepEqual(seqs.sort(), [1, 2]);
   });
 
+  test("two tabs that start together have a place each", async (t) => {
+    const [held, kept] = [new Map(), new Map()];
+    /** The locks of a browser. */
+    async function request(name, ...rest) {
+      const [options, take] = rest.length > 1 ? rest : [{}, ...rest];
+      await null;
+      if (options.ifAvailable && held.has(name)) return take(null);
+      while (held.has(name)) await held.get(name);
+      const taken = (async () => take({ name }))();
+      const over = taken.then(() => held.delete(name));
+      held.set(name, over);
+      await over;
+      return taken;
+    }
+    const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+    Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
+    t.after(() => {
+      delete globalThis.navigator;
+      if (before) Object.defineProperty(globalThis, "navigator", before);
+    });
+    const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (n, value) => kept.set(n, value) };
+    const tabs = [open({ storage }), open({ storage })];
+    t.after(() => tabs[0].close());
+    await eventually("both have called", () => server.arrivals.length === 2);
+    assert.equal(kept.size, 2);
+    assert.notEqual(tabs[0].device, tabs[1].device);
+  });
+
   test("who is closed asks for nothing more", async () => {
     open();
     await meet();

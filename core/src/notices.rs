@@ -209,21 +209,35 @@ impl Core {
         if is_behind == cursor.behind_since.is_some() {
             return;
         }
-        cursor.behind_since = is_behind.then_some(mono);
         if is_behind {
+            cursor.behind_since = Some(mono);
             self.tell_backlog(id, lane, behind, mono, out);
         } else {
-            self.deadlines.clear(Timer::Backlog(id, lane.clone()));
-            self.tell_backlog(id, lane, 0, mono, out);
+            self.end_backlog(id, lane, out);
         }
     }
 
-    /// A connection is still behind in a stream.
+    /// A connection is not behind any more. That is said once: where there is no room for it, it is said when
+    /// there is, or when the next notice would have come.
+    fn end_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
+        let is_told = self.tell_backlog(id, lane, 0, self.now.mono, out);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.is_held_up |= !is_told;
+        if is_told && let Some(cursor) = self.user_conn(id).and_then(|me| me.cursor_mut(lane)) {
+            cursor.behind_since = None;
+            self.deadlines.clear(Timer::Backlog(id, lane.clone()));
+        }
+    }
+
+    /// A connection may still be behind in a stream.
     pub(crate) fn on_backlog(&mut self, id: ConnId, lane: &Lane, out: &mut Effects) {
-        let Some((behind, _)) = self.backlog(id, lane) else { return };
-        let since = self.user_conn(id).and_then(|me| me.cursor(lane)?.behind_since);
-        if let Some(since) = since {
-            self.tell_backlog(id, lane, behind, since, out);
+        let Some((behind, is_behind)) = self.backlog(id, lane) else { return };
+        match self.user_conn(id).and_then(|me| me.cursor(lane)?.behind_since) {
+            Some(since) if is_behind => {
+                self.tell_backlog(id, lane, behind, since, out);
+            }
+            Some(_) => self.end_backlog(id, lane, out),
+            None => {}
         }
     }
 
@@ -235,7 +249,15 @@ impl Core {
         Some((cursor.behind(head), cursor.is_behind(head)))
     }
 
-    fn tell_backlog(&mut self, id: ConnId, lane: &Lane, behind: u64, since: crate::Mono, out: &mut Effects) {
+    /// Tells how many events wait. Whether there was room for that.
+    fn tell_backlog(
+        &mut self,
+        id: ConnId,
+        lane: &Lane,
+        behind: u64,
+        since: crate::Mono,
+        out: &mut Effects,
+    ) -> bool {
         let message = if behind == 0 {
             String::from("You are up to date.")
         } else {
@@ -247,11 +269,9 @@ impl Core {
             .raw("behind", behind)
             .raw("oldest_ms", self.now.mono.since(since).as_millis())
             .str("message", &message);
-        if behind > 0 {
-            let again = self.now.mono + self.config.delivery.backlog_every;
-            self.deadlines.set(Timer::Backlog(id, lane.clone()), again);
-        }
-        self.send_notice(id, text(notice), out);
+        let again = self.now.mono + self.config.delivery.backlog_every;
+        self.deadlines.set(Timer::Backlog(id, lane.clone()), again);
+        self.send_notice(id, text(notice), out)
     }
 
     /// Tells all of a user's devices. Returns those whose network takes nothing.

@@ -23,5 +23,11 @@ fn a_window_full_of_bytes_is_told_of_at_once_and_every_five_seconds() {
     let is_told = |said: &serde_json::Value| said["notice"] == "backlog" && said["behind"] == json!(6);
     assert_eq!(daemon.heard(user).into_iter().filter(is_told).count(), 1);
     daemon.pass(Span::secs(5));
-    assert_eq!(daemon.heard(user).into_iter().filter(is_told).count(), 1);
+    let heard = daemon.heard(user);
+    assert_eq!(heard.iter().filter(|said| is_told(said)).count(), 1);
+    let sent = heard.iter().filter_map(|said| said["seq"].as_u64()).max();
+    daemon.says(user, &json!({"type": "ack", "seq": sent.or(Some(5))}));
+    let heard = daemon.heard(user);
+    let over = heard.iter().find(|said| said["notice"] == "backlog").expect("it is told of its end");
+    assert_eq!((&over["behind"], heard.iter().any(|said| said["seq"] == 6)), (&json!(0), true));
 }

@@ -131,6 +131,11 @@ impl Cursor {
         (self.unacked.len(), self.unacked_bytes)
     }
 
+    /// Whether its bytes are those of what is unacknowledged.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.unacked.iter().map(|sent| sent.len).sum::<usize>() == self.unacked_bytes
+    }
+
     /// Whether it needs events that its stream has no longer.
     pub(crate) fn is_overtaken(&self, stream: &Stream) -> bool {
         self.needs_after() + 1 < stream.floor()

@@ -145,7 +145,8 @@ impl Core {
         let new = Position::new(context.stream.epoch(), resume.first(), own, wall);
         let position = context.devices.or_insert(device.clone(), new);
         position.heard_ms = wall;
-        position.put(lane, epoch, begins_at(known, &resume));
+        let goes_back = self.planted.is(Bug::PositionGoesBack) && resume.status == "resumed";
+        position.put(lane, epoch, if goes_back { resume.from } else { begins_at(known, &resume) });
         position.topics.retain(|topic, _| self.config.readers(topic).is_some());
         if known.is_some() && position.known_from.is_some() {
             self.store_soon(&user, &device, false);

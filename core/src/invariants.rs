@@ -77,6 +77,7 @@ impl Core {
                 for cursor in me.topics.values().chain([&me.cursor]) {
                     let (events, _) = cursor.unacked();
                     assert!(events <= cursor.window(), "a window holds");
+                    assert!(cursor.is_counted(), "bytes of a window are counted");
                 }
                 for topic in me.topics.keys() {
                     let is_read = self.topics[topic].readers.contains(&conn.id);

@@ -67,6 +67,8 @@ bugs! {
     JoiningLosesOne = "joining-loses-one",
     /// A device's position moves in memory and is not stored.
     PositionNotPersisted = "position-not-persisted",
+    /// A device that resumes before its position has it there from then on.
+    PositionGoesBack = "position-goes-back",
     /// A run that ends leaves its open tools open.
     NoClosingOfTools = "no-closing-of-tools",
     /// A run that is ended without its worker stays with it, and a late result ends it again.

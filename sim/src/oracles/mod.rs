@@ -314,7 +314,7 @@ impl Oracles {
         self.crashes += 1;
         self.conns.clear();
         self.leaving.clear();
-        self.positions = Positions::default();
+        self.positions.killed();
         self.limits.killed(&self.truth);
     }
 
@@ -454,7 +454,8 @@ impl Oracles {
         self.begun(record);
         let mut ended = None;
         self.judge("O3", None, kept::trimmed(&self.truth, record));
-        self.positions.stored(record);
+        let place = self.positions.stored(record);
+        self.judge("O3", None, place);
         self.delivery.stored(record);
         let mut broken = None;
         let result = self.truth.store(record, &mut |event, run| {

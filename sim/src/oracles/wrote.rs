@@ -100,7 +100,13 @@ impl Oracles {
             self.judge("O16", Some(user), durable::device(&self.rows, said));
             conn.sender.welcome(said.resume.as_ref().map_or(0, |resume| resume.from), conn.window);
         }
-        for entry in said.topic_entries() {
+        let entries = said.topic_entries();
+        let resumes = entries.iter().filter_map(|entry| entry.resume.as_ref()).chain(&said.resume);
+        if resumes.map(|resume| &resume.status).any(|status| *status == "reset") {
+            let name = self.names.iter().find(|(_, number)| **number == user).map(|(name, _)| name);
+            name.into_iter().for_each(|name| self.positions.reset(name));
+        }
+        for entry in entries {
             self.epochs.entry(entry.epoch.to_string()).or_insert(self.disks_lost);
         }
         let now = self.schedule.now();

@@ -67,3 +67,18 @@ fn connections_are_high_from_eight_tenths_of_their_limit() {
     assert_eq!(raised.len(), 1, "{raised:?}");
     assert_eq!((&*raised[0].0, &*raised[0].1), ("alert_raised", "connections_high"));
 }
+
+/// Who would be refused at one moment and let in at the next could count on nothing.
+#[test]
+fn memory_that_is_short_is_so_until_there_is_clearly_more() {
+    const MIB: u64 = 1 << 20;
+    let mut daemon = Daemon::new(|config| config.store.memory = 100 * MIB);
+    let user = daemon.user("alice");
+    let mut is_refused = |used: u64| {
+        daemon.feed(Input::Memory { used: used * MIB });
+        daemon.heard(user);
+        daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1}));
+        daemon.heard(user).iter().any(|said| said["code"] == "overloaded")
+    };
+    assert_eq!([94, 95, 90, 89, 94].map(&mut is_refused), [false, true, true, false, false]);
+}

@@ -2,6 +2,7 @@
 
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
+use runcast_core::time::Span;
 use serde_json::json;
 
 /// A worker of `echo` fails so many runs of a user, one after the other.
@@ -32,4 +33,37 @@ fn failures_before_a_start_of_the_daemon_count_after_it() {
     let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
     fail(&mut daemon, worker, user, 1);
     assert!(is_open(&mut daemon, user), "three in a row have failed");
+}
+
+#[test]
+fn a_run_that_waits_for_an_agent_that_rests_is_told_so() {
+    let mut daemon = Daemon::new(|config| config.breaker.failures = 1);
+    let hello = json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo", "slots": 1}]});
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    daemon.ask(user);
+    let (run, waiting) = (daemon.start(worker), daemon.ask(user));
+    let complete = json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "error",
+                          "error": {"code": "e", "message": "m"}});
+    daemon.says(worker, &complete);
+    daemon.pass(Span::secs(6));
+    let heard = daemon.heard(user);
+    let told = heard.iter().rfind(|said| said["notice"] == "queue" && said["run"] == *waiting);
+    assert_eq!(told.expect("it is told every 5 s")["reason"], "circuit_open");
+}
+
+#[test]
+fn failures_count_that_come_in_a_row() {
+    let mut daemon = Daemon::new(|config| config.breaker.failures = 2);
+    let hello = json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo", "slots": 1}]});
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    for is_open_then in [false, true] {
+        fail(&mut daemon, worker, user, 1);
+        assert_eq!(is_open(&mut daemon, user), is_open_then);
+        if !is_open_then {
+            let run = daemon.start(worker);
+            daemon
+                .says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok"}));
+            fail(&mut daemon, worker, user, 1);
+        }
+    }
 }

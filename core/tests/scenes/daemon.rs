@@ -4,10 +4,10 @@
 use runcast_core::Core;
 use runcast_core::config::{AgentConfig, Config};
 use runcast_core::effect::{Audit, Content, Effect};
-use runcast_core::ids::{Agent, AppendId, ConnId, LoadId};
+use runcast_core::ids::{Agent, AppendId, ConnId, LoadId, RunId};
 use runcast_core::input::{BodyLength, Claims, Head, Input, Message, UpgradeRequest};
-use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey};
-use runcast_core::time::{Now, Span};
+use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
+use runcast_core::time::{Now, Span, WallMs};
 use runcast_core::wire::error::CloseCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +41,10 @@ pub(crate) struct Daemon {
     pub(crate) trail: Vec<Audit>,
     /// The most that the core has wanted done after one input.
     pub(crate) most_effects: usize,
+    /// The runs of which the webhook was called.
+    pub(crate) calls: Vec<RunId>,
+    /// What the next tokens say besides whose they are.
+    pub(crate) claims: Claims,
     next: u64,
 }
 
@@ -69,6 +73,8 @@ impl Daemon {
             answered: BTreeMap::new(),
             trail: Vec::new(),
             most_effects: 0,
+            calls: Vec::new(),
+            claims: Claims { exp: u64::MAX / 1_000_000, ..Claims::default() },
             next: 0,
         }
     }
@@ -134,22 +140,45 @@ impl Daemon {
         self.answered.remove(&conn).expect("a request is answered")
     }
 
+    /// The status of the answer to a request without a token.
+    pub(crate) fn public(&mut self, path: &str) -> u16 {
+        let conn = self.open_from(HOME);
+        self.feed(Input::Request { conn, head: Head { method: "GET", path, ..Head::default() } });
+        self.answered.remove(&conn).expect("a request is answered").0
+    }
+
     /// Publishes an event under a key. The answer comes when that is durable.
     pub(crate) fn publish(&mut self, topic: &str, key: &str) -> ConnId {
-        let conn = self.open_from(HOME);
         let (path, body) =
             (format!("/v1/topics/{topic}/events"), json!({"event": "flash", "data": 1}).to_string());
+        let conn = self.post(&path, ("press", "publish"), Some(key), &body);
+        self.feed(Input::Body { conn, body: body.as_bytes() });
+        conn
+    }
+
+    /// A request of whoever has this `sub` and scope. Its body is still to come.
+    pub(crate) fn post(&mut self, path: &str, who: (&str, &str), key: Option<&str>, body: &str) -> ConnId {
+        let conn = self.open_from(HOME);
         let head = Head {
             method: "POST",
-            path: &path,
+            path,
             body: BodyLength::Bytes(body.len() as u64),
-            idempotency_key: Some(key),
+            idempotency_key: key,
             authorization: Some("Bearer t"),
             ..Head::default()
         };
         self.feed(Input::Request { conn, head });
-        self.verified(conn, "press", "publish");
-        self.feed(Input::Body { conn, body: body.as_bytes() });
+        self.verified(conn, who.0, who.1);
+        conn
+    }
+
+    /// The beginning of a stream of server-sent events.
+    pub(crate) fn stream(&mut self, query: &str, sub: &str) -> ConnId {
+        let conn = self.open_from(HOME);
+        let (path, query, authorization) = ("/v1/stream", Some(query), Some("Bearer t"));
+        let head = Head { method: "GET", path, query, authorization, ..Head::default() };
+        self.feed(Input::Request { conn, head });
+        self.verified(conn, sub, "user");
         conn
     }
 
@@ -158,9 +187,8 @@ impl Daemon {
         self.request(method, path, "root", "operate")
     }
 
-    fn verified(&mut self, conn: ConnId, sub: &str, scope: &str) {
-        let (sub, scope) = (sub.to_owned(), Some(scope.to_owned()));
-        let claims = Claims { sub, scope, exp: u64::MAX / 1_000_000, ..Claims::default() };
+    pub(crate) fn verified(&mut self, conn: ConnId, sub: &str, scope: &str) {
+        let claims = Claims { sub: sub.to_owned(), scope: Some(scope.to_owned()), ..self.claims.clone() };
         self.feed(Input::Verified { conn, outcome: Ok(claims) });
     }
 
@@ -261,6 +289,16 @@ impl Daemon {
         self.feed(Input::Timer);
     }
 
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_clock(&mut self, second: u64) {
+        self.now.wall = WallMs(second * 1_000);
+    }
+
+    /// How many rows of a table are stored.
+    pub(crate) fn stored(&self, table: Table) -> usize {
+        self.rows.keys().filter(|key| key.table == table).count()
+    }
+
     pub(crate) fn feed(&mut self, input: Input<'_>) {
         let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);
@@ -293,7 +331,10 @@ impl Daemon {
                 self.core.handle(now, Input::Loaded { load, found }, caused);
             }
             Effect::Send { conn, text } => {
-                let said = serde_json::from_slice(&text).expect("what is sent is JSON");
+                // Server-sent events are text.
+                let text_of =
+                    || Value::String(String::from_utf8(text.to_vec()).expect("what is sent is UTF-8"));
+                let said = serde_json::from_slice(&text).unwrap_or_else(|_| text_of());
                 self.heard.entry(conn).or_default().push(said);
                 self.core.handle(now, Input::Flushed { conn, bytes: text.len() }, caused);
             }
@@ -313,6 +354,7 @@ impl Daemon {
             }
             Effect::Read { conn, on: true } => drop(self.unread.remove(&conn)),
             Effect::Read { conn, on: false } => drop(self.unread.insert(conn)),
+            Effect::Webhook { run, .. } => self.calls.push(run),
             Effect::Audit(line) => self.trail.push(line),
             Effect::Upgrade { .. }
             | Effect::Allow { .. }
@@ -320,7 +362,6 @@ impl Daemon {
             | Effect::Body { .. }
             | Effect::Stream { .. }
             | Effect::Ping { .. }
-            | Effect::Webhook { .. }
             | Effect::Note(_)
             | Effect::Backup { .. }
             | Effect::Exit

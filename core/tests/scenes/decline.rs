@@ -43,3 +43,49 @@ fn a_message_that_cannot_be_read_is_answered_with_its_type() {
     assert_eq!((&answers[0]["code"], &answers[0]["of"]), (&json!("bad_message"), &json!("decline")));
     assert_eq!((&answers[1]["code"], &answers[1]["of"]), (&json!("unknown_type"), &Value::Null));
 }
+
+/// Whoever takes a run is no longer taken for one that does not answer.
+#[test]
+fn a_worker_that_has_taken_a_run_is_passed_over_for_a_second_the_next_time() {
+    let mut daemon = Daemon::new(|config| {
+        config.runs.lease = Span::secs(3600);
+        config.server.heartbeat = Span::secs(3600);
+    });
+    let agents = json!([{"agent": "echo", "slots": 2}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    for _ in 0..2 {
+        daemon.ask(user);
+        daemon.pass(Span::secs(5));
+        assert_eq!(offers(&mut daemon, worker).len(), 1, "it does not answer");
+        daemon.pass(Span::millis(999));
+        assert_eq!(offers(&mut daemon, worker), [Value::Null; 0]);
+        daemon.pass(Span::millis(1));
+        let again = offers(&mut daemon, worker).pop().expect("it is offered again");
+        let (run, attempt) = (&again["run"], &again["attempt"]);
+        daemon.says(worker, &json!({"type": "started", "run": run, "attempt": attempt}));
+    }
+}
+
+#[test]
+fn a_run_that_was_declined_goes_to_another_worker_first() {
+    let mut daemon = Daemon::new(|config| config.runs.active = 1);
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let [first, second] =
+        ["v", "w"].map(|name| daemon.worker(&json!({"type": "hello", "worker": name, "agents": agents})));
+    let [alice, bob] = ["alice", "bob"].map(|name| daemon.user(name));
+    daemon.ask(alice);
+    daemon.ask(bob);
+    let offer = offers(&mut daemon, first).pop().expect("it is offered");
+    let (run, attempt) = (&offer["run"], &offer["attempt"]);
+    daemon.says(
+        first,
+        &json!({"type": "decline", "run": run, "attempt": attempt, "reason": "busy", "retry_ms": 1000}),
+    );
+    // Meanwhile it is the other user's turn, and the first worker is ready again.
+    let other = daemon.start(first);
+    daemon.pass(Span::secs(2));
+    daemon.says(first, &json!({"type": "complete", "run": other, "attempt": 1, "n": 1, "status": "ok"}));
+    let offered = offers(&mut daemon, second);
+    assert_eq!(offered.iter().map(|offer| &offer["run"]).collect::<Vec<_>>(), [run]);
+}

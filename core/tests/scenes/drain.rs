@@ -3,6 +3,7 @@
 use crate::daemon::Daemon;
 use runcast_core::input::Input;
 use runcast_core::time::Span;
+use serde_json::json;
 
 #[test]
 fn each_of_many_connections_is_told_and_closed() {
@@ -18,4 +19,21 @@ fn each_of_many_connections_is_told_and_closed() {
         assert!((1_000..10_000).contains(&back), "{back}");
         assert_eq!(daemon.closed(user).map(|code| code as u16), Some(4400));
     }
+}
+
+/// A worker that took it now would have no time for it.
+#[test]
+fn offers_that_nobody_has_taken_are_withdrawn() {
+    let mut daemon = Daemon::new(|_| {});
+    let worker = daemon.worker(&json!({"type": "hello", "agents": [{"agent": "echo", "slots": 2}]}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    daemon.start(worker);
+    let run = daemon.ask(user);
+    daemon.heard(worker);
+    daemon.feed(Input::Drain);
+    let told: Vec<_> = daemon.heard(worker).into_iter().map(|said| said["type"].clone()).collect();
+    assert!(told.contains(&json!("withdraw")) && told.contains(&json!("drain")), "{told:?}");
+    daemon.says(worker, &json!({"type": "started", "run": run, "attempt": 1}));
+    assert_eq!(daemon.heard(worker)[0]["code"], "fenced");
 }

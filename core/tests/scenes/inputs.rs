@@ -150,3 +150,89 @@ fn an_offer_has_what_its_run_was_asked_for_with() {
         assert_eq!(offer, expected);
     }
 }
+
+#[test]
+fn nobody_has_longer_than_a_week_to_answer() {
+    const DAY: u64 = 24 * 3_600_000;
+    let mut daemon = Daemon::new(|config| {
+        config.runs.lease = Span::secs(3_000_000);
+        config.server.heartbeat = Span::secs(3_000_000);
+        config.store.keep = Span::secs(3_000_000);
+    });
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.connect("/ws", "alice", "user", &json!({"type": "hello", "ack": false}));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let times = [json!({"expires_ms": 30 * DAY}), json!({}), json!({"expires_ms": 2 * DAY})];
+    for (n, mut data) in times.into_iter().enumerate() {
+        (data["request"], data["prompt"]) = (json!(format!("r-{n}")), json!("?"));
+        let (n, event) = (n + 1, "input_required");
+        let event = json!({"type": "event", "run": run, "attempt": 1, "n": n, "event": event, "data": data});
+        daemon.says(worker, &event);
+    }
+    let closed = |daemon: &mut Daemon| {
+        let heard = daemon.heard(user).into_iter().filter(|said| said["event"] == "input_received");
+        heard.map(|said| said["data"]["request"].clone()).collect::<Vec<_>>()
+    };
+    for (days, expected) in [(1, json!(["r-1"])), (1, json!(["r-2"])), (4, json!([])), (1, json!(["r-0"]))] {
+        daemon.pass(Span::millis(days * DAY));
+        assert_eq!(json!(closed(&mut daemon)), expected);
+    }
+}
+
+/// An attempt that follows one that was lost asks anew. What its user has said is not said twice.
+#[test]
+fn the_key_of_an_input_counts_for_all_attempts_and_an_answer_for_its_own() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1, "retryable": true}]);
+    let hello = json!({"type": "hello", "worker": "w", "agents": agents});
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let question = |attempt: &Value| {
+        json!({"type": "event", "run": run, "attempt": attempt, "n": 1, "event": "input_required",
+               "data": {"request": "r", "prompt": "?"}})
+    };
+    let answer = |daemon: &mut Daemon, key: &str| {
+        daemon.heard(user);
+        let input = json!({"type": "input", "run": run, "request": "r", "key": key, "data": 1});
+        daemon.says(user, &input);
+        let is_answer = |said: &Value| matches!(said["type"].as_str(), Some("ok" | "error"));
+        let answer = daemon.heard(user).into_iter().find(is_answer).expect("it is answered");
+        answer.get("code").unwrap_or(&answer["type"]).clone()
+    };
+    daemon.says(worker, &question(&json!(1)));
+    assert_eq!(answer(&mut daemon, "a"), "ok");
+    assert_eq!(answer(&mut daemon, "b"), "input_already_given");
+    daemon.worker(&hello);
+    daemon.pass(Span::secs(1));
+    let worker = daemon.worker(&hello);
+    daemon.pass(Span::secs(1));
+    let heard = daemon.heard(worker);
+    let attempt = heard.iter().find(|said| said["type"] == "run").expect("it is offered")["attempt"].clone();
+    daemon.says(worker, &json!({"type": "started", "run": run, "attempt": attempt}));
+    daemon.says(worker, &question(&attempt));
+    daemon.heard(worker);
+    assert_eq!(answer(&mut daemon, "a"), "ok", "it was said to the attempt before");
+    assert!(daemon.heard(worker).iter().all(|said| said["type"] != "input"));
+    assert_eq!(answer(&mut daemon, "c"), "ok");
+    assert_eq!(daemon.heard(worker).iter().filter(|said| said["type"] == "input").count(), 1);
+}
+
+#[test]
+fn a_run_that_another_takes_the_place_of_says_so_at_its_end() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let mut ask = json!({"type": "run", "thread": "t", "agent": "echo", "input": 1});
+    daemon.says(user, &ask);
+    ask["on_busy"] = json!("interrupt");
+    daemon.says(user, &ask);
+    let heard = daemon.heard(user);
+    let ended = heard.iter().find(|said| said["event"] == "agent_completed").expect("the first has ended");
+    assert_eq!(
+        (&ended["data"]["status"], &ended["data"]["reason"]),
+        (&json!("cancelled"), &json!("interrupt"))
+    );
+    assert_eq!(heard.iter().filter(|said| said["type"] == "accepted").count(), 2);
+}

@@ -25,3 +25,18 @@ fn a_run_is_there_for_its_owner_and_for_operators_over_http_alone() {
     assert_eq!((status, &state["user"]), (200, &json!("alice")));
     assert_eq!(daemon.operator("POST", &cancel).0, 200);
 }
+
+#[test]
+fn a_run_of_another_is_no_parent_whether_it_has_ended_or_not() {
+    let mut daemon = Daemon::new(|_| {});
+    let [alice, bob] = ["alice", "bob"].map(|name| daemon.user(name));
+    let runs = [daemon.ask(alice), daemon.ask(alice)];
+    daemon.says(alice, &json!({"type": "cancel", "run": runs[0]}));
+    for (user, expected) in [(alice, Value::Null), (bob, json!("run_not_found"))] {
+        for parent in &runs {
+            daemon.heard(user);
+            daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "parent": parent}));
+            assert_eq!(daemon.heard(user)[0]["code"], expected);
+        }
+    }
+}

@@ -80,3 +80,68 @@ fn an_offer_that_was_answered_while_the_daemon_stood_still_is_taken() {
     let run = daemon.start(worker);
     assert_eq!(daemon.heard(worker).last().expect("it is answered")["type"], "ack", "{run}");
 }
+
+#[test]
+fn operators_are_told_of_a_worker_that_is_silent_and_comes_back() {
+    let mut daemon = Daemon::new(|_| {});
+    let watch = json!({"type": "hello", "ack": false, "topics": ["agents"]});
+    let watcher = daemon.connect("/ws", "root", "user operate", &watch);
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    told(&mut daemon, watcher);
+    daemon.feed(Input::Closed { conn: worker });
+    assert_eq!(told(&mut daemon, watcher), ["worker_silent", "agent_unavailable"]);
+    daemon.worker(&hello(&json!([{"run": run, "attempt": 1, "n": 0}])));
+    assert_eq!(told(&mut daemon, watcher), ["worker_joined", "agent_available"]);
+}
+
+fn event(run: &Value, n: u64) -> Value {
+    json!({"type": "event", "run": run, "attempt": 1, "n": n, "event": "custom", "data": {"name": "x"}})
+}
+
+/// What it was told on the connection before it may not have heard.
+#[test]
+fn a_number_that_is_missing_is_told_on_each_connection() {
+    let mut daemon = Daemon::new(|_| {});
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    daemon.says(worker, &event(&run, 1));
+    daemon.says(worker, &event(&run, 3));
+    daemon.feed(Input::Closed { conn: worker });
+    let worker = daemon.worker(&hello(&json!([{"run": run, "attempt": 1, "n": 1}])));
+    daemon.heard(worker);
+    for (n, told) in [(3, vec![json!(2)]), (4, vec![])] {
+        daemon.says(worker, &event(&run, n));
+        let gaps = daemon.heard(worker).into_iter().filter(|said| said["code"] == "gap");
+        assert_eq!(gaps.map(|said| said["expected"].clone()).collect::<Vec<_>>(), told, "after {n}");
+    }
+}
+
+#[test]
+fn commands_are_said_when_they_are_durable_and_again_until_they_are_confirmed() {
+    let mut daemon = Daemon::new(|_| {});
+    let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    daemon.feed(Input::Closed { conn: worker });
+    daemon.is_slow = true;
+    let back = hello(&json!([{"run": run, "attempt": 1, "n": 0}]));
+    let worker = daemon.worker(&back);
+    for data in 1..=3 {
+        daemon.says(user, &json!({"type": "input", "run": run, "data": data}));
+    }
+    let inputs = |daemon: &mut Daemon, worker: ConnId| {
+        let inputs = daemon.heard(worker).into_iter().filter(|said| said["type"] == "input");
+        inputs.map(|said| said["i"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    daemon.commit_one();
+    assert_eq!(inputs(&mut daemon, worker), [0; 0], "they are not durable");
+    daemon.commit();
+    assert_eq!(inputs(&mut daemon, worker), [1, 2, 3]);
+    daemon.is_slow = false;
+    daemon.says(worker, &json!({"type": "got", "run": run, "attempt": 1, "i": 2}));
+    let worker = daemon.worker(&back);
+    assert_eq!(inputs(&mut daemon, worker), [3], "the first two are confirmed by one word");
+}

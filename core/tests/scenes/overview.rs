@@ -59,3 +59,63 @@ fn how_long_a_run_will_wait_is_told_when_it_is_known_how_long_runs_take() {
     daemon.start(worker);
     assert!(eta(&mut daemon).as_u64() >= Some(4_000));
 }
+
+#[test]
+fn of_a_device_that_is_away_operators_see_how_far_it_is_behind() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    for _ in 0..3 {
+        daemon.ask(user);
+    }
+    daemon.says(user, &json!({"type": "ack", "seq": 2}));
+    daemon.feed(Input::Closed { conn: user });
+    let (_, seen) = daemon.operator("GET", "/v1/users/alice");
+    let device = &seen["devices"][0];
+    assert_eq!((&seen["head"], &device["acked"], &device["lag"]), (&json!(3), &json!(2), &json!(1)));
+}
+
+#[test]
+fn an_end_is_listed_when_it_is_durable_and_not_before() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let run = daemon.ask(user);
+    daemon.is_slow = true;
+    daemon.says(user, &json!({"type": "cancel", "run": run}));
+    let ended = |daemon: &mut Daemon| {
+        daemon.operator("GET", "/v1/status?limit=10").1["lists"]["ended"]["count"].clone()
+    };
+    assert_eq!(ended(&mut daemon), 0);
+    daemon.commit();
+    assert_eq!(ended(&mut daemon), 1);
+}
+
+#[test]
+fn a_run_is_listed_when_it_is_durable_and_not_before() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    daemon.is_slow = true;
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1}));
+    let listed = |daemon: &mut Daemon| {
+        let (_, list) = daemon.request("GET", "/v1/runs", "alice", "user");
+        list["runs"].as_array().expect("a list").len()
+    };
+    assert_eq!(listed(&mut daemon), 0);
+    daemon.commit();
+    assert_eq!(listed(&mut daemon), 1);
+}
+
+/// Whoever balances by it sends new connections elsewhere.
+#[test]
+fn a_daemon_whose_disk_stands_still_is_not_ready() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    daemon.is_slow = true;
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1}));
+    let ready = |daemon: &mut Daemon| daemon.public("/readyz");
+    daemon.pass(Span::millis(4_999));
+    assert_eq!(ready(&mut daemon), 200);
+    daemon.pass(Span::millis(1));
+    assert_eq!(ready(&mut daemon), 503);
+    daemon.commit();
+    assert_eq!(ready(&mut daemon), 200);
+}

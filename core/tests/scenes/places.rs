@@ -167,3 +167,60 @@ fn whoever_is_next_is_not_told_that_others_are_before_it() {
     let message = told.as_str().expect("it is told in words");
     assert!(message.ends_with("Its workers have not taken it, and are asked again."), "{message}");
 }
+
+/// What the configuration says of an agent counts beside the slots of its workers.
+#[test]
+fn no_more_runs_of_an_agent_are_started_than_it_may_have() {
+    let mut daemon = Daemon::new(|config| {
+        let agent = Agent::parse("echo").expect("it is a name");
+        config.agents.insert(agent, AgentConfig { active: Some(2), ..AgentConfig::default() });
+    });
+    let echo = worker(&mut daemon, "echo", 8);
+    let user = daemon.user("alice");
+    let places: Vec<_> = (0..3).map(|_| place(&mut daemon, user, &json!({})).1).collect();
+    assert_eq!(places, [0, 0, 1]);
+    let offers = daemon.heard(echo).into_iter().filter(|said| said["type"] == "run");
+    assert_eq!(offers.count(), 2);
+}
+
+#[test]
+fn users_keep_their_turns_over_a_start_of_the_daemon() {
+    let mut daemon = Daemon::new(|_| {});
+    let [zoe, alice] = ["zoe", "alice"].map(|name| daemon.user(name));
+    let runs = [daemon.ask(zoe), daemon.ask(alice)];
+    daemon.restart();
+    for run in runs {
+        let echo = daemon.worker(&json!({"type": "hello", "agents": [{"agent": "echo", "slots": 1}]}));
+        assert_eq!(daemon.start(echo), run);
+    }
+}
+
+#[test]
+fn of_a_user_no_more_runs_are_queued_than_may_be() {
+    let mut daemon = Daemon::new(|config| config.runs.queued_per_user = 2);
+    let user = daemon.user("alice");
+    let runs = [daemon.ask(user), daemon.ask(user)];
+    daemon.heard(user);
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1}));
+    assert_eq!(daemon.heard(user)[0]["code"], "user_queue_full");
+    daemon.says(user, &json!({"type": "cancel", "run": runs[0]}));
+    daemon.ask(user);
+}
+
+#[test]
+fn a_place_that_changes_often_is_told_once_a_second() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let runs: Vec<_> = (0..9).map(|_| daemon.ask(user)).collect();
+    let (own, before) = runs.split_last().expect("nine");
+    daemon.pass(Span::secs(1));
+    daemon.heard(user);
+    for run in before {
+        daemon.says(user, &json!({"type": "cancel", "run": run}));
+        daemon.pass(Span::millis(200));
+    }
+    daemon.pass(Span::millis(600));
+    let heard = daemon.heard(user);
+    let told = heard.iter().filter(|said| said["notice"] == "queue" && said["run"] == *own);
+    assert_eq!((told.count(), noticed(&heard, own)), (3, Some(1)), "{heard:?}");
+}

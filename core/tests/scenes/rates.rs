@@ -4,6 +4,7 @@
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
 use runcast_core::input::{Input, Message};
+use runcast_core::time::Span;
 use serde_json::json;
 
 fn code(daemon: &Daemon, conn: ConnId) -> Option<u16> {
@@ -64,4 +65,25 @@ fn an_acknowledgement_counts_if_it_is_refused() {
     let ahead = say_until_closed(&mut daemon, user, r#"{"type":"ack","seq":999999}"#, "ack_ahead");
     // The run before has used one up.
     assert_eq!((ahead, code(&daemon, user)), ([199, 199], Some(4509)));
+}
+
+/// Of a client that is a little too fast now and then, nobody says that it goes on in spite of it.
+#[test]
+fn refusals_of_long_ago_do_not_count() {
+    let mut daemon = Daemon::new(|config| {
+        (config.limits.messages_per_second, config.limits.burst) = (10, 10);
+        config.server.heartbeat = Span::secs(3600);
+    });
+    let user = daemon.user("alice");
+    for _ in 0..5 {
+        for _ in 0..15 {
+            daemon.says(user, &json!({"type": "ping"}));
+        }
+        assert_eq!(code(&daemon, user), None);
+        daemon.pass(Span::secs(11));
+    }
+    for _ in 0..20 {
+        daemon.says(user, &json!({"type": "ping"}));
+    }
+    assert_eq!(code(&daemon, user), Some(4509));
 }

@@ -102,3 +102,64 @@ fn a_run_that_is_cancelled_while_its_start_is_stored_is_not_silent() {
     let working = daemon.heard(user).iter().filter(|said| said["notice"] == "working").count();
     assert_eq!(working, 1);
 }
+
+/// How far an attempt was says nothing of the next.
+#[test]
+fn a_run_that_is_offered_anew_is_no_step_further() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let serves = json!([{"agent": "echo", "slots": 1, "retryable": true}]);
+    let hello = json!({"type": "hello", "worker": "w", "agents": serves});
+    let worker = daemon.worker(&hello);
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let progress = [("step_started", json!({"step": "read"})), ("run_progress", json!({"percent": 80}))];
+    for (n, (event, data)) in progress.into_iter().enumerate() {
+        let event =
+            json!({"type": "event", "run": run, "attempt": 1, "n": n + 1, "event": event, "data": data});
+        daemon.says(worker, &event);
+    }
+    let path = format!("/v1/runs/{}", run.as_str().expect("an id"));
+    let state = |daemon: &mut Daemon| {
+        let (_, state) = daemon.request("GET", &path, "alice", "user");
+        ["step", "percent"].map(|field| state[field].clone())
+    };
+    assert_eq!(state(&mut daemon), [json!("read"), json!(80)]);
+    daemon.feed(Input::Closed { conn: worker });
+    let worker = daemon.worker(&hello);
+    daemon.pass(Span::secs(1));
+    daemon.start(worker);
+    assert_eq!(state(&mut daemon), [json!(null), json!(null)]);
+}
+
+#[test]
+fn offers_that_were_not_taken_before_a_start_of_the_daemon_count_after_it() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let hello = json!({"type": "hello", "worker": "w", "agents": [{"agent": "echo", "slots": 1}]});
+    let run = daemon.ask(user);
+    for _ in 0..2 {
+        let worker = daemon.worker(&hello);
+        daemon.feed(Input::Closed { conn: worker });
+    }
+    daemon.restart();
+    let (user, worker) = (daemon.user("alice"), daemon.worker(&hello));
+    daemon.feed(Input::Closed { conn: worker });
+    let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+    let ended = ended.expect("it was offered three times");
+    assert_eq!((&ended["run"], &ended["data"]["error"]["code"]), (&json!(run), &json!("not_taken")));
+}
+
+/// The acknowledgement may have been lost with the connection, and the cancel have come since.
+#[test]
+fn a_start_that_is_repeated_is_acknowledged_though_its_run_is_to_stop() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    let worker = daemon.worker(&json!({"type": "hello", "agents": [{"agent": "echo", "slots": 1}]}));
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    daemon.says(user, &json!({"type": "cancel", "run": run}));
+    daemon.heard(worker);
+    daemon.says(worker, &json!({"type": "started", "run": run, "attempt": 1}));
+    assert_eq!(daemon.heard(worker), [json!({"type": "ack", "run": run, "attempt": 1, "n": 0})]);
+}

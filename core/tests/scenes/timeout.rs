@@ -57,3 +57,78 @@ fn what_waits_for_its_user_is_warned_by_the_time_that_it_has_run() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["running_ms"], 5_000);
 }
+
+/// What came in time is not lost, and does not make it an end in time.
+#[test]
+fn an_end_that_comes_after_the_time_is_a_time_out_with_its_output() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    daemon.pass(Span::secs(10));
+    daemon.says(
+        worker,
+        &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok", "output": "all of it"}),
+    );
+    let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+    let data = &ended.expect("it has ended")["data"];
+    assert_eq!((&data["status"], &data["output"]), (&json!("timed_out"), &json!("all of it")));
+    assert_eq!(data["error"]["code"], "timed_out");
+}
+
+#[test]
+fn each_attempt_has_its_time_and_is_warned_by_it() {
+    let mut daemon = Daemon::new(|config| config.runs.warn_at_percent = 50);
+    let agents = json!([{"agent": "echo", "slots": 1, "retryable": true}]);
+    let hello = json!({"type": "hello", "worker": "w", "agents": agents});
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    daemon.start(worker);
+    daemon.pass(Span::secs(4));
+    daemon.worker(&hello);
+    let waits = daemon.heard(user).into_iter().any(|said| said["event"] == "run_retrying");
+    assert!(waits, "its worker does not know of it any more");
+    daemon.pass(Span::millis(400));
+    let heard = daemon.heard(user);
+    let queued = heard.iter().find(|said| said["notice"] == "queue").expect("it is told that it waits");
+    assert!(queued["waited_ms"].as_u64() < Some(500), "{queued}");
+    daemon.pass(Span::millis(100));
+    let worker = daemon.worker(&hello);
+    daemon.pass(Span::secs(1));
+    daemon.start(worker);
+    daemon.pass(Span::secs(5));
+    let told = warnings(daemon.heard(user));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["running_ms"], 5_000);
+}
+
+#[test]
+fn the_clock_of_what_waits_for_its_user_stands_still_over_a_start_of_the_daemon() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let mut hello = json!({"type": "hello", "worker": "w", "agents": agents});
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    daemon.pass(Span::secs(4));
+    daemon.says(
+        worker,
+        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
+                "data": {"request": "r", "prompt": "?"}}),
+    );
+    daemon.restart();
+    hello["runs"] = json!([{"run": run, "attempt": 1, "n": 1}]);
+    let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
+    daemon.pass(Span::secs(9));
+    let path = format!("/v1/runs/{}", run.as_str().expect("an id"));
+    let (_, state) = daemon.request("GET", &path, "alice", "user");
+    assert_eq!((&state["state"], &state["running_ms"]), (&json!("waiting"), &json!(4_000)));
+    daemon.says(user, &json!({"type": "input", "run": run, "request": "r", "data": 1}));
+    daemon.pass(Span::secs(1));
+    daemon.says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 2, "status": "ok"}));
+    let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+    let data = &ended.expect("it has ended")["data"];
+    assert_eq!((&data["status"], &data["running_ms"]), (&json!("ok"), &json!(5_000)));
+}

@@ -3,6 +3,7 @@
 
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
+use runcast_core::input::Input;
 use runcast_core::time::Span;
 use serde_json::{Value, json};
 
@@ -99,4 +100,28 @@ fn while_the_store_is_full_no_run_is_offered_and_no_offer_is_withdrawn() {
     daemon.pass(Span::secs(1));
     daemon.commit();
     assert_eq!(offers(&mut daemon, worker), [second]);
+}
+
+/// A worker that comes and goes while the disk is slow has one window, not one with each connection.
+#[test]
+fn what_a_worker_has_left_behind_counts_on_its_next_connection() {
+    let mut daemon = Daemon::new(|_| {});
+    let serves = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": serves}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    daemon.is_slow = true;
+    overrun(&mut daemon, worker, &run);
+    daemon.feed(Input::Closed { conn: worker });
+    let named = json!([{"run": run, "attempt": 1, "n": 256}]);
+    let back = json!({"type": "hello", "worker": "w", "agents": serves, "runs": named});
+    let worker = daemon.worker(&back);
+    let (event, data) = ("agent_output", json!({"delta": "x"}));
+    let next = json!({"type": "event", "run": run, "attempt": 1, "n": 257, "event": event, "data": data});
+    daemon.says(worker, &next);
+    assert!(!daemon.is_read(worker), "nothing is durable yet");
+    daemon.commit();
+    assert!(daemon.is_read(worker));
+    assert_eq!(daemon.heard(worker).last().expect("it is acknowledged")["n"], 257);
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tungstenite::http::Uri;
 
 /// Time for one call, from the name's look-up to the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -86,8 +87,8 @@ impl Webhook {
 pub fn configured(settings: &Settings) -> Result<Option<(&str, Secret)>, Problem> {
     let Some(url) = settings.core.delivery.webhook.as_deref() else { return Ok(None) };
     let origin = |key| settings.origin(key).clone();
-    if !(url.starts_with("https://") || url.starts_with("http://")) {
-        let reason = format!("delivery.webhook: expected a URL with http or https, found {url:?}");
+    if !can_be_called(url) {
+        let reason = format!("delivery.webhook: expected a URL with http or https and a host, found {url:?}");
         return Err(Problem::new(origin("delivery.webhook"), reason, "give the whole URL"));
     }
     let Some(path) = &settings.webhook_secret_file else {
@@ -98,6 +99,15 @@ pub fn configured(settings: &Settings) -> Result<Option<(&str, Secret)>, Problem
     };
     let origin: Origin = origin("delivery.webhook_secret_file");
     Ok(Some((url, read_secret(path, &origin)?)))
+}
+
+/// Whether it is a URL with a host. Of a port that is none the library would take the usual one.
+fn can_be_called(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16());
+    let has_right_port = port.is_some() || uri.authority().is_some_and(|it| it.as_str().ends_with(host));
+    is_http && !host.is_empty() && has_right_port
 }
 
 /// Posts the body; whether any 2xx came back.
@@ -134,6 +144,42 @@ impl fmt::Debug for Webhook {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_url_that_can_be_called_is_configured() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "a secret of more than thirty-two bytes").unwrap();
+        let is_taken = |url: &str| {
+            let mut settings = Settings::default();
+            settings.core.delivery.webhook = Some(url.into());
+            settings.webhook_secret_file = Some(secret.path().into());
+            configured(&settings).is_ok()
+        };
+        for url in [
+            "https://example.org",
+            "http://10.0.0.1:8080/hook?of=runcast",
+            "http://[::1]:1/",
+            "https://name:word@example.org:443/",
+        ] {
+            assert!(is_taken(url), "{url}");
+        }
+        for url in [
+            "",
+            "example.org",
+            "ftp://example.org",
+            "https://",
+            "http:///path",
+            "http://?of=runcast",
+            "http://:80/",
+            "http://[::1",
+            "http://a host/",
+            "http://example.org:99999/",
+            "https://example.org:https/",
+            "https://name:word@example.org:99999/",
+        ] {
+            assert!(!is_taken(url), "{url}");
+        }
+    }
 
     #[test]
     fn a_signature_is_of_the_time_and_the_body() {

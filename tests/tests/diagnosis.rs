@@ -30,7 +30,7 @@ const STOPS: [i32; 3] = [78, 78, 1];
 const UNREADABLE: [i32; 3] = [78, 78, 78];
 const WARNS: [i32; 3] = [78, 0, 0];
 
-const SITUATIONS: [Situation; 18] = [
+const SITUATIONS: [Situation; 19] = [
     Situation {
         name: "configuration wrong",
         make: |machine| machine.configure("[runs]\nactiv = 5\n"),
@@ -50,6 +50,17 @@ const SITUATIONS: [Situation; 18] = [
         make: |machine| fs::remove_file(machine.beside("secret")).expect("it is removed"),
         what: "secret cannot be read: No such file or directory",
         fix: "give the path of a file with a key that can be read",
+        exits: STOPS,
+    },
+    Situation {
+        name: "webhook without a host",
+        make: |machine| {
+            machine.settings.push("delivery.webhook=https:///hook".to_owned());
+            let secret = machine.beside("secret");
+            machine.settings.push(format!("delivery.webhook_secret_file={}", secret.display()));
+        },
+        what: "delivery.webhook: expected a URL with http or https and a host, found \"https:///hook\"",
+        fix: "give the whole URL",
         exits: STOPS,
     },
     Situation {

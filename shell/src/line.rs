@@ -342,11 +342,18 @@ fn request(target: &Target, token: &str) -> Result<Request, Lost> {
     builder.into_client_request().map_err(|_| crate::ask::malformed_token())
 }
 
-/// The first of the host's addresses that answers.
+/// The host, at the first of its addresses that answers.
 fn connect(authority: &str, deadline: Instant) -> io::Result<TcpStream> {
+    connect_first(&authority.to_socket_addrs()?.collect::<Vec<_>>(), deadline)
+}
+
+/// Each has an equal share of the time that is left, as has the upgrade: to many a host one way leads
+/// nowhere, and nobody says so.
+fn connect_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in authority.to_socket_addrs()? {
-        match connect_one(address, deadline) {
+    for (&address, shares) in addresses.iter().zip((2..=addresses.len() as u32 + 1).rev()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match connect_one(address, left / shares) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -354,9 +361,8 @@ fn connect(authority: &str, deadline: Instant) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn connect_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let stream = std::net::TcpStream::connect_timeout(&address, left)?;
+fn connect_one(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::connect_timeout(&address, within.max(Duration::from_millis(1)))?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     Ok(TcpStream::from_std(stream))
@@ -408,5 +414,26 @@ fn remedy(why: &CertificateError) -> &'static str {
         "give a URL with a name that it is for"
     } else {
         "give --ca FILE with its authority, or with itself"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        // Nobody is accepted there, and one who waits fills the queue: what comes then is dropped.
+        let full = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let full = full.local_addr().unwrap();
+        let _waits = std::net::TcpStream::connect(full).unwrap();
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = open.local_addr().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let stream = connect_first(&[full, open], deadline).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+        assert!(Instant::now() < deadline, "nothing is left for the upgrade");
     }
 }

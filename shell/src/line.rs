@@ -3,8 +3,11 @@
 //! One thread owns a line and waits in one place, [`Line::next`], for the socket, for a bell that other
 //! threads ring, and for a deadline; nothing is polled in turns. What a message means is not known here.
 
+mod answer;
+
 use crate::place::{Place, Target};
 use crate::tls::Socket;
+use answer::Answered;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::CertificateError;
@@ -31,7 +34,8 @@ const READ_BYTES: usize = 16 << 10;
 const SOCKET: Token = Token(0);
 const BELL: Token = Token(1);
 
-type Stream = WebSocket<Socket<TcpStream>>;
+type Below = Answered<Socket<TcpStream>>;
+type Stream = WebSocket<Below>;
 
 /// Rung from any thread, it makes [`Line::next`] return [`Heard::Rung`] soon.
 #[derive(Clone, Debug)]
@@ -195,7 +199,7 @@ impl Line {
             .write_buffer_size(0)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
-        let stream = place.speak(&target, stream)?;
+        let stream = Answered::new(place.speak(&target, stream)?);
         let start = ClientHandshake::start(stream, request, Some(config)).map_err(|e| refused(url, e))?;
         self.socket = Some(self.upgrade(url, start, deadline)?);
         self.clogged = false;
@@ -206,7 +210,7 @@ impl Line {
     fn upgrade(
         &mut self,
         url: &str,
-        mut step: MidHandshake<ClientHandshake<Socket<TcpStream>>>,
+        mut step: MidHandshake<ClientHandshake<Below>>,
         deadline: Instant,
     ) -> Result<Stream, Lost> {
         loop {
@@ -315,7 +319,7 @@ impl Line {
 
     fn drop_socket(&mut self) {
         if let Some(mut socket) = self.socket.take()
-            && let Err(error) = self.poll.registry().deregister(socket.get_mut().below_mut())
+            && let Err(error) = self.poll.registry().deregister(socket.get_mut().below_mut().below_mut())
         {
             tracing::debug!(%error, "letting go of a socket");
         }

@@ -102,6 +102,22 @@ fn the_true_answers_about_numbers() {
 }
 
 #[test]
+fn a_line_too_long_to_be_shown_is_shown_as_far_as_it_goes() {
+    let project = project();
+    let path = project.path().join("data.json");
+    for (content, found) in
+        [("é".repeat(50_000), "all 1 line"), (format!("{}\nshort\n", "é".repeat(20_000)), "line 1 of 2")]
+    {
+        fs::write(&path, content).unwrap();
+        let text = ask(project.path(), "what is in data.json?")["text"].as_str().unwrap().to_owned();
+        assert!(text.contains(found), "{}", &text[..100]);
+        assert!(text.contains("```\né") && text.contains("é…\n```"), "{} bytes are shown", text.len());
+    }
+    let last = ask(project.path(), "the last 1 lines of data.json")["text"].as_str().unwrap().to_owned();
+    assert!(last.contains("```\nshort\n```"), "{last}");
+}
+
+#[test]
 fn the_true_answers_about_contents() {
     let project = project();
     let output = ask(project.path(), "where is 'window' mentioned?");

@@ -345,7 +345,7 @@ pub(super) enum Part {
     Last(u64),
 }
 
-/// Reads lines of a text file, at most 32 KiB of them.
+/// Reads lines of a text file, at most 32 KiB of them, or so much of one that is longer.
 pub(super) fn read(call: &mut Call<'_>, place: &Place, part: Part) -> Result<Text, String> {
     let file = File::open(&place.path).map_err(|error| format!("cannot open `{}`: {error}", place.name))?;
     let (mut reader, mut line, mut text) =
@@ -360,14 +360,15 @@ pub(super) fn read(call: &mut Call<'_>, place: &Place, part: Part) -> Result<Tex
         if line.contains(&0) {
             return Err(format!("`{}` holds no text", place.name));
         }
-        let room = kept_bytes + line.len() <= READ_MAX;
+        let room = kept.is_empty() || kept_bytes + line.len() <= READ_MAX;
         match part {
             Part::First(limit) if text.lines <= limit && room && kept.len() as u64 + 1 == text.lines => {}
             Part::First(_) => continue,
             Part::Last(_) => {}
         }
+        let line = shown(&line);
         kept_bytes += line.len();
-        kept.push_back(String::from_utf8_lossy(&line).into_owned());
+        kept.push_back(line);
         if let Part::Last(limit) = part {
             while kept.len() as u64 > limit || (kept_bytes > READ_MAX && kept.len() > 1) {
                 kept_bytes -= kept.pop_front().map_or(0, |line| line.len().min(kept_bytes));
@@ -378,6 +379,16 @@ pub(super) fn read(call: &mut Call<'_>, place: &Place, part: Part) -> Result<Tex
     text.from = if matches!(part, Part::Last(_)) { text.lines + 1 - text.shown } else { 1 };
     text.text = kept.into_iter().collect();
     Ok(text)
+}
+
+/// A line, or as much of it as is shown, which then says that there is more.
+fn shown(line: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(line).into_owned();
+    if text.len() > READ_MAX {
+        text.truncate(text.floor_char_boundary(READ_MAX));
+        text.push_str("…\n");
+    }
+    text
 }
 
 /// Reads one line with its end, cutting what is longer than 64 KiB. Gives how many bytes it had.

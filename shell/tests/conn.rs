@@ -442,6 +442,16 @@ fn whoever_waits_before_a_body_is_told_to_go_on_and_may_go_away() {
 }
 
 #[test]
+fn nobody_who_knows_no_interim_answers_is_given_one() {
+    let (mut conn, mut client) = pair();
+    client.put(b"POST /v1/ack HTTP/1.0\r\nContent-Length: 7\r\nExpect: 100-continue\r\n\r\n");
+    receive(&mut conn);
+    conn.take_body(7);
+    conn.flush();
+    assert_eq!(client.take(), b"", "RFC 9110 section 10.1.1");
+}
+
+#[test]
 fn a_stream_goes_on_until_it_is_closed_or_the_peer_is_gone() {
     for closes in [true, false] {
         let (mut conn, mut client) = pair();

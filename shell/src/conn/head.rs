@@ -68,6 +68,8 @@ impl Request {
             request.header(&mut asked, header.name, header.value)?;
         }
         request.upgrade = asked.judge(&request.method, parsed.version);
+        // One who speaks HTTP/1.0 would take that it may go on for the answer (RFC 9110 §10.1.1).
+        request.expects_continue &= parsed.version == Some(1);
         request.key = asked.key;
         Ok(request)
     }

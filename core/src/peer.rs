@@ -62,7 +62,7 @@ impl Core {
         if !is_trusted(trusted, peer) {
             return Ok(());
         }
-        let standard = head.forwarded.map(|list| client(trusted, peer, list.rsplit(',').map(for_of)));
+        let standard = head.forwarded.map(|list| client(trusted, peer, parts(list, b',').map(for_of)));
         let usual = head.forwarded_for.map(|list| client(trusted, peer, list.rsplit(',').map(address)));
         if let (Some(standard), Some(usual)) = (standard, usual)
             && standard != usual
@@ -120,9 +120,32 @@ fn client(trusted: &[Network], peer: IpAddr, hops: impl Iterator<Item = Option<I
     nearest
 }
 
+/// The parts of a text between such signs, the last one first. What stands in quotes has none: there a proxy
+/// says what others have told it (RFC 7239 §4). From the right, since on the left a stranger may have begun a
+/// quote that never ends.
+fn parts(text: &str, sign: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        let mut is_quoted = false;
+        let cut = (0..text.len()).rev().find(|&at| {
+            let byte = text.as_bytes()[at];
+            is_quoted ^= byte == b'"' && !is_escaped(&text.as_bytes()[..at]);
+            byte == sign && !is_quoted
+        });
+        rest = cut.map(|at| &text[..at]);
+        Some(cut.map_or(text, |at| &text[at + 1..]))
+    })
+}
+
+/// Whether what comes after this is to be taken as it is.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
 /// The `for` of an element of `Forwarded`.
 fn for_of(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let mut pairs = parts(element, b';').filter_map(|pair| pair.split_once('='));
     pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for")).and_then(|(_, value)| address(value))
 }
 
@@ -174,11 +197,30 @@ mod tests {
         assert_eq!(usual("1.2.3.4, unknown, 10.0.0.2"), "10.0.0.2");
         assert_eq!(usual("10.0.0.3,10.0.0.2"), "10.0.0.3");
         let standard =
-            |list: &str| client(&trusted, ip("10.0.0.1"), list.rsplit(',').map(for_of)).to_string();
+            |list: &str| client(&trusted, ip("10.0.0.1"), parts(list, b',').map(for_of)).to_string();
         assert_eq!(standard("for=1.2.3.4;proto=https"), "1.2.3.4");
         assert_eq!(standard("For=\"[2001:db8::17]:4711\""), "2001:db8::17");
         assert_eq!(standard("proto=http;for=\"[2001:db8::17]\", for=10.0.0.9"), "2001:db8::17");
         assert_eq!(standard("for=_hidden"), "10.0.0.1");
         assert_eq!(standard("by=1.2.3.4"), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_a_proxy_quotes_names_nobody() {
+        let trusted: Vec<Network> = ["10.0.0.0/8"].iter().filter_map(|it| Network::parse(it)).collect();
+        // A proxy that tells the host says what the client has sent, and puts it in quotes.
+        for list in [
+            r#"host="a,for=6.6.6.6";for=1.2.3.4"#,
+            r#"for=1.2.3.4;host="a,for=6.6.6.6""#,
+            r#"host="a;for=6.6.6.6";for="1.2.3.4""#,
+            r#"for=1.2.3.4;host="a;for=6.6.6.6;b""#,
+            r#"for=1.2.3.4;host="a\",for=6.6.6.6""#,
+            r#"for=1.2.3.4;host="a,for=6.6.6.6\\""#,
+            r#"for=6.6.6.6;host=", for=1.2.3.4"#,
+            r#"for=6.6.6.6, host=";for=9.9.9.9, for=1.2.3.4;host="b,c", for=10.0.0.7;host="d""#,
+        ] {
+            let found = client(&trusted, ip("10.0.0.1"), parts(list, b',').map(for_of));
+            assert_eq!(found.to_string(), "1.2.3.4", "{list}");
+        }
     }
 }

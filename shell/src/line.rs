@@ -355,14 +355,19 @@ fn connect(authority: &str, deadline: Instant) -> io::Result<TcpStream> {
 /// nowhere, and nobody says so.
 fn connect_first(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for (&address, shares) in addresses.iter().zip((2..=addresses.len() as u32 + 1).rev()) {
+    for (&address, others) in addresses.iter().zip((0..addresses.len() as u32).rev()) {
         let left = deadline.saturating_duration_since(Instant::now());
-        match connect_one(address, left / shares) {
+        match connect_one(address, share(left, others)) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// What one address has of the time that is left, with so many others after it, and the upgrade.
+fn share(left: Duration, others: u32) -> Duration {
+    left / (others + 2)
 }
 
 fn connect_one(address: SocketAddr, within: Duration) -> io::Result<TcpStream> {
@@ -435,9 +440,15 @@ mod tests {
         let _waits = std::net::TcpStream::connect(full).unwrap();
         let open = TcpListener::bind("127.0.0.1:0").unwrap();
         let open = open.local_addr().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(3);
-        let stream = connect_first(&[full, open], deadline).unwrap();
+        let stream = connect_first(&[full, open], Instant::now() + Duration::from_secs(3)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open);
-        assert!(Instant::now() < deadline, "nothing is left for the upgrade");
+
+        let all = Duration::from_secs(12);
+        let left = (0..3).rev().fold(all, |left, others| left - share(left, others));
+        assert_eq!(
+            left,
+            all / 4,
+            "three that do not answer leave as much for the upgrade as each of them had"
+        );
     }
 }

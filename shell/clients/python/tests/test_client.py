@@ -631,3 +631,58 @@ async def test_the_longest_event_that_a_daemon_may_send_is_taken() -> None:
         peer, _ = await greeted(server)
         await peer.say(event(1, data={"delta": text}))
         assert (await anext(events)).delta == text
+
+
+async def test_a_run_that_had_ended_before_the_connection_began_does_not_hang() -> None:
+    async with client_of() as (server, client):
+        before, later = client.watch(RUN), client.watch("run_t_00000002")
+        alive = client.watch("run_t_00000003")
+        peer, _ = await greeted(server, 5, head=7, runs=[{"run": "run_t_00000003", "state": "running"}])
+        await peer.say(end(6, "run_t_00000002"))
+        assert (await later).output == 6
+        await peer.say(event(7, run="run_t_00000003"))
+        with pytest.raises(ResetError):
+            await before
+        await peer.say(end(8, "run_t_00000003"))
+        assert (await alive).output == 8
+
+
+async def test_a_run_that_ended_while_there_was_no_connection_does_not_hang() -> None:
+    async with client_of() as (server, client):
+        events = client.events()
+        peer, _ = await greeted(server, 0, head=0)
+        await peer.say(event(1))
+        await peer.say(end(2))
+        assert [(await anext(events)).seq, (await anext(events)).seq] == [1, 2]
+        # Both are heard, and the second is not processed yet: it comes again, and tells no end anew.
+        run = client.watch(RUN)
+        await peer.drop()
+        peer, _ = await greeted(server, 1, head=2)
+        await peer.say(end(2))
+        with pytest.raises(ResetError):
+            await run
+
+
+async def test_a_run_that_is_nowhere_is_waited_for_until_it_is_certain_that_it_is_over() -> None:
+    def beat(head: int, at: int) -> Any:
+        return {"type": "heartbeat", "ts": 1, "head": head, "at": at}
+
+    async with client_of() as (server, client):
+        events = client.events()
+        peer, _ = await greeted(server, 3, head=3)
+        await client.connected()
+        over, new = client.watch(RUN), client.watch("run_t_00000002")
+        pings = await peer.hear_many(2)
+        assert [ping["type"] for ping in pings] == ["ping", "ping"]
+        # This was on its way before the daemon had heard that somebody asks.
+        await peer.say(beat(3, 3))
+        for ping in pings:
+            await peer.say({"type": "pong", "id": ping["id"], "ts": 1})
+        await peer.say(event(4, "run_queued", "run_t_00000002", data={}))
+        assert (await anext(events)).seq == 4
+        await peer.say(beat(5, 4))
+        await peer.say(event(5, run="run_t_00000003"))
+        with pytest.raises(ResetError):
+            await over
+        await peer.say(end(6, "run_t_00000002"))
+        assert (await new).output == 6

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from daemon import Daemon
-from runcast import Client, Done, Event, InputExpired, RefusedError, Run, Worker, say
+from runcast import Client, Done, Event, InputExpired, RefusedError, ResetError, Run, Worker, say
 
 
 @asynccontextmanager
@@ -394,3 +394,18 @@ async def test_a_busy_thread_is_interrupted(daemon: Daemon) -> None:
                 second = client.run("slow", "second", thread="t", on_busy="interrupt", priority="high")
         assert ((await first).status, (await first).reason) == ("cancelled", "interrupt")
         assert (await second).ok
+
+
+async def test_who_watches_a_run_that_is_over_is_told() -> None:
+    daemon = Daemon("server.heartbeat=1s")
+    try:
+        async with client_of(daemon) as client:
+            run = client.run("echo", "hello")
+            assert (await run).status == "ok"
+            with pytest.raises(ResetError):
+                await client.watch(str(run.id))
+        async with client_of(daemon) as client:
+            with pytest.raises(ResetError):
+                await client.watch(str(run.id))
+    finally:
+        daemon.close()

@@ -87,6 +87,8 @@ class Client:
         self._problem: RefusedError | None = None
         """What the daemon last said on this connection that answers nothing."""
         self._watched: list[Watched] = []
+        self._alive: set[str] = set()
+        """Runs that have not ended, as `welcome` and the events since say."""
         self._bell = asyncio.Event()
         self._read_on = asyncio.Event()
         self._connected = asyncio.Event()
@@ -143,9 +145,16 @@ class Client:
         return _accepted(await self._requests.ask(message))
 
     def watch(self, run: str) -> RunHandle:
-        """A run that was asked for elsewhere or earlier; what came of it before now is not repeated."""
+        """A run that was asked for elsewhere or earlier; what came of it before now is not repeated.
+
+        When its end has come already, or there is no such run, its events end with ResetError, and so does
+        `await`: after the connection's `welcome`, or when an open connection has been quiet for a heartbeat.
+        """
         self._check()
-        return self._handle(Watched(run, None))
+        watched = Watched(run, None)
+        if None in self._streams and run not in self._alive:
+            self._ask_about(watched)
+        return self._handle(watched)
 
     async def cancel(self, run: str) -> str:
         """Asks for a run's end: `cancelling`, or `ended` when it is over."""
@@ -213,6 +222,13 @@ class Client:
             # It has ended: its end is in what follows up to the head of now, or lost.
             watched.lost_at = answer.get("head", 0)
             self._look_for_lost(self._streams[None].at)
+
+    def _ask_about(self, watched: Watched) -> None:
+        """A run that nothing was heard of is over, or so new that its first event is on its way: a heartbeat
+        that is sent after this question says up to where that would be."""
+        ping = self._requests.put({"type": "ping"}, lambda _: watched.wait_for_heartbeat())
+        # The next connection's `welcome` says it anyway.
+        ping.is_of_connection = True
 
     def _refused(self, watched: Watched, answer: asyncio.Future[Message]) -> None:
         error = None if answer.cancelled() else answer.exception()
@@ -325,6 +341,12 @@ class Client:
         if self._ack:
             self.device = welcome.get("device", self.device)
         self._resume(None, welcome, self.runs)
+        self._alive = {str(run.get("run")) for run in self.runs}
+        for watched in self._watched:
+            # Of what has ended the end is in what follows up to the head of now, or lost.
+            is_over = watched.run is not None and watched.run not in self._alive
+            watched.lost_at, watched.waits_for_heartbeat = welcome["head"] if is_over else None, False
+        self._look_for_lost(self._streams[None].at)
         self._welcome_topics(welcome.get("topics", []))
         self._requests.connected(welcome.get("limits", {}).get("message_bytes", 64 << 10))
         log.info("connected as %s, device %s, at %d", self.user, self.device, self._streams[None].at)
@@ -364,11 +386,6 @@ class Client:
                 queue.forget(stream)
         reset = Reset(name, resume.get("reason", "epoch"), at["epoch"], seq, runs)
         log.warning("stream %s begins anew at %d: %s", name or "of the user", seq, reset.reason)
-        if name is None:
-            alive = {run.get("run") for run in runs}
-            for watched in self._watched:
-                watched.lost_at = None if watched.run is None or watched.run in alive else at["head"]
-            self._look_for_lost(seq)
         if self._handled is not None:
             self._handled.put_reset(reset)
         else:
@@ -376,7 +393,10 @@ class Client:
 
     def _look_for_lost(self, at: int) -> None:
         for watched in list(self._watched):
-            if watched.lost_at is not None and at >= watched.lost_at:
+            if watched.lost_at is None or at < watched.lost_at:
+                continue
+            watched.lost_at = None
+            if watched.run not in self._alive:
                 lost(watched)
                 self._forget(watched)
 
@@ -427,9 +447,17 @@ class Client:
                 self._problem = RefusedError.of(message)
                 self._erred(self._problem)
         elif kind == "heartbeat":
-            self._streams[None].heard_of(message.get("at", 0))
+            self._beaten(message)
         elif kind == "notice":
             self._noticed(message)
+
+    def _beaten(self, heartbeat: Message) -> None:
+        stream = self._streams[None]
+        stream.heard_of(heartbeat.get("at", 0))
+        for watched in self._watched:
+            if watched.waits_for_heartbeat:
+                watched.lost_at, watched.waits_for_heartbeat = heartbeat["head"], False
+        self._look_for_lost(stream.at)
 
     def _happened(self, message: Message) -> None:
         event = read_event(message)
@@ -444,8 +472,15 @@ class Client:
         self._bell.set()
         if ticket is not None:
             self._hand_out(ticket)
-            if event.topic is None:
-                self._look_for_lost(event.seq)
+        if event.topic is None:
+            self._count_alive(event)
+            self._look_for_lost(stream.at)
+
+    def _count_alive(self, event: Event) -> None:
+        if event.event == "agent_completed":
+            self._alive.discard(str(event.run))
+        else:
+            self._alive.add(str(event.run))
 
     def _hand_out(self, ticket: Ticket) -> None:
         event = ticket.event

@@ -29,6 +29,8 @@ class Watched:
         self.notice: Message | None = None
         self.lost_at: int | None = None
         """Where the stream is past the run without having told its end."""
+        self.waits_for_heartbeat = False
+        """Whether the next heartbeat's head is such a place."""
 
     def concerns(self, event: Event) -> bool:
         """Whether an event is of this run; it may come before the answer that names the run."""
@@ -37,6 +39,10 @@ class Watched:
         if self.run is None and event.event == "run_queued" and event.data.get("key") == self.key:
             self.run = event.run
         return event.run == self.run
+
+    def wait_for_heartbeat(self) -> None:
+        """The daemon has answered: the heartbeats after this know of every run that began before."""
+        self.waits_for_heartbeat = True
 
     def see(self, event: Event) -> None:
         """Takes note of the end."""

@@ -278,6 +278,27 @@ describe("the operators' page", { skip }, () => {
     await found.getByText(`Run ${running}`).waitFor();
   });
 
+  test("news come also when something is looked for before the first answer", async () => {
+    await serve();
+    const page = await context.newPage();
+    faults.push(watch(page));
+    let answer;
+    const looked = new Promise((goOn) => (answer = goOn));
+    const late = (route) => looked.then(() => route.continue());
+    await page.route(/v1\/status/, late, { times: 1 });
+    await page.goto(url("/console"));
+    await page.fill("#token", tokens.operator);
+    const asked = page.waitForRequest(/v1\/status/);
+    await page.press("#token", "Enter");
+    await asked;
+    await page.fill("#find", "digger");
+    await page.press("#find", "Enter");
+    answer();
+    await page.locator("#link", { hasText: "Live" }).waitFor();
+    work("digger", 1, "dig");
+    await page.locator("#activity").getByText(/digger/).first().waitFor();
+  });
+
   test("how far away a device is can be seen when it has answered a ping", async () => {
     await serve("server.heartbeat=1s");
     await connect("alice", "laptop");

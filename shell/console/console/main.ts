@@ -265,7 +265,7 @@ async function poll(): Promise<void> {
     const query = find ? `&find=${encodeURIComponent(find)}` : "";
     const status = await ask<Status>(`/v1/status?limit=${LISTED}${query}`);
     const isSame = find === state.find && !state.isStopped;
-    if (state.answered === 0 && isSame) feed.open();
+    if (state.answered === 0 && !state.isStopped) feed.open();
     state.failure = "";
     state.answered += 1;
     state.skew = Date.now() - status.ts;

@@ -90,7 +90,9 @@ class Queue:
 class Feed:
     """Iterate it with `async for`. Each event is acknowledged after the loop's body, never before.
 
-    Left with `break` or by an exception, it lets go of what was not looked at.
+    A loop over `client.events()` or a run that is left with `break` or by an exception lets go of what was
+    not looked at. A feed that is kept in a variable goes on where the loop was left: what comes waits for it,
+    and is not acknowledged, until `close()`.
     """
 
     def __init__(self, queue: Queue) -> None:

@@ -102,3 +102,30 @@ async def test_the_readmes_worker_and_client_talk_to_each_other(daemon: Daemon) 
         printed, _ = asking.communicate(timeout=30)
     assert asking.returncode == 0
     assert "HELLO" in printed
+
+
+BLOCKED = """
+import os, time
+from runcast import Worker
+worker = Worker(os.environ["RUNCAST_URL"], os.environ["RUNCAST_TOKEN"])
+@worker.agent("block")
+def block(run):
+    yield "I block. "
+    time.sleep(3600)
+worker.run()
+"""
+
+
+async def test_a_thread_that_blocks_does_not_keep_a_drained_worker_alive(daemon: Daemon) -> None:
+    with running(daemon, "-c", BLOCKED) as process:
+        assert process.stderr is not None
+        async with Client(daemon.url, daemon.token("alice", "user")) as client:
+            run = client.run("block", "")
+            async for event in run:
+                if event.event != "agent_output":
+                    continue
+                process.send_signal(signal.SIGTERM)
+                assert any("draining" in line for line in process.stderr)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+            assert (await run).status == "worker_lost"

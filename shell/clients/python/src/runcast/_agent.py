@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+from ._threads import Threads
 from ._wire import Json, Message, checked_id, without_none
 from .run import Run
 from .say import Done, Said
@@ -36,7 +37,7 @@ class Agent:
     """Whether a run that lost its worker may be executed again: true only for what changes nothing."""
     timeout: float | None = None
     """The seconds it asks for one attempt; the daemon's default when None."""
-    threads: ThreadPoolExecutor | None = field(init=False, default=None)
+    threads: Threads | None = field(init=False, default=None)
     _steps: dict[Future[Any], asyncio.Task[Any] | None] = field(init=False, default_factory=dict, repr=False)
     """What is done in threads, and for which task."""
 
@@ -47,7 +48,7 @@ class Agent:
         function = self.function
         if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
             # Made when it is first used, so that an agent without threads costs none.
-            object.__setattr__(self, "threads", ThreadPoolExecutor(self.slots, f"agent-{self.name}"))
+            object.__setattr__(self, "threads", Threads(self.slots, f"agent-{self.name}"))
 
     def serves(self) -> Message:
         """As `hello` names it."""

@@ -157,6 +157,45 @@ async def test_a_langgraph_interrupt_asks_the_user(daemon: Daemon) -> None:
         assert (await run).output == {"x": 7}
 
 
+async def test_a_langgraph_tool_that_asks_the_user_has_not_failed(daemon: Daemon) -> None:
+    @langchain_tool
+    async def buy(what: str) -> str:
+        """Buys."""
+        return f"bought {what}: {interrupt('Sure?')}"
+
+    async def call(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    answers: list[Any] = [calls("buy", what="tea"), AIMessage(content="There")]
+    model = FakeMessagesListChatModel(responses=answers)
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", call)
+    graph.add_node("tools", ToolNode([buy]))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    worker = Worker(daemon.url, daemon.token("crew", "worker"))
+    worker.add("a", langgraph.agent(graph.compile(checkpointer=InMemorySaver())))
+    async with serving(worker), Client(daemon.url, daemon.token("alice", "user")) as client:
+        run = client.run("a", "tea")
+        events = []
+        async for event in run:
+            events.append(event)
+            if event.event == "input_required":
+                await run.input("yes", request=event.data["request"])
+    said = [(kind, what) for kind, what in brief(events) if kind != "output"]
+    assert said == [
+        ("buy", {"what": "tea"}),
+        ("interrupted", None),
+        ("buy", {"what": "tea"}),
+        ("ok", "bought tea: yes"),
+    ]
+    asked = next(n for n, event in enumerate(events) if event.event == "input_required")
+    for part in (events[:asked], events[asked:]):
+        begun = [event.data["step"] for event in part if event.event == "step_started"]
+        assert begun == [event.data["step"] for event in part if event.event == "step_completed"]
+
+
 def pydantic_agent() -> PydanticAgent[None, str]:
     turns = 0
 

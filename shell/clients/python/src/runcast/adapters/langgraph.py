@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.schema import StreamEvent
+from langgraph.errors import GraphBubbleUp
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Interrupt
 
@@ -54,6 +55,8 @@ def agent(
             if heard.usage is not None:
                 usage = add_usage(usage, heard.usage)
                 run.usage = dict(usage)
+            for said in heard.left_open():
+                yield said
             if not heard.interrupts:
                 break
             answers = await asyncio.gather(*(_ask(run, interrupt) for interrupt in heard.interrupts))
@@ -74,6 +77,8 @@ class _Heard:
         self.interrupts: tuple[Interrupt, ...] = ()
         self.state: Any = None
         self._streamed: set[str] = set()
+        self._steps: dict[str, None] = {}
+        """Nodes that have begun and not ended, in that order."""
 
     def said(self, event: StreamEvent) -> Iterator[Said]:
         """One event in our words."""
@@ -92,13 +97,20 @@ class _Heard:
         elif kind == "on_tool_end":
             yield _tool_result(run_id, data.get("output"))
         elif kind == "on_tool_error":
-            yield tool_completed(run_id, "error", error=_error(data.get("error")))
+            yield _tool_failure(run_id, data.get("error"))
         elif kind == "on_chain_start" and is_node:
+            self._steps[run_id] = None
             yield step_started(run_id, name=name, index=event["metadata"].get("langgraph_step"))
         elif kind == "on_chain_end" and is_node:
+            self._steps.pop(run_id, None)
             yield step_completed(run_id)
         elif not event["parent_ids"]:
             self._root(kind, data)
+
+    def left_open(self) -> Iterator[Said]:
+        """Of a node that asks no end is told; it begins anew with the answer."""
+        for step in reversed(self._steps):
+            yield step_completed(step, "interrupted")
 
     def _root(self, kind: str, data: Mapping[str, Any]) -> None:
         chunk = data.get("chunk")
@@ -125,8 +137,12 @@ def _tool_result(call: str, made: Any) -> Said:
     return tool_completed(call, result=made.content)
 
 
-def _error(error: Any) -> str:
-    return f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
+def _tool_failure(call: str, error: Any) -> Said:
+    if isinstance(error, GraphBubbleUp):
+        # The graph's own way to stop for a question: the tool has not failed, and is called again.
+        return tool_completed(call, "interrupted")
+    words = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
+    return tool_completed(call, "error", error=words)
 
 
 async def _ask(run: Run, interrupt: Interrupt) -> tuple[str, Json]:

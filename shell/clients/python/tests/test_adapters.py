@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import pytest
 from agents import Agent as OpenAIAgent
 from agents import RunConfig, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel, GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool as langchain_tool
@@ -16,6 +16,15 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import interrupt
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseFunctionWebSearch,
+    ResponseOutputMessage,
+    ResponseOutputText,
+)
+from openai.types.responses.response_function_web_search import ActionSearch
+from openai.types.responses.response_output_item import McpCall
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai import ModelRetry
 from pydantic_ai.messages import ModelMessage
@@ -284,6 +293,35 @@ async def test_an_openai_agent_with_tools(daemon: Daemon) -> None:
     assert (end.status, end.output) == ("ok", {"text": "It is found"})
     assert end.usage is not None
     assert end.usage["requests"] == 2
+
+
+async def test_what_the_models_own_side_did_is_done(daemon: Daemon) -> None:
+    found = ActionSearch(type="search", query="x")
+    searched = ResponseFunctionWebSearch(id="ws_1", action=found, status="completed", type="web_search_call")
+    failed = McpCall(
+        id="mcp_1", arguments='{"q":"y"}', name="look", server_label="s", type="mcp_call", status="failed"
+    )
+    text = ResponseOutputText(annotations=[], text="It is found", type="output_text")
+    said = ResponseOutputMessage(
+        id="m_1", content=[text], role="assistant", status="completed", type="message"
+    )
+    looked = failed.model_copy(update={"id": "mcp_2", "status": "completed", "output": "here"})
+    response = Response(
+        id="r", created_at=1, model="m", object="response", output=[searched, failed, looked, said],
+        parallel_tool_calls=False, tool_choice="auto", tools=[],
+    )  # fmt: skip
+    completed = ResponseCompletedEvent(type="response.completed", response=response, sequence_number=1)
+    agent = OpenAIAgent("finder", model=ScriptedModel([ModelStep.stream([completed])]))
+    events, end = await executed(daemon, openai_agents.agent(agent, options=offline))
+    assert brief(events) == [
+        ("web_search_call", {}),
+        ("ok", None),
+        ("look", {"q": "y"}),
+        ("error", "failed"),
+        ("look", {"q": "y"}),
+        ("ok", "here"),
+    ]
+    assert end.output == {"text": "It is found"}
 
 
 async def test_an_openai_agent_that_hands_over(daemon: Daemon) -> None:

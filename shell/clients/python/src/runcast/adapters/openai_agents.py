@@ -33,6 +33,9 @@ from .._wire import Json
 from ..run import Run
 from ..say import Done, Said, custom, output, thinking, tool_completed, tool_executing
 
+HOSTED = ("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call")
+"""Tools that the model's provider executes; all others are the SDK's, which tells their outputs."""
+
 OpenAIAgent = Callable[[Run], AsyncIterator["Said | str | Done"]]
 
 
@@ -91,16 +94,41 @@ def _said(event: StreamEvent) -> Iterator[Said]:
     elif isinstance(event, AgentUpdatedStreamEvent):
         return
     elif isinstance(event.item, ToolCallItem):
-        item = event.item
-        yield tool_executing(item.call_id or "call", item.tool_name or item.type, _args(item))
+        yield from _called(event.item)
     elif isinstance(event.item, ToolCallOutputItem):
         result = to_jsonable_python(event.item.output, fallback=str)
         yield tool_completed(event.item.call_id or "call", result=result)
 
 
+def _called(item: ToolCallItem) -> Iterator[Said]:
+    """A tool begins; one of the provider's is over when it is told, and no output of it follows."""
+    kind = _field(item, "type")
+    call = item.call_id or "call"
+    yield tool_executing(call, item.tool_name or str(kind), _args(item))
+    if kind not in HOSTED:
+        return
+    status, error = _field(item, "status"), _field(item, "error")
+    if error is not None or status in ("failed", "incomplete"):
+        yield tool_completed(call, "error", error=_words(error) or str(status))
+    else:
+        yield tool_completed(call, result=to_jsonable_python(_field(item, "output"), fallback=str))
+
+
+def _field(item: ToolCallItem, name: str) -> Any:
+    """What the model's provider says; of some tools as an object, of others as a mapping."""
+    raw: Any = item.raw_item
+    return raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
+
+
+def _words(error: Any) -> str:
+    if error is None or isinstance(error, str):
+        return error or ""
+    return str(getattr(error, "message", None) or to_jsonable_python(error, fallback=str))
+
+
 def _args(item: ToolCallItem) -> Json:
     """A function's arguments come as the text that the model wrote."""
-    arguments = getattr(item.raw_item, "arguments", None)
+    arguments = _field(item, "arguments")
     if not isinstance(arguments, str):
         return {}
     try:

@@ -418,6 +418,7 @@ describe("the operators' page", { skip }, () => {
       for (const viewport of [
         { width: 1400, height: 900 },
         { width: 360, height: 740 },
+        { width: 320, height: 256 }, // a window of 1280 at 400 %
       ]) {
         await page.emulateMedia({ colorScheme });
         await page.setViewportSize(viewport);
@@ -427,6 +428,11 @@ describe("the operators' page", { skip }, () => {
         assert.deepEqual(found, [], `${colorScheme}, ${viewport.width} wide`);
         const wide = await page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(wide <= viewport.width, `${wide} wide in a window of ${viewport.width}`);
+        const isCut = await page.evaluate(() => {
+          const name = document.querySelector("#top h1");
+          return name.scrollWidth > name.clientWidth;
+        });
+        assert.ok(!isCut, `the name has room in a window of ${viewport.width}`);
         await shot(page, `${colorScheme}-${viewport.width}`);
       }
   });

@@ -511,6 +511,23 @@ describe("the chat page", { skip }, () => {
     for (const each of [page, other]) await each.close();
   });
 
+  test("a connection whose token expires soon is one until it has", async () => {
+    const page = await open();
+    await page.locator("#link-word", { hasText: /^Connected$/ }).waitFor();
+    daemon.tell("alice", { type: "notice", notice: "expiring", expires_ms: 60_000 });
+    await page.locator("#door[open]").getByText("Your token expires soon.").waitFor();
+    await page.getByRole("button", { name: "Not now" }).click();
+    await page.locator("#lost-text", { hasText: "Your token expires soon." }).waitFor();
+    assert.equal(await page.locator("#link-word").textContent(), "Connected");
+    assert.equal(await page.locator("#link").getAttribute("data-state"), "connected");
+    await page.getByRole("button", { name: "Give a token" }).click();
+    await page.fill("#token", `${tokenOf("alice")}2`);
+    await page.press("#token", "Enter");
+    await eventually(() => daemon.sent("refresh").length, "the new token is told");
+    await page.locator("#lost").waitFor({ state: "hidden" });
+    await page.close();
+  });
+
   test("threads are apart, runs of several go on at once, and the address says which is shown", async () => {
     const page = await open();
     const first = await run(page, "in the first");

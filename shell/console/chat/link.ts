@@ -6,6 +6,8 @@ import { keepToken, keptTokens, readToken, tokenFromAddress } from "./keep.js";
 import { joined } from "./values.js";
 import { count, resetSentence, seconds } from "./words.js";
 
+const EXPIRING = "Your token expires soon. Give a new one to stay connected.";
+
 /** What a door tells. */
 interface Told {
   /** Each token that is to be used. */
@@ -52,9 +54,7 @@ export class Door {
     const known = [this.#token, ...keptTokens().filter((token) => this.#isOfUser(token))];
     const other = known.find((token) => token && (reason === "connect" || token !== this.#handed));
     if (other) return (this.#handed = this.#use(other));
-    this.open(
-      reason === "expiring" ? "Your token expires in a minute. Give a new one to stay connected." : "",
-    );
+    this.open(reason === "expiring" ? EXPIRING : "");
     return new Promise((given) => this.#waiting.push(given));
   };
 
@@ -197,7 +197,7 @@ export class LinkView {
   draw(): void {
     const state = this.#client?.state ?? { status: "connecting" as const };
     const isOffline = !navigator.onLine && state.status !== "connected";
-    mark($("link"), "data-state", this.door.isWaiting ? "stopped" : state.status);
+    mark($("link"), "data-state", this.#isShut(state) ? "stopped" : state.status);
     say($("link-word"), this.#word(state));
     say($("link-detail"), this.#detail(state));
     mark($("link"), "title", this.#title(state));
@@ -214,8 +214,13 @@ export class LinkView {
     );
   }
 
+  /** Nothing goes on before somebody gives a token; a connection whose token is about to expire does. */
+  #isShut({ status }: State): boolean {
+    return this.door.isWaiting && status !== "connected";
+  }
+
   #word({ status }: State): string {
-    if (this.door.isWaiting) return "Not connected";
+    if (this.#isShut({ status })) return "Not connected";
     if (status === "connected") return this.isCatchingUp ? "Catching up" : "Connected";
     if (status === "stopped") return "Disconnected";
     return this.#welcomes ? "Reconnecting" : "Connecting";
@@ -235,7 +240,8 @@ export class LinkView {
   }
 
   #sentence({ status, error, code }: State, isOffline: boolean): string {
-    if (this.door.isWaiting) return "Not connected: a token is needed.";
+    if (this.door.isWaiting)
+      return status === "connected" ? EXPIRING : "Not connected: a token is needed.";
     if (status === "stopped") {
       const why = error ? sentence(error.message) : "The server wants no more of this connection.";
       return joined(" ", "Disconnected.", why, code ? `(${code})` : "");

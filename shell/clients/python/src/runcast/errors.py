@@ -66,10 +66,11 @@ class OfflineError(RuncastError):
 
 
 class ResetError(RuncastError):
-    """The stream began anew (its store was restored, or trimmed) and the run's end is not in it."""
+    """The run's end is not in what follows: it came before, or the stream began anew without it (its store
+    was restored, or trimmed)."""
 
     def __init__(self, run: str) -> None:
-        super().__init__(f"the events of {run} are no longer kept: its end cannot be told from the stream")
+        super().__init__(f"the end of {run} is not in what follows: it came before, or is no longer kept")
         self.run = run
 
 

@@ -200,17 +200,18 @@ impl Core {
     }
 
     fn on_decline(&mut self, id: ConnId, key: &WorkerKey, of: &Attempt, retry: Span, out: &mut Effects) {
-        let now = self.now.mono;
-        let place = self.its_run(key, of);
-        let offered = place.and_then(|place| {
-            let run = self.run_mut(&place)?;
-            matches!(run.phase, Phase::Offered(_)).then(|| {
-                run.avoid.insert(key.clone(), now + retry);
-                place.clone()
-            })
-        });
-        let Some(place) = offered else { return self.fence(id, "decline", of, out) };
-        self.deadlines.set_earlier(Timer::Dispatch, now + retry);
+        let until = self.now.mono + retry;
+        let Some(place) = self.its_run(key, of) else { return self.fence(id, "decline", of, out) };
+        let Some(run) = self.run_mut(&place) else { return };
+        // It is executed, or about to be: told that it is another's, its worker would stop, and say no end.
+        if !matches!(run.phase, Phase::Offered(_)) {
+            let message = "expected `decline` instead of `started`, not after it";
+            let refusal = Refusal::new(Code::BadEvent, message, "end the run with `complete`");
+            self.note_refusal(id, &refusal);
+            return self.send(id, text(error("decline", of, None, &refusal)), out);
+        }
+        run.avoid.insert(key.clone(), until);
+        self.deadlines.set_earlier(Timer::Dispatch, until);
         self.requeue(&place);
     }
 

@@ -89,3 +89,32 @@ fn a_run_that_was_declined_goes_to_another_worker_first() {
     let offered = offers(&mut daemon, second);
     assert_eq!(offered.iter().map(|offer| &offer["run"]).collect::<Vec<_>>(), [run]);
 }
+
+/// It is executed: whoever is told to stop it would leave it to run out of time.
+#[test]
+fn a_run_that_has_started_cannot_be_declined_and_goes_on() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    daemon.is_slow = true;
+    let run = daemon.start(worker);
+    let decline = json!({"type": "decline", "run": run, "attempt": 1, "reason": "busy"});
+    daemon.heard(worker);
+    for is_durable in [false, true] {
+        daemon.says(worker, &decline);
+        let refused = daemon.heard(worker).into_iter().find(|said| said["type"] == "error");
+        let refused = refused.expect("it is answered");
+        assert_eq!(
+            (&refused["of"], &refused["code"]),
+            (&json!("decline"), &json!("bad_event")),
+            "{is_durable}: {refused}"
+        );
+        daemon.commit();
+    }
+    daemon.says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok"}));
+    daemon.commit();
+    let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+    assert_eq!(ended.expect("it ends")["data"]["status"], "ok");
+}

@@ -353,7 +353,7 @@ impl Core {
             return self.end(of, End::stopped(cause));
         }
         if let Some(worker) = run.worker().cloned() {
-            run.avoid.insert(worker, now);
+            self.avoid(of, &worker, now);
         }
         if times >= limit {
             self.seen.mark(Sometimes::OfferedTooOften);

@@ -210,7 +210,7 @@ impl Core {
             self.note_refusal(id, &refusal);
             return self.send(id, text(error("decline", of, None, &refusal)), out);
         }
-        run.avoid.insert(key.clone(), until);
+        self.avoid(&place, key, until);
         self.deadlines.set_earlier(Timer::Dispatch, until);
         self.requeue(&place);
     }

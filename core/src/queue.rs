@@ -13,7 +13,7 @@ use crate::ids::{Agent, RunId, Thread, User};
 use crate::planted::Bug;
 use crate::run::{Phase, Run};
 use crate::sometimes::Sometimes;
-use crate::time::Span;
+use crate::time::{Mono, Span};
 use crate::wire::user::{Place, Priority};
 use crate::worker::WorkerKey;
 use alloc::collections::VecDeque;
@@ -21,6 +21,9 @@ use alloc::vec::Vec;
 
 /// How often a queued run's age, which is by the wall clock, is looked at.
 pub(crate) const AGE_EVERY: Span = Span::secs(3600);
+
+/// Whoever has not taken a run, and is gone, has so long to come back before that is forgotten.
+const AVOIDED_FOR: Span = Span::secs(30);
 
 /// By how much later than one of high priority a run counts as come, in milliseconds.
 const LATER_MS: [(Priority, u64); 3] =
@@ -162,6 +165,22 @@ impl Core {
         if let Some(next) = next {
             self.deadlines.set(Timer::Dispatch, next);
         }
+    }
+
+    /// Workers that queued runs pass over, or take only when there is no other.
+    pub(crate) fn avoided(&self) -> usize {
+        let runs = self.users.values().flat_map(|context| context.runs.values());
+        runs.map(|run| run.avoid.len()).sum()
+    }
+
+    /// A run is not offered to a worker before, and then to others first. A worker that is gone and had time
+    /// to come back is forgotten: its name may be one that is never seen again.
+    pub(crate) fn avoid(&mut self, of: &RunOf, worker: &WorkerKey, until: Mono) {
+        let Self { users, workers, now, .. } = self;
+        let run = users.get_mut(&of.user).and_then(|context| context.runs.get_mut(&of.run));
+        let Some(run) = run else { return };
+        run.avoid.retain(|key, until| workers.contains_key(key) || *until + AVOIDED_FOR > now.mono);
+        run.avoid.insert(worker.clone(), until);
     }
 
     fn next_to_start(&self) -> Option<(usize, RunId, WorkerKey)> {

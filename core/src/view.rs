@@ -99,6 +99,8 @@ pub struct Sizes {
     pub quotas: usize,
     /// Runs that workers have or are offered, those that wait for their user too.
     pub held: usize,
+    /// Workers to which a queued run is not offered for a while, or only when there is no other.
+    pub avoided: usize,
     /// Agents that are known.
     pub agents: usize,
     /// Topics whose streams have begun.
@@ -301,6 +303,7 @@ impl<'a> View<'a> {
             undelivered: core.undelivered.len(),
             quotas: core.attempts.len() + core.requests.len(),
             held: core.workers.values().map(|worker| worker.runs.len()).sum(),
+            avoided: core.avoided(),
             agents: core.agents.len(),
             topics: core.topics.len(),
             presence: core.presence.len(),

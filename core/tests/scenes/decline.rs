@@ -3,6 +3,7 @@
 
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
+use runcast_core::input::Input;
 use runcast_core::time::Span;
 use serde_json::{Value, json};
 
@@ -65,6 +66,25 @@ fn a_worker_that_has_taken_a_run_is_passed_over_for_a_second_the_next_time() {
         let (run, attempt) = (&again["run"], &again["attempt"]);
         daemon.says(worker, &json!({"type": "started", "run": run, "attempt": attempt}));
     }
+}
+
+/// Each comes under a name that nobody has had, and will not be seen again.
+#[test]
+fn workers_that_decline_a_run_and_go_are_not_remembered_for_ever() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.connect("/ws", "alice", "user", &json!({"type": "hello", "ack": false}));
+    daemon.ask(user);
+    for _ in 0..100 {
+        let worker = daemon.worker(&json!({"type": "hello", "agents": [{"agent": "echo"}]}));
+        let offer = offers(&mut daemon, worker).pop().expect("it is offered");
+        let (run, attempt) = (&offer["run"], &offer["attempt"]);
+        daemon.says(worker, &json!({"type": "decline", "run": run, "attempt": attempt, "reason": "no"}));
+        daemon.feed(Input::Closed { conn: worker });
+        daemon.pass(Span::secs(2));
+        daemon.says(user, &json!({"type": "ping"}));
+    }
+    let avoided = daemon.core.inspect().sizes().avoided;
+    assert!(avoided <= 20, "{avoided} workers are passed over");
 }
 
 #[test]

@@ -147,7 +147,7 @@ impl Core {
             self.check_timeout(asked),
             self.check_parent(asked, rows),
             self.check_thread(asked),
-            self.check_room_for_run(&asked.user),
+            self.check_room_for_run(asked),
         ];
         let mut wrong = checks.into_iter().filter_map(Result::err);
         let Some(first) = wrong.next() else { return Ok(()) };
@@ -228,22 +228,32 @@ impl Core {
         (self.now.wall.since(WallMs(row.made_ms)) < self.config.runs.key_keep).then_some(row)
     }
 
-    fn check_room_for_run(&self, user: &User) -> Result<(), Refusal> {
+    fn check_room_for_run(&self, asked: &Asked) -> Result<(), Refusal> {
         let runs = &self.config.runs;
         if self.durable.is_full() {
             return Err(self.storage_unavailable());
         }
         self.check_memory()?;
-        let waiting = self.users.get(user).map_or(0, |context| context.waiting.len());
-        if waiting >= runs.queued_per_user {
+        let waiting = self.users.get(&asked.user).map_or(0, |context| context.waiting.len());
+        let freed = self.places_freed(asked);
+        if waiting - freed >= runs.queued_per_user {
             let message = format!("expected fewer than {} queued runs of one user", runs.queued_per_user);
             return Err(Refusal::new(Code::UserQueueFull, message, "wait for one to start").retry(RETRY_MS));
         }
-        if self.queue.waiting >= runs.queued {
+        if self.queue.waiting - freed >= runs.queued {
             let message = format!("expected fewer than {} queued runs", runs.queued);
             return Err(Refusal::new(Code::QueueFull, message, "try again later").retry(RETRY_MS));
         }
         Ok(())
+    }
+
+    /// The places in the queue of those runs that end when this one is accepted.
+    fn places_freed(&self, asked: &Asked) -> usize {
+        if asked.ask.on_busy != OnBusy::Interrupt {
+            return 0;
+        }
+        let runs = self.users.get(&asked.user).into_iter().flat_map(|context| context.runs.values());
+        runs.filter(|run| run.is_queued() && run.spec.thread == asked.thread).count()
     }
 
     /// The refusal of what the store would have to take.

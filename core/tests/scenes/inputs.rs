@@ -181,6 +181,31 @@ fn nobody_has_longer_than_a_week_to_answer() {
     }
 }
 
+/// Whoever interrupts asks for the places of what is interrupted.
+#[test]
+fn a_run_that_takes_the_places_of_others_needs_none_besides() {
+    for (of_user, of_all) in [(2, 100), (100, 2)] {
+        let mut daemon = Daemon::new(|config| {
+            (config.runs.queued_per_user, config.runs.queued) = (of_user, of_all);
+        });
+        let user = daemon.user("alice");
+        let mut ask = |thread: &str, on_busy: &str| {
+            daemon.heard(user);
+            let ask =
+                json!({"type": "run", "thread": thread, "agent": "echo", "input": 1, "on_busy": on_busy});
+            daemon.says(user, &ask);
+            let answer = daemon.heard(user).into_iter().find(|said| said["type"] != "event");
+            let answer = answer.expect("it is answered");
+            answer.get("code").unwrap_or(&answer["type"]).clone()
+        };
+        let is_full = if of_user < of_all { "user_queue_full" } else { "queue_full" };
+        assert_eq!([ask("t", "enqueue"), ask("t", "enqueue")], ["accepted", "accepted"]);
+        assert_eq!([ask("t", "enqueue"), ask("other", "interrupt")], [is_full, is_full]);
+        assert_eq!(ask("t", "interrupt"), "accepted");
+        assert_eq!([ask("t", "enqueue"), ask("t", "enqueue")], ["accepted", is_full]);
+    }
+}
+
 /// An attempt that follows one that was lost asks anew. What its user has said is not said twice.
 #[test]
 fn the_key_of_an_input_counts_for_all_attempts_and_an_answer_for_its_own() {

@@ -184,15 +184,8 @@ impl Core {
         worker.call = hello.call;
         worker.agents = hello.agents.into_iter().map(|serves| (serves.agent.clone(), serves)).collect();
         self.stirred.insert(key.clone());
-        let named: BTreeSet<RunId> = hello.runs.iter().map(|of| of.run.clone()).collect();
-        let unnamed: Vec<RunOf> = worker
-            .runs
-            .iter()
-            .filter(|(run, _)| !named.contains(*run))
-            .map(|(run, user)| RunOf { user: user.clone(), run: run.clone() })
-            .collect();
         let answers: Vec<_> = hello.runs.iter().map(|of| self.come_back(&key, of, rows)).collect();
-        for of in unnamed {
+        for of in self.unnamed(&key, &hello.runs) {
             self.lose_unnamed(&of);
         }
         self.renew_lease(&key);
@@ -204,6 +197,16 @@ impl Core {
             .raw("heartbeat_ms", self.config.server.heartbeat.as_millis())
             .list("runs", answers);
         self.durable.reveal(Reveal::WorkerWelcome { conn: id, welcome: text(welcome) });
+    }
+
+    /// The runs at a worker that it does not name, or by other attempts alone: it does not execute them.
+    fn unnamed(&self, key: &WorkerKey, named: &[Attempt]) -> Vec<RunOf> {
+        let named: BTreeSet<(&RunId, u64)> = named.iter().map(|of| (&of.run, of.attempt)).collect();
+        let runs = self.workers.get(key).into_iter().flat_map(|worker| &worker.runs);
+        let attempt = |of: &RunOf| Some(self.users.get(&of.user)?.runs.get(&of.run)?.attempt);
+        runs.map(|(run, user)| RunOf { user: user.clone(), run: run.clone() })
+            .filter(|of| attempt(of).is_none_or(|attempt| !named.contains(&(&of.run, attempt))))
+            .collect()
     }
 
     /// A worker wants no more runs; those that it has go on.

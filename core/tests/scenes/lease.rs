@@ -145,3 +145,24 @@ fn commands_are_said_when_they_are_durable_and_again_until_they_are_confirmed() 
     let worker = daemon.worker(&back);
     assert_eq!(inputs(&mut daemon, worker), [3], "the first two are confirmed by one word");
 }
+
+/// It does not execute the one that it has, and nobody else would.
+#[test]
+fn a_run_of_which_its_worker_names_another_attempt_alone_is_lost_at_once() {
+    for (attempts, is_lost) in [(&[1][..], false), (&[7], true), (&[7, 1], false)] {
+        let mut daemon = Daemon::new(|_| {});
+        let (worker, user) = (daemon.worker(&hello(&json!([]))), daemon.user("alice"));
+        daemon.ask(user);
+        let run = daemon.start(worker);
+        let named: Vec<Value> =
+            attempts.iter().map(|attempt| json!({"run": run, "attempt": attempt})).collect();
+        let worker = daemon.worker(&hello(&json!(named)));
+        let states = daemon.heard(worker).remove(0)["runs"].clone();
+        for (named, attempt) in states.as_array().expect("each is answered").iter().zip(attempts) {
+            assert_eq!(named["state"], if *attempt == 1 { "continue" } else { "gone" });
+        }
+        let ended = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_completed");
+        let status = ended.map(|ended| ended["data"]["status"].clone());
+        assert_eq!(status, is_lost.then(|| json!("worker_lost")), "{attempts:?}");
+    }
+}

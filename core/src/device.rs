@@ -159,7 +159,7 @@ impl Core {
         if let Some(me) = self.user_conn(id) {
             me.is_device_stored = true;
         }
-        self.forget_device(&user);
+        self.forget_device(&user, &device);
         self.clear_delivered(&user, &device);
         resume
     }
@@ -194,12 +194,13 @@ impl Core {
             position.put(&lane, epoch, acked);
         }
         self.store_soon(&user, &device, is_eager);
-        self.forget_device(&user);
+        self.forget_device(&user, &device);
         self.clear_delivered(&user, &device);
     }
 
-    /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten.
-    pub(crate) fn forget_device(&mut self, user: &User) {
+    /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten. `coming`
+    /// is not, whatever the clock says, which may have been set back since the others were heard of.
+    fn forget_device(&mut self, user: &User, coming: &Device) {
         let limit = self.config.store.devices_per_user;
         if self.users.get(user).is_none_or(|context| context.devices.len() <= limit) {
             return;
@@ -210,7 +211,7 @@ impl Core {
             let oldest = context
                 .devices
                 .iter()
-                .filter(|(device, _)| !connected.contains(device))
+                .filter(|(device, _)| *device != coming && !connected.contains(device))
                 .min_by_key(|(_, position)| position.heard_ms)
                 .map(|(device, _)| device.clone());
             let Some(oldest) = oldest else { return };

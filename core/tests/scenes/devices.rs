@@ -192,3 +192,14 @@ fn whoever_comes_and_goes_while_the_disk_is_slow_is_where_the_last_acknowledgeme
     let alice = daemon.user("alice");
     assert_eq!(daemon.heard(alice)[0]["resume"], json!({"status": "resumed", "from": 4}));
 }
+
+#[test]
+fn a_device_that_comes_after_the_clock_was_set_back_does_not_forget_itself() {
+    let mut daemon = Daemon::new(|config| config.store.devices_per_user = 2);
+    daemon.set_clock(10_000);
+    assert_eq!(["laptop", "phone"].map(|device| visit(&mut daemon, device)), ["fresh", "fresh"]);
+    daemon.set_clock(5_000);
+    let began = ["tablet", "tablet", "phone"].map(|device| visit(&mut daemon, device));
+    assert_eq!(began, ["fresh", "resumed", "resumed"]);
+    assert_eq!(visit(&mut daemon, "laptop"), "fresh", "it was the one longest unheard of");
+}

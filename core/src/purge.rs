@@ -8,7 +8,7 @@ use crate::context::{Context, RunOf};
 use crate::deadlines::Timer;
 use crate::durable::{Durable, Reveal};
 use crate::effect::{Effect, Effects};
-use crate::ids::{Owner, RunId, User};
+use crate::ids::{AppendId, Owner, RunId, User};
 use crate::planted::{Bug, Planted};
 use crate::record::{Found, Query, Record, RowKey, Table};
 use crate::run::{Ended, Spec, ended_key, history_key, history_run};
@@ -17,7 +17,7 @@ use crate::stream::{Keep, Stream};
 use crate::time::{Span, WallMs};
 use crate::{Core, Load};
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -37,8 +37,9 @@ const COUNT_EVERY: u64 = 16;
 pub(crate) struct Purge {
     /// Questions that are not answered.
     asked: usize,
-    /// Keys that were stored since: the answer may be of their predecessors.
-    fresh: BTreeSet<RowKey>,
+    /// Keys that were stored since, or are not durable yet, with the append that stores them: the answer may
+    /// be of their predecessors.
+    fresh: BTreeMap<RowKey, AppendId>,
 }
 
 /// The stored form of a key's age: which row that key is.
@@ -105,8 +106,8 @@ impl Core {
         let age = KeyAge { owner: key.owner.as_ref().into(), name: key.name.as_ref().into() };
         let (value, age_key) = (crate::record::row(&age), key_age_key(&key, made_ms));
         self.durable.record(Record::Put { key: age_key, value });
-        if self.purge.asked > 0 {
-            self.purge.fresh.insert(key);
+        if before.is_some() || self.purge.asked > 0 {
+            self.purge.fresh.insert(key, self.durable.next());
         }
     }
 
@@ -159,7 +160,8 @@ impl Core {
             self.purge_ends(due, out)
         }
         if self.purge.asked == 0 {
-            self.purge.fresh.clear();
+            let Self { purge, durable, .. } = self;
+            purge.fresh.retain(|_, append| !durable.has(*append));
         }
     }
 
@@ -168,7 +170,7 @@ impl Core {
             let row: KeyAge = serde_json::from_slice(&row).expect("a stored row is what was stored");
             self.durable.record(Record::Delete { key });
             let key = RowKey { table: Table::Key, owner: row.owner.into(), name: row.name.into() };
-            if !self.purge.fresh.contains(&key) {
+            if !self.purge.fresh.contains_key(&key) {
                 self.seen.mark(Sometimes::KeyPurged);
                 self.durable.record(Record::Delete { key });
             }

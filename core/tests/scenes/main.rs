@@ -23,6 +23,7 @@ mod pace;
 mod places;
 mod positions;
 mod publish;
+mod purge;
 mod rates;
 mod revoke;
 mod serves;

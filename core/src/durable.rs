@@ -90,6 +90,11 @@ pub(crate) enum Reveal {
         /// Of which table.
         table: Table,
     },
+    /// Some ends of a user's runs, of which there were too many, are gone.
+    ForgotSome {
+        /// Whose.
+        user: User,
+    },
     /// A user is gone.
     Erased(User),
     /// Nothing of a user is on its way any more: the context may leave memory.

@@ -348,6 +348,7 @@ impl Core {
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),
                 Reveal::Ended(of) => self.on_end_durable(&of, out),
                 Reveal::Unload { user, leaves } => self.on_unload(&user, leaves, out),
+                Reveal::ForgotSome { user } => self.ask_excess(&user, out),
                 Reveal::ErasedSome { user, table } => self.on_erased_some(&user, table, out),
                 Reveal::Erased(user) => self.on_erased(&user, out),
             }

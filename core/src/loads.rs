@@ -68,7 +68,7 @@ impl Core {
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Erase(user, table) => self.on_rows_to_erase(&user, table, found, out),
             Load::Aged(table) => self.on_aged(table, found, out),
-            Load::Excess(user) => self.on_excess(&user, found, out),
+            Load::Excess(user) => self.on_excess(&user, found),
             Load::Publication(publication) => self.on_publication_looked_up(*publication, found, out),
             Load::Worker(conn, hello) => self.on_worker_looked_up(conn, hello, found, out),
         }

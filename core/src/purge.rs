@@ -209,7 +209,7 @@ impl Core {
         }
     }
 
-    fn ask_excess(&mut self, user: &User, out: &mut Effects) {
+    pub(crate) fn ask_excess(&mut self, user: &User, out: &mut Effects) {
         let (skip, owner) = (self.config.store.runs_per_user, user.text());
         let load = self.ask(Load::Excess(user.clone()));
         out.push(Effect::Load {
@@ -219,11 +219,9 @@ impl Core {
     }
 
     /// A user's ended runs past those that are kept have come.
-    pub(crate) fn on_excess(&mut self, user: &User, found: Found, out: &mut Effects) {
+    pub(crate) fn on_excess(&mut self, user: &User, found: Found) {
         let Found::Rows(rows) = found else { return };
-        if rows.len() == ROWS {
-            self.ask_excess(user, out);
-        }
+        let has_more = rows.len() == ROWS;
         let ends = rows.into_iter().map(|(key, row)| {
             let (run, _) = history_run(&key).expect("a stored name is one");
             let ended: Ended = serde_json::from_slice(&row).expect("a stored row is what was stored");
@@ -238,6 +236,10 @@ impl Core {
             if Some(ended_ms) != latest {
                 self.durable.record(Record::Delete { key: end_age_key(&run, ended_ms) });
             }
+        }
+        if has_more {
+            // Until these are gone for certain they would be found again.
+            self.durable.reveal(Reveal::ForgotSome { user: user.clone() });
         }
     }
 

@@ -307,8 +307,10 @@ impl Daemon {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        let mut waiting = VecDeque::from(effects);
+        let (mut waiting, mut done) = (VecDeque::from(effects), 0);
         while let Some(effect) = waiting.pop_front() {
+            done += 1;
+            assert!(done < 5_000, "what an input causes comes to an end: {effect:?}");
             let mut caused = Vec::new();
             self.carry_out_one(effect, &mut caused);
             waiting.extend(caused);

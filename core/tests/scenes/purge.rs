@@ -1,7 +1,9 @@
-//! What is kept for a time and then no longer (PROTOCOL §5 `key`), while the store is slow.
+//! What is kept for a time, or up to a number, and then no longer (PROTOCOL §4 "Keeping", §5 `key`), while
+//! the store is slow.
 
 use crate::daemon::Daemon;
 use runcast_core::ids::ConnId;
+use runcast_core::record::Table;
 use runcast_core::time::Span;
 use serde_json::{Value, json};
 
@@ -43,4 +45,28 @@ fn a_key_that_is_used_again_when_its_time_is_over_counts_again() {
     assert_eq!((&third["run"], &third["duplicate"]), (&second["run"], &json!(true)));
     daemon.pass(Span::secs(120));
     assert_ne!(ask(&mut daemon)["run"], second["run"], "its time is over, too");
+}
+
+/// What is to be deleted is there until that is durable.
+#[test]
+fn ends_beyond_those_that_are_kept_are_asked_for_once_while_the_store_is_slow() {
+    let mut daemon = Daemon::new(|config| {
+        config.store.runs_per_user = 10;
+        config.limits.burst = 10_000;
+    });
+    let [alice, bob] = ["alice", "bob"].map(|user| viewer(&mut daemon, user));
+    // A user's ends are counted with each sixteenth run of all.
+    for n in 1..320 {
+        let user = if n % 16 == 0 { bob } else { alice };
+        let run = json!(daemon.ask(user));
+        cancel(&mut daemon, user, &run);
+    }
+    assert_eq!(daemon.stored(Table::Ended), 319 - 9);
+    let run = json!(daemon.ask(alice));
+    daemon.is_slow = true;
+    cancel(&mut daemon, alice, &run);
+    daemon.commit_one();
+    assert!(daemon.core.inspect().sizes().appends < 10);
+    daemon.commit();
+    assert_eq!(daemon.stored(Table::Ended), 10 + 10);
 }

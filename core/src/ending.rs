@@ -12,15 +12,16 @@ use crate::ids::{Call, RunId};
 use crate::note::Note;
 use crate::planted::Bug;
 use crate::record::{Query, Record, Table};
-use crate::run::{Cause, Phase, Run, ended_key, history_key};
+use crate::run::{Cause, Ended, Phase, Run, ended_key, history_key};
 use crate::sometimes::Sometimes;
 use crate::time::{Span, WallMs};
 use crate::wire::error::Refusal;
 use crate::wire::event::Kind;
 use crate::wire::json::Object;
-use crate::wire::user::ok;
+use crate::wire::user::{Input, ok};
 use crate::wire::worker::{Complete, Status};
 use crate::worker::WorkerKey;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -216,11 +217,16 @@ impl Core {
         run.phase = Phase::Ended;
         let ended = run.ended(end.status, now);
         let row = crate::record::row(&ended);
+        // Found by its id alone: in the history nobody looks for them.
+        let found = match run.questions.keys() {
+            keys if keys.is_empty() => row.clone(),
+            keys => crate::record::row(&Ended { inputs: keys.clone(), ..run.ended(end.status, now) }),
+        };
         let (history, spec, last_seq) = (history_key(&run.spec, &of.run), run.spec.clone(), run.last_seq);
         for table in [Table::RunSpec, Table::RunState, Table::RunTools, Table::RunQuestions] {
             self.durable.record(Record::Delete { key: run.key(table, &of.run) });
         }
-        self.durable.record(Record::Put { key: ended_key(&of.run), value: row.clone() });
+        self.durable.record(Record::Put { key: ended_key(&of.run), value: found });
         self.durable.record(Record::Put { key: history, value: row });
         self.record_end_age(&spec, &of.run, now.wall.0);
         self.ends.add(&of.run, ended);
@@ -412,13 +418,21 @@ impl Core {
             self.audit_publisher(&caller, &of.user, &run, About::Cancel);
             return self.answer_cancel(&caller, &run, state, out);
         }
-        self.look_up_end(caller, run, About::Cancel, out);
+        self.look_up_end(caller, run, About::Cancel, None, out);
     }
 
-    /// Asks the store how a run ended that is not in memory, or not this caller's.
-    pub(crate) fn look_up_end(&mut self, caller: Caller, run: RunId, about: About, out: &mut Effects) {
+    /// Asks the store how a run ended that is not in memory, or not this caller's. `input` is what it is to
+    /// hear.
+    pub(crate) fn look_up_end(
+        &mut self,
+        caller: Caller,
+        run: RunId,
+        about: About,
+        input: Option<Box<Input>>,
+        out: &mut Effects,
+    ) {
         let query = Query::Rows(Vec::from([ended_key(&run)]));
-        self.look_up(caller.conn, crate::Load::Ended { caller, run, about }, query, out);
+        self.look_up(caller.conn, crate::Load::Ended { caller, run, about, input }, query, out);
     }
 }
 

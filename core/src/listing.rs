@@ -76,7 +76,7 @@ impl Core {
                 self.audit_publisher(&caller, &user, &run, About::State);
                 self.respond(caller.conn, 200, Content::Json(state.finish()), out);
             }
-            None => self.look_up_end(caller, run, About::State, out),
+            None => self.look_up_end(caller, run, About::State, None, out),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::ids::{ConnId, Lane, LoadId, RunId, User};
 use crate::listing::Listing;
 use crate::publish;
 use crate::record::{Found, Table};
+use crate::wire::user::Input;
 use crate::wire::worker::Hello;
 use alloc::boxed::Box;
 
@@ -30,6 +31,8 @@ pub(crate) enum Load {
         run: RunId,
         /// What.
         about: About,
+        /// What the run is to hear.
+        input: Option<Box<Input>>,
     },
     /// A user's runs that have ended.
     History(Caller, Listing),
@@ -63,7 +66,9 @@ impl Core {
             Load::Context(user) => self.on_context(&user, found, out),
             Load::Page(conn, lane, after) => self.on_page(conn, &lane, after, found, out),
             Load::Run(asked) => self.on_asked(*asked, found, out),
-            Load::Ended { caller, run, about } => self.on_ended_looked_up(&caller, &run, about, found, out),
+            Load::Ended { caller, run, about, input } => {
+                self.on_ended_looked_up(&caller, &run, about, input, found, out);
+            }
             Load::History(caller, what) => self.on_history(&caller, &what, found, out),
             Load::Events(caller, page) => self.on_events(&caller, &page, found, out),
             Load::Erase(user, table) => self.on_rows_to_erase(&user, table, found, out),

@@ -14,12 +14,13 @@ use crate::ending::About;
 use crate::ids::{Device, Key, Request, RunId};
 use crate::planted::Bug;
 use crate::record::Record;
-use crate::run::{Phase, Run, raw_json};
+use crate::run::{Ended, Phase, Run, raw_json};
 use crate::time::{Mono, Now, Span, WallMs};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::event::{Kind, Question};
 use crate::wire::json::Object;
 use crate::wire::user::{Input, ok};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -73,8 +74,9 @@ impl Questions {
         self.open.len() <= OPEN_MAX && self.keys.len() <= KEYS_MAX && asked <= events
     }
 
-    fn was_said(&self, key: &Key) -> Option<&str> {
-        self.keys.iter().find(|(other, _)| other == key).map(|(_, digest)| digest.as_str())
+    /// The newest keys of inputs, with what was said under them.
+    pub(crate) const fn keys(&self) -> &VecDeque<(Key, String)> {
+        &self.keys
     }
 
     fn remember(&mut self, key: Key, digest: String) {
@@ -216,13 +218,14 @@ impl Core {
     /// `input`: to a run in memory at once, to another after asking the store whether there was one.
     pub(crate) fn on_input(&mut self, caller: Caller, input: Input, out: &mut Effects) {
         let Some(of) = self.run_for(&caller, &input.run, About::Input) else {
-            return self.look_up_end(caller, input.run, About::Input, out);
+            let run = input.run.clone();
+            return self.look_up_end(caller, run, About::Input, Some(Box::new(input)), out);
         };
         self.audit_publisher(&caller, &of.user, &of.run, About::Input);
         let quoted = self.planted.is(Bug::LogQuotesInput).then(|| input.data.clone());
         match self.take_input(&of, input, caller.device.clone()) {
             Ok(()) => {
-                let answer = ok("input", caller.id()).str("run", of.run.as_str());
+                let answer = taken(&caller, &of.run);
                 if self.planted.is(Bug::InputAnsweredEarly) {
                     return self.send(caller.conn, text(answer), out);
                 }
@@ -237,21 +240,36 @@ impl Core {
         }
     }
 
+    /// `input` to a run that has ended: the first of it may have been taken, and the answer lost.
+    pub(crate) fn answer_late_input(
+        &mut self,
+        caller: &Caller,
+        run: &RunId,
+        ended: &Ended,
+        input: Option<Box<Input>>,
+        out: &mut Effects,
+    ) {
+        match input.map_or(Ok(false), |input| was_said(&input, &ended.inputs)) {
+            // The answer would wait for the store.
+            Ok(true) if self.durable.is_full() => {
+                self.refuse(caller, "input", &self.storage_unavailable(), out);
+            }
+            Ok(true) => self.reply(caller, 200, taken(caller, run)),
+            Ok(false) => self.refuse(caller, "input", &not_awaited(run), out),
+            Err(refusal) => self.refuse(caller, "input", &refusal, out),
+        }
+    }
+
     fn take_input(&mut self, of: &RunOf, input: Input, device: Option<Device>) -> Result<(), Refusal> {
         if self.durable.is_full() {
             return Err(self.storage_unavailable());
         }
         let limit = self.config.store.events_per_run;
         let Some(run) = self.run_mut(of) else { return Err(not_awaited(&of.run)) };
-        let digest = format!("{:032x}", input.digest);
-        match input.key.as_ref().and_then(|key| run.questions.was_said(key)) {
-            Some(said) if said == digest => return Ok(()),
-            Some(_) => {
-                let message = "the key was used for another input of this run";
-                return Err(Refusal::new(Code::KeyReused, message, "use a new key for a new input"));
-            }
-            None => {}
+        if was_said(&input, run.questions.keys())? {
+            return Ok(());
         }
+        let digest = digest(&input);
         check_awaited(run, of, input.request.as_ref())?;
         // An answer always fits, as the end does: the question was within the limit.
         if input.request.is_none() && run.events >= limit {
@@ -278,6 +296,28 @@ impl Core {
         self.store_questions(of);
         self.order(of, Order::Input { request: input.request, data: written, is_expired: false });
         Ok(())
+    }
+}
+
+/// The answer to an input that was taken.
+fn taken(caller: &Caller, run: &RunId) -> Object {
+    ok("input", caller.id()).str("run", run.as_str())
+}
+
+fn digest(input: &Input) -> String {
+    format!("{:032x}", input.digest)
+}
+
+/// Whether an input was taken before under its key, of which a run remembers these.
+fn was_said(input: &Input, keys: &VecDeque<(Key, String)>) -> Result<bool, Refusal> {
+    let said = input.key.as_ref().and_then(|key| keys.iter().find(|(other, _)| other == key));
+    match said {
+        Some((_, said)) if *said == digest(input) => Ok(true),
+        Some(_) => {
+            let message = "the key was used for another input of this run";
+            Err(Refusal::new(Code::KeyReused, message, "use a new key for a new input"))
+        }
+        None => Ok(false),
     }
 }
 

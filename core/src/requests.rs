@@ -20,7 +20,7 @@ use crate::strangers::neighbourhood;
 use crate::wire::error::{CloseCode, Code, Refusal};
 use crate::wire::event::{Envelope, Kind, encode};
 use crate::wire::json::Object;
-use crate::wire::user::{self, Body, error};
+use crate::wire::user::{self, Body, Input, error};
 use crate::wire::worker::{Attempt, Hello, ack};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -160,6 +160,7 @@ impl Core {
         caller: &Caller,
         run: &RunId,
         about: About,
+        input: Option<Box<Input>>,
         found: Found,
         out: &mut Effects,
     ) {
@@ -177,9 +178,7 @@ impl Core {
                     let state = caller.say_whose(ended.describe(run), &ended.user);
                     self.respond(caller.conn, 200, Content::Json(state.finish()), out);
                 }
-                (Some(_), About::Input) => {
-                    self.refuse(caller, "input", &crate::questions::not_awaited(run), out);
-                }
+                (Some(ended), About::Input) => self.answer_late_input(caller, run, &ended, input, out),
                 (None, About::Cancel | About::State) => self.refuse(caller, "cancel", &not_found, out),
                 (None, About::Input) => self.refuse(caller, "input", &not_found, out),
             }

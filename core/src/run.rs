@@ -18,7 +18,7 @@ use crate::wire::json::Object;
 use crate::wire::user::Priority;
 use crate::worker::WorkerKey;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -176,6 +176,9 @@ pub(crate) struct Ended {
     #[serde(default)]
     pub(crate) running_ms: u64,
     pub(crate) ended_ms: u64,
+    /// The newest keys of its inputs: who sends one again, and has not heard that it was taken, is told.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(crate) inputs: VecDeque<(Key, String)>,
 }
 
 impl Ended {
@@ -340,6 +343,7 @@ impl Run {
             queued_ms: self.queued(now).as_millis(),
             running_ms: self.ran(now).as_millis(),
             ended_ms: now.wall.0,
+            inputs: VecDeque::new(),
         }
     }
 

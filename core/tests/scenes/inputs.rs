@@ -261,3 +261,34 @@ fn a_run_that_another_takes_the_place_of_says_so_at_its_end() {
     );
     assert_eq!(heard.iter().filter(|said| said["type"] == "accepted").count(), 2);
 }
+
+/// The answer to the first may have been lost with its connection.
+#[test]
+fn an_input_that_is_sent_again_after_the_end_of_its_run_was_taken() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    let run = daemon.start(worker);
+    let say = |daemon: &mut Daemon, user: ConnId, key: &str, data: &str| {
+        daemon.heard(user);
+        daemon.says(user, &json!({"type": "input", "run": run, "key": key, "data": data}));
+        let is_answer = |said: &Value| matches!(said["type"].as_str(), Some("ok" | "error"));
+        let answer = daemon.heard(user).into_iter().find(is_answer).expect("it is answered");
+        answer.get("code").unwrap_or(&answer["type"]).clone()
+    };
+    assert_eq!(say(&mut daemon, user, "k", "left"), "ok");
+    daemon.says(worker, &json!({"type": "complete", "run": run, "attempt": 1, "n": 1, "status": "ok"}));
+    for is_restarted in [false, true] {
+        if is_restarted {
+            daemon.restart();
+        }
+        let user = daemon.user("alice");
+        let answers = [("k", "left"), ("k", "right"), ("l", "left")];
+        let answers = answers.map(|(key, data)| say(&mut daemon, user, key, data));
+        assert_eq!(answers, ["ok", "key_reused", "input_not_awaited"], "{is_restarted}");
+        let bob = daemon.user("bob");
+        assert_eq!(say(&mut daemon, bob, "k", "left"), "run_not_found");
+    }
+}

@@ -109,7 +109,8 @@ pub(crate) struct UserConn {
     /// The topics that it has asked for, until its `welcome` answers that.
     pub(crate) asked: Vec<Subscription>,
     pub(crate) is_welcome: bool,
-    /// Runs of whose place in the queue it could not be told. At most those that the user may queue.
+    /// Runs of whose place in the queue, or of the end of whose time, it could not be told. At most those
+    /// that the user may queue.
     pub(crate) owed: BTreeSet<RunId>,
     /// It was told that its token is about to expire.
     pub(crate) is_expiry_told: bool,

@@ -338,6 +338,7 @@ impl Core {
         self.tell_drain(id, out);
         self.watch_expiry(id, out);
         self.deliver(id, out);
+        self.tell_timeouts(id, out);
         self.take_inbox(id, out);
     }
 

@@ -374,7 +374,7 @@ impl Core {
             return;
         };
         let (timeout, ran) = (run.timeout(&self.config), run.ran_in_attempt(now));
-        let warn = timeout.ratio(self.config.runs.warn_at_percent.into(), 100);
+        let warn = self.warned_after(timeout);
         self.deadlines.set(Timer::Timeout(of.run.clone()), now.mono + (timeout - ran));
         if warn > ran {
             self.deadlines.set(Timer::TimeoutSoon(of.run.clone()), now.mono + (warn - ran));

@@ -104,7 +104,7 @@ impl Core {
     }
 
     /// The network takes something again: first of all where those runs stand of which that could not be
-    /// said.
+    /// said, in the queue or in their time.
     pub(crate) fn notice_owed(&mut self, id: ConnId, out: &mut Effects) {
         let Some(me) = self.user_conn(id).filter(|me| !me.owed.is_empty()) else { return };
         let (owed, user) = (mem::take(&mut me.owed), me.identity.user.clone());
@@ -115,6 +115,9 @@ impl Core {
                     self.owe_notice(id, &run);
                 }
             }
+        }
+        for run in owed {
+            self.tell_timeout(id, &RunOf { user: user.clone(), run }, out);
         }
     }
 
@@ -154,20 +157,48 @@ impl Core {
     /// Most of an attempt's time is used up.
     pub(crate) fn on_timeout_soon(&mut self, run: &RunId, out: &mut Effects) {
         let Some(of) = self.run_of(run) else { return };
-        let Some(run) = self.users.get(&of.user).and_then(|context| context.runs.get(&of.run)) else {
-            return;
-        };
-        if !matches!(run.phase, Phase::Running(_)) {
-            return;
+        let Some(notice) = self.timeout_notice(&of) else { return };
+        for id in self.notify(&of.user, notice, out) {
+            self.owe_notice(id, &of.run);
+        }
+    }
+
+    /// Of which of its user's runs most of the time is used up, for a connection that was not there to hear
+    /// it.
+    pub(crate) fn tell_timeouts(&mut self, id: ConnId, out: &mut Effects) {
+        let Some(user) = self.conns.get(&id).and_then(|conn| conn.user()).cloned() else { return };
+        let runs = self.users.get(&user).into_iter().flat_map(|context| context.runs.keys());
+        for run in runs.cloned().collect::<Vec<_>>() {
+            self.tell_timeout(id, &RunOf { user: user.clone(), run }, out);
+        }
+    }
+
+    fn tell_timeout(&mut self, id: ConnId, of: &RunOf, out: &mut Effects) {
+        let Some(notice) = self.timeout_notice(of) else { return };
+        if !self.send_notice(id, bytes::Bytes::from(notice), out) {
+            self.owe_notice(id, &of.run);
+        }
+    }
+
+    /// That most of an attempt's time is used up, if it is.
+    fn timeout_notice(&self, of: &RunOf) -> Option<String> {
+        let run = self.users.get(&of.user)?.runs.get(&of.run)?;
+        let (ran, timeout) = (run.ran_in_attempt(self.now), run.timeout(&self.config));
+        let is_executed = matches!(run.phase, Phase::Running(_)) && !run.is_waiting();
+        if !is_executed || ran < self.warned_after(timeout) || self.planted.is(Bug::NobodyWarned) {
+            return None;
         }
         let notice = Object::message("notice")
             .str("notice", "timeout_soon")
             .str("run", of.run.as_str())
-            .raw("running_ms", run.ran_in_attempt(self.now).as_millis())
-            .raw("timeout_ms", run.timeout(&self.config).as_millis());
-        if !self.planted.is(Bug::NobodyWarned) {
-            self.notify(&of.user, notice.finish(), out);
-        }
+            .raw("running_ms", ran.as_millis())
+            .raw("timeout_ms", timeout.as_millis());
+        Some(notice.finish())
+    }
+
+    /// After how much of its time a run's user is warned.
+    pub(crate) fn warned_after(&self, timeout: Span) -> Span {
+        timeout.ratio(self.config.runs.warn_at_percent.into(), 100)
     }
 
     /// A run at a worker gives a sign of life from now on, should it have no events.

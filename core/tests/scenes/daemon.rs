@@ -35,6 +35,8 @@ pub(crate) struct Daemon {
     asked: VecDeque<(LoadId, Query)>,
     heard: BTreeMap<ConnId, Vec<Value>>,
     unread: BTreeSet<ConnId>,
+    /// The bytes that wait for the networks that take nothing.
+    stuck: BTreeMap<ConnId, usize>,
     closed: BTreeMap<ConnId, CloseCode>,
     answered: BTreeMap<ConnId, (u16, Value)>,
     /// The audit trail.
@@ -69,6 +71,7 @@ impl Daemon {
             asked: VecDeque::new(),
             heard: BTreeMap::new(),
             unread: BTreeSet::new(),
+            stuck: BTreeMap::new(),
             closed: BTreeMap::new(),
             answered: BTreeMap::new(),
             trail: Vec::new(),
@@ -221,6 +224,17 @@ impl Daemon {
         self.heard.remove(&conn).unwrap_or_default()
     }
 
+    /// The network takes nothing of what a connection is sent, until [`Self::flush`].
+    pub(crate) fn stick(&mut self, conn: ConnId) {
+        self.stuck.insert(conn, 0);
+    }
+
+    /// The network takes all that a connection was sent.
+    pub(crate) fn flush(&mut self, conn: ConnId) {
+        let bytes = self.stuck.remove(&conn).expect("it takes nothing");
+        self.feed(Input::Flushed { conn, bytes });
+    }
+
     /// Whether the daemon reads a connection.
     pub(crate) fn is_read(&self, conn: ConnId) -> bool {
         !self.unread.contains(&conn)
@@ -338,7 +352,10 @@ impl Daemon {
                     || Value::String(String::from_utf8(text.to_vec()).expect("what is sent is UTF-8"));
                 let said = serde_json::from_slice(&text).unwrap_or_else(|_| text_of());
                 self.heard.entry(conn).or_default().push(said);
-                self.core.handle(now, Input::Flushed { conn, bytes: text.len() }, caused);
+                match self.stuck.get_mut(&conn) {
+                    Some(waiting) => *waiting += text.len(),
+                    None => self.core.handle(now, Input::Flushed { conn, bytes: text.len() }, caused),
+                }
             }
             Effect::Close { conn, code, .. } => {
                 self.closed.insert(conn, code);

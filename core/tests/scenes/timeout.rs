@@ -132,3 +132,54 @@ fn the_clock_of_what_waits_for_its_user_stands_still_over_a_start_of_the_daemon(
     let data = &ended.expect("it has ended")["data"];
     assert_eq!((&data["status"], &data["running_ms"]), (&json!("ok"), &json!(5_000)));
 }
+
+/// What was said was lost with the connection before, or there was no room for it.
+#[test]
+fn whoever_comes_when_most_of_the_time_is_used_up_is_warned_too() {
+    let mut daemon = Daemon::new(|_| {});
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    let come = |daemon: &mut Daemon| {
+        let user = daemon.user("alice");
+        let warned = warnings(daemon.heard(user));
+        warned
+            .into_iter()
+            .map(|warned| (warned["run"].clone(), warned["running_ms"].clone()))
+            .collect::<Vec<_>>()
+    };
+    daemon.pass(Span::millis(7_999));
+    assert_eq!(come(&mut daemon), []);
+    daemon.pass(Span::millis(1_001));
+    assert_eq!(come(&mut daemon), [(run.clone(), json!(9_000))]);
+    daemon.says(
+        worker,
+        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
+                "data": {"request": "r", "prompt": "?"}}),
+    );
+    assert_eq!(come(&mut daemon), [], "its clock stands still");
+}
+
+#[test]
+fn whoever_takes_nothing_when_most_of_the_time_is_used_up_is_warned_when_there_is_room() {
+    let mut daemon = Daemon::new(|config| config.server.output = 1_000);
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    let user = daemon.user("alice");
+    daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
+    let run = daemon.start(worker);
+    daemon.pass(Span::secs(7));
+    daemon.stick(user);
+    daemon.says(
+        worker,
+        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "custom",
+                "data": {"name": "x", "value": "x".repeat(1_000)}}),
+    );
+    daemon.pass(Span::secs(2));
+    assert!(warnings(daemon.heard(user)).is_empty());
+    daemon.flush(user);
+    let told = warnings(daemon.heard(user));
+    assert_eq!(told.iter().map(|told| &told["running_ms"]).collect::<Vec<_>>(), [&json!(9_000)]);
+}

@@ -338,7 +338,7 @@ impl Core {
         let doublings = if stays_short { 1 } else { run.attempts.min(10) };
         let delay = (1..doublings).fold(RETRY_DELAY, |delay, _| delay.times(2)).min(RETRY_DELAY_MAX);
         run.not_before = now + if is_early { delay.ratio(1, 2) } else { delay };
-        run.queued_since = now;
+        (run.queued_since, run.queued_before) = (now, Span::ZERO);
         let data = Object::new().str("reason", "worker_lost").raw("delay_ms", delay.as_millis());
         self.deadlines.set_earlier(Timer::Dispatch, now + delay);
         self.note(Note::Retried { run: of.run.clone(), delay_ms: delay.as_millis() });

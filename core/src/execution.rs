@@ -142,7 +142,7 @@ impl Core {
             }
         }
         if run.attempts == 0 {
-            run.queued = now.mono.since(run.queued_since);
+            run.queued = run.waited(now);
         }
         run.attempts += 1;
         run.n = 0;

@@ -148,7 +148,7 @@ impl Core {
             .raw("ahead", ahead.unwrap_or(0))
             .raw("waiting", self.queue.waiting)
             .maybe_raw("eta_ms", ahead.and_then(|ahead| self.eta_ms(&run.spec.agent, ahead)))
-            .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
+            .raw("waited_ms", run.waited(self.now).as_millis())
             .str("reason", reason)
             .str("message", &format!("{before}{why}"))
             .finish()

@@ -180,7 +180,7 @@ impl Core {
         run.describe(id, context.stream.head(), self.now)
             .str("user", run.spec.user.as_str())
             .raw("position", ahead + 1)
-            .raw("waited_ms", self.now.mono.since(run.queued_since).as_millis())
+            .raw("waited_ms", run.waited(self.now).as_millis())
             .maybe_raw("eta_ms", self.eta_ms(&run.spec.agent, ahead))
             .str("reason", reason)
             .str("message", message)

@@ -129,6 +129,8 @@ pub(crate) struct Run {
     /// It is not offered before.
     pub(crate) not_before: Mono,
     pub(crate) queued_since: Mono,
+    /// Time queued before that, under the clock of an earlier process.
+    pub(crate) queued_before: Span,
     pub(crate) queued: Span,
     /// Time executed in spans that are over.
     pub(crate) ran: Span,
@@ -245,6 +247,7 @@ impl Run {
             questions: Questions::default(),
             not_before: Mono::default(),
             queued_since: now.mono,
+            queued_before: Span::ZERO,
             queued: Span::ZERO,
             ran: Span::ZERO,
             ran_before: Span::ZERO,
@@ -262,8 +265,6 @@ impl Run {
     pub(crate) fn from_rows(rows: &Rows<'_>, now: Now) -> (Self, Extent) {
         let spec: Spec = stored(rows.spec);
         let State { numbers, worker, timeout_ms, cancel, progress } = State::from_row(rows.state);
-        let queued = Span::millis(numbers.queued_ms);
-        let waited = now.wall.since(WallMs(spec.accepted_ms));
         let mut run = Self::new(spec, now);
         run.phase = match (worker, cancel) {
             (None, _) => Phase::Queued { is_durable: true },
@@ -271,7 +272,7 @@ impl Run {
             (Some(worker), Some(cause)) => Phase::Cancelling(worker, cause),
         };
         if run.is_queued() {
-            run.queued_since = Mono(now.mono.0.saturating_sub(waited.0));
+            run.queued_before = now.wall.since(WallMs(run.spec.accepted_ms));
         } else {
             run.questions = rows.questions.map(|row| Questions::from_row(row, now)).unwrap_or_default();
             run.running_since = (!run.is_waiting()).then_some(now.mono);
@@ -288,7 +289,7 @@ impl Run {
         if !run.is_queued() {
             run.ack_start();
         }
-        run.queued = queued;
+        run.queued = Span::millis(numbers.queued_ms);
         run.ran = Span(numbers.ran_us);
         run.ran_before = Span(numbers.ran_before_us);
         run.tools = rows.tools.map(stored).unwrap_or_default();
@@ -424,7 +425,12 @@ impl Run {
 
     /// Time queued before it was first taken.
     pub(crate) fn queued(&self, now: Now) -> Span {
-        if self.attempts == 0 { now.mono.since(self.queued_since) } else { self.queued }
+        if self.attempts == 0 { self.waited(now) } else { self.queued }
+    }
+
+    /// Time queued since it came, or came back.
+    pub(crate) fn waited(&self, now: Now) -> Span {
+        self.queued_before + now.mono.since(self.queued_since)
     }
 
     /// Its state in one word of the protocol.

@@ -7,7 +7,7 @@ use runcast_core::effect::{Audit, Content, Effect};
 use runcast_core::ids::{Agent, AppendId, ConnId, LoadId, RunId};
 use runcast_core::input::{BodyLength, Claims, Head, Input, Message, UpgradeRequest};
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
-use runcast_core::time::{Now, Span, WallMs};
+use runcast_core::time::{Mono, Now, Span, WallMs};
 use runcast_core::wire::error::CloseCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -82,7 +82,8 @@ impl Daemon {
         }
     }
 
-    /// Ends the process and begins another with what is stored. All connections are gone.
+    /// Ends the process and begins another with what is stored. All connections are gone, and the clock that
+    /// measures begins anew, as it may.
     pub(crate) fn restart(&mut self) {
         let alive: BTreeSet<_> =
             self.rows.keys().filter(|key| key.table.is_alive()).map(|key| key.owner.clone()).collect();
@@ -92,6 +93,7 @@ impl Daemon {
         };
         let rows = self.rows.iter().filter(|(key, _)| is_in_image(key));
         let image = Image { rows: rows.map(|(key, value)| (key.clone(), value.clone())).collect() };
+        self.now.mono = Mono::default();
         let mut effects = Vec::new();
         self.core = Core::open(self.config.clone(), [8; 32], image, self.now, &mut effects);
         self.carry_out(effects);

@@ -163,3 +163,23 @@ fn a_start_that_is_repeated_is_acknowledged_though_its_run_is_to_stop() {
     daemon.says(worker, &json!({"type": "started", "run": run, "attempt": 1}));
     assert_eq!(daemon.heard(worker), [json!({"type": "ack", "run": run, "attempt": 1, "n": 0})]);
 }
+
+/// The clock that measures is another one after a restart.
+#[test]
+fn the_time_that_a_run_was_queued_goes_on_over_a_start_of_the_daemon() {
+    let mut daemon = Daemon::new(|_| {});
+    let user = daemon.user("alice");
+    daemon.ask(user);
+    daemon.pass(Span::secs(10));
+    daemon.restart();
+    let user = daemon.user("alice");
+    assert_eq!(daemon.heard(user)[0]["runs"][0]["queued_ms"], 10_000);
+    daemon.pass(Span::millis(5_100));
+    let told = daemon.heard(user).into_iter().rfind(|said| said["notice"] == "queue");
+    assert_eq!(told.expect("it is told where it stands")["waited_ms"], 15_100);
+    let agents = json!([{"agent": "echo", "slots": 1}]);
+    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+    daemon.start(worker);
+    let started = daemon.heard(user).into_iter().find(|said| said["event"] == "agent_started");
+    assert_eq!(started.expect("it starts")["data"]["queued_ms"], 15_100);
+}

@@ -237,6 +237,7 @@ impl Daemon {
         self.trace.note(Of::World, format_args!("the daemon starts, with {alive} runs that have not ended"));
         let lost = kept::runs(&oracles.truth, &image);
         oracles.judge("O3", None, lost);
+        self.booted_at = self.schedule.now();
         let (seed, now) = (self.dice.seed(), self.now());
         let again = Store::open_with(self.disk.kill(), self.repair, JOURNAL_BLOCKS)
             .map_err(|error| error.to_string());
@@ -254,7 +255,6 @@ impl Daemon {
             let start = Start { config: config.clone(), seed, image, now, planted: self.planted };
             Recording::new(start, &opening)
         });
-        self.booted_at = self.schedule.now();
         let model = Model::open(&self.config, &model);
         let model = Watching::begin(model, &opening, &core, &self.judgement);
         let begun = (Ready::open(&core, now.mono), Spans::open(&core, now.mono));
@@ -275,8 +275,9 @@ impl Daemon {
         Dice::new(self.dice.any(), 1)
     }
 
+    /// A process counts its time from its own start.
     fn now(&self) -> Now {
-        Now { mono: Mono(self.schedule.now()), wall: WallMs(self.wall()) }
+        Now { mono: Mono(self.schedule.now() - self.booted_at), wall: WallMs(self.wall()) }
     }
 
     /// Takes a connection.
@@ -353,8 +354,7 @@ impl Daemon {
     /// # Errors
     /// The store has failed, and the process must end.
     pub fn turn(&mut self, oracles: &mut Oracles) -> Result<bool, StorageFailed> {
-        let now = self.now();
-        let at = now.mono.0;
+        let (now, at) = (self.now(), self.schedule.now());
         if self.turn_at.is_none_or(|planned| planned > at) {
             return Ok(false);
         }
@@ -405,6 +405,7 @@ impl Daemon {
             self.plan_turn(at + TURN);
         }
         if let Some(Mono(deadline)) = deadline {
+            let deadline = self.booted_at + deadline;
             self.spins = if deadline <= at { self.spins + 1 } else { 0 };
             if self.spins > timers::SPINS_MAX {
                 oracles.judge("O15", None, Err("the deadline stays in the past, turn after turn".to_owned()));

@@ -171,6 +171,10 @@ impl Watch {
     /// # Errors
     /// What has not.
     pub fn look(&self, core: &Core) -> Result<(), Broken> {
+        // Before its first turn a process has had no time for anything.
+        if self.now.mono == Mono(0) {
+            return Ok(());
+        }
         let delivery = &self.config.delivery;
         let clocks = self.lines.iter().flat_map(|(conn, line)| {
             line.clocks.iter().map(move |(lane, clock)| (conn, lane, clock, line.bytes))

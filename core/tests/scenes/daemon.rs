@@ -221,6 +221,15 @@ impl Daemon {
         run
     }
 
+    /// A worker `w` with one slot, alice, and her run, which it has started.
+    pub(crate) fn running(&mut self) -> (ConnId, ConnId, Value) {
+        let agents = json!([{"agent": "echo", "slots": 1}]);
+        let worker = self.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
+        let user = self.user("alice");
+        self.ask(user);
+        (worker, user, self.start(worker))
+    }
+
     /// What a connection was sent since the last time it was asked.
     pub(crate) fn heard(&mut self, conn: ConnId) -> Vec<Value> {
         self.heard.remove(&conn).unwrap_or_default()

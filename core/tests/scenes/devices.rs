@@ -101,11 +101,7 @@ fn a_device_that_has_acknowledged_nothing_begins_where_it_began_before() {
 fn deltas_are_joined_for_a_device_that_is_more_than_a_window_behind_and_not_before() {
     for (deltas, expected) in [(4, 4), (5, 1)] {
         let mut daemon = Daemon::new(|_| {});
-        let agents = json!([{"agent": "echo", "slots": 1}]);
-        let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
-        let user = daemon.user("alice");
-        daemon.ask(user);
-        let run = daemon.start(worker);
+        let (worker, user, run) = daemon.running();
         daemon.says(user, &json!({"type": "ack", "seq": 2}));
         daemon.feed(Input::Closed { conn: user });
         for n in 1..=deltas {

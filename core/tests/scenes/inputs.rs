@@ -10,11 +10,7 @@ use serde_json::{Value, json};
 #[test]
 fn an_input_that_is_sent_again_reaches_its_agent_once() {
     let mut daemon = Daemon::new(|_| {});
-    let agents = json!([{"agent": "echo", "slots": 1}]);
-    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
-    let user = daemon.user("alice");
-    daemon.ask(user);
-    let run = daemon.start(worker);
+    let (worker, user, run) = daemon.running();
     daemon.heard(user);
     let mut say = |data: Value| {
         daemon.says(user, &json!({"type": "input", "run": run, "key": "k", "data": data}));
@@ -31,11 +27,7 @@ fn an_input_that_is_sent_again_reaches_its_agent_once() {
 #[test]
 fn the_last_event_that_a_run_may_have_can_be_a_question_that_is_answered() {
     let mut daemon = Daemon::new(|config| config.store.events_per_run = 8);
-    let agents = json!([{"agent": "echo", "slots": 1}]);
-    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
-    let user = daemon.user("alice");
-    daemon.ask(user);
-    let run = daemon.start(worker);
+    let (worker, user, run) = daemon.running();
     let mut event = |n: u64, event: &str, data: &Value| {
         let event = json!({"type": "event", "run": run, "attempt": 1, "n": n, "event": event, "data": data});
         daemon.says(worker, &event);
@@ -66,11 +58,7 @@ fn the_last_event_that_a_run_may_have_can_be_a_question_that_is_answered() {
 #[test]
 fn a_worker_that_confirms_nothing_is_told_no_more_and_more() {
     let mut daemon = Daemon::new(|_| {});
-    let agents = json!([{"agent": "echo", "slots": 1}]);
-    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
-    let user = daemon.user("alice");
-    daemon.ask(user);
-    let run = daemon.start(worker);
+    let (worker, _, run) = daemon.running();
     let mut told = 0;
     // Each question expires at once, and that is a command.
     for n in 1..=100 {
@@ -266,11 +254,7 @@ fn a_run_that_another_takes_the_place_of_says_so_at_its_end() {
 #[test]
 fn an_input_that_is_sent_again_after_the_end_of_its_run_was_taken() {
     let mut daemon = Daemon::new(|_| {});
-    let agents = json!([{"agent": "echo", "slots": 1}]);
-    let worker = daemon.worker(&json!({"type": "hello", "worker": "w", "agents": agents}));
-    let user = daemon.user("alice");
-    daemon.ask(user);
-    let run = daemon.start(worker);
+    let (worker, user, run) = daemon.running();
     let say = |daemon: &mut Daemon, user: ConnId, key: &str, data: &str| {
         daemon.heard(user);
         daemon.says(user, &json!({"type": "input", "run": run, "key": key, "data": data}));

@@ -1,11 +1,21 @@
 //! Before a run's time is up its user is told (PROTOCOL §5 `timeout_soon`, REQUIREMENTS A8).
 
 use crate::daemon::Daemon;
+use runcast_core::ids::ConnId;
 use runcast_core::time::Span;
 use serde_json::{Value, json};
 
 fn warnings(heard: Vec<Value>) -> Vec<Value> {
     heard.into_iter().filter(|said| said["notice"] == "timeout_soon").collect()
+}
+
+/// The run's first attempt asks its user something.
+fn question(daemon: &mut Daemon, worker: ConnId, run: &Value) {
+    let data = json!({"request": "r", "prompt": "?"});
+    daemon.says(
+        worker,
+        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required", "data": data}),
+    );
 }
 
 #[test]
@@ -44,11 +54,7 @@ fn what_waits_for_its_user_is_warned_by_the_time_that_it_has_run() {
     daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
     let run = daemon.start(worker);
     daemon.pass(Span::secs(4));
-    daemon.says(
-        worker,
-        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
-                "data": {"request": "r", "prompt": "?"}}),
-    );
+    question(&mut daemon, worker, &run);
     daemon.pass(Span::secs(9));
     assert!(warnings(daemon.heard(user)).is_empty(), "its clock stands still");
     daemon.says(user, &json!({"type": "input", "run": run, "request": "r", "data": 1}));
@@ -113,11 +119,7 @@ fn the_clock_of_what_waits_for_its_user_stands_still_over_a_start_of_the_daemon(
     daemon.says(user, &json!({"type": "run", "agent": "echo", "input": 1, "timeout_ms": 10_000}));
     let run = daemon.start(worker);
     daemon.pass(Span::secs(4));
-    daemon.says(
-        worker,
-        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
-                "data": {"request": "r", "prompt": "?"}}),
-    );
+    question(&mut daemon, worker, &run);
     daemon.restart();
     hello["runs"] = json!([{"run": run, "attempt": 1, "n": 1}]);
     let (worker, user) = (daemon.worker(&hello), daemon.user("alice"));
@@ -154,11 +156,7 @@ fn whoever_comes_when_most_of_the_time_is_used_up_is_warned_too() {
     assert_eq!(come(&mut daemon), []);
     daemon.pass(Span::millis(1_001));
     assert_eq!(come(&mut daemon), [(run.clone(), json!(9_000))]);
-    daemon.says(
-        worker,
-        &json!({"type": "event", "run": run, "attempt": 1, "n": 1, "event": "input_required",
-                "data": {"request": "r", "prompt": "?"}}),
-    );
+    question(&mut daemon, worker, &run);
     assert_eq!(come(&mut daemon), [], "its clock stands still");
 }
 

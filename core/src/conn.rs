@@ -374,7 +374,9 @@ pub(crate) fn clear_timers(id: ConnId, deadlines: &mut Deadlines) {
     ] {
         deadlines.clear(timer(id));
     }
-    deadlines.clear_lanes(id);
+    // Those of topics went with the topics.
+    deadlines.clear(Timer::Acks(id, Lane::Own));
+    deadlines.clear(Timer::Backlog(id, Lane::Own));
 }
 
 /// A finished message as bytes.

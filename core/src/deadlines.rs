@@ -15,15 +15,18 @@ mod properties;
 mod table;
 
 use crate::ids::{ConnId, Lane, RunId};
+use crate::lookup::open;
 use crate::time::Mono;
 use crate::worker::WorkerKey;
+use ahash::RandomState;
+use core::hash::{Hash, Hasher};
 use table::{Place, Table};
 
 /// The kind of a timer stands above this bit of its rank, the connection below.
 const KIND_BITS: u32 = 56;
 
 /// Why the core wants to be woken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
     /// A connection has not sent its whole request head.
     Head(ConnId),
@@ -160,10 +163,6 @@ impl Timer {
             _ => unreachable!("ranks of connections are below those of others"),
         }
     }
-
-    fn ranked(self) -> Ranked {
-        Ranked { rank: self.rank(), timer: self }
-    }
 }
 
 /// A timer as it is looked for.
@@ -171,6 +170,12 @@ impl Timer {
 struct Ranked {
     rank: u64,
     timer: Timer,
+}
+
+impl Hash for Ranked {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.timer.hash(state);
+    }
 }
 
 /// The name of a timer in its table.
@@ -189,13 +194,18 @@ impl From<Timer> for Name {
 }
 
 /// All timers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Deadlines {
     conns: Table<u64>,
     others: Table<Ranked>,
 }
 
 impl Deadlines {
+    /// None, which are found by such hashes.
+    pub(crate) const fn new(hash: RandomState) -> Self {
+        Self { conns: Table::new(open()), others: Table::new(hash) }
+    }
+
     /// Sets a timer, or moves it.
     pub(crate) fn set(&mut self, timer: Timer, at: Mono) {
         self.set_named(timer.into(), at);
@@ -246,15 +256,6 @@ impl Deadlines {
         match timer.into() {
             Name::Conn(name) => self.conns.rest(&name),
             Name::Other(name) => self.others.rest(&name),
-        }
-    }
-
-    /// Takes back the timers of all streams of a connection.
-    pub(crate) fn clear_lanes(&mut self, id: ConnId) {
-        for timer in [Timer::Acks, Timer::Backlog] {
-            self.clear(timer(id, Lane::Own));
-            let ranked = |id| timer(id, Lane::Own).ranked();
-            self.others.clear_between(ranked(id), ranked(ConnId(id.0 + 1)));
         }
     }
 

@@ -153,8 +153,8 @@ impl Core {
     /// Tells the next connections.
     fn tell_some(&mut self, out: &mut Effects) {
         let Some(Drain { stage: Stage::Telling(after), until }) = self.drain else { return };
-        let next = self.conns.range((core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded));
-        let ids: Vec<ConnId> = next.map(|(id, _)| *id).take(TOLD_AT_ONCE).collect();
+        let next = self.conns.keys_in((core::ops::Bound::Excluded(after), core::ops::Bound::Unbounded));
+        let ids: Vec<ConnId> = next.copied().take(TOLD_AT_ONCE).collect();
         for id in &ids {
             self.tell_drain(*id, out);
         }

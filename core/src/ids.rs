@@ -99,7 +99,7 @@ impl Eq for Keyed {}
 
 impl Hash for Keyed {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        state.write(self.text.as_bytes());
     }
 }
 
@@ -197,7 +197,7 @@ pub enum Owner {
 }
 
 /// One of the streams that a connection reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Its user's own.
     #[default]

@@ -35,7 +35,7 @@ impl Core {
         for worker in self.workers.values() {
             assert_eq!(worker.counted(), worker.runs.len(), "a worker's runs are counted");
         }
-        for (user, context) in &self.users {
+        for (user, context) in self.users.iter() {
             let is_in_turn = self.queue.turns.contains(user);
             assert_eq!(is_in_turn, !context.waiting.is_empty(), "whoever waits has a turn: {user:?}");
             assert!(context.stream.head() <= context.stream.last(), "durable is written");

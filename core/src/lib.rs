@@ -60,6 +60,7 @@ mod legacy;
 mod limits;
 mod listing;
 mod loads;
+pub mod lookup;
 pub mod note;
 mod notices;
 pub mod odd;
@@ -123,6 +124,7 @@ use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use limits::quota::Quotas;
 use loads::Load;
+use lookup::Lookup;
 use note::Note;
 use planted::Planted;
 use positions::Moved;
@@ -149,18 +151,18 @@ pub struct Core {
     deadlines: Deadlines,
     durable: Durable,
     /// Boxed, as contexts are, since a map keeps room for nearly twice what it has.
-    conns: BTreeMap<ConnId, Box<Conn>>,
+    conns: Lookup<ConnId, Box<Conn>>,
     addresses: BTreeMap<IpAddr, usize>,
     /// Addresses that have failed to say who they are.
     attempts: Quotas<IpAddr>,
     pressure: Pressure,
     /// Who has lately made requests.
     requests: Quotas<User>,
-    users: BTreeMap<User, Box<Context>>,
+    users: Lookup<User, Box<Context>>,
     /// Users whose context is being read, with the connections that wait for it.
     loading: BTreeMap<User, Vec<ConnId>>,
     /// Whose each run is: the authority for routing.
-    routes: BTreeMap<RunId, User>,
+    routes: Lookup<RunId, User>,
     workers: BTreeMap<WorkerKey, Worker>,
     /// What connections of workers have left behind that is not durable yet.
     left_behind: BTreeMap<ConnId, LeftBehind>,
@@ -229,20 +231,21 @@ impl Core {
     }
 
     fn empty(config: Config, seed: [u8; 32], now: Now, planted: Planted) -> Self {
+        let secret = lookup::secret(&seed);
         Self {
             config,
             rng: ChaCha8Rng::from_seed(seed),
             now,
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(secret.clone()),
             durable: Durable::default(),
-            conns: BTreeMap::new(),
+            conns: Lookup::default(),
             addresses: BTreeMap::new(),
             attempts: Quotas::default(),
             pressure: Pressure::default(),
             requests: Quotas::default(),
-            users: BTreeMap::new(),
+            users: Lookup::new(secret.clone()),
             loading: BTreeMap::new(),
-            routes: BTreeMap::new(),
+            routes: Lookup::new(secret),
             workers: BTreeMap::new(),
             agents: BTreeMap::new(),
             queue: Queue::default(),

@@ -34,7 +34,7 @@ const PASS_OVER: Span = Span::secs(1);
 const PASS_OVER_MAX: Span = Span::secs(30);
 
 /// Which worker.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct WorkerKey {
     /// Its token's `sub`.
     pub sub: User,

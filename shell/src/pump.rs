@@ -12,12 +12,13 @@ use crate::storage::{Completion, Storage};
 use runcast_core::effect::{Content, Effect, Effects, Response};
 use runcast_core::ids::{ConnId, RunId};
 use runcast_core::input::{Claims, Input, Message, NoBackup, TokenProblem};
+use runcast_core::lookup::Lookup;
 use runcast_core::note::Note;
 use runcast_core::planted::Bug;
 use runcast_core::time::{Mono, Now, Span};
 use runcast_core::wire::error::CloseCode;
 use runcast_core::{Core, View};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -87,7 +88,7 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     /// None: there are no metrics.
     metrics: Option<Metrics>,
     /// Boxed: most of a connection is its WebSocket's state, and the map moves what it holds.
-    conns: BTreeMap<ConnId, Box<Entry<S>>>,
+    conns: Lookup<ConnId, Box<Entry<S>>>,
     /// What connections need while they are read.
     readers: Readers,
     last: ConnId,
@@ -187,7 +188,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             storage,
             verify,
             metrics: None,
-            conns: BTreeMap::new(),
+            conns: Lookup::default(),
             readers: Readers::default(),
             last: ConnId(0),
             opened: Vec::new(),
@@ -440,7 +441,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Incoming::Gone => {
                 self.tell_parting(now, conn);
                 self.give_until(conn, now.mono + LAST_WORDS);
-                self.conns.entry(conn).and_modify(|entry| entry.told = true);
+                if let Some(entry) = self.conns.get_mut(&conn) {
+                    entry.told = true;
+                }
                 return self.feed(now, Input::Closed { conn });
             }
             Incoming::Text(text) => Message::Text(text.as_str()),
@@ -578,8 +581,10 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     }
 
     fn note(&mut self, now: Now, note: &Note) {
-        if let Some((conn, peer)) = self.log.write(now.mono, note) {
-            self.conns.entry(conn).and_modify(|entry| entry.peer = peer);
+        if let Some((conn, peer)) = self.log.write(now.mono, note)
+            && let Some(entry) = self.conns.get_mut(&conn)
+        {
+            entry.peer = peer;
         }
     }
 

@@ -1,7 +1,10 @@
 //! Timers by their names, and by the places that they have in time.
 
+use crate::lookup::Hashed;
 use crate::time::Mono;
-use alloc::collections::{BTreeMap, BTreeSet};
+use ahash::RandomState;
+use alloc::collections::BTreeSet;
+use core::hash::Hash;
 
 /// A place in time, and the name of the timer that has it.
 pub(super) type Place<N> = (Mono, N);
@@ -10,7 +13,7 @@ pub(super) type Place<N> = (Mono, N);
 #[derive(Debug)]
 pub(super) struct Table<N> {
     by_time: BTreeSet<Place<N>>,
-    by_name: BTreeMap<N, Slot>,
+    by_name: Hashed<N, Slot>,
     /// How many of them are at rest.
     resting: usize,
     /// The first place may be one whose timer is not for then.
@@ -28,14 +31,20 @@ struct Slot {
     place: Mono,
 }
 
-impl<N> Default for Table<N> {
-    fn default() -> Self {
-        let (by_time, by_name) = (BTreeSet::new(), BTreeMap::new());
-        Self { by_time, by_name, resting: 0, is_stale: false, front: None }
+impl<N> Table<N> {
+    /// None, which are found by such hashes.
+    pub(super) const fn new(hash: RandomState) -> Self {
+        Self {
+            by_time: BTreeSet::new(),
+            by_name: Hashed::with_hasher(hash),
+            resting: 0,
+            is_stale: false,
+            front: None,
+        }
     }
 }
 
-impl<N: Ord + Clone> Table<N> {
+impl<N: Ord + Hash + Clone> Table<N> {
     /// Sets a timer, or moves it.
     pub(super) fn set(&mut self, name: N, at: Mono) {
         let Some(slot) = self.by_name.get_mut(&name) else {
@@ -64,15 +73,6 @@ impl<N: Ord + Clone> Table<N> {
             self.resting -= usize::from(slot.at.is_none());
             assert!(self.by_time.remove(&(slot.place, name)), "each timer has its place");
             self.touch(slot.place);
-        }
-    }
-
-    /// Takes back all timers from one name on, up to another.
-    pub(super) fn clear_between(&mut self, from: N, to: N) {
-        let range = from..to;
-        while let Some((found, _)) = self.by_name.range(range.clone()).next() {
-            let found = found.clone();
-            self.clear(found);
         }
     }
 

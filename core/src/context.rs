@@ -16,7 +16,7 @@ use crate::stream::Stream;
 use crate::wire::error::CloseCode;
 use crate::{Core, Load};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ pub(crate) struct Context {
     /// Runs at a worker that wait for their user, and count against no limit.
     pub(crate) paused: usize,
     /// Devices whose position is not stored yet.
-    pub(crate) unstored: BTreeSet<Device>,
+    pub(crate) unstored: Few<Device, ()>,
     /// Questions to the store that are not answered: what they may have missed stays in memory.
     pub(crate) questions: usize,
     /// How often it could leave memory.
@@ -130,7 +130,7 @@ impl Context {
             waiting: VecDeque::new(),
             busy: BTreeMap::new(),
             paused: 0,
-            unstored: BTreeSet::new(),
+            unstored: Few::default(),
             questions: 0,
             leaves: 0,
             is_leaving: false,

@@ -266,7 +266,7 @@ impl Core {
         let Role::User(me) = &conn.role else { return };
         let clock = me.cursor(lane).and_then(Cursor::clock);
         let Some((round, _)) = clock.filter(|(_, ends)| conn.flushed() >= *ends) else { return };
-        let random = self.random();
+        let random = if round == 0 { 0 } else { self.random() };
         let mut wait = ack_wait(&self.config.delivery, round, random);
         if self.planted.is(Bug::TimerEarly) {
             wait = wait.ratio(3, 4);

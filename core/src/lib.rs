@@ -331,7 +331,7 @@ impl Core {
 
     /// Shows what has become durable, in order; then devices are sent what their streams have grown by.
     fn reveal(&mut self, reveals: Vec<Reveal>, out: &mut Effects) {
-        let mut acks = BTreeMap::new();
+        let mut acks = Vec::new();
         for reveal in reveals {
             match reveal {
                 Reveal::Reply { conn, text } => self.send(conn, text, out),
@@ -344,8 +344,7 @@ impl Core {
                 Reveal::Started(of) => self.on_start_durable(&of, out),
                 Reveal::Ack { of, n, conn } => {
                     self.on_message_durable(conn, out);
-                    let upto = acks.entry((conn, of.run, of.attempt)).or_insert(n);
-                    *upto = n.max(*upto);
+                    acks.push((conn, of.run, of.attempt, n));
                 }
                 Reveal::Cancelled(of) => self.on_cancel_durable(&of),
                 Reveal::Command { of, i } => self.on_command_durable(&of, i, out),

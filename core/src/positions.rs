@@ -12,7 +12,8 @@ use crate::planted::Bug;
 use crate::record::{Record, row};
 use crate::sometimes::Sometimes;
 use crate::time::Span;
-use alloc::collections::BTreeSet;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// Time for which a moved position may wait for others before a round begins.
 const ROUND_AFTER: Span = Span::millis(50);
@@ -21,30 +22,28 @@ const USERS_AT_ONCE: usize = 64;
 /// and the next so much later.
 const NEXT_AFTER: Span = Span::millis(1);
 
-/// Users with positions that are not stored.
+/// Users with positions that are not stored, whoever has moved first first.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
-    /// Those whose turn it is. Nobody comes to them before all of them are stored, so that everybody has a
-    /// turn.
-    round: BTreeSet<User>,
-    /// Those of the round after that.
-    next: BTreeSet<User>,
+    users: VecDeque<User>,
+    /// How many of them this round has still to store. Whoever moves meanwhile waits for the next.
+    round: usize,
 }
 
 impl Moved {
     /// How many users that are.
     pub(crate) fn len(&self) -> usize {
-        self.round.len() + self.next.len()
+        self.users.len()
     }
 
     /// Some users whose turn it is.
-    fn take(&mut self, most: usize) -> impl Iterator<Item = User> + use<> {
-        if self.round.is_empty() {
-            core::mem::swap(&mut self.round, &mut self.next);
+    fn take(&mut self, most: usize) -> Vec<User> {
+        if self.round == 0 {
+            self.round = self.users.len();
         }
-        let rest = self.round.iter().nth(most).cloned();
-        let rest = rest.map(|first| self.round.split_off(&first)).unwrap_or_default();
-        core::mem::replace(&mut self.round, rest).into_iter()
+        let count = most.min(self.round);
+        self.round -= count;
+        self.users.drain(..count).collect()
     }
 }
 
@@ -52,10 +51,18 @@ impl Core {
     /// A device's position has moved: it is stored soon.
     pub(crate) fn store_soon(&mut self, user: &User, device: &Device, is_eager: bool) {
         let context = self.users.get_mut(user).expect("a context in use is in memory");
-        context.unstored.insert(device.clone());
-        self.moved.next.insert(user.clone());
-        let soon = self.now.mono + if is_eager { Span::ZERO } else { ROUND_AFTER };
-        self.deadlines.set_earlier(Timer::Positions, soon);
+        // Else the user waits for a turn already.
+        let is_first = context.unstored.is_empty();
+        if !context.unstored.contains_key(device) {
+            context.unstored.or_insert(device.clone(), ());
+        }
+        if is_first {
+            self.moved.users.push_back(user.clone());
+        }
+        if is_first || is_eager {
+            let soon = self.now.mono + if is_eager { Span::ZERO } else { ROUND_AFTER };
+            self.deadlines.set_earlier(Timer::Positions, soon);
+        }
     }
 
     /// Stores positions of some users.
@@ -69,10 +76,10 @@ impl Core {
         for user in self.moved.take(most) {
             self.store_positions_of(&user);
         }
-        if !self.moved.round.is_empty() {
+        if self.moved.round > 0 {
             self.seen.mark(Sometimes::RoundGoesOn);
             self.deadlines.set(Timer::Positions, self.now.mono + NEXT_AFTER);
-        } else if !self.moved.next.is_empty() {
+        } else if self.moved.len() > 0 {
             self.deadlines.set(Timer::Positions, self.now.mono + ROUND_AFTER);
         }
     }
@@ -88,13 +95,13 @@ impl Core {
 
     fn store_positions_of(&mut self, user: &User) {
         let Some(context) = self.users.get_mut(user) else { return };
-        for device in core::mem::take(&mut context.unstored) {
+        for device in core::mem::take(&mut context.unstored).keys() {
             if self.planted.is(Bug::PositionNotPersisted) {
                 continue;
             }
-            let Some(position) = context.devices.get_mut(&device) else { continue };
+            let Some(position) = context.devices.get_mut(device) else { continue };
             position.known_from.get_or_insert(self.durable.next());
-            let key = device_key(user, &device);
+            let key = device_key(user, device);
             // There may be hundreds, of as many devices: to look for each among the others takes long.
             self.durable.record_another(Record::Put { key, value: row(position) });
         }

@@ -23,8 +23,8 @@ use crate::wire::json::Object;
 use crate::wire::user::{self, Body, Input, error};
 use crate::wire::worker::{Attempt, Hello, ack};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::IpAddr;
 use rand::Rng;
@@ -327,11 +327,17 @@ impl Core {
         self.send(id, text(error(of, request, refusal)), out);
     }
 
-    /// Tells workers which of their messages are stored.
-    pub(crate) fn send_acks(&mut self, acks: BTreeMap<(ConnId, RunId, u64), u64>, out: &mut Effects) {
-        for ((conn, run, attempt), n) in acks {
-            self.send(conn, text(ack(&Attempt { run, attempt }, n)), out);
-            self.pace(conn, out);
+    /// Tells workers which of their messages are stored: of each attempt the last.
+    pub(crate) fn send_acks(&mut self, mut acks: Vec<(ConnId, RunId, u64, u64)>, out: &mut Effects) {
+        acks.sort_unstable();
+        let mut acks = acks.into_iter().peekable();
+        while let Some((conn, run, attempt, n)) = acks.next() {
+            let is_same =
+                |next: &(ConnId, RunId, u64, u64)| (next.0, &next.1, next.2) == (conn, &run, attempt);
+            if !acks.peek().is_some_and(is_same) {
+                self.send(conn, text(ack(&Attempt { run, attempt }, n)), out);
+                self.pace(conn, out);
+            }
         }
     }
 

@@ -179,10 +179,10 @@ impl Core {
             return;
         }
         for alert in Alert::of_all() {
-            self.tell_alert(alert);
+            self.watch_alert(alert);
         }
-        for agent in core::mem::take(&mut self.alerts.stirred) {
-            self.tell_alert(&Alert::BreakerOpen(agent));
+        while let Some(agent) = self.alerts.stirred.pop_first() {
+            self.watch_alert(&Alert::BreakerOpen(agent));
         }
         let (now, ends) = (self.now.mono, [self.alerts.slow_until, self.alerts.late_until]);
         if let Some(next) = ends.into_iter().filter(|end| *end > now).min() {
@@ -197,25 +197,32 @@ impl Core {
         alert.describe().maybe_str("message", words.as_deref()).str("hint", alert.hint())
     }
 
-    fn tell_alert(&mut self, alert: &Alert) {
+    /// Asked after each input, and nearly always answered with no.
+    #[inline]
+    fn watch_alert(&mut self, alert: &Alert) {
         let was_so = self.alerts.told.contains(alert);
-        match (was_so, self.is_so(alert, was_so)) {
-            (false, true) => {
-                self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
-                self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(alert).finish());
-                self.seen.mark(Sometimes::Alerted);
-                self.alerts.told.insert(alert.clone());
-            }
-            (true, false) if !self.planted.is(Bug::AlertStays) => {
-                self.durable.record(Record::Delete { key: alert.key() });
-                self.write_to_topic(&alerts(), "alert_cleared", &alert.describe().finish());
-                self.alerts.told.remove(alert);
-            }
-            (true, false | true) | (false, false) => {}
+        if self.is_so(alert, was_so) != was_so {
+            self.tell_alert(alert, was_so);
+        }
+    }
+
+    /// Tells that an alert is over, or that it has begun.
+    #[cold]
+    fn tell_alert(&mut self, alert: &Alert, was_so: bool) {
+        if !was_so {
+            self.durable.record(Record::Put { key: alert.key(), value: Bytes::from_static(b"{}") });
+            self.write_to_topic(&alerts(), "alert_raised", &self.describe_alert(alert).finish());
+            self.seen.mark(Sometimes::Alerted);
+            self.alerts.told.insert(alert.clone());
+        } else if !self.planted.is(Bug::AlertStays) {
+            self.durable.record(Record::Delete { key: alert.key() });
+            self.write_to_topic(&alerts(), "alert_cleared", &alert.describe().finish());
+            self.alerts.told.remove(alert);
         }
     }
 
     /// How much there is of what an alert is about, and how much there may be.
+    #[inline]
     fn measure(&self, alert: &Alert) -> (u64, u64) {
         match alert {
             Alert::QueueHigh => (self.queue.waiting as u64, self.config.runs.queued as u64),
@@ -227,6 +234,7 @@ impl Core {
     }
 
     /// Whether there is something to look at. `was_so` is whether there was. Asked after each input.
+    #[inline]
     fn is_so(&self, alert: &Alert, was_so: bool) -> bool {
         let (now, limit) = self.measure(alert);
         match alert {

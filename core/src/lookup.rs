@@ -28,6 +28,15 @@ pub(crate) const fn open() -> RandomState {
     RandomState::with_seeds(1, 2, 3, 4)
 }
 
+/// Takes a key out of a table. Room that a burst has needed goes back, which a table would keep for ever.
+pub(crate) fn take<K: Eq + Hash, V>(table: &mut Hashed<K, V>, key: &K) -> Option<V> {
+    let value = table.remove(key);
+    if table.len() < table.capacity() / 4 {
+        table.shrink_to(2 * table.len());
+    }
+    value
+}
+
 /// Entries that are found by their hashes and walked in the order of their keys.
 pub struct Lookup<K, V> {
     entries: Hashed<K, V>,
@@ -84,7 +93,7 @@ impl<K: Ord + Hash + Clone, V> Lookup<K, V> {
     /// Takes a key out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.order.remove(key);
-        self.entries.remove(key)
+        take(&mut self.entries, key)
     }
 
     /// All, in the order of their keys.

@@ -1,6 +1,6 @@
 //! Timers by their names, and by the places that they have in time.
 
-use crate::lookup::Hashed;
+use crate::lookup::{Hashed, take};
 use crate::time::Mono;
 use ahash::RandomState;
 use alloc::collections::BTreeSet;
@@ -69,7 +69,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
 
     /// Takes a timer back. One that is not set is no error.
     pub(super) fn clear(&mut self, name: N) {
-        if let Some(slot) = self.by_name.remove(&name) {
+        if let Some(slot) = take(&mut self.by_name, &name) {
             self.resting -= usize::from(slot.at.is_none());
             assert!(self.by_time.remove(&(slot.place, name)), "each timer has its place");
             self.touch(slot.place);
@@ -108,7 +108,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
                     self.by_time.insert((at, name));
                 }
                 None => {
-                    self.by_name.remove(&name);
+                    take(&mut self.by_name, &name);
                     self.resting -= 1;
                 }
             }
@@ -125,7 +125,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
     /// Takes that one out.
     pub(super) fn pop(&mut self) -> Option<N> {
         let (_, name) = self.by_time.pop_first()?;
-        self.by_name.remove(&name);
+        take(&mut self.by_name, &name);
         self.is_stale = true;
         Some(name)
     }

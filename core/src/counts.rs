@@ -182,16 +182,15 @@ impl Counts {
 impl Core {
     /// A connection has acknowledged what lies after `before` in one of its streams, up to `upto`.
     pub(crate) fn count_acked(&mut self, id: ConnId, lane: &Lane, before: u64, upto: u64) {
-        let now = self.now.mono;
-        self.counts.acked += upto - before;
-        let user = self.conns.get(&id).and_then(|conn| conn.user());
-        let Some(user) = user.cloned() else { return };
+        let Self { conns, users, topics, counts, now, .. } = self;
+        counts.acked += upto - before;
+        let Some(user) = conns.get(&id).and_then(|conn| conn.user()) else { return };
         let stream = match lane {
-            Lane::Own => self.users.get(&user).map(|context| &context.stream),
-            Lane::Topic(topic) => self.topics.get(topic).map(|topic| &topic.stream),
+            Lane::Own => users.get(user).map(|context| &context.stream),
+            Lane::Topic(topic) => topics.get(topic).map(|topic| &topic.stream),
         };
         for made in stream.into_iter().flat_map(|stream| stream.made(before, upto)) {
-            self.counts.acknowledged.add(now.since(made));
+            counts.acknowledged.add(now.mono.since(made));
         }
     }
 }

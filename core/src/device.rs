@@ -166,36 +166,54 @@ impl Core {
 
     /// A connection has acknowledged more of one of its streams.
     pub(crate) fn move_device(&mut self, id: ConnId, lane: &Lane) {
-        let (wall, is_eager) = (self.now.wall.0, self.is_odd(odd::EAGER));
+        let is_eager = self.is_odd(odd::EAGER);
         let Some(me) = self.user_conn(id) else { return };
         me.is_device_stored = true;
         let Some(device) = me.device.clone() else { return };
-        let (user, own) = (me.identity.user.clone(), me.cursor.acked());
-        let first = me.cursor.resume().first();
-        let topics = me.topics.iter().map(|(topic, cursor)| (Lane::Topic(topic.clone()), cursor.acked()));
-        let mut acked: Vec<(Lane, u64)> = topics.chain([(Lane::Own, own)]).collect();
+        let (user, acked) = (me.identity.user.clone(), me.cursor(lane).map(Cursor::acked));
         let is_there = self.users.get(&user).is_some_and(|context| context.devices.contains_key(&device));
-        // The first acknowledgement of a device that the daemon has named says where it is in all of them.
-        if is_there {
-            acked.retain(|(other, _)| other == lane);
+        if !is_there {
+            self.add_device(id, &user, &device);
         }
-        for (lane, acked) in acked {
-            let stream = self.stream_of(&user, &lane).expect("a stream that is read is in memory");
-            let epoch = stream.epoch().clone();
-            let context = self.users.get_mut(&user).expect("a context in use is in memory");
-            let new = Position::new(context.stream.epoch(), first, own, wall);
-            let position = context.devices.or_insert(device.clone(), new);
-            position.heard_ms = wall;
-            let acked = position.acked_in(&lane, &epoch).map_or(acked, |known| known.max(acked));
-            if self.planted.is(Bug::TopicAckMovesOwn) {
-                let own = position.epoch.clone();
-                position.put(&Lane::Own, own, position.acked.max(acked));
-            }
-            position.put(&lane, epoch, acked);
+        if let Some(acked) = acked {
+            self.put_position(&user, &device, lane, acked);
         }
         self.store_soon(&user, &device, is_eager);
         self.forget_device(&user, &device);
         self.clear_delivered(&user, &device);
+    }
+
+    /// The first acknowledgement of a device that the daemon has named says where it is in all its streams.
+    fn add_device(&mut self, id: ConnId, user: &User, device: &Device) {
+        let wall = self.now.wall.0;
+        let Some(me) = self.user_at(id) else { return };
+        let (first, own) = (me.cursor.resume().first(), me.cursor.acked());
+        let topics = me.topics.iter().map(|(topic, cursor)| (Lane::Topic(topic.clone()), cursor.acked()));
+        let topics: Vec<(Lane, u64)> = topics.collect();
+        let context = self.users.get_mut(user).expect("a context in use is in memory");
+        let new = Position::new(context.stream.epoch(), first, own, wall);
+        context.devices.or_insert(device.clone(), new);
+        for (lane, acked) in topics {
+            self.put_position(user, device, &lane, acked);
+        }
+    }
+
+    /// A device that is there has everything of a stream that it reads up to `acked`.
+    fn put_position(&mut self, user: &User, device: &Device, lane: &Lane, acked: u64) {
+        let Self { users, topics, now, planted, .. } = self;
+        let context = users.get_mut(user).expect("a context in use is in memory");
+        let epoch = match lane {
+            Lane::Own => context.stream.epoch(),
+            Lane::Topic(topic) => topics.get(topic).expect("a topic that is read has begun").stream.epoch(),
+        };
+        let position = context.devices.get_mut(device).expect("a device that is there");
+        position.heard_ms = now.wall.0;
+        let acked = position.acked_in(lane, epoch).map_or(acked, |known| known.max(acked));
+        if planted.is(Bug::TopicAckMovesOwn) {
+            let own = position.epoch.clone();
+            position.put(&Lane::Own, own, position.acked.max(acked));
+        }
+        position.put(lane, epoch.clone(), acked);
     }
 
     /// Keeps the number of devices: the one longest unheard of that is not connected is forgotten. `coming`

@@ -183,8 +183,8 @@ pub struct Core {
     revoked: BTreeMap<User, WallMs>,
     purge: Purge,
     undelivered: Undelivered,
-    /// Whose streams have grown.
-    grown: BTreeSet<Owner>,
+    /// Whose streams have grown, some of them more than once.
+    grown: Vec<Owner>,
     /// Topics whose streams have begun.
     topics: BTreeMap<Topic, TopicState>,
     /// What the topic `agents` has said of each worker.
@@ -254,7 +254,7 @@ impl Core {
             last_load: 0,
             left_behind: BTreeMap::new(),
             moved: Moved::default(),
-            grown: BTreeSet::new(),
+            grown: Vec::new(),
             drain: None,
             backup: None,
             erasing: BTreeMap::new(),
@@ -356,7 +356,10 @@ impl Core {
             }
         }
         self.send_acks(acks, out);
-        for owner in core::mem::take(&mut self.grown) {
+        let mut grown = core::mem::take(&mut self.grown);
+        grown.sort_unstable();
+        grown.dedup();
+        for owner in grown {
             self.deliver_stream(&owner, out);
         }
     }

@@ -388,9 +388,7 @@ impl Core {
         run.last_event = (kind, now.mono);
         let keep = keep(&self.config.store, Some(context), now.wall, self.planted);
         self.counts.written += 1;
-        for record in context.stream.grow(bytes, now, keep, is_told) {
-            self.durable.record(record);
-        }
+        context.stream.grow(bytes, now, keep, is_told, |record| self.durable.record(record));
         if context.stream.is_trimming_held(keep) {
             self.seen.mark(Sometimes::TrimHeldByRun);
         }

@@ -11,7 +11,6 @@ use crate::wire::json::Object;
 use crate::wire::user::From;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -269,8 +268,8 @@ impl Stream {
         self.last + 1
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, and what stores it.
-    pub(crate) fn push(&mut self, bytes: Bytes, now: Now, records: &mut Vec<Record>) {
+    /// Adds an event in the place that [`Self::next`] gave; `record` is given what stores it.
+    pub(crate) fn push(&mut self, bytes: Bytes, now: Now, mut record: impl FnMut(Record)) {
         self.last += 1;
         self.written = now.wall;
         let seq = self.last;
@@ -279,27 +278,32 @@ impl Stream {
             self.marks.reserve_exact(1);
             self.marks.push_back(Mark { seq, bytes: self.bytes, ts: now.wall.0 });
             let value = crate::record::row(&self.marks);
-            records.push(Record::Put { key: Self::marks_key(&self.owner), value });
+            record(Record::Put { key: Self::marks_key(&self.owner), value });
         }
         self.bytes += bytes.len() as u64;
         self.tail_bytes += bytes.len();
-        records.push(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
+        record(Record::Event { stream: self.key.clone(), seq, bytes: bytes.clone() });
         self.tail.push_back(Entry { seq, bytes, made: now.mono });
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, trims what is then too much, and returns what
-    /// stores all that. `is_told` is that a row is stored with it which has its [`Extent`].
-    pub(crate) fn grow(&mut self, bytes: Bytes, now: Now, keep: Keep, is_told: bool) -> Vec<Record> {
-        let mut records = Vec::new();
-        self.push(bytes, now, &mut records);
+    /// Adds an event in the place that [`Self::next`] gave, and trims what is then too much; `record` is given
+    /// what stores all that. `is_told` is that a row is stored with it which has its [`Extent`].
+    pub(crate) fn grow(
+        &mut self,
+        bytes: Bytes,
+        now: Now,
+        keep: Keep,
+        is_told: bool,
+        mut record: impl FnMut(Record),
+    ) {
+        self.push(bytes, now, &mut record);
         let is_trimmed = self.trim(keep);
         if is_trimmed {
-            records.push(Record::Trim { stream: self.key.clone(), floor: self.floor });
+            record(Record::Trim { stream: self.key.clone(), floor: self.floor });
         }
         if is_trimmed || !is_told {
-            records.push(self.row());
+            record(self.row());
         }
-        records
     }
 
     /// Everything up to `seq` is durable. The newest of it stays in memory, unless `keeps` says otherwise.

@@ -156,7 +156,7 @@ impl Core {
                 state.forget_keys();
             }
         }
-        self.grown.insert(owner);
+        self.grown.push(owner);
     }
 
     /// Stores that a topic's stream is there, once.
@@ -171,12 +171,12 @@ impl Core {
     /// Writes an event to a topic: the one way into its stream. Returns its seq.
     pub(crate) fn write_to_topic(&mut self, topic: &Topic, event: &str, data: &str) -> u64 {
         let (now, keep) = (self.now, self.config.topic_keep(topic, self.now.wall));
-        let state = self.topic(topic);
-        state.is_stored = true;
-        let seq = state.stream.next();
+        self.topic(topic).is_stored = true;
+        let Self { topics, durable, .. } = self;
+        let stream = &mut topics.get_mut(topic).expect("it is there by now").stream;
+        let seq = stream.next();
         let bytes: Bytes = crate::wire::topic::encode(topic, seq, now.wall, event, data);
-        let records = state.stream.grow(bytes, now, keep, false);
-        records.into_iter().for_each(|record| self.durable.record(record));
+        stream.grow(bytes, now, keep, false, |record| durable.record(record));
         self.durable.reveal(crate::durable::Reveal::Head { owner: Owner::Topic(topic.clone()), seq });
         seq
     }

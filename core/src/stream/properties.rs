@@ -100,7 +100,7 @@ impl Log {
         let mut records = Vec::new();
         let seq = self.stream.next();
         let bytes = Bytes::from(alloc::vec![b'x'; length]);
-        self.stream.push(bytes, Now { wall: WallMs(seq), ..Now::default() }, &mut records);
+        self.stream.push(bytes, Now { wall: WallMs(seq), ..Now::default() }, |record| records.push(record));
         self.lengths.push(length as u64);
         let is_there = |record: &Record| matches!(record, Record::Event { seq: at, .. } if *at == seq);
         assert_eq!(records.iter().filter(|record| is_there(record)).count(), 1);

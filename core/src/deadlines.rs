@@ -208,38 +208,24 @@ impl Deadlines {
 
     /// Sets a timer, or moves it.
     pub(crate) fn set(&mut self, timer: Timer, at: Mono) {
-        self.set_named(timer.into(), at);
+        self.set_if(timer, at, |_| true);
     }
 
-    fn set_named(&mut self, name: Name, at: Mono) {
-        match name {
-            Name::Conn(name) => self.conns.set(name, at),
-            Name::Other(name) => self.others.set(name, at),
+    fn set_if(&mut self, timer: Timer, at: Mono, moves: impl FnOnce(Mono) -> bool) {
+        match timer.into() {
+            Name::Conn(name) => self.conns.set(name, at, moves),
+            Name::Other(name) => self.others.set(name, at, moves),
         }
     }
 
     /// Sets a timer unless it is set for an earlier time already.
     pub(crate) fn set_earlier(&mut self, timer: Timer, at: Mono) {
-        let name = timer.into();
-        if self.at(&name).is_none_or(|old| old > at) {
-            self.set_named(name, at);
-        }
+        self.set_if(timer, at, |old| old > at);
     }
 
     /// Sets a timer unless it is set already.
     pub(crate) fn set_if_unset(&mut self, timer: Timer, at: Mono) {
-        let name = timer.into();
-        if self.at(&name).is_none() {
-            self.set_named(name, at);
-        }
-    }
-
-    /// When a timer fires, if it is set.
-    fn at(&self, name: &Name) -> Option<Mono> {
-        match name {
-            Name::Conn(name) => self.conns.at(name),
-            Name::Other(name) => self.others.at(name),
-        }
+        self.set_if(timer, at, |_| false);
     }
 
     /// Takes a timer back. One that is not set is no error.

@@ -45,13 +45,16 @@ impl<N> Table<N> {
 }
 
 impl<N: Ord + Hash + Clone> Table<N> {
-    /// Sets a timer, or moves it.
-    pub(super) fn set(&mut self, name: N, at: Mono) {
+    /// Sets a timer, or moves it if `moves` says so of the time that it is set for.
+    pub(super) fn set(&mut self, name: N, at: Mono, moves: impl FnOnce(Mono) -> bool) {
         let Some(slot) = self.by_name.get_mut(&name) else {
             self.by_name.insert(name.clone(), Slot { at: Some(at), place: at });
             self.by_time.insert((at, name));
             return;
         };
+        if slot.at.is_some_and(|old| !moves(old)) {
+            return;
+        }
         self.resting -= usize::from(slot.at.replace(at).is_none());
         if at >= slot.place {
             let place = slot.place;
@@ -60,11 +63,6 @@ impl<N: Ord + Hash + Clone> Table<N> {
         let before = (core::mem::replace(&mut slot.place, at), name);
         assert!(self.by_time.remove(&before), "each timer has its place");
         self.by_time.insert((at, before.1));
-    }
-
-    /// When a timer fires, if it is set.
-    pub(super) fn at(&self, name: &N) -> Option<Mono> {
-        self.by_name.get(name)?.at
     }
 
     /// Takes a timer back. One that is not set is no error.

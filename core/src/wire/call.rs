@@ -1,7 +1,7 @@
 //! Which of a client's calls a connection is (PROTOCOL §3 `call`): a call that was given up may arrive after
 //! the one that followed it, and must not take its place.
 
-use super::json::{Field, Fields};
+use super::json::{Field, Fields, Value};
 use alloc::borrow::Cow;
 use alloc::string::String;
 
@@ -28,8 +28,8 @@ impl Call {
 impl<'a> Field<'a> for Call {
     const EXPECTED: &'static str = "{\"by\": 1 to 64 bytes, \"n\": a whole number}";
 
-    fn read(raw: &'a str) -> Option<Self> {
-        let fields = Fields::parse(raw).ok()?;
+    fn read(value: Value<'a>) -> Option<Self> {
+        let fields = Fields::parse(value.raw).ok()?;
         let by = fields.required::<Cow<'_, str>>("by").ok()?;
         let is_right = (1..=BY_BYTES).contains(&by.len());
         let n = fields.required("n").ok()?;

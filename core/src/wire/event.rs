@@ -1,7 +1,7 @@
 //! Events (PROTOCOL §4): which there are, what a worker's must look like, and the one encoding of each.
 
 use super::error::{Code, Refusal};
-use super::json::{Field, Fields, Object, ObjectPayload, wrong};
+use super::json::{Field, Fields, Object, ObjectPayload, Value, wrong};
 use crate::ids::{Call, Request, RunId, Thread};
 use crate::time::{Span, WallMs};
 use alloc::borrow::Cow;
@@ -86,8 +86,8 @@ pub struct Question {
 impl<'a> Field<'a> for Kind {
     const EXPECTED: &'static str = "agent_thinking, agent_output, tool_executing, tool_progress, \
         tool_completed, step_started, step_completed, run_progress, input_required or custom";
-    fn read(raw: &'a str) -> Option<Self> {
-        let word = <Cow<'a, str>>::read(raw)?;
+    fn read(value: Value<'a>) -> Option<Self> {
+        let word = <Cow<'a, str>>::read(value)?;
         Self::ALL.iter().copied().find(|kind| kind.as_str() == word && kind.is_workers())
     }
 }
@@ -175,7 +175,8 @@ pub struct Percent<'a>(
 
 impl<'a> Field<'a> for Percent<'a> {
     const EXPECTED: &'static str = "a number from 0 to 100";
-    fn read(raw: &'a str) -> Option<Self> {
+    fn read(value: Value<'a>) -> Option<Self> {
+        let raw = value.raw;
         let (whole, fraction) = raw.split_once('.').unwrap_or((raw, "0"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let whole: u64 = whole.parse().ok()?;

@@ -3,6 +3,7 @@
 
 mod digest;
 mod object;
+mod plain;
 #[cfg(test)]
 mod properties;
 
@@ -28,7 +29,22 @@ const FIELDS: usize = 8;
 
 /// A message's fields, unread. Where a name stands twice the last one counts.
 #[derive(Debug)]
-pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+/// A field's value, unread.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    /// JSON, without white space around it.
+    pub raw: &'a str,
+    /// Whether it is known to have no escapes, and to be no deeper than a payload may be.
+    is_plain: bool,
+}
+
+impl<'a> Value<'a> {
+    const fn new(raw: &'a str) -> Self {
+        Self { raw, is_plain: false }
+    }
+}
 
 impl<'a> Fields<'a> {
     /// Reads the outer object.
@@ -36,6 +52,9 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// `bad_json` for what is not JSON, `bad_message` for what is not an object.
     pub fn parse(text: &'a str) -> Result<Self, Refusal> {
+        if let Some(fields) = plain::fields(text) {
+            return Ok(fields);
+        }
         match serde_json::from_str::<Self>(text) {
             Ok(fields) => Ok(fields),
             Err(error) if error.is_data() => Err(Refusal::new(
@@ -51,14 +70,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn value(&self, name: &str) -> Option<Value<'a>> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
     /// The text of a field's value.
     pub(crate) fn raw(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.get())
+        self.value(name).map(|value| value.raw)
     }
 
     /// The fields as they come, with the texts of their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value.get()))
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.raw))
     }
 
     /// A field that must be there.
@@ -66,10 +89,10 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// `bad_message`, naming the field and what was expected.
     pub fn required<T: Field<'a>>(&self, name: &str) -> Result<T, Refusal> {
-        let Some(raw) = self.raw(name) else {
+        let Some(value) = self.value(name) else {
             return Err(wrong(name, T::EXPECTED, "nothing"));
         };
-        T::read(raw).ok_or_else(|| wrong(name, T::EXPECTED, raw))
+        T::read(value).ok_or_else(|| wrong(name, T::EXPECTED, value.raw))
     }
 
     /// A field that may be absent or null.
@@ -89,8 +112,8 @@ impl<'a> Fields<'a> {
     /// # Panics
     /// If it is not.
     pub fn put(&mut self, name: &'a str, value: &'a str) {
-        let value = serde_json::from_str(value).expect("only JSON is put into a message");
-        self.0.push((Cow::Borrowed(name), value));
+        let value: &RawValue = serde_json::from_str(value).expect("only JSON is put into a message");
+        self.0.push((Cow::Borrowed(name), Value::new(value.get())));
     }
 
     /// Whether a field is there and not null.
@@ -122,7 +145,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+            type Value = Vec<(Cow<'de, str>, Value<'de>)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -131,7 +154,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::with_capacity(FIELDS);
                 while let Some(Text(key)) = map.next_key()? {
-                    entries.push((key, map.next_value()?));
+                    let value = map.next_value::<&RawValue>()?;
+                    entries.push((key, Value::new(value.get())));
                 }
                 Ok(entries)
             }
@@ -156,33 +180,33 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 pub trait Field<'a>: Sized {
     /// In words, for an error.
     const EXPECTED: &'static str;
-    /// The value, if it is one. `raw` is JSON, without white space around it.
-    fn read(raw: &'a str) -> Option<Self>;
+    /// The value, if it is one.
+    fn read(value: Value<'a>) -> Option<Self>;
 }
 
 impl<'a> Field<'a> for u64 {
     const EXPECTED: &'static str = "a whole number from 0 to 2^53 - 1";
-    fn read(raw: &'a str) -> Option<Self> {
-        // `raw` is JSON, in which a whole number has neither a sign `+` nor leading zeros.
-        raw.parse().ok().filter(|number| *number <= INTEGER_MAX)
+    fn read(value: Value<'a>) -> Option<Self> {
+        // It is JSON, in which a whole number has neither a sign `+` nor leading zeros.
+        value.raw.parse().ok().filter(|number| *number <= INTEGER_MAX)
     }
 }
 
 impl<'a> Field<'a> for bool {
     const EXPECTED: &'static str = "true or false";
-    fn read(raw: &'a str) -> Option<Self> {
-        serde_json::from_str(raw).ok()
+    fn read(value: Value<'a>) -> Option<Self> {
+        serde_json::from_str(value.raw).ok()
     }
 }
 
 impl<'a> Field<'a> for Cow<'a, str> {
     const EXPECTED: &'static str = "a string";
-    fn read(raw: &'a str) -> Option<Self> {
-        let text = raw.strip_prefix('"')?.strip_suffix('"')?;
-        if !text.contains('\\') {
+    fn read(value: Value<'a>) -> Option<Self> {
+        let text = value.raw.strip_prefix('"')?.strip_suffix('"')?;
+        if value.is_plain || !text.contains('\\') {
             return Some(Cow::Borrowed(text));
         }
-        serde_json::from_str::<Text<'a>>(raw).ok().map(|text| text.0)
+        serde_json::from_str::<Text<'a>>(value.raw).ok().map(|text| text.0)
     }
 }
 
@@ -190,8 +214,8 @@ macro_rules! name_fields {
     ($($name:ident),*) => {$(
         impl<'a> Field<'a> for crate::ids::$name {
             const EXPECTED: &'static str = Self::RULE;
-            fn read(raw: &'a str) -> Option<Self> {
-                Self::parse(&<Cow<'a, str>>::read(raw)?)
+            fn read(value: Value<'a>) -> Option<Self> {
+                Self::parse(&<Cow<'a, str>>::read(value)?)
             }
         }
     )*};
@@ -205,8 +229,8 @@ pub struct Payload<'a>(pub &'a str);
 
 impl<'a> Field<'a> for Payload<'a> {
     const EXPECTED: &'static str = "JSON at most 64 deep, without lone surrogates";
-    fn read(raw: &'a str) -> Option<Self> {
-        is_sound(raw).then_some(Self(raw))
+    fn read(value: Value<'a>) -> Option<Self> {
+        (value.is_plain || is_sound(value.raw)).then_some(Self(value.raw))
     }
 }
 
@@ -221,8 +245,8 @@ pub struct ObjectPayload<'a> {
 
 impl<'a> Field<'a> for ObjectPayload<'a> {
     const EXPECTED: &'static str = "an object at most 64 deep, without lone surrogates";
-    fn read(raw: &'a str) -> Option<Self> {
-        let text = Payload::read(raw)?.0;
+    fn read(value: Value<'a>) -> Option<Self> {
+        let text = Payload::read(value)?.0;
         Fields::parse(text).ok().map(|fields| Self { text, fields })
     }
 }
@@ -233,8 +257,8 @@ pub struct List<'a>(pub Vec<&'a str>);
 
 impl<'a> Field<'a> for List<'a> {
     const EXPECTED: &'static str = "an array";
-    fn read(raw: &'a str) -> Option<Self> {
-        let items: Vec<&'a RawValue> = serde_json::from_str(raw).ok()?;
+    fn read(value: Value<'a>) -> Option<Self> {
+        let items: Vec<&'a RawValue> = serde_json::from_str(value.raw).ok()?;
         Some(Self(items.into_iter().map(RawValue::get).collect()))
     }
 }

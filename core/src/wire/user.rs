@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::error::{Code, Refusal};
-use super::json::{Field, Fields, Object, ObjectPayload, Payload, wrong};
+use super::json::{Field, Fields, Object, ObjectPayload, Payload, Value, wrong};
 use super::topic::{Subscription, read_topics};
 use crate::effect::Token;
 use crate::ids::{self, Agent, Device, Epoch, Key, Lane, RunId, Thread, Topic, User};
@@ -168,8 +168,8 @@ pub enum OnBusy {
 
 impl<'a> Field<'a> for Priority {
     const EXPECTED: &'static str = "low, normal or high";
-    fn read(raw: &'a str) -> Option<Self> {
-        match <Cow<'a, str>>::read(raw)?.as_ref() {
+    fn read(value: Value<'a>) -> Option<Self> {
+        match <Cow<'a, str>>::read(value)?.as_ref() {
             "low" => Some(Self::Low),
             "normal" => Some(Self::Normal),
             "high" => Some(Self::High),
@@ -180,8 +180,8 @@ impl<'a> Field<'a> for Priority {
 
 impl<'a> Field<'a> for OnBusy {
     const EXPECTED: &'static str = "enqueue, reject or interrupt";
-    fn read(raw: &'a str) -> Option<Self> {
-        match <Cow<'a, str>>::read(raw)?.as_ref() {
+    fn read(value: Value<'a>) -> Option<Self> {
+        match <Cow<'a, str>>::read(value)?.as_ref() {
             "enqueue" => Some(Self::Enqueue),
             "reject" => Some(Self::Reject),
             "interrupt" => Some(Self::Interrupt),
@@ -209,8 +209,8 @@ impl Unread {
 
 impl<'a> Field<'a> for From {
     const EXPECTED: &'static str = "{\"epoch\",\"seq\"}, \"device\", \"oldest\", \"head\" or \"live\"";
-    fn read(raw: &'a str) -> Option<Self> {
-        if let Some(word) = <Cow<'a, str>>::read(raw) {
+    fn read(value: Value<'a>) -> Option<Self> {
+        if let Some(word) = <Cow<'a, str>>::read(value) {
             return match word.as_ref() {
                 "device" => Some(Self::Device),
                 "oldest" => Some(Self::Oldest),
@@ -219,7 +219,7 @@ impl<'a> Field<'a> for From {
                 _ => None,
             };
         }
-        let fields = Fields::parse(raw).ok()?;
+        let fields = Fields::parse(value.raw).ok()?;
         Some(Self::Position { epoch: fields.required("epoch").ok()?, seq: fields.required("seq").ok()? })
     }
 }

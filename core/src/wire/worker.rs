@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::error::{Code, Refusal};
 use super::event::{self, WorkerEvent};
-use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, wrong};
+use super::json::{Field, Fields, List, Object, ObjectPayload, Payload, Value, wrong};
 use super::user::unknown_type;
 use crate::effect::Token;
 use crate::ids::{Agent, RunId, WorkerName};
@@ -111,8 +111,8 @@ pub enum Status {
 
 impl<'a> Field<'a> for Status {
     const EXPECTED: &'static str = "ok, error or cancelled";
-    fn read(raw: &'a str) -> Option<Self> {
-        match <Cow<'a, str>>::read(raw)?.as_ref() {
+    fn read(value: Value<'a>) -> Option<Self> {
+        match <Cow<'a, str>>::read(value)?.as_ref() {
             "ok" => Some(Self::Ok),
             "error" => Some(Self::Error),
             "cancelled" => Some(Self::Cancelled),

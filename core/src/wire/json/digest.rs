@@ -3,7 +3,7 @@
 //! It takes time in proportion to the text, whatever nests in it: what a stranger sends is not read once for
 //! each bracket around it.
 
-use super::{Field, Fields, is_sound};
+use super::{Field, Fields, Value, is_sound};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -140,7 +140,7 @@ impl<'a> Tokens<'a> {
     }
 
     fn string(&self, at: usize) -> Cow<'a, str> {
-        <Cow<'_, str>>::read(self.text(at)).unwrap_or_default()
+        <Cow<'_, str>>::read(Value::new(self.text(at))).unwrap_or_default()
     }
 
     /// The values right in an array or object, each with the next one.

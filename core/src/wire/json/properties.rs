@@ -1,8 +1,9 @@
 //! Properties of reading and writing JSON: the short ways give what the long ones would.
 
-use super::{DEPTH_MAX, Field, INTEGER_MAX, Object, Payload};
+use super::{DEPTH_MAX, Field, Fields, INTEGER_MAX, Object, Payload, Value, is_sound};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use proptest::prelude::*;
 
 /// Numbers of JSON, whole or not, and other values.
@@ -17,11 +18,80 @@ fn values() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Values without anything special.
+fn plain_values() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof!["true|false|null", "0|[1-9][0-9]{0,3}", r#""[a-cé{}\[\]:, ]{0,40}""#];
+    leaf.prop_recursive(3, 9, 3, |value| {
+        let list = prop::collection::vec(value.clone(), 0..4);
+        prop_oneof![list.prop_map(|items| format!("[{}]", items.join(", "))), objects(value, ",", ":")]
+    })
+}
+
+/// Values with something special in them, and what is nearly one.
+fn odd_values() -> impl Strategy<Value = String> {
+    prop_oneof![
+        values(),
+        "0?[0-9]{1,2}[.e]?",
+        "tru|fals|nul|nulll| null ",
+        r#""(a|\\\\|\\"|\\n|\\u00e9|\\ud83d\\ude00|\\udc00|\\x){0,4}""#,
+        "\"[a\t\u{1}]?\"",
+        "[\\[{](0|\"a\"[:,]0?)?,?[\\]}]",
+    ]
+}
+
+/// Objects of such values, with this between and within their fields.
+fn objects(
+    values: impl Strategy<Value = String>,
+    comma: &'static str,
+    colon: &'static str,
+) -> impl Strategy<Value = String> {
+    prop::collection::vec(("[a-cé]{0,4}", values), 0..4).prop_map(move |fields| {
+        let fields: Vec<String> =
+            fields.into_iter().map(|(name, value)| format!("\"{name}\"{colon}{value}")).collect();
+        format!("{{{}}}", fields.join(comma))
+    })
+}
+
+/// Objects as they may be written, most of them with one thing that is special or wrong.
+fn messages() -> impl Strategy<Value = String> {
+    let [plain, spaced, odd] =
+        [(",", ":"), (", ", ": "), (" ,", " :")].map(|(comma, colon)| objects(plain_values(), comma, colon));
+    let special = odd_values().prop_map(|value| format!("{{\"a\":{value}}}"));
+    let piece = "[-+.eE\\\\0-9a{}\\[\\]:,\" \n\t\u{1}]{1,2}";
+    let broken = (objects(plain_values(), ",", ":"), piece, any::<prop::sample::Index>());
+    let broken = broken.prop_map(|(mut text, piece, at)| {
+        let at = at.index(text.len() + 1);
+        text.insert_str((0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0), &piece);
+        text
+    });
+    prop_oneof![1 => plain, 1 => spaced, 1 => odd, 8 => special, 4 => broken]
+}
+
 proptest! {
+    #[test]
+    fn fields_are_read_as_a_parser_would(text in messages()) {
+        let parsed = serde_json::from_str::<Fields<'_>>(&text);
+        let read = Fields::parse(&text);
+        prop_assert_eq!(read.is_ok(), parsed.is_ok());
+        if let (Ok(read), Ok(parsed)) = (read, parsed) {
+            prop_assert!(read.iter().eq(parsed.iter()), "{read:?}");
+            for (_, value) in read.0.iter().filter(|(_, value)| value.is_plain) {
+                prop_assert!(is_sound(value.raw) && !value.raw.contains('\\'), "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_is_sound_up_to_its_depth(depth in DEPTH_MAX - 3..DEPTH_MAX + 4) {
+        let text = format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        let payload = Fields::parse(&text).unwrap().required::<Payload<'_>>("a");
+        prop_assert_eq!(payload.is_ok(), depth <= DEPTH_MAX);
+    }
+
     #[test]
     fn a_whole_number_is_read_as_a_parser_would(value in values()) {
         let parsed = serde_json::from_str::<u64>(&value).ok().filter(|number| *number <= INTEGER_MAX);
-        prop_assert_eq!(u64::read(&value), parsed);
+        prop_assert_eq!(u64::read(Value::new(&value)), parsed);
     }
 
     #[test]
@@ -33,6 +103,6 @@ proptest! {
     #[test]
     fn a_payload_is_sound_up_to_its_depth_however_long_it_is(depth in 1..600usize, text in "[a-z{\\[]{0,600}") {
         let value = format!("{}\"{text}\"{}", "[".repeat(depth), "]".repeat(depth));
-        prop_assert_eq!(Payload::read(&value).is_some(), depth <= DEPTH_MAX);
+        prop_assert_eq!(Payload::read(Value::new(&value)).is_some(), depth <= DEPTH_MAX);
     }
 }

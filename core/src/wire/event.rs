@@ -1,7 +1,7 @@
 //! Events (PROTOCOL §4): which there are, what a worker's must look like, and the one encoding of each.
 
 use super::error::{Code, Refusal};
-use super::json::{Field, Fields, Object, ObjectPayload, Value, wrong};
+use super::json::{Field, Fields, ObjectPayload, Value, wrong};
 use crate::ids::{Call, Request, RunId, Thread};
 use crate::time::{Span, WallMs};
 use alloc::borrow::Cow;
@@ -209,33 +209,30 @@ pub struct Envelope<'a> {
     pub kind: Kind,
 }
 
-/// What is the same in every event.
-const FRAME: &str = r#"{"type":"event","seq":,"ts":,"thread":"","run":"","attempt":,"event":"","data":}"#;
-
-/// How many characters a number has.
-const fn digits(number: u64) -> usize {
-    match number.checked_ilog10() {
-        Some(log) => log as usize + 1,
-        None => 1,
-    }
-}
-
-/// The one encoding of an event: these bytes are stored, and sent to every device.
+/// The one encoding of an event: these bytes are stored, and sent to every device. They take no more memory
+/// than they need. Names have nothing to escape.
 pub fn encode(envelope: Envelope<'_>, data: &str) -> Bytes {
     let Envelope { seq, ts, thread, run, attempt, kind } = envelope;
-    let numbers = digits(seq) + digits(ts.0) + digits(attempt);
-    let names = thread.as_str().len() + run.as_str().len() + kind.as_str().len();
-    Bytes::from(
-        Object::event(FRAME.len() + numbers + names + data.len())
-            .number("seq", seq)
-            .number("ts", ts.0)
-            .str("thread", thread.as_str())
-            .str("run", run.as_str())
-            .number("attempt", attempt)
-            .str("event", kind.as_str())
-            .written("data", data)
-            .finish(),
-    )
+    let mut digits = [itoa::Buffer::new(); 3];
+    let [of_seq, of_ts, of_attempt] = &mut digits;
+    let parts = [
+        r#"{"type":"event","seq":"#,
+        of_seq.format(seq),
+        r#","ts":"#,
+        of_ts.format(ts.0),
+        r#","thread":""#,
+        thread.as_str(),
+        r#"","run":""#,
+        run.as_str(),
+        r#"","attempt":"#,
+        of_attempt.format(attempt),
+        r#","event":""#,
+        kind.as_str(),
+        r#"","data":"#,
+        data,
+        "}",
+    ];
+    Bytes::from(parts.concat())
 }
 
 /// Whether an event is of this thread. Names have nothing to escape, and no text of anyone else comes before.
@@ -259,8 +256,10 @@ pub fn redelivery(event: &Bytes, n: u32) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::Object;
     use super::*;
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     #[test]
     fn a_stored_event_takes_no_more_memory_than_its_bytes() {
@@ -270,6 +269,30 @@ mod tests {
             let envelope = Envelope { seq, ts, thread: &thread, run: &run, attempt, kind: Kind::AgentOutput };
             let kept = Vec::from(encode(envelope, r#"{"delta":"x"}"#));
             assert_eq!(kept.capacity(), kept.len(), "{number}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_is_an_object_like_any_other(
+            numbers in any::<[u64; 3]>(),
+            names in prop::array::uniform2("[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}"),
+            kind in prop::sample::select(Kind::ALL),
+            data in ".{0,40}",
+        ) {
+            let [seq, ts, attempt] = numbers;
+            let (thread, run) = (Thread::parse(&names[0]).unwrap(), RunId::parse(&names[1]).unwrap());
+            let data = Object::new().str("delta", &data).finish();
+            let object = Object::message("event")
+                .raw("seq", seq)
+                .raw("ts", ts)
+                .str("thread", thread.as_str())
+                .str("run", run.as_str())
+                .raw("attempt", attempt)
+                .str("event", kind.as_str())
+                .raw("data", &data);
+            let envelope = Envelope { seq, ts: WallMs(ts), thread: &thread, run: &run, attempt, kind };
+            prop_assert_eq!(encode(envelope, &data), object.finish());
         }
     }
 

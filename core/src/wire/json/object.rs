@@ -30,12 +30,6 @@ impl Object {
         Self::new().str("type", kind)
     }
 
-    /// An `event`, which will be so many bytes long: those are kept, and should take no more memory than
-    /// they need.
-    pub fn event(bytes: usize) -> Self {
-        Self::with_room(bytes).str("type", "event")
-    }
-
     fn key(&mut self, name: &str) {
         self.0.push_str(if self.0.ends_with('{') { "\"" } else { ",\"" });
         self.0.push_str(name);

@@ -31,7 +31,10 @@ impl Object {
     }
 
     fn key(&mut self, name: &str) {
-        self.0.push_str(if self.0.ends_with('{') { "\"" } else { ",\"" });
+        if !self.0.ends_with('{') {
+            self.0.push(',');
+        }
+        self.0.push('"');
         self.0.push_str(name);
         self.0.push_str("\":");
     }
@@ -40,7 +43,7 @@ impl Object {
     #[must_use]
     pub fn str(mut self, name: &str, value: &str) -> Self {
         self.key(name);
-        if value.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
+        if has_special(value) {
             match serde_json::to_string(value) {
                 Ok(text) => self.0.push_str(&text),
                 Err(error) => unreachable!("a string is always JSON: {error}"),
@@ -162,6 +165,15 @@ impl Object {
         self.0.push('}');
         self.0
     }
+}
+
+/// Whether a string has something to escape.
+fn has_special(text: &str) -> bool {
+    let is_special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < b' ');
+    let special = |any, byte: &u8| any | u8::from(is_special(byte));
+    // Part by part, each to its end: the processor looks at many bytes at once.
+    let (parts, rest) = text.as_bytes().as_chunks::<8>();
+    parts.iter().any(|part| part.iter().fold(0, special) != 0) || rest.iter().fold(0, special) != 0
 }
 
 impl Default for Object {

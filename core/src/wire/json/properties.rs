@@ -95,6 +95,14 @@ proptest! {
     }
 
     #[test]
+    fn a_string_is_written_as_any_other_value(before in "[a-z]{0,20}", text in "[ -~\u{0}-\u{2f}é]{0,20}") {
+        for text in [[&before[..], &text].concat(), before] {
+            let written = Object::new().number("n", 1).str("s", &text).finish();
+            prop_assert_eq!(written, Object::new().raw("n", 1).json("s", &text).finish());
+        }
+    }
+
+    #[test]
     fn a_number_is_written_as_any_other_value(number in any::<u64>()) {
         let written = Object::new().number("n", number).finish();
         prop_assert_eq!(written, Object::new().raw("n", number).finish());

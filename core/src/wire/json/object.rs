@@ -70,12 +70,14 @@ impl Object {
     pub(crate) fn numbers(mut self, name: &str, values: impl IntoIterator<Item = u64>) -> Self {
         self.key(name);
         self.0.push('[');
-        let mut digits = itoa::Buffer::new();
-        for (index, value) in values.into_iter().enumerate() {
-            if index > 0 {
-                self.0.push(',');
-            }
+        let (begin, mut digits) = (self.0.len(), itoa::Buffer::new());
+        for value in values {
             self.0.push_str(digits.format(value));
+            self.0.push(',');
+        }
+        // No comma after the last one.
+        if self.0.len() > begin {
+            self.0.pop();
         }
         self.0.push(']');
         self

@@ -247,7 +247,8 @@ impl<'a> Field<'a> for ObjectPayload<'a> {
     const EXPECTED: &'static str = "an object at most 64 deep, without lone surrogates";
     fn read(value: Value<'a>) -> Option<Self> {
         let text = Payload::read(value)?.0;
-        Fields::parse(text).ok().map(|fields| Self { text, fields })
+        let fields = if value.is_plain { plain::known_fields(text) } else { Fields::parse(text).ok() };
+        fields.map(|fields| Self { text, fields })
     }
 }
 

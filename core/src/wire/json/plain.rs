@@ -14,6 +14,11 @@ pub(super) fn fields(text: &str) -> Option<Fields<'_>> {
     if text.bytes().fold(0, |any, byte| any | u8::from(is_special(byte))) != 0 {
         return None;
     }
+    known_fields(text)
+}
+
+/// The same, of a text of which it is known that nothing special stands in it.
+pub(super) fn known_fields(text: &str) -> Option<Fields<'_>> {
     let mut fields = Vec::with_capacity(FIELDS);
     let mut walk = Walk { rest: text };
     walk.object(DEPTH_MAX, |name, raw| fields.push((Cow::Borrowed(name), Value { raw, is_plain: true })))?;
@@ -44,9 +49,9 @@ impl<'a> Walk<'a> {
     /// A string, without its quotes.
     fn string(&mut self) -> Option<&'a str> {
         self.pass(b'"')?;
-        let (text, rest) = self.rest.split_at_checked(memchr(b'"', self.rest.as_bytes())?)?;
-        self.rest = rest;
-        self.pass(b'"')?;
+        let end = memchr(b'"', self.rest.as_bytes())?;
+        let text = self.rest.get(..end)?;
+        self.rest = self.rest.get(end + 1..)?;
         Some(text)
     }
 

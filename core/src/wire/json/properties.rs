@@ -1,6 +1,6 @@
 //! Properties of reading and writing JSON: the short ways give what the long ones would.
 
-use super::{DEPTH_MAX, Field, Fields, INTEGER_MAX, Object, Payload, Value, is_sound};
+use super::{DEPTH_MAX, Field, Fields, INTEGER_MAX, Object, ObjectPayload, Payload, Value, is_sound};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -77,6 +77,11 @@ proptest! {
             prop_assert!(read.iter().eq(parsed.iter()), "{read:?}");
             for (_, value) in read.0.iter().filter(|(_, value)| value.is_plain) {
                 prop_assert!(is_sound(value.raw) && !value.raw.contains('\\'), "{value:?}");
+                let [known, unknown] = [*value, Value::new(value.raw)].map(ObjectPayload::read);
+                prop_assert_eq!(known.is_some(), unknown.is_some());
+                if let Some((known, unknown)) = known.zip(unknown) {
+                    prop_assert!(known.fields.iter().eq(unknown.fields.iter()), "{known:?}");
+                }
             }
         }
     }

@@ -94,10 +94,7 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     last: ConnId,
     /// Accepted since the last turn.
     opened: Vec<(ConnId, IpAddr)>,
-    /// Connections that may have something to say, each once, whoever has waited longest first.
-    busy: VecDeque<ConnId>,
-    /// The same of strangers.
-    arriving: VecDeque<ConnId>,
+    lines: Lines,
     /// Connections to which something is to be said, each once.
     unflushed: VecDeque<ConnId>,
     /// When those that end are given up.
@@ -122,9 +119,27 @@ pub struct Pump<S: Read + Write, J: Storage, W: Witness = ()> {
     log: Log,
 }
 
+/// Connections that may have something to say, each once, whoever has waited longest first.
+#[derive(Default)]
+struct Lines {
+    busy: VecDeque<ConnId>,
+    /// The same of strangers.
+    arriving: VecDeque<ConnId>,
+}
+
+impl Lines {
+    fn join<S>(&mut self, id: ConnId, entry: &mut Entry<S>) {
+        if !std::mem::replace(&mut entry.is_busy, true) {
+            let is_stranger = entry.peer == Peer::Stranger;
+            let line = if is_stranger { &mut self.arriving } else { &mut self.busy };
+            line.push_back(id);
+        }
+    }
+}
+
 struct Entry<S> {
     conn: Conn<S>,
-    /// Whether it is among [`Pump::busy`] or [`Pump::arriving`],
+    /// Whether it is in one of the [`Lines`],
     is_busy: bool,
     /// and among [`Pump::unflushed`].
     is_unflushed: bool,
@@ -136,10 +151,10 @@ struct Entry<S> {
     ends: Option<Mono>,
 }
 
-/// Inputs that come from running effects.
+/// Inputs that come from running effects. Claims are boxed, since nearly all are of bytes that have left.
 #[derive(Debug)]
 enum Cause {
-    Verified(ConnId, Result<Claims, TokenProblem>),
+    Verified(ConnId, Box<Result<Claims, TokenProblem>>),
     Flushed(ConnId, usize),
     Closed(ConnId),
 }
@@ -192,8 +207,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             readers: Readers::default(),
             last: ConnId(0),
             opened: Vec::new(),
-            busy: VecDeque::new(),
-            arriving: VecDeque::new(),
+            lines: Lines::default(),
             unflushed: VecDeque::new(),
             ending: BTreeSet::new(),
             closed: Vec::new(),
@@ -243,7 +257,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     pub fn ready(&mut self, conn: ConnId, edge: Edge) {
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.conn.edge(edge);
-            self.queue(conn);
+            self.lines.join(conn, entry);
         }
     }
 
@@ -332,7 +346,9 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
         }
         // What left may let the core say more: that goes out in the next turn, which comes at once.
         self.run(now);
-        let waits = [&self.busy, &self.arriving, &self.unflushed].into_iter().any(|line| !line.is_empty());
+        let waits = [&self.lines.busy, &self.lines.arriving, &self.unflushed]
+            .into_iter()
+            .any(|line| !line.is_empty());
         let more = has_completions || self.appended || waits;
         let (closed, calls) = (std::mem::take(&mut self.closed), std::mem::take(&mut self.calls));
         Ok(Turn { more, closed, calls, is_over: self.is_over })
@@ -349,12 +365,8 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
 
     /// A connection may have something to say, unless it is gone.
     fn queue(&mut self, id: ConnId) {
-        let entry = self.conns.get_mut(&id).filter(|entry| !entry.is_busy);
-        if let Some(entry) = entry {
-            entry.is_busy = true;
-            let is_stranger = entry.peer == Peer::Stranger;
-            let line = if is_stranger { &mut self.arriving } else { &mut self.busy };
-            line.push_back(id);
+        if let Some(entry) = self.conns.get_mut(&id) {
+            self.lines.join(id, entry);
         }
     }
 
@@ -392,37 +404,37 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// Hears those who have something to say, as many as a turn has room for. Who has more then is heard in
     /// the next one, after the others.
     fn hear_some(&mut self, now: Now) {
-        let (busy, arriving) =
-            (VISITS_PER_TURN.min(self.busy.len()), ARRIVALS_PER_TURN.min(self.arriving.len()));
+        let busy = VISITS_PER_TURN.min(self.lines.busy.len());
+        let arriving = ARRIVALS_PER_TURN.min(self.lines.arriving.len());
         for _ in 0..busy {
-            let next = self.busy.pop_front();
+            let next = self.lines.busy.pop_front();
             next.into_iter().for_each(|conn| self.visit(now, conn));
         }
         for _ in 0..arriving {
-            let next = self.arriving.pop_front();
+            let next = self.lines.arriving.pop_front();
             next.into_iter().for_each(|conn| self.visit(now, conn));
         }
     }
 
     /// Hears one connection, for as long as fairness allows.
     fn visit(&mut self, now: Now, id: ConnId) {
-        let Some(entry) = self.conns.get_mut(&id) else { return };
+        let Some(mut entry) = self.conns.get_mut(&id) else { return };
         entry.is_busy = false;
         entry.conn.begin();
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(entry) = self.conns.get_mut(&id) else { return };
             let Some(incoming) = entry.conn.receive_with(&mut self.readers) else { break };
             self.hear(now, id, &incoming);
+            let Some(still) = self.conns.get_mut(&id) else { return };
+            entry = still;
         }
-        let Some(entry) = self.conns.get_mut(&id) else { return };
         if entry.conn.is_over() {
             self.finish(now, id);
             self.run(now);
             return;
         }
-        let (has_more, can_flush) = (entry.conn.has_more(), entry.conn.can_flush());
-        if has_more {
-            self.queue(id);
+        let can_flush = !entry.is_unflushed && entry.conn.can_flush();
+        if entry.conn.has_more() {
+            self.lines.join(id, entry);
         }
         if can_flush && !self.core.inspect().planted().is(Bug::LostWakeUp) {
             self.queue_flush(id);
@@ -468,7 +480,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             self.finish(now, id);
         } else if entry.conn.has_more() {
             // It was not read as long as it took nothing.
-            self.queue(id);
+            self.lines.join(id, entry);
         }
     }
 
@@ -514,14 +526,16 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
     /// Runs the effects, and what they cause, until there are no more.
     fn run(&mut self, now: Now) {
         loop {
-            let mut effects = std::mem::take(&mut self.effects);
-            for effect in effects.drain(..) {
-                self.perform(now, effect);
+            if !self.effects.is_empty() {
+                let mut effects = std::mem::take(&mut self.effects);
+                for effect in effects.drain(..) {
+                    self.perform(now, effect);
+                }
+                self.effects = effects;
             }
-            self.effects = effects;
             let Some(cause) = self.causes.pop_front() else { return };
             let input = match cause {
-                Cause::Verified(conn, outcome) => Input::Verified { conn, outcome },
+                Cause::Verified(conn, outcome) => Input::Verified { conn, outcome: *outcome },
                 Cause::Flushed(conn, bytes) => Input::Flushed { conn, bytes },
                 Cause::Closed(conn) => Input::Closed { conn },
             };
@@ -561,7 +575,7 @@ impl<S: Read + Write, J: Storage, W: Witness> Pump<S, J, W> {
             Effect::Verify { conn, token } => {
                 if self.conns.get(&conn).is_some_and(|entry| !entry.told) {
                     let outcome = (self.verify)(token.reveal());
-                    self.causes.push_back(Cause::Verified(conn, outcome));
+                    self.causes.push_back(Cause::Verified(conn, Box::new(outcome)));
                 }
             }
             Effect::Append { id, records } => {

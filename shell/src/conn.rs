@@ -5,11 +5,13 @@
 //! hold the loop.
 
 mod answer;
+mod frame;
 mod head;
 mod parting;
 mod socket;
 mod wire;
 
+pub(crate) use frame::put_text;
 pub use head::Request;
 pub use parting::Parting;
 pub use socket::Readers;
@@ -25,7 +27,6 @@ use std::io::{ErrorKind, Read, Write};
 use tungstenite::Utf8Bytes;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::protocol::Message;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use wire::Wire;
 
@@ -406,26 +407,23 @@ impl<S: Read + Write> Conn<S> {
 
     /// Queues a text message, or bytes of a stream. Nothing happens on a connection that ends.
     pub fn send(&mut self, text: Bytes) {
-        let payload = text.len();
-        if let Phase::Stream = &self.phase {
-            self.put(&text);
-            return self.wire.mark(payload);
+        match &mut self.phase {
+            Phase::Stream => self.put(&text),
+            Phase::Open(socket) => {
+                let queued = socket.write_text(&mut self.wire, &text);
+                debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
+            }
+            Phase::Head(_) | Phase::Judged(_) | Phase::Body(..) | Phase::Ending => return,
         }
-        if self.queue(Frame::message(text, OpCode::Data(Data::Text), true)) {
-            self.wire.mark(payload);
-        }
+        self.wire.mark(text.len());
     }
 
     /// Queues a ping.
     pub fn ping(&mut self) {
-        self.queue(Frame::ping(Bytes::new()));
-    }
-
-    fn queue(&mut self, frame: Frame) -> bool {
-        let Phase::Open(socket) = &mut self.phase else { return false };
-        let queued = socket.write(&mut self.wire, frame);
-        debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
-        queued.is_ok()
+        if let Phase::Open(socket) = &mut self.phase {
+            let queued = socket.write(&mut self.wire, Frame::ping(Bytes::new()));
+            debug_assert!(queued.is_ok(), "the wire takes all, and an open WebSocket is not closing");
+        }
     }
 
     /// Queues a close frame (of a WebSocket), after which the connection ends.

@@ -98,8 +98,13 @@ impl Socket {
 
     /// Queues a frame, and after it the answer to a ping.
     pub(super) fn write<S: Read + Write>(&mut self, wire: &mut Wire<S>, frame: Frame) -> Result<()> {
-        wire.make_room(frame.len());
         frame.format(wire)?;
+        self.flush(wire)
+    }
+
+    /// The same with a text message.
+    pub(super) fn write_text<S: Read + Write>(&mut self, wire: &mut Wire<S>, text: &[u8]) -> Result<()> {
+        wire.put_text(text);
         self.flush(wire)
     }
 

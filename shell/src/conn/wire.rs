@@ -3,6 +3,7 @@
 //! What is written is gathered here and leaves in one write a turn. So a frame is never half queued, the
 //! automatic pongs cost no system call of their own, and it is known to the byte which messages have left.
 
+use super::frame::{HEADER_BYTES, put_text};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -97,9 +98,12 @@ impl<S> Wire<S> {
         self.taken
     }
 
-    /// So many bytes will be written at once.
-    pub(super) fn make_room(&mut self, bytes: usize) {
-        self.out.reserve(bytes);
+    /// Queues a text message, in a frame.
+    pub(super) fn put_text(&mut self, text: &[u8]) {
+        let before = self.out.len();
+        self.out.reserve(HEADER_BYTES + text.len());
+        put_text(&mut self.out, text);
+        self.queued += (self.out.len() - before) as u64;
     }
 
     /// Notes that a message of so many payload bytes ends here.

@@ -3,6 +3,7 @@
 use super::said::{self, OfDevice, OfWorker, Position};
 use super::store::User;
 use super::{Bare, Role};
+use crate::conn::put_text;
 use std::fmt::Arguments;
 use std::fmt::Write;
 
@@ -133,7 +134,7 @@ impl Bare {
 
     fn send(&mut self, id: usize) {
         let Some(conn) = self.conns[id].as_mut() else { return };
-        said::frame(&mut conn.out, &self.text);
+        put_text(&mut conn.out, self.text.as_bytes());
         self.queue(id);
     }
 

@@ -54,39 +54,3 @@ pub(super) fn event(out: &mut String, (seq, ts): (u64, &str), envelope: &str, ki
         out.push_str(part);
     }
 }
-
-/// Puts a text message before which nothing is masked.
-pub(super) fn frame(out: &mut Vec<u8>, text: &str) {
-    const TEXT: u8 = 0x81;
-    match text.len() {
-        length @ ..126 => out.extend_from_slice(&[TEXT, length as u8]),
-        length @ ..0x1_0000 => {
-            out.extend_from_slice(&[TEXT, 126]);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.extend_from_slice(&[TEXT, 127]);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(text.as_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tungstenite::protocol::frame::Frame;
-    use tungstenite::protocol::frame::coding::{Data, OpCode};
-
-    #[test]
-    fn a_frame_is_what_tungstenite_makes_of_it() {
-        for length in [0, 125, 126, 0xffff, 0x1_0000] {
-            let text = ".".repeat(length);
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            frame(&mut ours, &text);
-            let made = Frame::message(text.into_bytes(), OpCode::Data(Data::Text), true);
-            made.format(&mut theirs).unwrap();
-            assert_eq!(ours, theirs, "{length}");
-        }
-    }
-}

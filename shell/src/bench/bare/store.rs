@@ -1,7 +1,7 @@
 //! What is kept: each user's events in memory, as they leave, one frame behind the other; and all of them in
 //! a file, where [`FileDisk`] syncs them as it syncs a commit of the daemon's. Nobody reads that.
 
-use super::said;
+use crate::conn::put_text;
 use crate::disk::{Disk, FileDisk};
 use std::io;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl Stream {
     /// Adds an event, and tells its frame.
     pub(super) fn push(&mut self, text: &str) -> &[u8] {
         let begin = self.frames.len();
-        said::frame(&mut self.frames, text);
+        put_text(&mut self.frames, text.as_bytes());
         self.ends.push(self.frames.len());
         &self.frames[begin..]
     }

@@ -275,7 +275,9 @@ impl<S: Read + Write> Conn<S> {
 
     fn receive_message(&mut self, readers: &mut Readers) -> Option<Incoming> {
         let Phase::Open(socket) = &mut self.phase else { return None };
-        let incoming = match socket.read(&mut self.wire, readers) {
+        let message = socket.read(&mut self.wire, readers);
+        self.dry = socket.is_drained(&self.wire);
+        let incoming = match message {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(_) | Message::Frame(_)) => Incoming::Binary,
             Ok(Message::Pong(_)) => Incoming::Pong,

@@ -279,6 +279,11 @@ fn a_stream_is_read_as_far_as_its_edge_says() {
     client.put(&frame(1, b"two"));
     assert_eq!(conn.receive(), None, "without an edge it is not read");
     assert_eq!(receive_after(Edge::UntilBlocked, &mut conn), (vec![text("two")], 2));
+    client.put(&frame(1, b"three"));
+    conn.edge(Edge::UntilShort);
+    conn.begin();
+    assert_eq!(conn.receive(), Some(text("three")));
+    assert!(!conn.has_more(), "the last of it is known for the last");
     let (long, many) = ("long".repeat(200), 20);
     client.put(&frame(1, long.as_bytes()).repeat(many));
     let (all, reads) = receive_after(Edge::UntilShort, &mut conn);

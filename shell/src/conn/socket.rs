@@ -64,13 +64,18 @@ impl Socket {
         }
     }
 
+    /// Whether nothing more can be read for now: all that came was whole messages, and they were read.
+    pub(super) fn is_drained<S>(&self, wire: &Wire<S>) -> bool {
+        self.reader.is_none() && !wire.is_readable()
+    }
+
     /// The next message, as [`WebSocketContext::read`].
     pub(super) fn read<S: Read + Write>(
         &mut self,
         wire: &mut Wire<S>,
         readers: &mut Readers,
     ) -> Result<Message> {
-        if self.reader.is_none() && !wire.is_readable() {
+        if self.is_drained(wire) {
             return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
         }
         let reader = self.reader.get_or_insert_with(|| readers.lend(self.message_bytes));

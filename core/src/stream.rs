@@ -286,8 +286,8 @@ impl Stream {
         self.tail.push_back(Entry { seq, bytes, made: now.mono });
     }
 
-    /// Adds an event in the place that [`Self::next`] gave, and trims what is then too much; `record` is given
-    /// what stores all that. `is_told` is that a row is stored with it which has its [`Extent`].
+    /// Adds an event in the place that [`Self::next`] gave, and trims what is then too much; `record` is
+    /// given what stores all that. `is_told` is that a row is stored with it which has its [`Extent`].
     pub(crate) fn grow(
         &mut self,
         bytes: Bytes,

@@ -61,8 +61,16 @@ impl Object {
     #[must_use]
     pub fn number(mut self, name: &str, value: u64) -> Self {
         self.key(name);
-        self.0.push_str(itoa::Buffer::new().format(value));
+        self.digits(value);
         self
+    }
+
+    fn digits(&mut self, value: u64) {
+        match value {
+            // Most that are stored: one character is put there, where a text is copied by a call.
+            0..10 => self.0.push(char::from(b'0' + value as u8)),
+            _ => self.0.push_str(itoa::Buffer::new().format(value)),
+        }
     }
 
     /// An array of whole numbers.
@@ -70,9 +78,9 @@ impl Object {
     pub(crate) fn numbers(mut self, name: &str, values: impl IntoIterator<Item = u64>) -> Self {
         self.key(name);
         self.0.push('[');
-        let (begin, mut digits) = (self.0.len(), itoa::Buffer::new());
+        let begin = self.0.len();
         for value in values {
-            self.0.push_str(digits.format(value));
+            self.digits(value);
             self.0.push(',');
         }
         // No comma after the last one.

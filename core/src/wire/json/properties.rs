@@ -108,9 +108,10 @@ proptest! {
     }
 
     #[test]
-    fn a_number_is_written_as_any_other_value(number in any::<u64>()) {
-        let written = Object::new().number("n", number).finish();
-        prop_assert_eq!(written, Object::new().raw("n", number).finish());
+    fn a_number_is_written_as_any_other_value(number in prop_oneof![0..20u64, any::<u64>()]) {
+        let written = Object::new().number("n", number).numbers("all", [number, 1, number]).finish();
+        let all = format!("[{number},1,{number}]");
+        prop_assert_eq!(written, Object::new().raw("n", number).raw("all", all).finish());
     }
 
     #[test]

@@ -137,6 +137,18 @@ mod tests {
     use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 
+    #[test]
+    fn the_room_of_a_burst_is_given_back() {
+        let mut lookup: Lookup<u64, ()> = Lookup::default();
+        for key in 0..10_000 {
+            lookup.insert(key, ());
+        }
+        for key in 10..10_000 {
+            lookup.remove(&key);
+        }
+        assert!(lookup.entries.capacity() < 100, "{}", lookup.entries.capacity());
+    }
+
     proptest! {
         #[test]
         fn it_is_an_ordered_map(

@@ -15,10 +15,9 @@ mod properties;
 mod table;
 
 use crate::ids::{ConnId, Lane, RunId};
-use crate::lookup::open;
+use crate::lookup::Secret;
 use crate::time::Mono;
 use crate::worker::WorkerKey;
-use ahash::RandomState;
 use core::hash::{Hash, Hasher};
 use table::{Place, Table};
 
@@ -201,9 +200,9 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// None, which are found by such hashes.
-    pub(crate) const fn new(hash: RandomState) -> Self {
-        Self { conns: Table::new(open()), others: Table::new(hash) }
+    /// None. Names of those that are not a connection's are hashed with this secret.
+    pub(crate) const fn new(secret: Secret) -> Self {
+        Self { conns: Table::new(Secret::none()), others: Table::new(secret) }
     }
 
     /// Sets a timer, or moves it.

@@ -124,7 +124,7 @@ use ids::{Agent, ConnId, LoadId, Owner, RunId, Topic, User};
 use input::Input;
 use limits::quota::Quotas;
 use loads::Load;
-use lookup::Lookup;
+use lookup::{Lookup, Secret};
 use note::Note;
 use planted::Planted;
 use positions::Moved;
@@ -231,7 +231,7 @@ impl Core {
     }
 
     fn empty(config: Config, seed: [u8; 32], now: Now, planted: Planted) -> Self {
-        let secret = lookup::secret(&seed);
+        let secret = Secret::of(&seed);
         Self {
             config,
             rng: ChaCha8Rng::from_seed(seed),

@@ -9,32 +9,89 @@ use alloc::collections::BTreeSet;
 use core::fmt;
 use core::hash::Hash;
 use core::ops::{Index, RangeBounds};
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
-/// A hash table, whose order nobody may see.
-pub(crate) type Hashed<K, V> = HashMap<K, V, RandomState>;
+/// What names are hashed with: who does not know it cannot make up names which fall together.
+#[derive(Clone)]
+pub(crate) struct Secret(RandomState);
 
-/// How a table hashes names that come from outside: with a secret, so that nobody can make up names which
-/// fall together.
-pub(crate) fn secret(seed: &[u8; 32]) -> RandomState {
-    let mut keys =
-        seed.chunks_exact(8).map(|part| part.iter().fold(0, |key, byte| key << 8 | u64::from(*byte)));
-    let mut next = || keys.next().expect("32 bytes are four keys");
-    RandomState::with_seeds(next(), next(), next(), next())
-}
-
-/// How a table hashes what the daemon itself numbers.
-pub(crate) const fn open() -> RandomState {
-    RandomState::with_seeds(1, 2, 3, 4)
-}
-
-/// Takes a key out of a table. Room that a burst has needed goes back, which a table would keep for ever.
-pub(crate) fn take<K: Eq + Hash, V>(table: &mut Hashed<K, V>, key: &K) -> Option<V> {
-    let value = table.remove(key);
-    if table.len() < table.capacity() / 4 {
-        table.shrink_to(2 * table.len());
+impl Secret {
+    /// For what comes from outside: the core's seed.
+    pub(crate) fn of(seed: &[u8; 32]) -> Self {
+        let mut keys =
+            seed.chunks_exact(8).map(|part| part.iter().fold(0, |key, byte| key << 8 | u64::from(*byte)));
+        let mut next = || keys.next().expect("32 bytes are four keys");
+        Self(RandomState::with_seeds(next(), next(), next(), next()))
     }
-    value
+
+    /// For what the daemon itself numbers: none.
+    pub(crate) const fn none() -> Self {
+        Self(RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn hash<K: Hash>(&self, key: &K) -> u64 {
+        self.0.hash_one(key)
+    }
+}
+
+/// Entries that are found by their hashes. Nobody can walk them: what order they have is not to be seen, or
+/// the same inputs would give other effects with another secret.
+pub(crate) struct Hashed<K, V> {
+    table: HashTable<(K, V)>,
+    secret: Secret,
+}
+
+impl<K, V> Hashed<K, V> {
+    /// An empty one.
+    pub(crate) const fn new(secret: Secret) -> Self {
+        Self { table: HashTable::new(), secret }
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
+
+impl<K: Eq + Hash, V> Hashed<K, V> {
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        let found = self.table.find(self.secret.hash(key), |(other, _)| other == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let found = self.table.find_mut(self.secret.hash(key), |(other, _)| other == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// Puts a value in, and gives back the one that was there.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if let Some(old) = self.get_mut(&key) {
+            return Some(core::mem::replace(old, value));
+        }
+        let Self { table, secret } = self;
+        table.insert_unique(secret.hash(&key), (key, value), |(other, _)| secret.hash(other));
+        None
+    }
+
+    /// Takes a key out. Room that a burst has needed goes back, which a table would keep for ever.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let Self { table, secret } = self;
+        let found = table.find_entry(secret.hash(key), |(other, _)| other == key).ok()?;
+        let ((_, value), _) = found.remove();
+        if table.len() < table.capacity() / 4 {
+            table.shrink_to(2 * table.len(), |(other, _)| secret.hash(other));
+        }
+        Some(value)
+    }
+}
+
+impl<K, V> fmt::Debug for Hashed<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hashed").field("len", &self.len()).finish_non_exhaustive()
+    }
 }
 
 /// Entries that are found by their hashes and walked in the order of their keys.
@@ -46,8 +103,8 @@ pub struct Lookup<K, V> {
 
 impl<K, V> Lookup<K, V> {
     /// An empty one.
-    pub(crate) const fn new(hash: RandomState) -> Self {
-        Self { entries: HashMap::with_hasher(hash), order: BTreeSet::new() }
+    pub(crate) const fn new(secret: Secret) -> Self {
+        Self { entries: Hashed::new(secret), order: BTreeSet::new() }
     }
 
     /// How many entries there are.
@@ -57,14 +114,14 @@ impl<K, V> Lookup<K, V> {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 }
 
 /// For keys that nobody outside chooses.
 impl<K, V> Default for Lookup<K, V> {
     fn default() -> Self {
-        Self::new(open())
+        Self::new(Secret::none())
     }
 }
 
@@ -81,7 +138,7 @@ impl<K: Ord + Hash + Clone, V> Lookup<K, V> {
 
     /// Whether a key is there.
     pub fn contains_key(&self, key: &K) -> bool {
-        self.entries.contains_key(key)
+        self.entries.get(key).is_some()
     }
 
     /// Puts a value in, and gives back the one that was there.
@@ -93,12 +150,12 @@ impl<K: Ord + Hash + Clone, V> Lookup<K, V> {
     /// Takes a key out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.order.remove(key);
-        take(&mut self.entries, key)
+        self.entries.remove(key)
     }
 
     /// All, in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
-        self.order.iter().map(|key| (key, &self.entries[key]))
+        self.order.iter().map(|key| (key, &self[key]))
     }
 
     /// All keys, in their order.
@@ -121,7 +178,7 @@ impl<K: Ord + Hash + Clone, V> Index<&K> for Lookup<K, V> {
     type Output = V;
 
     fn index(&self, key: &K) -> &V {
-        &self.entries[key]
+        self.get(key).expect("a key that is there")
     }
 }
 
@@ -146,7 +203,7 @@ mod tests {
         for key in 10..10_000 {
             lookup.remove(&key);
         }
-        assert!(lookup.entries.capacity() < 100, "{}", lookup.entries.capacity());
+        assert!(lookup.entries.table.capacity() < 100, "{}", lookup.entries.table.capacity());
     }
 
     proptest! {
@@ -155,7 +212,7 @@ mod tests {
             seed: [u8; 32],
             steps in prop::collection::vec((any::<bool>(), 0..40u64, any::<u8>()), 0..200),
         ) {
-            let (mut lookup, mut map) = (Lookup::new(secret(&seed)), BTreeMap::new());
+            let (mut lookup, mut map) = (Lookup::new(Secret::of(&seed)), BTreeMap::new());
             for (is_put, key, value) in steps {
                 let (found, expected) = if is_put {
                     (lookup.insert(key, value), map.insert(key, value))

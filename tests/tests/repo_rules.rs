@@ -118,6 +118,16 @@ fn the_core_does_without_std() {
     none(&found, "the core is a state machine: no clock, no threads, no files");
 }
 
+#[test]
+fn nobody_in_the_core_sees_the_order_of_a_hash_table() {
+    let mut found = Vec::new();
+    for (name, text) in sources("core/src").into_iter().filter(|(name, _)| name != "core/src/lookup.rs") {
+        let words = ["hashbrown", "ahash", "HashTable", "HashMap", "HashSet"];
+        found.extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{name}: {word}")));
+    }
+    none(&found, "one file has them (core/src/lookup.rs), and gives nobody a way to walk them");
+}
+
 /// A file without the tests at its end: what those do is their own affair.
 fn code_of(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()

@@ -1,8 +1,7 @@
 //! Timers by their names, and by the places that they have in time.
 
-use crate::lookup::{Hashed, take};
+use crate::lookup::{Hashed, Secret};
 use crate::time::Mono;
-use ahash::RandomState;
 use alloc::collections::BTreeSet;
 use core::hash::Hash;
 
@@ -32,11 +31,11 @@ struct Slot {
 }
 
 impl<N> Table<N> {
-    /// None, which are found by such hashes.
-    pub(super) const fn new(hash: RandomState) -> Self {
+    /// None. Their names are hashed with this secret.
+    pub(super) const fn new(secret: Secret) -> Self {
         Self {
             by_time: BTreeSet::new(),
-            by_name: Hashed::with_hasher(hash),
+            by_name: Hashed::new(secret),
             resting: 0,
             is_stale: false,
             front: None,
@@ -67,7 +66,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
 
     /// Takes a timer back. One that is not set is no error.
     pub(super) fn clear(&mut self, name: N) {
-        if let Some(slot) = take(&mut self.by_name, &name) {
+        if let Some(slot) = self.by_name.remove(&name) {
             self.resting -= usize::from(slot.at.is_none());
             assert!(self.by_time.remove(&(slot.place, name)), "each timer has its place");
             self.touch(slot.place);
@@ -106,7 +105,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
                     self.by_time.insert((at, name));
                 }
                 None => {
-                    take(&mut self.by_name, &name);
+                    self.by_name.remove(&name);
                     self.resting -= 1;
                 }
             }
@@ -123,7 +122,7 @@ impl<N: Ord + Hash + Clone> Table<N> {
     /// Takes that one out.
     pub(super) fn pop(&mut self) -> Option<N> {
         let (_, name) = self.by_time.pop_first()?;
-        take(&mut self.by_name, &name);
+        self.by_name.remove(&name);
         self.is_stale = true;
         Some(name)
     }

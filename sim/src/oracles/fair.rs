@@ -32,9 +32,18 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// One of `runs` was accepted in this step.
-    pub fn accepted(&mut self, wall: WallMs, runs: &[RunView<'_>], id: &str, priority: &str) {
-        let is_alive = |run: &&RunView<'_>| run.worker.is_some() || run.state == "queued";
+    /// One of `runs` was accepted in this step, and after it in the same step `ended` have ended.
+    pub fn accepted(
+        &mut self,
+        wall: WallMs,
+        runs: &[RunView<'_>],
+        id: &str,
+        priority: &str,
+        ended: &BTreeSet<&str>,
+    ) {
+        let is_alive = |run: &&RunView<'_>| {
+            run.worker.is_some() || run.state == "queued" || ended.contains(run.run.as_str())
+        };
         let alive: BTreeSet<&str> = runs.iter().filter(is_alive).map(|run| run.run.as_str()).collect();
         self.of.retain(|known, _| alive.contains(known.as_str()));
         let Some(run) = runs.iter().find(|run| run.run.as_str() == id) else { return };
@@ -260,7 +269,7 @@ mod tests {
             .collect();
         let mut ranks = Ranks::default();
         for (n, (view, (_, priority, _))) in views.iter().zip(runs).enumerate() {
-            ranks.accepted(WallMs(1), &views[..=n], view.run.as_str(), priority);
+            ranks.accepted(WallMs(1), &views[..=n], view.run.as_str(), priority, &BTreeSet::new());
         }
         overtakes_none(views.last().unwrap(), &views, &ranks).is_ok()
     }
@@ -277,6 +286,34 @@ mod tests {
         );
         let behind = [("a", "low", None), ("a", "high", None), ("b", "normal", w)];
         assert!(may_be_offered(&behind), "an urgent run waits for those of its thread");
+    }
+
+    #[test]
+    fn a_run_goes_behind_one_of_its_thread_that_ends_right_after_it_has_come() {
+        let (agent, user) = (Agent::parse("write").unwrap(), User::parse("ann").unwrap());
+        let threads = ["a", "b", "a"].map(|name| Thread::parse(name).unwrap());
+        let ids = [0, 1, 2].map(|n| RunId::parse(&format!("run_t_{n:08x}")).unwrap());
+        let view = |n: usize, state| RunView {
+            run: &ids[n],
+            user: &user,
+            state,
+            attempt: 0,
+            ordinal: n as u64,
+            thread: &threads[n],
+            agent: &agent,
+            is_rested: true,
+            is_ready: true,
+            worker: None,
+        };
+        for (ended, is_before) in [(BTreeSet::from([ids[0].as_str()]), true), (BTreeSet::new(), false)] {
+            let (mut ranks, queued) = (Ranks::default(), [view(0, "queued"), view(1, "queued")]);
+            for run in &queued {
+                ranks.accepted(WallMs(1), &queued, run.run.as_str(), "normal", &BTreeSet::new());
+            }
+            let runs = [view(0, "ended"), view(1, "queued"), view(2, "queued")];
+            ranks.accepted(WallMs(1), &runs, ids[2].as_str(), "high", &ended);
+            assert_eq!(ranks.is_before(&runs[1], &runs[2]), Some(is_before), "{ended:?}");
+        }
     }
 
     #[test]

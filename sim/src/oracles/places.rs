@@ -16,7 +16,7 @@ use runcast_core::record::Record;
 use runcast_core::time::WallMs;
 use runcast_core::{Core, RunView};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A run's first event, as far as it tells of its place.
 #[derive(Debug, Deserialize)]
@@ -32,6 +32,13 @@ struct Place<'a> {
     position: u64,
     #[serde(borrow)]
     priority: &'a str,
+}
+
+/// A run's last event, as far as it tells whose.
+#[derive(Debug, Deserialize)]
+struct Ended<'a> {
+    #[serde(borrow)]
+    run: &'a str,
 }
 
 /// `accepted`, or the notice `queue`.
@@ -95,8 +102,10 @@ impl Places {
         let mut noticed: Vec<Told<'_>> = Vec::new();
         for effect in effects {
             if let Effect::Append { id, records } = effect {
-                for queued in records.iter().filter_map(first_event) {
-                    self.queued(core, wall, *id, &queued?, is_one_more, ranks)?;
+                for (at, queued) in records.iter().enumerate() {
+                    let Some(queued) = first_event(queued) else { continue };
+                    let ended = records[at..].iter().filter_map(last_event).collect::<Result<_, _>>()?;
+                    self.queued(core, wall, *id, (&queued?, &ended), is_one_more, ranks)?;
                 }
             }
             let Effect::Send { text, .. } = effect else { continue };
@@ -113,13 +122,13 @@ impl Places {
         notices(&runs, &noticed, ranks)
     }
 
-    /// A run is accepted.
+    /// A run is accepted, and after it in the same step others have ended.
     fn queued(
         &mut self,
         core: &Core,
         wall: WallMs,
         append: AppendId,
-        told: &Queued<'_>,
+        (told, ended): (&Queued<'_>, &BTreeSet<&str>),
         is_alone: bool,
         ranks: &mut Ranks,
     ) -> Result<(), String> {
@@ -131,7 +140,7 @@ impl Places {
         }
         let view = core.inspect();
         let runs: Vec<RunView<'_>> = view.runs().collect();
-        ranks.accepted(wall, &runs, told.run, told.data.priority);
+        ranks.accepted(wall, &runs, told.run, told.data.priority, ended);
         let Some(run) = runs.iter().find(|run| run.run.as_str() == told.run).filter(|_| is_alone) else {
             return Ok(());
         };
@@ -256,6 +265,12 @@ fn first_event(record: &Record) -> Option<Result<Queued<'_>, String>> {
     (told::event(bytes) == "run_queued").then(|| read(bytes))
 }
 
+/// Whose last event is given to the store: one connection may ask for a run and cancel another in one step.
+fn last_event(record: &Record) -> Option<Result<&str, String>> {
+    let Record::Event { bytes, .. } = record else { return None };
+    (told::event(bytes) == "agent_completed").then(|| read::<Ended<'_>>(bytes).map(|ended| ended.run))
+}
+
 fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| format!("{error}: {}", String::from_utf8_lossy(text)))
 }
@@ -295,7 +310,7 @@ mod tests {
             .collect();
         let mut ranks = Ranks::default();
         for (view, (_, priority)) in views.iter().zip(runs) {
-            ranks.accepted(WallMs(1), &views, view.run.as_str(), priority);
+            ranks.accepted(WallMs(1), &views, view.run.as_str(), priority, &BTreeSet::new());
         }
         let waiting = Some(views.len());
         let told: Vec<Told<'_>> = told

@@ -116,6 +116,9 @@ impl Core {
 
     /// Ends an input: what was noted leaves, and what stands in the audit trail.
     pub(crate) fn tell_notes(&mut self, out: &mut Effects) {
+        if self.notes.is_empty() && self.trail.is_empty() {
+            return;
+        }
         out.extend(self.notes.drain(..).map(Effect::Note));
         out.extend(self.trail.drain(..).map(Effect::Audit));
     }

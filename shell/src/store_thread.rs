@@ -41,12 +41,14 @@ const QUIET: Duration = Duration::from_secs(5);
 const FOLD_NICENESS: i32 = 10;
 
 type Append = (AppendId, Arc<[Record]>);
+/// How much an append takes is counted once, by the thread that has just written it.
+type Sized = (Append, usize);
 
 /// What the loop asks of the thread. The channel has no limit of its own: the core limits what it has under
 /// way.
 #[derive(Debug)]
 enum Request {
-    Commit(Vec<Append>),
+    Commit(Vec<Sized>),
     Load(LoadId, Query),
     BackUp(PathBuf),
     /// What has become of a fold.
@@ -60,7 +62,7 @@ enum Request {
 #[derive(Debug)]
 pub struct StoreThread {
     /// The appends of this turn.
-    turn: Vec<Append>,
+    turn: Vec<Sized>,
     requests: Sender<Request>,
     completions: Receiver<Completion>,
     /// Where backups are written.
@@ -104,7 +106,8 @@ impl StoreThread {
 
 impl Storage for StoreThread {
     fn append(&mut self, id: AppendId, records: Arc<[Record]>) {
-        self.turn.push((id, records));
+        let bytes = records.iter().map(codec::record_bytes).sum();
+        self.turn.push(((id, records), bytes));
     }
 
     fn load(&mut self, load: LoadId, query: Query) {
@@ -162,7 +165,7 @@ struct Worker<W> {
     wake: Arc<W>,
     meter: StoreMeter,
     /// Appends that wait for the next commit.
-    appends: VecDeque<Append>,
+    appends: VecDeque<Sized>,
     /// When the last commit began.
     began: Option<Instant>,
     loads: VecDeque<(LoadId, Query)>,
@@ -275,12 +278,12 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
     fn take(&mut self, request: Request) -> Result<(), Failed> {
         match request {
             Request::Commit(appends) => {
-                for append in appends {
-                    if self.dropped_from == Some(append.0) {
+                for sized in appends {
+                    if self.dropped_from == Some(sized.0.0) {
                         self.dropped_from = None;
                     }
                     if self.dropped_from.is_none() {
-                        self.appends.push_back(append);
+                        self.appends.push_back(sized);
                     }
                 }
             }
@@ -318,8 +321,9 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
 
     /// Makes one commit of the appends that wait.
     fn commit(&mut self) -> Result<(), Failed> {
-        let joined = self.join();
-        let (Some(first), Some(last)) = (joined.first(), joined.last()) else { return Ok(()) };
+        let count = self.joined();
+        let (joined, bytes): (Vec<Append>, Vec<usize>) = self.appends.drain(..count).unzip();
+        let (Some(&(first, _)), Some(&(last, _))) = (joined.first(), joined.last()) else { return Ok(()) };
         while self.is_folding && !self.store.has_room(&joined) {
             self.receive_one()?;
         }
@@ -329,17 +333,19 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 let records = joined.iter().map(|append| append.1.len()).sum();
                 self.meter.committed(records, began.elapsed().as_secs_f64());
                 self.meter.journal(self.store.unfolded_commits());
-                self.tell([Completion::Appended(last.0)]);
+                // The loop, which has made them, is then the last to hold the records, and frees them.
+                drop(joined);
+                self.tell([Completion::Appended(last)]);
                 Ok(())
             }
             Err(CommitError::Full) => {
-                self.dropped_from = Some(first.0);
+                self.dropped_from = Some(first);
                 self.appends.clear();
-                self.tell([Completion::Full(first.0)]);
+                self.tell([Completion::Full(first)]);
                 Ok(())
             }
             Err(CommitError::HeldUp) => {
-                joined.into_iter().rev().for_each(|append| self.appends.push_front(append));
+                joined.into_iter().zip(bytes).rev().for_each(|sized| self.appends.push_front(sized));
                 self.until_folded()
             }
             Err(CommitError::Io(text)) => self.fail(text),
@@ -354,18 +360,15 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         Ok(())
     }
 
-    /// The appends of the next commit.
-    fn join(&mut self) -> Vec<Append> {
-        let mut bytes = 0;
-        let mut count = 0;
-        for append in &self.appends {
-            bytes += self::bytes(append);
-            if count > 0 && bytes > JOINED_BYTES_MAX {
-                break;
-            }
-            count += 1;
-        }
-        self.appends.drain(..count).collect()
+    /// How many appends make up the next commit.
+    fn joined(&self) -> usize {
+        let mut all = 0;
+        let fitting = self.appends.iter().take_while(|(_, bytes)| {
+            all += bytes;
+            // At least one.
+            all == *bytes || all <= JOINED_BYTES_MAX
+        });
+        fitting.count()
     }
 
     /// Answers some of the questions that wait.
@@ -466,11 +469,6 @@ impl Folder {
 }
 
 /// Whether these need not wait for more.
-fn is_worth_a_commit<'a>(appends: impl IntoIterator<Item = &'a Append>) -> bool {
-    appends.into_iter().map(bytes).sum::<usize>() >= COMMIT_BYTES
-}
-
-/// How much an append takes.
-fn bytes(append: &Append) -> usize {
-    append.1.iter().map(codec::record_bytes).sum()
+fn is_worth_a_commit<'a>(appends: impl IntoIterator<Item = &'a Sized>) -> bool {
+    appends.into_iter().map(|(_, bytes)| bytes).sum::<usize>() >= COMMIT_BYTES
 }

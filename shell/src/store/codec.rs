@@ -25,16 +25,16 @@ pub(super) const CHUNK_EVENTS_MAX: usize = 256;
 /// redb's pages of 32 KiB, which are powers of two and written whole.
 pub(super) const CHUNK_BYTES_MAX: usize = 31 * 1024;
 
-/// Records as an entry of the journal, which has checksums of its own.
-pub(super) fn encode_records<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Vec<u8> {
+/// Records as an entry of the journal, which has checksums of its own. One that has a value ends with it.
+pub(super) fn encode_records<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Bytes {
     let mut out = Vec::with_capacity(records.clone().map(record_bytes).sum());
     records.for_each(|record| put_record(&mut out, record));
-    out
+    out.into()
 }
 
 /// The records of an entry of the journal; none if they make no sense.
-pub(super) fn decode_records(body: Vec<u8>) -> Option<Vec<Record>> {
-    let mut body = Reader(body.into());
+pub(super) fn decode_records(body: Bytes) -> Option<Vec<Record>> {
+    let mut body = Reader(body);
     let mut records = Vec::new();
     while !body.0.is_empty() {
         records.push(body.record()?);
@@ -70,7 +70,7 @@ pub(super) fn decode_row(key: &RowKey, value: &[u8]) -> Option<Bytes> {
 }
 
 /// Consecutive events of a stream, the first with this seq.
-pub(super) fn encode_chunk(stream: &StreamKey, first: u64, events: &[&Bytes]) -> Vec<u8> {
+pub(super) fn encode_chunk(stream: &StreamKey, first: u64, events: &[&[u8]]) -> Vec<u8> {
     let mut out = unsealed(events.iter().map(|event| 4 + event.len()).sum());
     for event in events {
         put_text(&mut out, event);
@@ -245,14 +245,14 @@ mod tests {
         let body = encode_records(records.iter());
         assert_eq!(body.len(), records.iter().map(record_bytes).sum::<usize>());
         assert_eq!(decode_records(body.clone()).as_deref(), Some(&records[..]));
-        let cut = |len: &usize| decode_records(body[..*len].to_vec()).is_some();
+        let cut = |len: &usize| decode_records(body.slice(..*len)).is_some();
         assert_eq!((1..body.len()).filter(cut).count(), 3, "only between records");
     }
 
     #[test]
     fn senseless_records_are_damage() {
         for body in [&b"\x09"[..], b"\x01\xff\xff\xff\xff", b"\x03\x63", b"\x04\x01\0\0\0\xff\0\0"] {
-            assert_eq!(decode_records(body.to_vec()), None);
+            assert_eq!(decode_records(Bytes::from_static(body)), None);
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_chunk_gives_its_events_back_only_under_its_own_key() {
         let stream = StreamKey("s".into());
-        let events = [&Bytes::from_static(b"one"), &Bytes::from_static(b"")];
+        let events = [&b"one"[..], b""];
         let value = encode_chunk(&stream, 5, &events);
         let places = decode_chunk(&stream, 5, &value).unwrap();
         assert_eq!(places.iter().map(|place| &value[place.clone()]).collect::<Vec<_>>(), events);

@@ -9,7 +9,6 @@ use super::codec::{self, CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX};
 use super::engine::{CHUNKS, Engine, ROWS, guarded, row_key, set_first};
 use super::journal::Place;
 use super::overlay::{Frozen, Overlay, Tail};
-use bytes::Bytes;
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use runcast_core::planted::{Bug, Planted};
 use runcast_core::record::{RowKey, StreamKey};
@@ -62,7 +61,7 @@ pub(super) fn fold(
     }
     let mut streams = overlay.sorted_streams().into_iter().peekable();
     while streams.peek().is_some() {
-        piece(engine, |transaction| fold_streams(transaction, &mut streams, bytes_max, planted))?;
+        piece(engine, |transaction| fold_streams(transaction, overlay, &mut streams, bytes_max, planted))?;
     }
     let transaction = engine.begin_write()?;
     set_first(&transaction, first)?;
@@ -86,7 +85,7 @@ fn piece(
 /// Folds rows, at least one and about so many bytes of them.
 fn fold_rows<'a>(
     transaction: &WriteTransaction,
-    rows: &mut impl Iterator<Item = (&'a RowKey, Option<&'a Bytes>)>,
+    rows: &mut impl Iterator<Item = (&'a RowKey, Option<&'a [u8]>)>,
     bytes_max: usize,
 ) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(ROWS)?;
@@ -96,7 +95,7 @@ fn fold_rows<'a>(
             Some(value) => drop(table.insert(row_key(key), codec::encode_row(key, value).as_slice())?),
             None => drop(table.remove(row_key(key))?),
         }
-        bytes += key.owner.len() + key.name.len() + value.map_or(0, Bytes::len);
+        bytes += key.owner.len() + key.name.len() + value.map_or(0, <[u8]>::len);
         if bytes >= bytes_max {
             break;
         }
@@ -107,6 +106,7 @@ fn fold_rows<'a>(
 /// Folds streams, at least one and about so many bytes of their events.
 fn fold_streams<'a>(
     transaction: &WriteTransaction,
+    overlay: &'a Overlay,
     streams: &mut impl Iterator<Item = (&'a StreamKey, &'a Tail)>,
     bytes_max: usize,
     planted: Planted,
@@ -115,7 +115,9 @@ fn fold_streams<'a>(
     let mut bytes = 0;
     for (name, tail) in streams {
         trim(&mut chunks, name, tail.floor)?;
-        bytes += append(&mut chunks, name, tail, planted)?;
+        // Those below the floor are not needed.
+        let events = overlay.events_after(tail, tail.floor.saturating_sub(1)).collect();
+        bytes += append(&mut chunks, name, events, planted)?;
         if bytes >= bytes_max {
             break;
         }
@@ -153,16 +155,13 @@ fn trim(chunks: &mut Chunks<'_>, stream: &StreamKey, floor: u64) -> Result<(), r
     Ok(())
 }
 
-/// Adds a stream's events at or above its floor, in new chunks of so many bytes in all.
+/// Adds events of a stream, in new chunks of so many bytes in all.
 fn append(
     chunks: &mut Chunks<'_>,
     name: &StreamKey,
-    tail: &Tail,
+    mut events: Vec<(u64, &[u8])>,
     planted: Planted,
 ) -> Result<usize, redb::Error> {
-    let below = tail.events.partition_point(|event| event.0 < tail.floor);
-    let mut events: Vec<(u64, &Bytes)> =
-        tail.events.range(below..).map(|(seq, bytes)| (*seq, bytes)).collect();
     if planted.is(Bug::FoldLosesLast) {
         events.pop();
     }
@@ -170,7 +169,7 @@ fn append(
     while let Some(&(first, _)) = events.first() {
         let len = chunk_len(events);
         let (chunk, rest) = events.split_at(len);
-        let chunk: Vec<&Bytes> = chunk.iter().map(|event| event.1).collect();
+        let chunk: Vec<&[u8]> = chunk.iter().map(|event| event.1).collect();
         let value = codec::encode_chunk(name, first, &chunk);
         bytes += value.len();
         let replaced = chunks.insert((name.0.as_bytes(), first), value.as_slice())?;
@@ -181,7 +180,7 @@ fn append(
 }
 
 /// How many of these events make up the next chunk.
-fn chunk_len(events: &[(u64, &Bytes)]) -> usize {
+fn chunk_len(events: &[(u64, &[u8])]) -> usize {
     let mut bytes = 0;
     let fitting = events.iter().take(CHUNK_EVENTS_MAX).take_while(|event| {
         bytes += 4 + event.1.len();

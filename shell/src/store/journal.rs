@@ -347,12 +347,14 @@ fn encode(number: u64, body: &[u8]) -> Vec<u8> {
         |number: u64| u32::try_from(number).expect("an entry finds room in a journal of less than 4 GiB");
     let head =
         Head { number, blocks: short(blocks), bytes: short(body.len() as u64), body: crc32fast::hash(body) };
-    let mut entry = vec![0; blocks as usize * BLOCK];
-    let (parity, pieces) = entry.split_at_mut(BLOCK);
-    for (block, piece) in pieces.chunks_exact_mut(BLOCK).zip(body.chunks(PIECE)) {
-        block[HEAD..][..piece.len()].copy_from_slice(piece);
-        xor(&mut parity[HEAD..], &block[HEAD..]);
+    let mut entry = Vec::with_capacity(blocks as usize * BLOCK);
+    entry.resize(BLOCK, 0);
+    for piece in body.chunks(PIECE) {
+        xor(&mut entry[HEAD..BLOCK], piece);
+        entry.extend_from_slice(&[0; HEAD]);
+        entry.extend_from_slice(piece);
     }
+    entry.resize(blocks as usize * BLOCK, 0);
     for (index, block) in (0..).zip(entry.chunks_exact_mut(BLOCK)) {
         head.seal(index, block);
     }

@@ -21,6 +21,7 @@ pub use backup::{BackupError, Snapshot, restore, sweep};
 pub use fold::{Fold, Folded};
 
 use backend::{Fault, Operation};
+use bytes::Bytes;
 use engine::{Engine, guarded};
 use journal::{Journal, Unreadable};
 use overlay::{Overlay, Unfolded};
@@ -28,7 +29,7 @@ use query::Unanswered;
 use runcast_core::ids::AppendId;
 use runcast_core::planted::Planted;
 use runcast_core::record::{Found, Image, Query, Record, StreamKey};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub struct Store {
     is_folding: bool,
     /// After a fold that found the disk full none is due before the journal has so many blocks in use.
     due_from: u64,
-    /// The seq of the newest event of streams written lately.
+    /// The seq of the newest event of streams written lately. After a commit that failed it says nothing.
     ends: HashMap<StreamKey, u64>,
     planted: Planted,
 }
@@ -235,25 +236,28 @@ impl Store {
             return Ok(());
         }
         self.make_ready()?;
-        let ends = self.ends_after(appends)?;
-        let records = appends.iter().flat_map(|append| append.1.iter());
-        let body = codec::encode_records(records.clone());
-        while !self.journal.has_room(body.len()) && self.unfolded.commits() > 0 {
-            self.fold()?;
-        }
-        if self.journal.has_room(body.len()) {
-            let blocks = self.journal.append(&body, self.planted).map_err(|fault| self.failed(fault))?;
-            self.unfolded.newest.push(records, blocks);
-        } else {
-            let mut overlay = Overlay::default();
-            overlay.push(records, 0);
-            self.store(&overlay)?;
-        }
-        if self.ends.len() + ends.len() > ENDS_MAX {
+        let stored = self.advance(appends).map_err(Into::into).and_then(|()| self.append(appends));
+        if stored.is_err() || self.ends.len() > ENDS_MAX {
             self.ends.clear();
         }
-        self.ends.extend(ends);
-        Ok(())
+        stored
+    }
+
+    /// Puts these appends into the journal, or where it has no room for so much straight into the tables.
+    fn append(&mut self, appends: &[(AppendId, Arc<[Record]>)]) -> Result<(), CommitError> {
+        let records = appends.iter().flat_map(|append| append.1.iter());
+        let entry = codec::encode_records(records.clone());
+        while !self.journal.has_room(entry.len()) && self.unfolded.commits() > 0 {
+            self.fold()?;
+        }
+        if self.journal.has_room(entry.len()) {
+            let blocks = self.journal.append(&entry, self.planted).map_err(|fault| self.failed(fault))?;
+            self.unfolded.newest.push(records, entry, blocks);
+            return Ok(());
+        }
+        let mut overlay = Overlay::default();
+        overlay.push(records, entry, 0);
+        self.store(&overlay)
     }
 
     /// Puts what is larger than the whole journal straight into the tables.
@@ -336,32 +340,28 @@ impl Store {
         self.unfolded.commits()
     }
 
-    /// What the streams' ends will be with these appends.
-    fn ends_after(
-        &self,
-        appends: &[(AppendId, Arc<[Record]>)],
-    ) -> Result<BTreeMap<StreamKey, u64>, ReadError> {
-        let mut ends: BTreeMap<StreamKey, u64> = BTreeMap::new();
+    /// Moves the streams' ends to where they will be with these appends.
+    fn advance(&mut self, appends: &[(AppendId, Arc<[Record]>)]) -> Result<(), ReadError> {
         for record in appends.iter().flat_map(|append| append.1.iter()) {
             let Record::Event { stream, seq, .. } = record else { continue };
             let follows = |end: Option<u64>| {
                 let is_next = end.is_none_or(|end| end + 1 == *seq);
                 assert!(is_next, "{stream:?} ends at {end:?}, its next event is {seq}");
             };
-            if let Some(end) = ends.get_mut(stream) {
+            if let Some(end) = self.ends.get_mut(stream) {
                 follows(Some(*end));
                 *end = *seq;
             } else {
                 follows(self.end(stream)?);
-                ends.insert(stream.clone(), *seq);
+                self.ends.insert(stream.clone(), *seq);
             }
         }
-        Ok(ends)
+        Ok(())
     }
 
     /// The seq of a stream's newest event, unless nothing is stored of it.
     fn end(&self, stream: &StreamKey) -> Result<Option<u64>, ReadError> {
-        if let Some(end) = self.ends.get(stream).copied().or_else(|| self.unfolded.last_seq(stream)) {
+        if let Some(end) = self.unfolded.last_seq(stream) {
             return Ok(Some(end));
         }
         match self.read(|engine, _| query::end(engine, stream)) {
@@ -472,8 +472,9 @@ fn read_journal(mut journal: Journal) -> Result<(Journal, Overlay), OpenError> {
         let (number, used) = (journal.next().number, journal.used());
         match journal.read() {
             Ok(Some(body)) => {
-                let records = codec::decode_records(body).ok_or_else(|| damaged(number))?;
-                overlay.push(records.iter(), journal.used() - used);
+                let entry = Bytes::from(body);
+                let records = codec::decode_records(entry.clone()).ok_or_else(|| damaged(number))?;
+                overlay.push(records.iter(), entry, journal.used() - used);
             }
             Ok(None) => return Ok((journal, overlay)),
             Err(Unreadable::Damaged(number)) => return Err(damaged(number)),

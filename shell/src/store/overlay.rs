@@ -1,13 +1,18 @@
 //! What is in the journal and not in the tables yet, in memory so that it can be asked for: the newest word
 //! on each row, and the events of each stream.
 //!
+//! The journal's entries are kept as they are, and of each value where in them it is. So the records stay with
+//! whoever has made them, and are freed there; and an entry is freed as one.
+//!
 //! There are two of it at most. Commits are added to the one. When it is worth its while that one is folded,
 //! unchanged from then on, and another takes its place.
 
+use super::codec;
 use super::journal::Place;
 use bytes::Bytes;
 use runcast_core::record::{Record, RowKey, StreamKey, Table};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Some commits in a row. Each event has a word on a few rows of its owner, who is one of many.
@@ -15,32 +20,43 @@ use std::sync::Arc;
 pub(super) struct Overlay {
     rows: HashMap<Arc<str>, RowsOfOwner>,
     streams: HashMap<StreamKey, Tail>,
-    /// How many commits,
-    commits: usize,
-    /// and how many blocks of the journal they are.
+    /// One of each commit.
+    entries: Vec<Bytes>,
+    /// So many blocks of the journal they are.
     blocks: u64,
 }
 
 /// What was last said of each; none if it is gone.
-type RowsOfOwner = BTreeMap<RowKey, Option<Bytes>>;
+type RowsOfOwner = BTreeMap<RowKey, Option<Part>>;
+
+/// Where a value is: in which entry, and where in that.
+#[derive(Clone, Debug)]
+struct Part {
+    entry: usize,
+    bytes: Range<usize>,
+}
 
 /// A stream's newest events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     /// Those below are no longer needed, in the tables either.
     pub(super) floor: u64,
-    pub(super) events: VecDeque<(u64, Bytes)>,
+    events: Vec<(u64, Part)>,
 }
 
 impl Overlay {
-    /// Takes in the next commit, which takes so many blocks of the journal.
-    pub(super) fn push<'a>(&mut self, records: impl Iterator<Item = &'a Record>, blocks: u64) {
+    /// Takes in the next commit: its records, and the entry of the journal that they are, which takes so many
+    /// blocks there.
+    pub(super) fn push<'a>(&mut self, records: impl Iterator<Item = &'a Record>, entry: Bytes, blocks: u64) {
+        let (entries, mut end) = (self.entries.len(), 0);
         for record in records {
+            end += codec::record_bytes(record);
+            let part = |value: &Bytes| Part { entry: entries, bytes: end - value.len()..end };
             match record {
                 Record::Event { stream, seq, bytes } => {
-                    self.stream(stream).events.push_back((*seq, bytes.clone()));
+                    self.stream(stream).events.push((*seq, part(bytes)));
                 }
-                Record::Put { key, value } => self.set(key, Some(value.clone())),
+                Record::Put { key, value } => self.set(key, Some(part(value))),
                 Record::Delete { key } => self.set(key, None),
                 Record::Trim { stream, floor } => {
                     let tail = self.stream(stream);
@@ -48,11 +64,12 @@ impl Overlay {
                 }
             }
         }
-        self.commits += 1;
+        assert_eq!(end, entry.len(), "an entry is its records");
+        self.entries.push(entry);
         self.blocks += blocks;
     }
 
-    fn set(&mut self, key: &RowKey, value: Option<Bytes>) {
+    fn set(&mut self, key: &RowKey, value: Option<Part>) {
         let rows = match self.rows.get_mut(&key.owner) {
             Some(rows) => rows,
             None => self.rows.entry(key.owner.clone()).or_default(),
@@ -70,9 +87,14 @@ impl Overlay {
         self.streams.get_mut(key).expect("it is there by now")
     }
 
+    fn value(&self, part: &Part) -> &[u8] {
+        &self.entries[part.entry][part.bytes.clone()]
+    }
+
     /// What it says of a row: nothing, that it is gone, or its value.
-    fn row(&self, key: &RowKey) -> Option<Option<&Bytes>> {
-        self.rows.get(&key.owner)?.get(key).map(Option::as_ref)
+    fn row(&self, key: &RowKey) -> Option<Option<&[u8]>> {
+        let latest = self.rows.get(&key.owner)?.get(key)?;
+        Some(latest.as_ref().map(|part| self.value(part)))
     }
 
     /// What it says of the rows of a table, of one owner or of all.
@@ -80,20 +102,21 @@ impl Overlay {
         &self,
         table: Table,
         owner: Option<&Arc<str>>,
-    ) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
+    ) -> impl Iterator<Item = (&RowKey, Option<&[u8]>)> {
         let one = owner.and_then(|owner| self.rows.get_key_value(owner));
         let all = owner.is_none().then_some(&self.rows).into_iter().flatten();
         one.into_iter().chain(all).flat_map(move |(owner, rows)| {
             let first = RowKey { table, owner: owner.clone(), name: "".into() };
             let rows = rows.range(first..).take_while(move |(key, _)| key.table == table);
-            rows.map(|(key, value)| (key, value.as_ref()))
+            rows.map(|(key, latest)| (key, latest.as_ref().map(|part| self.value(part))))
         })
     }
 
     /// What it says of all rows, in the order of their keys.
-    pub(super) fn sorted_rows(&self) -> Vec<(&RowKey, Option<&Bytes>)> {
+    pub(super) fn sorted_rows(&self) -> Vec<(&RowKey, Option<&[u8]>)> {
         let rows = self.rows.values().flatten();
-        let mut rows: Vec<_> = rows.map(|(key, value)| (key, value.as_ref())).collect();
+        let values = rows.map(|(key, latest)| (key, latest.as_ref().map(|part| self.value(part))));
+        let mut rows: Vec<_> = values.collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
     }
@@ -105,9 +128,19 @@ impl Overlay {
         streams
     }
 
+    /// The events of one of its streams after this seq, ascending and consecutive.
+    pub(super) fn events_after<'a>(
+        &'a self,
+        tail: &'a Tail,
+        after: u64,
+    ) -> impl Iterator<Item = (u64, &'a [u8])> {
+        let skipped = tail.events.partition_point(|event| event.0 <= after);
+        tail.events[skipped..].iter().map(|(seq, part)| (*seq, self.value(part)))
+    }
+
     /// How many commits there are.
     pub(super) fn commits(&self) -> usize {
-        self.commits
+        self.entries.len()
     }
 
     /// How many blocks of the journal they are.
@@ -135,7 +168,7 @@ impl Unfolded {
     /// What is to be folded next, as it will stay; none if there is nothing. `next` is where the journal goes
     /// on.
     pub(super) fn freeze(&mut self, next: Place) -> Option<Frozen> {
-        if self.folding.is_none() && self.newest.commits > 0 {
+        if self.folding.is_none() && self.newest.commits() > 0 {
             let overlay = Arc::new(std::mem::take(&mut self.newest));
             self.folding = Some(Frozen { overlay, first: next });
         }
@@ -158,7 +191,7 @@ impl Unfolded {
     }
 
     /// What it says of a row: nothing, that it is gone, or its value.
-    pub(super) fn row(&self, key: &RowKey) -> Option<Option<&Bytes>> {
+    pub(super) fn row(&self, key: &RowKey) -> Option<Option<&[u8]>> {
         self.down().find_map(|overlay| overlay.row(key))
     }
 
@@ -168,20 +201,18 @@ impl Unfolded {
         &self,
         table: Table,
         owner: Option<&Arc<str>>,
-    ) -> impl Iterator<Item = (&RowKey, Option<&Bytes>)> {
+    ) -> impl Iterator<Item = (&RowKey, Option<&[u8]>)> {
         self.up().flat_map(move |overlay| overlay.rows_of(table, owner))
     }
 
     /// The events of a stream after this seq, ascending and consecutive.
-    pub(super) fn events_after(&self, stream: &StreamKey, after: u64) -> impl Iterator<Item = (u64, &Bytes)> {
-        self.up().filter_map(|overlay| overlay.streams.get(stream)).flat_map(move |tail| {
-            let skipped = tail.events.partition_point(|event| event.0 <= after);
-            tail.events.range(skipped..).map(|(seq, bytes)| (*seq, bytes))
-        })
+    pub(super) fn events_after(&self, stream: &StreamKey, after: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let tails = self.up().filter_map(|overlay| Some((overlay, overlay.streams.get(stream)?)));
+        tails.flat_map(move |(overlay, tail)| overlay.events_after(tail, after))
     }
 
     /// The seq of a stream's newest event.
     pub(super) fn last_seq(&self, stream: &StreamKey) -> Option<u64> {
-        self.down().find_map(|overlay| overlay.streams.get(stream)?.events.back()).map(|event| event.0)
+        self.down().find_map(|overlay| overlay.streams.get(stream)?.events.last()).map(|event| event.0)
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn end(engine: &Engine, stream: &StreamKey) -> Result<Option<u64>, Un
 
 fn row(rows: &Rows, unfolded: &Unfolded, key: &RowKey) -> Result<Option<Bytes>, Unanswered> {
     if let Some(latest) = unfolded.row(key) {
-        return Ok(latest.cloned());
+        return Ok(latest.map(Bytes::copy_from_slice));
     }
     rows.get(row_key(key))?.map(|value| whole_row(key, value.value())).transpose()
 }
@@ -174,7 +174,7 @@ fn scan(
     }
     for (key, value) in unfolded.rows_of(table, owner) {
         match value {
-            Some(value) => drop(found.insert(key.clone(), value.clone())),
+            Some(value) => drop(found.insert(key.clone(), Bytes::copy_from_slice(value))),
             None => drop(found.remove(key)),
         }
     }
@@ -232,7 +232,8 @@ fn events(
     // The chunk that `after` is in, if there is one, and all that follow.
     let begin = chunks.range((name, 0)..=(name, after))?.next_back();
     let begin = begin.transpose()?.map_or(after, |(key, _)| key.value().1);
-    // Chunks may be small: their events are copied together once it is known which, and share one buffer.
+    // Chunks may be small, and what is not folded is a part of something larger: the events are copied together
+    // once it is known which, and share one buffer.
     let (mut parts, mut places, mut room, mut is_full) = (Vec::new(), Vec::new(), 0, false);
     for entry in chunks.range((name, begin)..=(name, u64::MAX))? {
         let (key, value) = entry?;
@@ -258,19 +259,19 @@ fn events(
             break;
         }
     }
-    let mut buffer = Vec::with_capacity(room);
-    for (value, part) in parts {
-        buffer.extend_from_slice(&value.value()[part]);
-    }
-    let buffer = Bytes::from(buffer);
-    let mut events: Vec<_> = places.into_iter().map(|(seq, place)| (seq, buffer.slice(place))).collect();
     // A fold that has just ended may have put into the tables what is in memory, too.
-    let after = events.last().map_or(after, |event| event.0);
+    let (after, mut latest) = (page.last.unwrap_or(after), Vec::new());
     for (seq, bytes) in unfolded.events_after(stream, after) {
         if is_full || !page.takes(seq, bytes.len())? {
             break;
         }
-        events.push((seq, bytes.clone()));
+        places.push((seq, room..room + bytes.len()));
+        room += bytes.len();
+        latest.push(bytes);
     }
-    Ok(events)
+    let mut buffer = Vec::with_capacity(room);
+    parts.iter().for_each(|(value, part)| buffer.extend_from_slice(&value.value()[part.clone()]));
+    latest.into_iter().for_each(|bytes| buffer.extend_from_slice(bytes));
+    let buffer = Bytes::from(buffer);
+    Ok(places.into_iter().map(|(seq, place)| (seq, buffer.slice(place))).collect())
 }

@@ -5,7 +5,7 @@
 //! seen as well.
 
 use super::journal::Place;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use runcast_core::record::{Record, RowKey, StreamKey, Table};
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,11 +25,21 @@ pub(super) const CHUNK_EVENTS_MAX: usize = 256;
 /// redb's pages of 32 KiB, which are powers of two and written whole.
 pub(super) const CHUNK_BYTES_MAX: usize = 31 * 1024;
 
-/// Records as an entry of the journal, which has checksums of its own. One that has a value ends with it.
-pub(super) fn encode_records<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> Bytes {
-    let mut out = Vec::with_capacity(records.clone().map(record_bytes).sum());
-    records.for_each(|record| put_record(&mut out, record));
-    out.into()
+/// Room for entries is had in pieces of so many bytes, so that what a large one leaves is not scattered.
+const ROOM_BYTES: usize = 1024 * 1024;
+
+/// Records as an entry of the journal, which has checksums of its own, in what is left of this room or in more.
+/// A record that has a value ends with it.
+pub(super) fn encode_records<'a>(
+    records: impl Iterator<Item = &'a Record> + Clone,
+    room: &mut BytesMut,
+) -> Bytes {
+    let bytes = records.clone().map(record_bytes).sum();
+    if room.capacity() < bytes {
+        *room = BytesMut::with_capacity(bytes.max(ROOM_BYTES));
+    }
+    records.for_each(|record| put_record(room, record));
+    room.split().freeze()
 }
 
 /// The records of an entry of the journal; none if they make no sense.
@@ -147,38 +157,38 @@ fn length(len: usize) -> [u8; 4] {
     u32::try_from(len).expect("the core's limits keep a record below 4 GiB").to_le_bytes()
 }
 
-fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend_from_slice(&length(text.len()));
-    out.extend_from_slice(text);
+fn put_text(out: &mut impl BufMut, text: &[u8]) {
+    out.put_slice(&length(text.len()));
+    out.put_slice(text);
 }
 
-fn put_key(out: &mut Vec<u8>, key: &RowKey) {
-    out.push(key.table as u8);
+fn put_key(out: &mut BytesMut, key: &RowKey) {
+    out.put_u8(key.table as u8);
     put_text(out, key.owner.as_bytes());
     put_text(out, key.name.as_bytes());
 }
 
-fn put_record(out: &mut Vec<u8>, record: &Record) {
+fn put_record(out: &mut BytesMut, record: &Record) {
     match record {
         Record::Event { stream, seq, bytes } => {
-            out.push(EVENT);
+            out.put_u8(EVENT);
             put_text(out, stream.0.as_bytes());
-            out.extend_from_slice(&seq.to_le_bytes());
+            out.put_u64_le(*seq);
             put_text(out, bytes);
         }
         Record::Put { key, value } => {
-            out.push(PUT);
+            out.put_u8(PUT);
             put_key(out, key);
             put_text(out, value);
         }
         Record::Delete { key } => {
-            out.push(DELETE);
+            out.put_u8(DELETE);
             put_key(out, key);
         }
         Record::Trim { stream, floor } => {
-            out.push(TRIM);
+            out.put_u8(TRIM);
             put_text(out, stream.0.as_bytes());
-            out.extend_from_slice(&floor.to_le_bytes());
+            out.put_u64_le(*floor);
         }
     }
 }
@@ -242,7 +252,7 @@ mod tests {
             Record::Delete { key },
             Record::Trim { stream, floor: 7 },
         ];
-        let body = encode_records(records.iter());
+        let body = encode_records(records.iter(), &mut BytesMut::new());
         assert_eq!(body.len(), records.iter().map(record_bytes).sum::<usize>());
         assert_eq!(decode_records(body.clone()).as_deref(), Some(&records[..]));
         let cut = |len: &usize| decode_records(body.slice(..*len)).is_some();

@@ -21,7 +21,7 @@ pub use backup::{BackupError, Snapshot, restore, sweep};
 pub use fold::{Fold, Folded};
 
 use backend::{Fault, Operation};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use engine::{Engine, guarded};
 use journal::{Journal, Unreadable};
 use overlay::{Overlay, Unfolded};
@@ -54,6 +54,8 @@ pub struct Store {
     due_from: u64,
     /// The seq of the newest event of streams written lately. After a commit that failed it says nothing.
     ends: HashMap<StreamKey, u64>,
+    /// For what the next commits say.
+    room: BytesMut,
     planted: Planted,
 }
 
@@ -208,6 +210,7 @@ impl Store {
             is_folding: false,
             due_from: 0,
             ends: HashMap::new(),
+            room: BytesMut::new(),
             planted: Planted::default(),
         };
         let image = store.read(query::image).map_err(|unanswered| store.open_error(unanswered.into()))?;
@@ -246,7 +249,7 @@ impl Store {
     /// Puts these appends into the journal, or where it has no room for so much straight into the tables.
     fn append(&mut self, appends: &[(AppendId, Arc<[Record]>)]) -> Result<(), CommitError> {
         let records = appends.iter().flat_map(|append| append.1.iter());
-        let entry = codec::encode_records(records.clone());
+        let entry = codec::encode_records(records.clone(), &mut self.room);
         while !self.journal.has_room(entry.len()) && self.unfolded.commits() > 0 {
             self.fold()?;
         }
@@ -318,6 +321,9 @@ impl Store {
         self.due_from = 0;
         let folded = self.unfolded.folding.take().expect("a fold was under way");
         self.journal.free(folded.overlay.blocks());
+        if self.unfolded.commits() == 0 {
+            self.room = BytesMut::new();
+        }
         Ok(())
     }
 

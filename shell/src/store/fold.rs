@@ -191,14 +191,14 @@ fn chunk_len(events: &[(u64, &[u8])]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::disk::Disk;
     use crate::ram::Ram;
     use crate::store::{Repair, Store};
     use bytes::Bytes;
     use runcast_core::ids::AppendId;
-    use runcast_core::record::{Record, StreamKey};
+    use runcast_core::record::Record;
     use std::io;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     const STREAMS: usize = 50;
@@ -267,5 +267,26 @@ mod tests {
         assert!(read * 4 < folded, "{read} bytes were read to fold {folded}");
         let unsynced = disk.unsynced_most.load(Relaxed);
         assert!(unsynced * 2 < folded, "{unsynced} of {folded} bytes were written and not synced");
+    }
+
+    /// redb goes on when a commit is durable, and may fail in that.
+    #[test]
+    fn a_fold_that_has_failed_when_it_was_durable_is_not_done_again() {
+        let disk = Ram::default();
+        let (mut store, _) = Store::open(disk.clone(), Repair::Quick).unwrap();
+        let event = |seq| Record::Event { stream: StreamKey("s".into()), seq, bytes: Bytes::new() };
+        store.commit(&[(AppendId(1), [event(1)].into())]).unwrap();
+        let fold = store.begin_fold().unwrap().unwrap();
+        let engine = fold.engine.clone();
+        fold.run().0.unwrap();
+        disk.set_full(true);
+        let failed = guarded(|| Ok(engine.begin_write()?.commit()?));
+        assert!(failed.is_err());
+        drop(engine);
+        disk.set_full(false);
+        store.end_fold(Folded(failed)).unwrap();
+        store.commit(&[(AppendId(2), [event(2)].into())]).unwrap();
+        store.fold().unwrap();
+        assert_eq!(store.unfolded_commits(), 0);
     }
 }

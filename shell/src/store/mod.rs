@@ -317,7 +317,10 @@ impl Store {
     pub fn end_fold(&mut self, folded: Folded) -> Result<(), CommitError> {
         self.is_folding = false;
         self.due_from = self.journal.grown();
-        self.settle(folded.0)?;
+        match self.settle(folded.0) {
+            Err(CommitError::Full) if self.has_folded() => {}
+            settled => settled?,
+        }
         self.due_from = 0;
         let folded = self.unfolded.folding.take().expect("a fold was under way");
         self.journal.free(folded.overlay.blocks());
@@ -400,6 +403,12 @@ impl Store {
     fn make_ready(&mut self) -> Result<(), CommitError> {
         let is_suspect = self.engine()?.is_suspect();
         if is_suspect && !self.is_folding { self.reopen() } else { Ok(()) }
+    }
+
+    /// Whether what is being folded is in the tables after all: a commit may fail when it is durable.
+    fn has_folded(&self) -> bool {
+        let first = self.read(|engine, _| Ok(engine.first()?)).ok();
+        self.unfolded.folding.as_ref().map(|folding| folding.first) == first
     }
 
     /// Turns redb's outcome into ours, and makes the store usable again after a full disk.

@@ -8,6 +8,7 @@ mod untouched;
 
 pub use untouched::Untouched;
 
+use rustix::io::Errno;
 use std::fmt::Debug;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -42,6 +43,14 @@ pub trait Disk: Debug + Send + Sync + 'static {
 /// Whether this error says that there is no room left, rather than that the disk is broken.
 pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether this error says that the disk has lost what was to be read, and nothing of any other place: that
+/// is EIO to whoever reads a file; or the file ends before it. What else may fail, as for want of memory,
+/// says nothing of what lies there.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    let is_cut_off = error.kind() == io::ErrorKind::UnexpectedEof;
+    is_cut_off || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// A file, held under a lock for as long as the value lives.
@@ -187,7 +196,7 @@ impl Disk for FileDisk {
 /// is known here, which it is not in some sandboxes.
 #[cfg(target_os = "linux")]
 fn write_at_once(file: &File, mut offset: u64, mut data: &[u8]) -> io::Result<bool> {
-    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    use rustix::io::{ReadWriteFlags, pwritev2};
     while !data.is_empty() {
         match pwritev2(file, &[io::IoSlice::new(data)], offset, ReadWriteFlags::DSYNC) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -171,6 +171,8 @@ struct Worker<W> {
     loads: VecDeque<(LoadId, Query)>,
     backups: VecDeque<PathBuf>,
     is_folding: bool,
+    /// The disk has lost what the last fold had to read.
+    cannot_fold: bool,
     /// After a full disk everything is dropped until this append is given again.
     dropped_from: Option<AppendId>,
     /// The loop is gone; what was submitted is finished.
@@ -207,6 +209,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
             loads: VecDeque::new(),
             backups: VecDeque::new(),
             is_folding: false,
+            cannot_fold: false,
             dropped_from: None,
             closing: false,
         }
@@ -260,7 +263,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
 
     /// Waits for a request, and folds where that takes long.
     fn receive_first(&mut self) -> Result<(), Failed> {
-        if self.is_folding || self.store.unfolded_commits() == 0 {
+        if self.is_folding || self.cannot_fold || self.store.unfolded_commits() == 0 {
             return self.receive_one();
         }
         match self.inbox.recv_timeout(QUIET) {
@@ -348,7 +351,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
                 joined.into_iter().zip(bytes).rev().for_each(|sized| self.appends.push_front(sized));
                 self.until_folded()
             }
-            Err(CommitError::Io(text)) => self.fail(text),
+            Err(CommitError::Unreadable(text) | CommitError::Io(text)) => self.fail(text),
         }
     }
 
@@ -407,7 +410,7 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => fold,
             Ok(None) | Err(CommitError::Full | CommitError::HeldUp) => return Ok(()),
-            Err(CommitError::Io(text)) => return self.fail(text),
+            Err(CommitError::Unreadable(text) | CommitError::Io(text)) => return self.fail(text),
         };
         self.folds.send(fold).expect("who folds ends after this thread");
         self.is_folding = true;
@@ -416,14 +419,19 @@ impl<W: Fn() + Send + Sync + 'static> Worker<W> {
 
     fn folded(&mut self, folded: Folded) -> Result<(), Failed> {
         self.is_folding = false;
-        match self.store.end_fold(folded) {
+        let ended = self.store.end_fold(folded);
+        self.cannot_fold = matches!(ended, Err(CommitError::Unreadable(_)));
+        match ended {
             // A disk that is full is tried again when the journal has grown, or it is quiet.
-            Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {
-                self.meter.journal(self.store.unfolded_commits());
-                Ok(())
+            Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {}
+            // One that has lost something is when the journal has grown.
+            Err(CommitError::Unreadable(text)) => {
+                tracing::error!("the journal cannot be folded ({text}), and is filling up: check the disk");
             }
-            Err(CommitError::Io(text)) => self.fail(text),
+            Err(CommitError::Io(text)) => return self.fail(text),
         }
+        self.meter.journal(self.store.unfolded_commits());
+        Ok(())
     }
 
     /// Nobody may write this disk when this thread has ended. What has become of the fold, the next start

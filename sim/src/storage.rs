@@ -235,7 +235,7 @@ impl SimStorage {
 
     fn end_fold(&mut self, folding: Folding) {
         match self.store.end_fold(folding.run()) {
-            Ok(()) | Err(CommitError::Full | CommitError::HeldUp) => {}
+            Ok(()) | Err(CommitError::Full | CommitError::HeldUp | CommitError::Unreadable(_)) => {}
             Err(CommitError::Io(why)) => self.fail(why),
         }
     }
@@ -257,7 +257,7 @@ impl SimStorage {
                 self.done.push_back(Completion::Full(first.0));
             }
             Err(CommitError::HeldUp) => unreachable!("what is held up is committed again"),
-            Err(CommitError::Io(why)) => self.fail(why),
+            Err(CommitError::Unreadable(why) | CommitError::Io(why)) => self.fail(why),
         }
     }
 
@@ -319,7 +319,7 @@ impl SimStorage {
         let fold = match self.store.begin_fold() {
             Ok(Some(fold)) => Folding::Begun(fold),
             Ok(None) | Err(CommitError::Full | CommitError::HeldUp) => return,
-            Err(CommitError::Io(why)) => return self.fail(why),
+            Err(CommitError::Unreadable(why) | CommitError::Io(why)) => return self.fail(why),
         };
         let folding = if self.dice.chance(1, 2) { Folding::Run(fold.run()) } else { fold };
         let time = self.dice.between(500, 5_000) + self.dice.exponential(self.pace.0.get());

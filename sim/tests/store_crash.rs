@@ -1,6 +1,8 @@
 //! The store on a disk that loses power, fills up and breaks: what was acknowledged is kept, in order and
 //! whole.
 
+#[path = "store_crash/pages.rs"]
+mod pages;
 mod store_model;
 #[path = "store_crash/unreadable.rs"]
 mod unreadable;
@@ -173,7 +175,9 @@ fn a_full_disk_refuses_commits_answers_questions_and_takes_the_same_commit_when_
                 }
                 // What the refused commit had freed may make room for the next.
                 Err(CommitError::Full) => refusals += 1,
-                Err(error @ (CommitError::HeldUp | CommitError::Io(_))) => panic!("{error}"),
+                Err(error @ (CommitError::HeldUp | CommitError::Unreadable(_) | CommitError::Io(_))) => {
+                    panic!("{error}")
+                }
             }
             if refusals == 5 {
                 break commit;

@@ -20,15 +20,21 @@
 //! A slot that the disk cannot read may be the newest. Then redb chooses, by the checksums of all its pages,
 //! between what the other slot says was last and what it says was being made the last.
 //!
+//! redb remembers an error of the disk, and answers nothing to anybody from then on. So of bytes that the
+//! disk has lost it does not hear while it is only asked ([`asking`]): whoever asks does.
+//!
 //! The slots also carry the store's version, so that a file of another kind or of a newer version is
 //! recognised before anything is written. Magic, version and checksum keep their places in every version.
 
 use super::OpenError;
-use crate::disk::Disk;
+use crate::disk::{Disk, is_lost};
 use redb::StorageBackend;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const MAGIC: &[u8; 16] = b"runcast store\r\n\x1a";
@@ -60,6 +66,8 @@ pub(super) struct Backend {
     pages_at: u64,
     slots: Mutex<Slots>,
     faults: Faults,
+    /// Where bytes begin that the disk has lost and somebody has asked for: the log has a line of each.
+    lost: Mutex<BTreeSet<u64>>,
 }
 
 /// The two slots of the header.
@@ -91,6 +99,8 @@ pub(super) struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Read,
+    /// Reading what the disk has lost.
+    ReadLost,
     Write,
     Sync,
     /// Writing a commit to the journal and syncing it, in one.
@@ -100,7 +110,7 @@ pub(super) enum Operation {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.operation {
-            Operation::Read => "reading",
+            Operation::Read | Operation::ReadLost => "reading",
             Operation::Write => "writing",
             Operation::Sync => "syncing",
             Operation::Append => "writing and syncing a commit",
@@ -150,7 +160,13 @@ impl Backend {
         } else if disk.size()? <= pages_at {
             return Err(OpenError::Damaged("it was cut off".into()));
         }
-        Ok(Self { disk, pages_at, slots: Mutex::new(slots), faults: Faults::default() })
+        Ok(Self {
+            disk,
+            pages_at,
+            slots: Mutex::new(slots),
+            faults: Faults::default(),
+            lost: Mutex::default(),
+        })
     }
 
     /// Where the journal lies, in bytes.
@@ -166,6 +182,40 @@ impl Backend {
     pub(super) fn faults(&self) -> Faults {
         self.faults.clone()
     }
+
+    /// Leaves redb, for whoever asks it.
+    fn leave(&self, bytes: Range<u64>, error: &io::Error) -> ! {
+        let lost =
+            format!("bytes {} to {} of the store's file cannot be read ({error})", bytes.start, bytes.end);
+        if lock(&self.lost).insert(bytes.start) {
+            tracing::error!(
+                "{lost}: whoever asks for what is there is told that it is damaged; check the disk"
+            );
+        }
+        resume_unwind(Box::new(Lost(lost)))
+    }
+}
+
+thread_local! {
+    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the disk has lost, to be caught by whoever asks for it.
+struct Lost(String);
+
+/// Asks redb something, of which what the disk has lost is one outcome. redb is as good as before: what only
+/// reads has changed nothing when it is unwound, and no lock is held while the disk reads.
+pub(super) fn asking<T, E>(
+    work: impl FnOnce() -> Result<T, E>,
+    lost: impl FnOnce(String) -> E,
+) -> Result<T, E> {
+    IS_ASKING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    IS_ASKING.set(false);
+    result.unwrap_or_else(|panic| match panic.downcast::<Lost>() {
+        Ok(text) => Err(lost(text.0)),
+        Err(panic) => resume_unwind(panic),
+    })
 }
 
 impl Slots {
@@ -336,10 +386,14 @@ impl StorageBackend for Backend {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if offset >= BLOCK {
             let (from, to) = (self.place(offset), self.place(offset) + out.len() as u64);
-            let read = self.disk.read(from, out);
-            let read =
-                read.map_err(|error| io::Error::new(error.kind(), format!("bytes {from} to {to}: {error}")));
-            return self.faults.note(Operation::Read, read);
+            let Err(error) = self.disk.read(from, out) else { return Ok(()) };
+            let is_lost = is_lost(&error);
+            if is_lost && IS_ASKING.get() {
+                self.leave(from..to, &error);
+            }
+            let operation = if is_lost { Operation::ReadLost } else { Operation::Read };
+            let error = io::Error::new(error.kind(), format!("bytes {from} to {to}: {error}"));
+            return self.faults.note(operation, Err(error));
         }
         let slots = lock(&self.slots);
         let part = header_part(offset, out.len()).and_then(|part| slots.header.get(part));

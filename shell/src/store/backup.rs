@@ -1,5 +1,6 @@
 //! Backups: all that is stored at one moment in a file of its own, and a store made of such a file.
 
+use super::backend::asking;
 use super::engine::{CHUNKS, Engine, ROWS, guarded};
 use super::journal::Place;
 use super::overlay::Overlay;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -108,8 +110,10 @@ impl Snapshot {
         into: &Engine,
         table: TableDefinition<'_, K, &'static [u8]>,
     ) -> Result<(), redb::Error> {
-        let from = self.tables.open_table(table)?;
-        let mut rows = from.iter()?.peekable();
+        let lost = |text| redb::Error::Io(io::Error::other(text));
+        let from = asking(|| Ok(self.tables.open_table(table)?), lost)?;
+        let mut rows = asking(|| Ok(from.iter()?), lost)?;
+        let mut rows = iter::from_fn(|| asking(|| Ok(rows.next().transpose()?), lost).transpose()).peekable();
         while rows.peek().is_some() {
             let mut transaction = into.begin_write()?;
             transaction.set_durability(Durability::None)?;

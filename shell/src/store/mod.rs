@@ -20,7 +20,7 @@ use crate::disk::{Disk, is_full};
 pub use backup::{BackupError, Snapshot, restore, sweep};
 pub use fold::{Fold, Folded};
 
-use backend::{Fault, Operation};
+use backend::{Fault, Operation, asking};
 use bytes::{Bytes, BytesMut};
 use engine::{Engine, guarded};
 use journal::{Journal, Unreadable};
@@ -138,6 +138,10 @@ pub enum CommitError {
     /// ended.
     #[error("a fold has failed: end it, and commit again")]
     HeldUp,
+    /// The disk has lost what a fold has to read. Nothing of the commit is stored; others go on while they
+    /// find room, and the fold may be tried again.
+    #[error("the store cannot be read ({0}): check the disk")]
+    Unreadable(String),
     /// A write or a sync failed. What is stored is unknown, and the process must end.
     #[error("the store cannot be written ({0}): check the disk")]
     Io(String),
@@ -213,7 +217,7 @@ impl Store {
             room: BytesMut::new(),
             planted: Planted::default(),
         };
-        let image = store.read(query::image).map_err(|unanswered| store.open_error(unanswered.into()))?;
+        let image = store.require(query::image).map_err(|unanswered| store.open_error(unanswered.into()))?;
         Ok((store, image))
     }
 
@@ -229,6 +233,7 @@ impl Store {
     /// [`CommitError::Full`]: none is stored, questions are still answered, and the commit may be tried
     /// again; after a crash before that, all of it may be found, as of a commit under way.
     /// [`CommitError::HeldUp`]: none is stored, and the fold under way must end first.
+    /// [`CommitError::Unreadable`]: none is stored, there is no room, and none can be made.
     /// [`CommitError::Io`]: nothing is known any more; each further call fails too.
     ///
     /// # Panics
@@ -313,12 +318,13 @@ impl Store {
     /// Takes note of what has become of a fold.
     ///
     /// # Errors
-    /// As [`Self::commit`]; after [`CommitError::Full`] nothing has moved and nothing is lost.
+    /// As [`Self::commit`]; after [`CommitError::Full`] or [`CommitError::Unreadable`] nothing has moved and
+    /// nothing is lost.
     pub fn end_fold(&mut self, folded: Folded) -> Result<(), CommitError> {
         self.is_folding = false;
         self.due_from = self.journal.grown();
         match self.settle(folded.0) {
-            Err(CommitError::Full) if self.has_folded() => {}
+            Err(CommitError::Full | CommitError::Unreadable(_)) if self.has_folded() => {}
             settled => settled?,
         }
         self.due_from = 0;
@@ -384,7 +390,16 @@ impl Store {
         self.engine.clone().ok_or_else(|| CommitError::Io("closed after an earlier failure".into()))
     }
 
+    /// Reads, for somebody who can do without what the disk has lost.
     fn read<T>(
+        &self,
+        work: impl FnOnce(&Engine, &Unfolded) -> Result<T, Unanswered>,
+    ) -> Result<T, Unanswered> {
+        self.require(|engine, unfolded| asking(|| work(engine, unfolded), Unanswered::Damaged))
+    }
+
+    /// Reads what must be there.
+    fn require<T>(
         &self,
         work: impl FnOnce(&Engine, &Unfolded) -> Result<T, Unanswered>,
     ) -> Result<T, Unanswered> {
@@ -411,20 +426,24 @@ impl Store {
         self.unfolded.folding.as_ref().map(|folding| folding.first) == first
     }
 
-    /// Turns redb's outcome into ours, and makes the store usable again after a full disk.
+    /// Turns redb's outcome into ours, and makes the store usable again after a full disk or a lost page.
     fn settle(&mut self, result: Result<(), redb::Error>) -> Result<(), CommitError> {
         let Err(error) = result else { return Ok(()) };
         self.engine.iter().for_each(|engine| engine.suspect());
         let fault = self.engine.as_ref().and_then(|engine| engine.fault());
-        if let Some(Fault { operation: Operation::Write, error }) = &fault
-            && is_full(error.kind())
-        {
-            // redb does nothing more after a failed write. What was durable still is, on the disk.
-            self.reopen()?;
-            return Err(CommitError::Full);
-        }
-        self.engine = None;
-        Err(CommitError::Io(words(&error, fault)))
+        let error = match &fault {
+            Some(Fault { operation: Operation::Write, error }) if is_full(error.kind()) => CommitError::Full,
+            Some(fault @ Fault { operation: Operation::ReadLost, .. }) => {
+                CommitError::Unreadable(fault.to_string())
+            }
+            _ => {
+                self.engine = None;
+                return Err(CommitError::Io(words(&error, fault)));
+            }
+        };
+        // redb does nothing more after a failure. What was durable still is, on the disk.
+        self.reopen()?;
+        Err(error)
     }
 
     /// What a failure of the journal means.

@@ -16,7 +16,8 @@ type Sorted = BTreeMap<RowKey, Bytes>;
 /// Why a question is not answered.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// What was asked for is not as it was stored: says what. redb is as good as before.
+    /// What was asked for is not as it was stored, or the disk has lost it: says what. redb is as good as
+    /// before.
     Damaged(String),
     /// redb fails, or has met damage of its own.
     Engine(redb::Error),

@@ -1,4 +1,4 @@
-//! The storage thread over a file whose disk can be full or broken.
+//! The storage thread over a file whose disk can be full or broken, or loses what is read.
 
 use crate::disk::{Disk, FileDisk};
 use crate::metrics::StoreMeter;
@@ -6,15 +6,17 @@ use crate::storage::{Completion, Storage};
 use crate::store::{Repair, Store};
 use crate::store_thread::StoreThread;
 use bytes::Bytes;
-use runcast_core::ids::{AppendId, LoadId};
+use runcast_core::ids::{AppendId, BackupName, LoadId};
+use runcast_core::input::NoBackup;
 use runcast_core::record::{Found, Image, Query, Record, RowKey, StreamKey, Table};
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A file whose disk can be full or broken, and whose operations can be held up.
+/// A file whose disk can be full or broken or loses what is read, and whose operations can be held up.
 #[derive(Debug)]
 struct Moody {
     file: FileDisk,
@@ -25,6 +27,8 @@ struct Moody {
 struct Moods {
     full: AtomicBool,
     broken: AtomicBool,
+    /// What the thread of this name reads of the tables is lost.
+    loses: Mutex<&'static str>,
     gate: Mutex<()>,
     /// What is to happen in a fold that finds the disk full, beside a question.
     scene: Mutex<Option<Scene>>,
@@ -61,6 +65,10 @@ impl Disk for Moody {
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.moods.waits("store", |scene| &mut scene.reads);
+        let is_lost = thread::current().name() == Some(*self.moods.loses.lock().unwrap());
+        if is_lost && offset >= (2 + JOURNAL_BLOCKS) * 4096 {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         self.file.read(offset, out)
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -118,6 +126,45 @@ impl Rig {
         Self::open(tempfile::tempdir().unwrap())
     }
 
+    /// With so many events of a stream `old` in the tables that not all of it is in memory. What is larger
+    /// than the journal goes straight there.
+    fn with_old() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(FileDisk::open(&dir.path().join("store")).unwrap());
+        store.commit(&[(AppendId(1), (1..=OLD).map(|seq| large("old", seq, 100_000)).collect())]).unwrap();
+        drop(store);
+        Self::open(dir)
+    }
+
+    /// How many events of it there are.
+    fn old(&mut self) -> Option<u64> {
+        let stream = StreamKey("old".into());
+        let query = Query::Events { stream, after: 0, events_max: usize::MAX, bytes_max: usize::MAX };
+        self.store.load(LoadId(1), query);
+        let completion = self.next();
+        let Completion::Loaded(LoadId(1), found) = completion else { panic!("{completion:?}") };
+        match found {
+            Found::Events(events) => Some(events.len() as u64),
+            Found::Damaged => None,
+            Found::Rows(_) => panic!("events were asked for"),
+        }
+    }
+
+    /// Appends events of a stream `new`, of which the journal holds a few.
+    fn append_new(&mut self, seqs: RangeInclusive<u64>) {
+        for seq in seqs {
+            self.store.append(AppendId(seq), [large("new", seq, 10_000)].into());
+            self.store.submit();
+            self.until_appended(seq);
+        }
+    }
+
+    fn back_up(&mut self, name: &str) -> Result<u64, NoBackup<String>> {
+        self.store.back_up(&BackupName::parse(name).unwrap());
+        let Completion::BackedUp(written) = self.next() else { panic!("a backup was asked for") };
+        written
+    }
+
     fn again(self) -> Self {
         drop(self.store);
         Self::open(self.dir)
@@ -151,6 +198,12 @@ impl Rig {
         };
         events.into_iter().map(|event| event.0).collect()
     }
+}
+
+const OLD: u64 = 100;
+
+fn large(stream: &str, seq: u64, bytes: usize) -> Record {
+    Record::Event { stream: StreamKey(stream.into()), seq, bytes: Bytes::from(vec![b'.'; bytes]) }
 }
 
 fn event(seq: u64) -> Record {
@@ -226,26 +279,12 @@ fn after_a_full_disk_everything_is_dropped_until_the_same_append_comes_again() {
 
 #[test]
 fn a_question_while_a_fold_meets_a_full_disk_is_answered_when_that_has_ended() {
-    let large = |stream: &str, seq, bytes| Record::Event {
-        stream: StreamKey(stream.into()),
-        seq,
-        bytes: Bytes::from(vec![b'.'; bytes]),
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(FileDisk::open(&dir.path().join("store")).unwrap());
-    // What is larger than the journal goes straight into the tables, and not all of it into memory.
-    store.commit(&[(AppendId(1), (1..=100).map(|seq| large("old", seq, 100_000)).collect())]).unwrap();
-    drop(store);
-    let mut rig = Rig::open(dir);
+    let mut rig = Rig::with_old();
     let ((reads, may_read), (writes, may_write)) = (mpsc::channel(), mpsc::channel());
     let ((come_to_read, is_reading), (come_to_write, is_writing)) = (mpsc::channel(), mpsc::channel());
     let scene = Scene { reads: None, writes: Some((come_to_write, may_write)) };
     *rig.moods.scene.lock().unwrap() = Some(scene);
-    for seq in 1..=30 {
-        rig.store.append(AppendId(seq), [large("new", seq, 10_000)].into());
-        rig.store.submit();
-        rig.until_appended(seq);
-    }
+    rig.append_new(1..=30);
     is_writing.recv().unwrap();
     rig.moods.scene.lock().unwrap().as_mut().unwrap().reads = Some((come_to_read, may_read));
     let stream = StreamKey("old".into());
@@ -259,7 +298,48 @@ fn a_question_while_a_fold_meets_a_full_disk_is_answered_when_that_has_ended() {
     }
     reads.send(()).unwrap();
     let Completion::Loaded(_, Found::Events(events)) = rig.next() else { panic!("it is answered") };
-    assert_eq!(events.len(), 100);
+    assert_eq!(events.len() as u64, OLD);
+}
+
+#[test]
+fn what_the_disk_has_lost_is_damaged_to_who_asks_for_it_and_to_nobody_else() {
+    let mut rig = Rig::with_old();
+    *rig.moods.loses.lock().unwrap() = "store";
+    assert_eq!(rig.old(), None);
+    rig.append_new(1..=100);
+    assert_eq!(rig.old(), None);
+    *rig.moods.loses.lock().unwrap() = "";
+    assert_eq!(rig.old(), Some(OLD));
+}
+
+#[test]
+fn a_fold_that_needs_what_the_disk_has_lost_is_done_when_it_is_there_and_nothing_waits_for_it() {
+    let mut rig = Rig::with_old();
+    // Its end is in memory, and its beginning is where that of `new` has to go.
+    assert_eq!(rig.old(), Some(OLD));
+    *rig.moods.loses.lock().unwrap() = "fold";
+    rig.append_new(1..=22);
+    while rig.meter.folds() == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(rig.old(), Some(OLD));
+    rig.append_new(23..=25);
+    *rig.moods.loses.lock().unwrap() = "";
+    // More than the journal holds.
+    rig.append_new(26..=100);
+    let mut rig = rig.again();
+    assert_eq!(rig.old(), Some(OLD));
+}
+
+#[test]
+fn a_backup_that_needs_what_the_disk_has_lost_says_what_and_harms_nobody() {
+    let mut rig = Rig::with_old();
+    *rig.moods.loses.lock().unwrap() = "backup";
+    let Err(NoBackup::Failed(why)) = rig.back_up("b") else { panic!("not all of it can be read") };
+    assert!(why.contains("bytes") && why.contains("of the store's file cannot be read"), "{why}");
+    assert_eq!(rig.old(), Some(OLD));
+    *rig.moods.loses.lock().unwrap() = "";
+    rig.back_up("b").unwrap();
 }
 
 #[test]

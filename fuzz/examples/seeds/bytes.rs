@@ -69,6 +69,8 @@ pub(crate) fn heads() -> Vec<Seed> {
     seeds
 }
 
+/// The upgrade that the target puts before.
+const UPGRADE_BYTES: u8 = 142;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
@@ -130,8 +132,17 @@ pub(crate) fn frames() -> Vec<Seed> {
         let cuts: &[u8] = [&[][..], &[0; 30], &[1, 6]][index % 3];
         (name.to_owned(), [&[first, room, cuts.len() as u8], cuts, bytes].concat())
     };
-    let mut seeds: Vec<Seed> =
-        after.iter().enumerate().map(|(index, (name, bytes))| whole(name, 1, bytes, index)).collect();
+    let mut seeds: Vec<Seed> = after
+        .iter()
+        .enumerate()
+        .map(|(index, (name, bytes))| whole(name, [1, 3][index % 2], bytes, index))
+        .collect();
+    // Cut after the upgrade and after the first text, which lets the second be longer.
+    let longer = [frame(TEXT, hello), frame(TEXT, &[b'x'; 1500]), frame(TEXT, hello)].concat();
+    seeds.push((
+        "text-longer-than-the-first-may-be".into(),
+        [&[3, 255, 2, UPGRADE_BYTES - 1, 21], &longer[..]].concat(),
+    ));
     let unmasked = [&[TEXT, 2][..], b"hi"].concat();
     seeds.push(whole("text-unmasked", 1, &unmasked, 0));
     let endless = [&[TEXT, 0xff][..], &[0xff; 8], &[0; 4]].concat();

@@ -1,17 +1,19 @@
 //! Any text as a message of a user or a worker: reading it never panics, what was read means the same when it
 //! is written and read again, and a refusal stays short however long the message was.
 
-use runcast_core::ids::{RunId, Thread, Topic};
+use runcast_core::ids::{Key, RunId, Thread, Topic};
 use runcast_core::time::WallMs;
-use runcast_core::wire::error::Refusal;
+use runcast_core::wire::error::{Code, Refusal};
 use runcast_core::wire::event::{self, Envelope, Kind};
 use runcast_core::wire::json::{Fields, INTEGER_MAX, Object};
+use runcast_core::wire::query::Params;
 use runcast_core::wire::topic::{self, Subscription, TOPICS_MAX};
 use runcast_core::wire::user::{self, Ask, Hello, Input, WINDOW_MAX};
 use runcast_core::wire::worker::{self, AGENTS_MAX, RUNS_MAX, SLOTS_MAX, Said};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 /// The longest text of a refusal, in bytes.
 const REFUSAL_BYTES: usize = 600;
@@ -22,6 +24,29 @@ pub fn target(data: &[u8]) {
     of_user(text);
     of_worker(text);
     of_publisher(text);
+    of_http(text);
+    is_read_alike(text);
+}
+
+/// What is read of a text, or why it is not: of what is not JSON just that, since where it ends differs.
+fn outcome<T: Debug>(read: Result<T, Refusal>) -> String {
+    match read {
+        Err(refusal) if refusal.code == Code::BadJson => Code::BadJson.as_str().to_owned(),
+        read => format!("{read:?}"),
+    }
+}
+
+/// What ends with a line break is not read in the short way: the parser makes the same of it.
+fn is_read_alike(text: &str) {
+    let reads: [fn(&str) -> String; 3] = [
+        |text| outcome(user::read(text).map_err(|unread| *unread.refusal)),
+        |text| outcome(worker::read(text).map_err(|(_, refusal)| refusal)),
+        |text| outcome(topic::read_publication(text, Topic::parse("news").expect("a name"), None)),
+    ];
+    let ended = format!("{text}\n");
+    for read in reads {
+        assert_eq!(read(text), read(&ended), "the short way reads what the parser reads");
+    }
 }
 
 fn of_user(text: &str) {
@@ -186,6 +211,20 @@ fn of_publisher(text: &str) {
     let event = topic::encode(&publication.topic, 1, WallMs(2), publication.event.as_str(), data);
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&event).expect("an event is JSON");
     assert_eq!(fields["data"].get(), data, "data goes through as written");
+}
+
+/// The text as the body of a request, and as the query of one.
+fn of_http(text: &str) {
+    let run = RunId::parse("run_t_00000001").expect("a run's id");
+    let thread = Thread::parse("t").expect("a thread's name");
+    let key = || Key::parse("k");
+    let refusals = [
+        user::read_run(text, Some(&thread), key()).err(),
+        user::read_input(text, run, key()).err(),
+        user::read_ack(text).err(),
+        Params::parse(Some(text)).err(),
+    ];
+    refusals.iter().flatten().for_each(short);
 }
 
 fn short(refusal: &Refusal) {

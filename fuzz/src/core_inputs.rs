@@ -6,6 +6,7 @@ use crate::outside::Outside;
 use runcast_core::config::{AgentConfig, Config, TopicConfig};
 use runcast_core::ids::{Agent, ConnId, Topic};
 use runcast_core::input::{BodyLength, Head, HeadProblem, Input, Message, UpgradeRequest};
+use runcast_core::peer::Network;
 use runcast_core::time::{Span, WallMs};
 use std::fmt::Write as _;
 
@@ -54,6 +55,10 @@ fn config(choice: u8) -> Config {
         config.store.events_per_user = 70;
         config.store.events_per_run = 6;
         config.store.devices_per_user = 1;
+    }
+    if choice & 64 != 0 {
+        // Two of the three addresses that there are.
+        config.server.trusted_proxies.extend(Network::parse("10.0.0.0/31"));
     }
     if choice & 32 != 0 {
         // Odd but legal choices, at every site that has one.
@@ -312,7 +317,10 @@ fn worker_says(outside: &mut Outside, choices: &mut Choices<'_>) {
 
 /// A request over HTTP, with all that it takes until it is answered or waits for the store.
 fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
-    let kind = choices.below(12);
+    let kind = choices.below(13);
+    if kind == 12 {
+        return anything(outside, choices);
+    }
     let run = run(outside, choices).0;
     let choice = choices.byte();
     let authorization = format!("Bearer {}", TOKENS[usize::from(choice) % TOKENS.len()]);
@@ -361,6 +369,32 @@ fn request(outside: &mut Outside, choices: &mut Choices<'_>) {
         authorization: Some(&authorization),
         body: if length > 0 { BodyLength::Bytes(length as u64) } else { BodyLength::None },
         idempotency_key: key,
+        ..Head::default()
+    };
+    outside.feed(Input::Request { conn, head });
+    outside.verify(conn);
+    outside.send_body(conn);
+}
+
+/// A request for anything, by anyone, but for a stream of events: the model knows none over HTTP.
+fn anything(outside: &mut Outside, choices: &mut Choices<'_>) {
+    let method = choices.pick(&["GET", "POST", "DELETE", "HEAD"]);
+    let authorization = format!("Bearer {}", choices.pick(&TOKENS));
+    let [target, forwarded, body] = [(); 3].map(|()| String::from_utf8_lossy(choices.some()).into_owned());
+    let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+    if path == "/v1/stream" {
+        return;
+    }
+    let conn = outside.call();
+    let length = body.len() as u64;
+    outside.conns.entry(conn).and_modify(|line| line.body = Some(body));
+    let head = Head {
+        method,
+        path,
+        query,
+        authorization: Some(&authorization),
+        body: if length > 0 { BodyLength::Bytes(length) } else { BodyLength::None },
+        forwarded: Some(&forwarded).filter(|list| !list.is_empty()).map(String::as_str),
         ..Head::default()
     };
     outside.feed(Input::Request { conn, head });

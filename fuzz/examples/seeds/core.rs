@@ -59,6 +59,28 @@ const REQUESTS: [&[u8]; 12] = [
     &[24, 10, 0, 0],
     &[24, 11, 0, 0, 0],
 ];
+/// Requests that are written out, all by alice: the method's number, the target, for whom, and the body.
+const WILD: [(u8, &str, &str, &str); 12] = [
+    (0, "/v1/runs?limit=%31&state=running&cursor=eA", "", ""),
+    (0, "/v1/threads?limit=0", "for=192.0.2.1", ""),
+    (0, "/v1/events?after=1&limit=3&thread=t1", "for=\"[2001:db8::1]:4711\", for=10.0.0.1", ""),
+    (0, "/v1/events?epoch=%zz", "for=\"_hidden\\\"", ""),
+    (0, "/metrics?x", "by=10.0.0.0;for=192.0.2.1,for=unknown", ""),
+    (0, "/v1/users/alice", "", ""),
+    (1, "/v1/runs", "", r#"{"agent":"echo","input":[1.5,"\u00e9"],"meta":{"a":1},"thread":"t2"}"#),
+    (1, "/v1/users/bob/disconnect", "", r#"{"reason":"\u0000"}"#),
+    (1, "/v1/backups/b1", "", ""),
+    (1, "/v1/drain", "", ""),
+    (3, "/v1//runs/%2e", "for", "{"),
+    (1, "/v1/users/alice/revoke", "", ""),
+];
+
+/// One of those.
+fn wild(method: u8, target: &str, forwarded: &str, body: &str) -> Vec<u8> {
+    let some = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    [vec![24, 12, method, 0], some(target), some(forwarded), some(body)].concat()
+}
+
 /// Alice reads the news, or all that there is; publications, one with a key.
 const NEWS: &[u8] = &[3, 0, 10, 0x21];
 const ALL_TOPICS: &[u8] = &[3, 0, 10, 0x07];
@@ -89,9 +111,11 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
     let requests = REQUESTS.concat();
+    let wild = WILD.map(|(method, target, forwarded, body)| wild(method, target, forwarded, body)).concat();
     let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests), published()];
     all.into_iter()
         .flatten()
+        .chain([("requests-for-anything", 64, vec![&begun[..], &wild, SETTLE, LONG])])
         .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
         .collect()
 }

@@ -108,6 +108,7 @@ impl Peer {
             Incoming::Request(request) if let BodyLength::Bytes(bytes) = request.head().body => {
                 self.conn.take_body(LIMIT.min(bytes as usize));
             }
+            Incoming::Request(request) if request.head().path == "/v1/stream" => self.conn.stream_events(),
             Incoming::Request(_) | Incoming::Body(_) | Incoming::BadHead(_) => {
                 let content = Content::Text("no".into());
                 self.conn.respond(&Response::new(400, content));

@@ -92,6 +92,14 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Requests whose connections are read after the head, too.
+const REQUESTS: [(&str, &str); 4] = [
+    ("body", "POST /v1/runs HTTP/1.1\r\nContent-Length: 11\r\n\r\n{\"agent\":1}more"),
+    ("body-asked-for", "POST /v1/ack HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"),
+    ("body-that-ends-early", "POST /v1/runs HTTP/1.1\r\nContent-Length: 999\r\n\r\n{"),
+    ("stream-of-events", "GET /v1/stream HTTP/1.1\r\nLast-Event-ID: e-1:7\r\n\r\nand more"),
+];
+
 /// What comes after an upgrade, and what comes instead of one.
 pub(crate) fn frames() -> Vec<Seed> {
     let hello = br#"{"type":"hello"}"#;
@@ -147,6 +155,9 @@ pub(crate) fn frames() -> Vec<Seed> {
     seeds.push(whole("text-unmasked", 1, &unmasked, 0));
     let endless = [&[TEXT, 0xff][..], &[0xff; 8], &[0; 4]].concat();
     seeds.push(whole("length-of-64-bits", 1, &endless, 1));
+    seeds.extend(
+        REQUESTS.iter().enumerate().map(|(index, (name, head))| whole(name, 2, head.as_bytes(), index)),
+    );
     seeds.push(whole("no-head", 0, b"hello?\r\n\r\n", 1));
     seeds.push(whole("head-of-http", 0, b"GET /livez HTTP/1.1\r\n\r\nmore", 2));
     seeds

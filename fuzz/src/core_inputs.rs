@@ -56,6 +56,14 @@ fn config(choice: u8) -> Config {
         config.store.events_per_run = 6;
         config.store.devices_per_user = 1;
     }
+    if choice & 128 != 0 {
+        // Little is kept for long, and somebody is called about what is not delivered.
+        config.store.keep = Span::secs(60);
+        config.runs.key_keep = Span::secs(60);
+        config.store.runs_per_user = 2;
+        config.delivery.undelivered_after = Span::secs(3);
+        config.delivery.webhook = Some("http://192.0.2.1/".to_owned());
+    }
     if choice & 64 != 0 {
         // Two of the three addresses that there are.
         config.server.trusted_proxies.extend(Network::parse("10.0.0.0/31"));
@@ -404,7 +412,7 @@ fn anything(outside: &mut Outside, choices: &mut Choices<'_>) {
 
 /// What seldom happens.
 fn odd(outside: &mut Outside, choices: &mut Choices<'_>) {
-    let kind = choices.below(10);
+    let kind = choices.below(13);
     if kind == 0 {
         let conn = outside.call();
         let head =
@@ -424,6 +432,18 @@ fn odd(outside: &mut Outside, choices: &mut Choices<'_>) {
     }
     if kind == 9 {
         return outside.feed(Input::Drain);
+    }
+    if kind == 10 {
+        let used = choices.pick(&[u64::MAX, 0]);
+        return outside.feed(Input::Memory { used });
+    }
+    if kind == 11 {
+        let is_well = choices.byte() & 1 != 0;
+        outside.finish(is_well);
+        return;
+    }
+    if kind == 12 {
+        return outside.wait(Span::secs(3_600));
     }
     let Some(conn) = any(outside, choices, None).filter(|conn| outside.conns[conn].is_upgraded) else {
         return;

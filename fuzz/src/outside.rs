@@ -5,8 +5,8 @@ use crate::memory::Memory;
 use runcast_core::Core;
 use runcast_core::config::Config;
 use runcast_core::effect::{Effect, Effects};
-use runcast_core::ids::ConnId;
-use runcast_core::input::{Claims, Input, TokenProblem};
+use runcast_core::ids::{ConnId, RunId};
+use runcast_core::input::{Claims, Input, NoBackup, TokenProblem};
 use runcast_core::record::Image;
 use runcast_core::time::{Mono, Now, Span, WallMs};
 use runcast_sim::model::Model;
@@ -31,6 +31,10 @@ pub(crate) struct Outside {
     model: Model,
     pub(crate) now: Now,
     store: Memory,
+    /// Calls of the webhook that nobody has answered.
+    calls: VecDeque<RunId>,
+    /// Backups that are being written.
+    backups: usize,
     pub(crate) conns: BTreeMap<ConnId, Line>,
     last_conn: u64,
     /// Runs that were named to anyone, with their newest attempt.
@@ -75,6 +79,8 @@ impl Outside {
             model,
             now,
             store,
+            calls: VecDeque::new(),
+            backups: 0,
             conns,
             last_conn: 0,
             runs,
@@ -119,11 +125,9 @@ impl Outside {
             | Effect::Stream { .. }
             | Effect::Ping { .. }
             | Effect::Read { .. } => {}
-            Effect::Webhook { .. }
-            | Effect::Backup { .. }
-            | Effect::Note(_)
-            | Effect::Audit(_)
-            | Effect::Exit => {}
+            Effect::Webhook { run, .. } => self.calls.push_back(run),
+            Effect::Backup { .. } => self.backups += 1,
+            Effect::Note(_) | Effect::Audit(_) | Effect::Exit => {}
         }
     }
 
@@ -235,6 +239,21 @@ impl Outside {
         self.store.answer().map(|input| self.feed(input)).is_some()
     }
 
+    /// Whoever was called about a run answers, or the next backup ends. Tells whether there was one.
+    pub(crate) fn finish(&mut self, is_well: bool) -> bool {
+        if let Some(run) = self.calls.pop_front() {
+            self.feed(Input::Called { run, is_taken: is_well });
+            return true;
+        }
+        let is_writing = self.backups > 0;
+        if is_writing {
+            self.backups -= 1;
+            let outcome = if is_well { Ok(1) } else { Err(NoBackup::Failed("no room")) };
+            self.feed(Input::BackedUp { outcome });
+        }
+        is_writing
+    }
+
     /// Time goes by, and timers fire as they become due.
     pub(crate) fn wait(&mut self, span: Span) {
         let until = self.now.mono + span;
@@ -256,7 +275,7 @@ impl Outside {
     /// Everything that waits is done, until nothing does.
     pub(crate) fn settle(&mut self) {
         loop {
-            let mut is_busy = self.commit(usize::MAX) | self.answer();
+            let mut is_busy = self.commit(usize::MAX) | self.answer() | self.finish(true);
             for conn in self.conns.keys().copied().collect::<Vec<_>>() {
                 is_busy |= self.flush(conn, usize::MAX) | self.verify(conn) | self.send_body(conn);
                 if self.conns[&conn].is_over {
@@ -274,6 +293,8 @@ impl Outside {
     pub(crate) fn restart(&mut self, appends_kept: usize) {
         let image = self.store.crash(appends_kept);
         self.conns.clear();
+        self.calls.clear();
+        self.backups = 0;
         self.note("", &"a restart");
         let effects;
         (self.core, self.model, effects) = open(&self.config, self.lives, image, self.now);

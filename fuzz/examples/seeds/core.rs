@@ -101,6 +101,13 @@ const SOON: &[u8] = &[20, 4];
 const START_OVER: &[u8] = &[20, 5];
 const LEASE_OVER: &[u8] = &[20, 6];
 const LONG: &[u8] = &[20, 7];
+/// An hour.
+const HOUR: &[u8] = &[23, 12];
+/// Memory is short, or no longer.
+const SHORT: &[u8] = &[23, 10, 0];
+const SHORT_NO_MORE: &[u8] = &[23, 10, 1];
+/// Whoever was called did not take it.
+const NOT_TAKEN: &[u8] = &[23, 11, 0];
 /// The first connection, or the second, is gone.
 const GONE: &[u8] = &[21, 0];
 const GONE_TWO: &[u8] = &[21, 1];
@@ -111,11 +118,18 @@ const RESTART_KEEPING: &[u8] = &[22, 1];
 pub(crate) fn operations() -> Vec<Seed> {
     let begun = [ALICE, WORKER, RUN, SETTLE, STARTED, SETTLE].concat();
     let requests = REQUESTS.concat();
+    let outputs = OUTPUT.repeat(256);
     let wild = WILD.map(|(method, target, forwarded, body)| wild(method, target, forwarded, body)).concat();
     let all = [asked(&begun), worked(&begun), stored(&begun), spoken(&begun, &requests), published()];
     all.into_iter()
         .flatten()
         .chain([("requests-for-anything", 64, vec![&begun[..], &wild, SETTLE, LONG])])
+        .chain([(
+            "a-worker-that-is-not-read",
+            0,
+            vec![&begun[..], &outputs, LEASE_OVER, SETTLE, COMPLETE, SETTLE],
+        )])
+        .chain(kept(&begun))
         .map(|(name, config, steps)| (name.to_owned(), [&[config][..], &steps.concat()].concat()))
         .collect()
 }
@@ -265,6 +279,60 @@ fn stored<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
             "tokens-odd",
             0,
             vec![&[1, 0x3c, 0], LONG, &[1, 0x4c, 0], &[1, 0x5a, 0], &[1, 0x00], SETTLE, BEAT, GONE],
+        ),
+    ]
+}
+
+/// What is kept, for how long, and who is told of it.
+fn kept<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
+    vec![
+        (
+            "keys-and-ends-that-are-purged",
+            128,
+            vec![
+                begun, RUN_KEY, SETTLE, OUTPUT, COMPLETE, SETTLE, ACK, SETTLE, HOUR, SETTLE, RUN_KEY, SETTLE,
+                HOUR,
+            ],
+        ),
+        (
+            "a-stream-that-is-trimmed-whole",
+            136,
+            vec![begun, ASKS, OUTPUT, SETTLE, HOUR, OUTPUT, OUTPUT, OUTPUT, SETTLE],
+        ),
+        (
+            "called-about-a-run-that-nobody-has-got",
+            128,
+            vec![
+                begun, GONE, COMPLETE, COMMIT, SOON, START_OVER, COMMIT, NOT_TAKEN, LONG, COMMIT, SETTLE,
+                ALICE, ACK, SETTLE,
+            ],
+        ),
+        (
+            "short-of-memory",
+            4,
+            vec![
+                begun,
+                SHORT,
+                OUTPUT,
+                OUTPUT,
+                OUTPUT,
+                SETTLE,
+                ACK,
+                RUN_TWO,
+                SETTLE,
+                GONE,
+                ALICE,
+                SHORT_NO_MORE,
+                SETTLE,
+            ],
+        ),
+        (
+            "deltas-joined-for-whoever-is-behind",
+            4,
+            vec![
+                begun, OUTPUT, OUTPUT, OUTPUT, OUTPUT, OUTPUT, SETTLE, ACK, SETTLE, ACK, COMPLETE, SETTLE,
+                SOON, ACK,
+            ],
         ),
     ]
 }

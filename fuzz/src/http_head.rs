@@ -1,12 +1,18 @@
-//! A request head that is split anywhere says the same as the whole, and nothing in it does harm.
+//! A request head that is split anywhere says the same as the whole, and nothing in it does harm, nor in the
+//! token that it brings.
 
 use crate::choices::Choices;
 use crate::pipe::Pipe;
+use runcast::auth::{Keys, Secret};
 use runcast::conn::{Conn, Edge, Incoming};
-use runcast_core::input::UpgradeRequest;
+use runcast_core::input::{TokenProblem, UpgradeRequest};
 
 /// Pieces a head is cut into, at most: each is parsed anew from the beginning.
 const PIECES: usize = 64;
+/// The longest text of why a token is none, in bytes.
+const MALFORMED_BYTES: usize = 100;
+/// What tokens are signed with.
+pub const SECRET: &[u8] = b"a secret of thirty-two bytes ...";
 
 /// The first bytes say where the rest is cut: a count, and that many lengths.
 pub fn target(data: &[u8]) {
@@ -41,6 +47,13 @@ fn verdict<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Incoming> {
     None
 }
 
+/// Whatever a token is, it is told in a few words that do not grow with it.
+fn brings(token: &str) {
+    if let Err(TokenProblem::Malformed(what)) = Keys::default().with_dev(&Secret::new(SECRET)).verify(token) {
+        assert!(what.len() <= MALFORMED_BYTES, "{what}");
+    }
+}
+
 fn judge(bytes: &[u8], verdict: Option<&Incoming>) {
     let Some(incoming) = verdict else {
         return assert!(bytes.len() < 16 * 1024, "a head is limited");
@@ -49,7 +62,17 @@ fn judge(bytes: &[u8], verdict: Option<&Incoming>) {
         Incoming::BadHead(_) => {}
         Incoming::Request(request) => {
             let head = request.head();
-            let fields = [head.query, head.host, head.origin, head.authorization, head.protocols];
+            let fields = [
+                head.query,
+                head.host,
+                head.origin,
+                head.authorization,
+                head.protocols,
+                head.idempotency_key,
+                head.last_event_id,
+                head.forwarded,
+                head.forwarded_for,
+            ];
             let length: usize = fields.iter().flatten().map(|field| field.len()).sum();
             assert!(head.method.len() + head.path.len() + length <= bytes.len(), "nothing is made up");
             assert!(
@@ -59,6 +82,7 @@ fn judge(bytes: &[u8], verdict: Option<&Incoming>) {
             if head.upgrade == UpgradeRequest::Valid {
                 assert_eq!(head.method, "GET");
             }
+            head.authorization.and_then(|text| text.strip_prefix("Bearer ")).into_iter().for_each(brings);
         }
         Incoming::Text(_)
         | Incoming::Ping

@@ -1,8 +1,11 @@
 //! Request heads and frames, with where they are cut.
 
 use crate::Seed;
+use runcast::auth::{Secret, sign};
+use runcast_core::input::Claims;
+use runcast_fuzz::http_head::SECRET;
 
-const HEADS: [(&str, &str); 28] = [
+const HEADS: [(&str, &str); 31] = [
     ("livez", "GET /livez HTTP/1.1\r\nHost: localhost:8787\r\n\r\n"),
     ("head-of-the-page", "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"),
     (
@@ -49,6 +52,15 @@ const HEADS: [(&str, &str); 28] = [
     ("tls-hello", "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}"),
     ("unfinished", "GET /ws HTTP/1.1\r\nHost: h"),
     ("nothing", ""),
+    (
+        "forwarded-twice",
+        "GET / HTTP/1.1\r\nForwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nforwarded: for=\"[::1]\"\r\n\r\n",
+    ),
+    (
+        "expects-and-resumes",
+        "POST /v1/runs HTTP/1.1\r\nExpect: 100-Continue\r\nIdempotency-Key: k\r\nLast-Event-ID: e-1:7\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    ("two-lengths", "POST /v1/runs HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
 ];
 
 /// Heads in one piece, byte by byte and cut now and then, and too large ones.
@@ -66,7 +78,32 @@ pub(crate) fn heads() -> Vec<Seed> {
     seeds.push(("too-many-headers".into(), cut(&[100, 100], many.as_bytes())));
     let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(17_000));
     seeds.push(("too-long".into(), cut(&[], long.as_bytes())));
+    for (name, token) in tokens() {
+        let head = format!("GET /v1/runs HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n");
+        seeds.push((format!("token-{name}"), cut(&[], head.as_bytes())));
+    }
     seeds
+}
+
+/// A token that is signed, and some that are not.
+fn tokens() -> [(&'static str, String); 4] {
+    let claims = Claims {
+        sub: "alice".into(),
+        exp: 2_000_000_000,
+        aud: vec!["runcast".into()],
+        scope: Some("user".into()),
+        ..Claims::default()
+    };
+    let signed = sign(&claims, &Secret::new(SECRET), None);
+    let (unsigned, _) = signed.rsplit_once('.').expect("three parts");
+    [
+        ("without-a-signature", format!("{unsigned}.")),
+        // {"alg":"none"}
+        ("of-no-algorithm", "eyJhbGciOiJub25lIn0.e30.".to_owned()),
+        // {"alg":"HS256","kid":7,"crit":[]}
+        ("with-an-odd-kid", "eyJhbGciOiJIUzI1NiIsImtpZCI6NywiY3JpdCI6W119.e30.AAAA".to_owned()),
+        ("signed", signed),
+    ]
 }
 
 /// The upgrade that the target puts before.

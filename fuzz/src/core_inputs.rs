@@ -164,7 +164,8 @@ fn hello(outside: &Outside, choices: &mut Choices<'_>, is_worker: bool, token: O
         let agents = if choice & 16 == 0 { r#"{"agent":"files"},"# } else { "" };
         let echo = format!(r#"{{"agent":"echo","slots":{slots},"retryable":{retryable}}}"#);
         let (agents, runs) = (format!(r#""agents":[{agents}{echo}]"#), runs.join(","));
-        return format!(r#"{{"type":"hello","worker":"{name}"{token},{agents},"runs":[{runs}]}}"#);
+        let call = if choice & 64 != 0 { call(choice >> 7) } else { String::new() };
+        return format!(r#"{{"type":"hello","worker":"{name}"{token},{agents},"runs":[{runs}]{call}}}"#);
     }
     let from = match choice & 7 {
         0 | 1 => String::new(),
@@ -180,9 +181,19 @@ fn hello(outside: &Outside, choices: &mut Choices<'_>, is_worker: bool, token: O
     };
     let device =
         ["", r#","device":"d1""#, r#","device":"d2""#, r#","ack":false"#][usize::from(choice >> 3 & 3)];
-    let window = ["", r#","window":1"#, r#","window":3"#, ""][usize::from(choice >> 5 & 3)];
+    let window = match choice >> 5 & 3 {
+        0 => String::new(),
+        1 => r#","window":1"#.to_owned(),
+        2 => r#","window":3"#.to_owned(),
+        _ => call(choice & 7),
+    };
     let topics = if choice & 128 != 0 { topics(outside, choices) } else { String::new() };
     format!(r#"{{"type":"hello"{token}{device}{from}{window}{topics}}}"#)
+}
+
+/// The field `call`: a call may come after one that was made later.
+fn call(n: u8) -> String {
+    format!(r#","call":{{"by":"p","n":{n}}}"#)
 }
 
 fn run(outside: &Outside, choices: &mut Choices<'_>) -> (String, u64) {

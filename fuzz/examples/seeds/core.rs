@@ -44,6 +44,11 @@ const ANSWERS: &[u8] = &[3, 0, 7, 0, 0x20];
 const STEERS: &[u8] = &[3, 0, 7, 0, 0x02];
 /// The same agent, and a run on it may be tried again.
 const WORKER_RETRYABLE: &[u8] = &[1, 0x2d, 0x22];
+/// The second call of alice's device and of a worker, and the first, which may come after it.
+const ALICE_LATER: &[u8] = &[1, 0x0c, 0x69];
+const ALICE_EARLIER: &[u8] = &[1, 0x0c, 0x68];
+const WORKER_LATER: &[u8] = &[1, 0x2d, 0xca];
+const WORKER_EARLIER: &[u8] = &[1, 0x2d, 0x4a];
 /// Requests over HTTP, by alice: all kinds.
 const REQUESTS: [&[u8]; 12] = [
     &[24, 0, 0, 0],
@@ -197,6 +202,21 @@ fn worked<'a>(begun: &'a [u8]) -> Vec<Situation<'a>> {
             "a-worker-that-comes-back",
             0,
             vec![begun, OUTPUT, COMMIT, GONE_TWO, WORKER_NAMING, SETTLE, AGAIN, OUTPUT, COMPLETE],
+        ),
+        (
+            "calls-that-come-late",
+            0,
+            vec![
+                ALICE_LATER,
+                ALICE_EARLIER,
+                WORKER_LATER,
+                RUN,
+                SETTLE,
+                STARTED,
+                WORKER_EARLIER,
+                SETTLE,
+                OUTPUT,
+            ],
         ),
         ("a-worker-that-forgets", 0, vec![begun, GONE_TWO, WORKER, SETTLE]),
         (

@@ -3,7 +3,7 @@
 
 use crate::Seed;
 
-const MESSAGES: [(&str, &str); 54] = [
+const MESSAGES: [(&str, &str); 57] = [
     (
         "hello-of-the-protocol",
         r#"{"type":"hello","device":"laptop-7f3a","token":"a.b.c","from":{"epoch":"e-5f1c","seq":41},"topics":[],"window":256,"ack":true}"#,
@@ -47,6 +47,12 @@ const MESSAGES: [(&str, &str); 54] = [
     ("subscribe-twice", r#"{"type":"subscribe","topics":["news",{"topic":"news"}]}"#),
     ("refresh", r#"{"type":"refresh","token":"a.b.c"}"#),
     ("publication", r#"{"event":"flash","data":{"n":[1,2.50]}}"#),
+    ("hello-with-a-call", r#"{"type":"hello","device":"d","call":{"by":"p-1","n":2}}"#),
+    ("hello-with-an-odd-call", r#"{"type":"hello","call":{"by":"","n":-1}}"#),
+    (
+        "worker-hello-with-a-call",
+        r#"{"type":"hello","worker":"w","call":{"by":"p-1","n":2},"agents":[{"agent":"a"}]}"#,
+    ),
     ("query", "limit=%31&from=e-1%3A7&limit=+2&x&=%c3%a9"),
     ("ack-over-http", r#"{"device":"d1","topic":"news","epoch":"e-1","seq":3}"#),
     ("input-over-http", r#"{"request":"q1","data":{"answer":"yes"},"key":"k"}"#),

@@ -28,8 +28,8 @@ pub(super) const CHUNK_BYTES_MAX: usize = 31 * 1024;
 /// Room for entries is had in pieces of so many bytes, so that what a large one leaves is not scattered.
 const ROOM_BYTES: usize = 1024 * 1024;
 
-/// Records as an entry of the journal, which has checksums of its own, in what is left of this room or in more.
-/// A record that has a value ends with it.
+/// Records as an entry of the journal, which has checksums of its own, in what is left of this room or in
+/// more. A record that has a value ends with it.
 pub(super) fn encode_records<'a>(
     records: impl Iterator<Item = &'a Record> + Clone,
     room: &mut BytesMut,

@@ -1,8 +1,8 @@
 //! What is in the journal and not in the tables yet, in memory so that it can be asked for: the newest word
 //! on each row, and the events of each stream.
 //!
-//! The journal's entries are kept as they are, and of each value where in them it is. So the records stay with
-//! whoever has made them, and are freed there; and an entry is freed as one.
+//! The journal's entries are kept as they are, and of each value where in them it is. So the records stay
+//! with whoever has made them, and are freed there; and an entry is freed as one.
 //!
 //! There are two of it at most. Commits are added to the one. When it is worth its while that one is folded,
 //! unchanged from then on, and another takes its place.

@@ -233,8 +233,8 @@ fn events(
     // The chunk that `after` is in, if there is one, and all that follow.
     let begin = chunks.range((name, 0)..=(name, after))?.next_back();
     let begin = begin.transpose()?.map_or(after, |(key, _)| key.value().1);
-    // Chunks may be small, and what is not folded is a part of something larger: the events are copied together
-    // once it is known which, and share one buffer.
+    // Chunks may be small, and what is not folded is a part of something larger: the events are copied
+    // together once it is known which, and share one buffer.
     let (mut parts, mut places, mut room, mut is_full) = (Vec::new(), Vec::new(), 0, false);
     for entry in chunks.range((name, begin)..=(name, u64::MAX))? {
         let (key, value) = entry?;

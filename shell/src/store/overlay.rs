@@ -48,10 +48,10 @@ impl Overlay {
     /// Takes in the next commit: its records, and the entry of the journal that they are, which takes so many
     /// blocks there.
     pub(super) fn push<'a>(&mut self, records: impl Iterator<Item = &'a Record>, entry: Bytes, blocks: u64) {
-        let (entries, mut end) = (self.entries.len(), 0);
+        let (number, mut end) = (self.entries.len(), 0);
         for record in records {
             end += codec::record_bytes(record);
-            let part = |value: &Bytes| Part { entry: entries, bytes: end - value.len()..end };
+            let part = |value: &Bytes| Part { entry: number, bytes: end - value.len()..end };
             match record {
                 Record::Event { stream, seq, bytes } => {
                     self.stream(stream).events.push((*seq, part(bytes)));
@@ -87,6 +87,7 @@ impl Overlay {
         self.streams.get_mut(key).expect("it is there by now")
     }
 
+    /// The value in this place.
     fn value(&self, part: &Part) -> &[u8] {
         &self.entries[part.entry][part.bytes.clone()]
     }
